@@ -1,0 +1,1 @@
+"""Pose datasets: the row's schema, loading and checking, converters."""
