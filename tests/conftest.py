@@ -1,0 +1,70 @@
+"""Fixtures that several test files share, and the quiet surroundings every test runs in."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# The libraries read these when they are imported: no network, no shared cache, one thread a process.
+_HOME = tempfile.TemporaryDirectory(prefix="jointdetr-tests-")
+os.environ.setdefault("HF_HOME", _HOME.name)
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def calm_torch() -> None:
+    """One thread and one seed, so that a test does not depend on the tests before it."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with real photographs and motion capture, which the repository may not carry; skips where it is absent.
+
+    It is `JOINTDETR_REAL_DATA`, or `../shared/data` beside the repository. Below it lie `human36m` and `cmu-mocap`.
+    """
+    folder = Path(os.environ.get("JOINTDETR_REAL_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no real data: set JOINTDETR_REAL_DATA to a folder with human36m and cmu-mocap")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with an untrained checkpoint of the whole model, small enough to run in milliseconds."""
+    from transformers import ResNetConfig
+
+    from jointdetr import JointDetrConfig, JointDetrForPoseEstimation, JointDetrImageProcessor, JointRefinerConfig
+
+    torch.manual_seed(0)
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = JointDetrConfig(
+        backbone_config=backbone,
+        d_model=32,
+        num_queries=20,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        refiner_config=JointRefinerConfig(hidden_size=32, num_blocks=1),
+    )
+    folder = tmp_path_factory.mktemp("tiny-jointdetr")
+    JointDetrForPoseEstimation(config).eval().save_pretrained(folder)
+    JointDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
