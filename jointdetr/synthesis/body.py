@@ -1,0 +1,203 @@
+"""A human body in 600 kB: 16 shape components, 28 bones, linear blend skinning, Human3.6M's 17 joints.
+
+Axes: z up, facing -y, so that +x is the person's left; metres. The origin is the root bone.
+
+Shapes: batch (people), components (16), bones (28), vertices (13,718), faces (27,420), joints (17).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BODY_FILE = Path(__file__).with_name("body.npz")
+
+# The file stores the mean shape as whole numbers of 1/8000 m and each component as signed bytes of its largest value.
+MEAN_UNITS_PER_METRE = 8000.0
+COMPONENT_STEPS = 127.0
+
+# Human3.6M's joint 9 lies between the base of the neck and the nose, and its "head" near the forehead.
+NECK_TOWARDS_NOSE = 0.59
+HEAD_TOWARDS_CROWN = 0.2
+
+
+@dataclass(frozen=True)
+class PosedBody:
+    """Surface, bone heads and Human3.6M joints of a batch of people.
+
+    Args:
+        vertices: `(batch, vertices, 3)`, metres.
+        bones: `(batch, bones, 3)`, metres: where each bone begins.
+        joints: `(batch, 17, 3)`, metres, in the order of `skeleton_jointdetr.HUMAN36M`.
+    """
+
+    vertices: Tensor
+    bones: Tensor
+    joints: Tensor
+
+
+class Body:
+    """The body model: shape coefficients and bone rotations in, surface and joints out.
+
+    Shape coefficients have mean 0 and standard deviation 1. The rotation of a bone is relative to its parent's and is
+    written in the axes of the world, not of the bone: the identity everywhere is the rest pose.
+
+    Args:
+        path: The `.npz` file that `distil_body` writes.
+        device: Where the model's tensors live and where people are posed.
+    """
+
+    def __init__(self, path: Path | str = BODY_FILE, device: torch.device | str = "cpu") -> None:
+        """Read the arrays and unpack them to float32."""
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        self.device = torch.device(device)
+        num_vertices = len(arrays["weight"])
+        mean = self._tensor(arrays["mean"]) / MEAN_UNITS_PER_METRE
+        basis = self._tensor(arrays["basis"]) * self._tensor(arrays["scale"])[:, None, None] / COMPONENT_STEPS
+
+        self.bone_names: list[str] = arrays["labels"].tolist()
+        self.parents: list[int] = arrays["parent"].tolist()
+        self.faces = torch.as_tensor(arrays["faces"].astype(np.int64), device=self.device)  # (faces, 3)
+        self.reference = mean[:num_vertices].contiguous()  # (vertices, 3)
+        self.bone_rest = mean[num_vertices:].contiguous()  # (bones, 3)
+        self.bone_basis = basis[:, num_vertices:].contiguous()  # (components, bones, 3)
+        self.shape_samples = self._tensor(arrays["coef"])  # (600, components), of a varied population
+
+        # Coordinates come before vertices in everything that skinning touches: its inner loops then run along memory.
+        self._surface_mean = self.reference.T.contiguous()  # (3, vertices)
+        self._surface_basis = basis[:, :num_vertices].transpose(1, 2).contiguous()  # (components, 3, vertices)
+        self._skin_weights = self._dense_weights(arrays["bone"], arrays["weight"])  # (bones, vertices)
+        self.dominant_bone = self._skin_weights.argmax(dim=0)  # (vertices,)
+        self._landmarks = torch.stack([self._nose_vertex(), self.reference[:, 2].argmax()])
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        """The array as float32 on the model's device."""
+        return torch.as_tensor(array.astype(np.float32), device=self.device)
+
+    def _dense_weights(self, bones: np.ndarray, weights: np.ndarray) -> Tensor:
+        """Spread the four weights of each vertex over all bones: (bones, vertices), each column summing to 1."""
+        dense = np.zeros((len(self.bone_names), len(bones)), dtype=np.float32)
+        np.add.at(dense, (bones, np.arange(len(bones))[:, None]), weights.astype(np.float32))
+        return self._tensor(dense / dense.sum(axis=0))
+
+    def _nose_vertex(self) -> Tensor:
+        """The foremost vertex of the head: the tip of the nose."""
+        of_head = self.dominant_bone == self.bone("head")
+        return self.reference[:, 1].masked_fill(~of_head, torch.inf).argmin()
+
+    def bone(self, name: str) -> int:
+        """Index of the bone called `name`."""
+        return self.bone_names.index(name)
+
+    def rest_bones(self, shape: Tensor) -> Tensor:
+        """Bone heads at rest of people of shape (batch, components): (batch, bones, 3), metres."""
+        return self.bone_rest.to(shape) + torch.einsum("bk,knc->bnc", shape, self.bone_basis.to(shape))
+
+    @torch.no_grad()
+    def rest_surface(self, shape: Tensor) -> Tensor:
+        """Surface at rest of people of shape (batch, components): (batch, vertices, 3), metres."""
+        return self._rest_surface(shape, slice(None)).transpose(1, 2)
+
+    def _rest_surface(self, shape: Tensor, chosen: Tensor | slice) -> Tensor:
+        """The chosen vertices of the rest surface, coordinates first: (batch, 3, chosen)."""
+        mean, basis = self._surface_mean[:, chosen], self._surface_basis[:, :, chosen]
+        return mean + (shape @ basis.flatten(1)).unflatten(1, mean.shape)
+
+    def forward_kinematics(self, rest: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn every bone about its head, parents first.
+
+        Args:
+            rest: Bone heads at rest `(batch, bones, 3)`, metres.
+            rotations: Rotation of each bone relative to its parent's `(batch, bones, 3, 3)`.
+
+        Returns:
+            Orientations in the world `(batch, bones, 3, 3)` and bone heads `(batch, bones, 3)`, metres.
+        """
+        orientations, heads = [], []
+        for bone, parent in enumerate(self.parents):
+            if parent < 0:
+                orientations.append(rotations[:, bone])
+                heads.append(rest[:, bone])
+                continue
+            offset = (rest[:, bone] - rest[:, parent])[..., None]
+            orientations.append(orientations[parent] @ rotations[:, bone])
+            heads.append(heads[parent] + (orientations[parent] @ offset)[..., 0])
+        return torch.stack(orientations, dim=1), torch.stack(heads, dim=1)
+
+    @torch.no_grad()
+    def pose(self, shape: Tensor, rotations: Tensor) -> PosedBody:
+        """Pose people: surface, bone heads and joints.
+
+        Args:
+            shape: Shape coefficients `(batch, components)`.
+            rotations: Rotation of each bone relative to its parent's `(batch, bones, 3, 3)`; the root's rotation turns
+                the whole person.
+
+        Returns:
+            The posed people in metres, the root bone where the shape has it at rest, near the origin.
+
+        Raises:
+            ValueError: The tensors do not have these shapes.
+        """
+        self._check(shape, rotations)
+        transforms, bones = self._bone_transforms(shape, rotations)
+        surface = self._skin(shape, transforms, slice(None))
+        joints = self._human36m_joints(bones, surface[:, :, self._landmarks])
+        return PosedBody(vertices=surface.transpose(1, 2).contiguous(), bones=bones, joints=joints)
+
+    @torch.no_grad()
+    def joints(self, shape: Tensor, rotations: Tensor) -> Tensor:
+        """The `joints` of `pose` alone, at a small part of its cost: (batch, 17, 3), metres."""
+        self._check(shape, rotations)
+        transforms, bones = self._bone_transforms(shape, rotations)
+        return self._human36m_joints(bones, self._skin(shape, transforms, self._landmarks))
+
+    def _check(self, shape: Tensor, rotations: Tensor) -> None:
+        """Refuse coefficients or rotations of another shape than the model's."""
+        components, bones = len(self._surface_basis), len(self.bone_names)
+        if shape.ndim != 2 or shape.shape[1] != components:
+            raise ValueError(f"`shape` must be (batch, {components}), got {tuple(shape.shape)}")
+        if rotations.shape != (len(shape), bones, 3, 3):
+            raise ValueError(
+                f"`rotations` must be ({len(shape)}, {bones}, 3, 3) for this `shape`, got {tuple(rotations.shape)}"
+            )
+
+    def _bone_transforms(self, shape: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
+        """What each bone does to the rest pose (batch, bones, 3, 4), and the bone heads (batch, bones, 3)."""
+        rest = self.rest_bones(shape)
+        orientations, heads = self.forward_kinematics(rest, rotations)
+        translation = heads - (orientations @ rest[..., None])[..., 0]
+        return torch.cat([orientations, translation[..., None]], dim=-1), heads
+
+    def _skin(self, shape: Tensor, transforms: Tensor, chosen: Tensor | slice) -> Tensor:
+        """Linear blend skinning of the chosen vertices, coordinates first: (batch, 3, chosen)."""
+        rest = self._rest_surface(shape, chosen)
+        flat = transforms.flatten(2).transpose(1, 2)  # (batch, 12, bones)
+        blended = (flat @ self._skin_weights[:, chosen]).unflatten(1, (3, 4))  # (batch, 3, 4, chosen)
+        return (blended[:, :, :3] * rest[:, None]).sum(dim=2) + blended[:, :, 3]
+
+    def _human36m_joints(self, bones: Tensor, landmarks: Tensor) -> Tensor:
+        """Human3.6M's joints from bone heads (batch, bones, 3) and nose and crown (batch, 3, 2)."""
+
+        def head_of(name: str) -> Tensor:
+            return bones[:, self.bone(name)]
+
+        nose, crown = landmarks.unbind(-1)
+        thorax = (head_of("clavicle.L") + head_of("clavicle.R")) / 2
+        legs = {side: [head_of(f"{bone}.{side}") for bone in ("upperleg01", "lowerleg01", "foot")] for side in "LR"}
+        arms = {side: [head_of(f"{bone}.{side}") for bone in ("upperarm01", "lowerarm01", "wrist")] for side in "LR"}
+        pelvis = (legs["L"][0] + legs["R"][0]) / 2
+        spine = torch.lerp(head_of("spine02"), head_of("spine03"), 0.3)
+        neck = torch.lerp(thorax, nose, NECK_TOWARDS_NOSE)
+        head = torch.lerp(head_of("head"), crown, HEAD_TOWARDS_CROWN)
+        return torch.stack([pelvis, *legs["R"], *legs["L"], spine, thorax, neck, head, *arms["L"], *arms["R"]], dim=1)
+
+
+@lru_cache(maxsize=4)
+def load_body(device: torch.device | str = "cpu") -> Body:
+    """The body that ships with the package, read once per device."""
+    return Body(device=device)
