@@ -1,0 +1,55 @@
+"""3D human pose from one RGB image with a Joint Detection Transformer, native to Hugging Face."""
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForPoseEstimation
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .assembly_jointdetr import AssembledPoses, assemble_poses
+from .configuration_jointdetr import JointDetrConfig, JointRefinerConfig
+from .image_processing_jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil
+from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
+from .pipeline_jointdetr import JointDetrPipeline
+from .refinement_jointdetr import JointRefiner
+from .skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP, SKELETONS, Skeleton
+
+AutoConfig.register(JointDetrConfig.model_type, JointDetrConfig, exist_ok=True)
+AutoConfig.register(JointRefinerConfig.model_type, JointRefinerConfig, exist_ok=True)
+AutoModel.register(JointDetrConfig, JointDetrModel, exist_ok=True)
+AutoModel.register(JointRefinerConfig, JointRefiner, exist_ok=True)
+AutoModelForPoseEstimation.register(JointDetrConfig, JointDetrForPoseEstimation, exist_ok=True)
+AutoImageProcessor.register(
+    JointDetrConfig,
+    # Without torchvision both names are the same class.
+    image_processor_classes={"pil": JointDetrImageProcessorPil, "torchvision": JointDetrImageProcessor},
+    exist_ok=True,
+)
+PIPELINE_REGISTRY.register_pipeline(
+    "pose-estimation-3d", pipeline_class=JointDetrPipeline, pt_model=AutoModelForPoseEstimation, type="image"
+)
+
+# What `save_pretrained` writes carries its code, and loads with `trust_remote_code=True` where jointdetr is absent.
+JointDetrConfig.register_for_auto_class()
+JointRefinerConfig.register_for_auto_class()
+JointDetrModel.register_for_auto_class("AutoModel")
+JointRefiner.register_for_auto_class("AutoModel")
+JointDetrForPoseEstimation.register_for_auto_class("AutoModelForPoseEstimation")
+JointDetrImageProcessorPil.register_for_auto_class()
+JointDetrImageProcessor.register_for_auto_class()
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "HUMAN36M",
+    "MPI_INF_3DHP",
+    "SKELETONS",
+    "AssembledPoses",
+    "JointDetrConfig",
+    "JointDetrForPoseEstimation",
+    "JointDetrImageProcessor",
+    "JointDetrImageProcessorPil",
+    "JointDetrModel",
+    "JointDetrPipeline",
+    "JointRefiner",
+    "JointRefinerConfig",
+    "Skeleton",
+    "assemble_poses",
+]

@@ -149,8 +149,8 @@ def solve_root_translation(
 ) -> torch.Tensor:
     """Find where the root must stand for the joints to be seen at the given image points.
 
-    `project(joints + translation, intrinsics) = points_px`, multiplied by the depth, is linear in the translation; it is
-    solved by weighted least squares in float64, exactly if the points are exact.
+    `project(joints + translation, intrinsics) = points_px`, multiplied by the depth, is linear in the translation. It
+    is solved by weighted least squares in float64, exactly if the points are exact.
 
     Args:
         joints: `(..., joints, 3)` root-relative, in mm.
