@@ -1,0 +1,86 @@
+"""From the network's queries to one skeleton per picture: class-only assignment, missing joints, refinement.
+
+Shape vocabulary: batch, queries, joints (joint types J of the skeleton).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .loss_jointdetr import assign
+
+
+@dataclass
+class AssembledPoses:
+    """One skeleton per picture.
+
+    Args:
+        joints (`torch.Tensor` of shape `(batch, joints, 3)`): Root-relative millimetres in camera axes; missing joints
+            are filled by the refinement network, or NaN without one.
+        points (`torch.Tensor` of shape `(batch, joints, 2)`): Places in `[0, 1]` of the network's input; NaN where
+            missing.
+        scores (`torch.Tensor` of shape `(batch, joints)`): Probability of the query being this joint.
+        detected (`torch.Tensor` of shape `(batch, joints)`): False where a joint is missing.
+    """
+
+    joints: torch.Tensor
+    points: torch.Tensor
+    scores: torch.Tensor
+    detected: torch.Tensor
+
+
+@torch.no_grad()
+def assemble_poses(
+    outputs: ModelOutput,
+    threshold: float = 0.5,
+    refiner: PreTrainedModel | None = None,
+    assignment: Literal["hungarian", "argmax"] = "hungarian",
+) -> AssembledPoses:
+    """Choose one query for every joint type by the class probabilities alone, and complete the skeleton.
+
+    Args:
+        outputs (`ModelOutput`): `logits` (None with fixed alignment), `pred_joints` and `pred_points` of
+            [`JointDetrForPoseEstimation`].
+        threshold (`float`, *optional*, defaults to 0.5): Joints less probable than this are missing.
+        refiner (`JointRefiner`, *optional*): Fills missing joints and refines the others.
+        assignment (`str`, *optional*, defaults to `"hungarian"`): `"hungarian"` is optimal and never gives one query
+            to two joints; `"argmax"` takes the best query of each joint by itself, for where scipy cannot go.
+
+    Returns:
+        [`AssembledPoses`] in float32.
+
+    Raises:
+        ValueError: If the threshold is outside `[0, 1]` or the assignment is unknown.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
+    joints, points = outputs.pred_joints.float(), outputs.pred_points.float()
+    if outputs.logits is None:  # query j is joint j
+        scores = torch.ones(joints.shape[:2], device=joints.device)
+    else:
+        probabilities = outputs.logits.float().softmax(-1)[..., :-1]  # (batch, queries, joints)
+        queries = choose_queries(probabilities, assignment)  # (batch, joints)
+        scores = probabilities.gather(1, queries[:, None])[:, 0]
+        joints = joints.gather(1, queries[..., None].expand(-1, -1, 3))
+        points = points.gather(1, queries[..., None].expand(-1, -1, 2))
+    detected = (scores >= threshold) & joints.isfinite().all(-1) & points.isfinite().all(-1)
+    joints = joints.masked_fill(~detected[..., None], torch.nan)
+    points = points.masked_fill(~detected[..., None], torch.nan)
+    if refiner is not None:
+        joints = refiner(joints, missing=~detected).joints
+    return AssembledPoses(joints, points, scores, detected)
+
+
+def choose_queries(probabilities: torch.Tensor, assignment: Literal["hungarian", "argmax"]) -> torch.Tensor:
+    """Return the query of every joint (batch, joints) from class probabilities (batch, queries, joints)."""
+    if assignment == "hungarian":
+        return assign(-probabilities)
+    if assignment == "argmax":
+        return probabilities.argmax(dim=1)
+    raise ValueError(f'`assignment` must be "hungarian" or "argmax", got {assignment!r}.')
+
+
+__all__ = ["AssembledPoses", "assemble_poses", "choose_queries"]

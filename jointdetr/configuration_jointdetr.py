@@ -1,0 +1,282 @@
+"""Configurations of JointDETR and of its joint refinement network, skeleton included."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from .skeleton_jointdetr import HUMAN36M
+
+
+def validate_skeleton(config: PreTrainedConfig) -> None:
+    """Raise `ValueError` unless the config's joint names are unique and its parents form one tree under its root."""
+    names, parents, root = list(config.id2label.values()), config.joint_parents, config.root_joint
+    if sorted(config.id2label) != list(range(len(names))):
+        raise ValueError(f"`id2label` must have the keys 0 to {len(names) - 1}, got {sorted(config.id2label)}.")
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"Joint names in `id2label` must be unique, got {twice} more than once.")
+    if len(parents) != len(names):
+        raise ValueError(f"`joint_parents` must hold one entry per joint ({len(names)}), got {len(parents)}.")
+    if not 0 <= root < len(names) or parents[root] != -1:
+        raise ValueError(f"`root_joint` must name the one joint whose parent is -1, got {root} with {list(parents)}.")
+    for joint in range(len(names)):
+        _validate_path_to_root(joint, parents, root)
+
+
+def _validate_path_to_root(joint: int, parents: list[int], root: int) -> None:
+    visited = [joint]
+    while visited[-1] != root:
+        parent = parents[visited[-1]]
+        if not 0 <= parent < len(parents) or parent in visited:
+            raise ValueError(
+                f"`joint_parents` must be a tree under `root_joint` {root}: joint {joint} does not reach it, "
+                f"its parents are {[*visited, parent]}."
+            )
+        visited.append(parent)
+
+
+def validate_flip_pairs(config: PreTrainedConfig) -> None:
+    """Raise `ValueError` unless the config's left/right pairs are disjoint pairs of existing joints."""
+    for pair in config.flip_pairs:
+        if len(pair) != 2 or not all(0 <= joint < config.num_joints for joint in pair):
+            raise ValueError(f"`flip_pairs` must be pairs of joints from 0 to {config.num_joints - 1}, got {pair}.")
+    joints = [joint for pair in config.flip_pairs for joint in pair]
+    if len(set(joints)) != len(joints):
+        raise ValueError(f"`flip_pairs` must be disjoint, got {config.flip_pairs}.")
+
+
+def validate_range(config: PreTrainedConfig, names: str, low: float, high: float = float("inf")) -> None:
+    """Raise `ValueError` for the first of the space-separated fields that is outside `[low, high]`."""
+    for name in names.split():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise ValueError(f"`{name}` must be in [{low}, {high}], got {value}.")
+
+
+class _SkeletonConfig(PreTrainedConfig):
+    """What both configurations share: the skeleton, Human3.6M's 17 joints unless another one is given."""
+
+    joint_parents: list | tuple | None = None
+    root_joint: int | None = None
+    joint_scale: float | int = 1000.0
+
+    def __post_init__(self, **kwargs):
+        if self.id2label is None:
+            self.id2label = dict(enumerate(HUMAN36M.joints))
+            self.joint_parents = HUMAN36M.parents if self.joint_parents is None else self.joint_parents
+            self.root_joint = HUMAN36M.root if self.root_joint is None else self.root_joint
+        if self.joint_parents is None:
+            raise ValueError("`id2label` was given without `joint_parents`: expected the parent of every joint.")
+        self.joint_parents = list(self.joint_parents)
+        if self.root_joint is None:
+            self.root_joint = self.joint_parents.index(-1) if -1 in self.joint_parents else 0
+        super().__post_init__(**kwargs)
+        self.label2id = {name: joint for joint, name in self.id2label.items()}
+
+    @property
+    def num_joints(self) -> int:
+        """Number of joint types J of the skeleton."""
+        return len(self.id2label)
+
+    def validate_skeleton(self) -> None:
+        """Raise `ValueError` unless the skeleton is one tree of uniquely named joints."""
+        validate_skeleton(self)
+        validate_range(self, "joint_scale", 1e-6)
+
+
+@strict
+class JointRefinerConfig(_SkeletonConfig):
+    r"""Configuration of [`JointRefiner`].
+
+    Args:
+        id2label (`dict[int, str]`, *optional*): Joint names. Human3.6M's 17 joints by default.
+        joint_parents (`list[int]`, *optional*): Parent of every joint, -1 for the root.
+        root_joint (`int`, *optional*): The joint that positions are relative to; the one without a parent by default.
+        joint_scale (`float`, *optional*, defaults to 1000.0): Millimetres per unit inside the network.
+        hidden_size (`int`, *optional*, defaults to 512): Width of the residual blocks.
+        num_blocks (`int`, *optional*, defaults to 2): Number of residual blocks.
+        dropout (`float`, *optional*, defaults to 0.1): Dropout inside the blocks.
+        selection_rate (`float`, *optional*, defaults to 0.2): Share of the joints selected in training.
+        replacement_rate (`float`, *optional*, defaults to 0.8): Share of the selected joints that are replaced by
+            their neighbours' midpoint; the others stay as they are.
+        refine_detected (`bool`, *optional*, defaults to `True`): Refine detected joints as well as the missing ones.
+        init_std (`float`, *optional*, defaults to 0.02): Standard deviation of the initial linear weights.
+
+    Raises:
+        ValueError: If the skeleton is no tree, names repeat, or a number is out of range.
+    """
+
+    model_type = "jointdetr_refiner"
+
+    hidden_size: int = 512
+    num_blocks: int = 2
+    dropout: float | int = 0.1
+    selection_rate: float = 0.2
+    replacement_rate: float = 0.8
+    refine_detected: bool = True
+    init_std: float = 0.02
+
+    def validate_ranges(self) -> None:
+        """Raise `ValueError` for a size, rate or deviation out of range."""
+        validate_range(self, "hidden_size num_blocks", 1)
+        validate_range(self, "dropout selection_rate replacement_rate", 0.0, 1.0)
+
+
+@strict
+class JointDetrConfig(_SkeletonConfig):
+    r"""Configuration of [`JointDetrModel`] and [`JointDetrForPoseEstimation`].
+
+    Args:
+        backbone_config (`PreTrainedConfig` or `dict`, *optional*): Any backbone that `AutoBackbone` knows. ResNet-50
+            with its last three stages by default.
+        refiner_config (`JointRefinerConfig` or `dict`, *optional*): The joint refinement network; none by default.
+        freeze_batch_norm (`bool`, *optional*, defaults to `False`): Keep the backbone's batch normalisation as it is
+            loaded, statistics and weights, as DETRs do with pretrained backbones.
+        query_alignment (`str`, *optional*, defaults to `"set"`): `"set"` matches queries to joints (JointDETR),
+            `"fixed"` makes query j joint j (the force-aligned baseline: no class head, loss on the last layer alone).
+        id2label, joint_parents, root_joint, joint_scale: The skeleton, see [`JointRefinerConfig`].
+        flip_pairs (`list[tuple[int, int]]`, *optional*): Left/right pairs. Human3.6M's, or none with a given skeleton.
+        num_queries (`int`, *optional*, defaults to 100): Number N of joint queries; J with `"fixed"` alignment.
+        num_feature_levels (`int`, *optional*, defaults to 4): Feature levels; those beyond the backbone's stages come
+            from stride-2 convolutions, fewer take the last stages.
+        d_model, encoder_layers, encoder_attention_heads, encoder_ffn_dim, encoder_n_points, decoder_layers,
+            decoder_attention_heads, decoder_ffn_dim, decoder_n_points: Sizes, as in Deformable DETR.
+        decoder_connection (`bool`, *optional*, defaults to `True`): Embed each layer's prediction into the query
+            position of the next layer.
+        look_forward_twice (`bool`, *optional*, defaults to `False`): Let a layer's prediction pass gradient to the
+            layer before it (DINO) instead of detaching it (Deformable DETR).
+        class_weight, joint_weight, joint_2d_weight (`float`): Weights of the class, 3D and 2D terms, in the matching
+            and in the loss. 3D counts in units of `joint_scale`, 2D in units of the input's side.
+        no_joint_weight (`float`, *optional*, defaults to 0.1): Weight of the class "no joint" in the cross-entropy.
+        coarse_thresholds (`list[float]`, *optional*): Millimetres within which a joint is right enough for each
+            decoder layer. Linear from 100 to 0 by default.
+        coarse_discounts (`list[float]`, *optional*): Weight of a joint already within the threshold, per decoder
+            layer. 0.1 by default.
+        num_dense_parts (`int`, *optional*, defaults to 0): Body parts (background included) of the dense training
+            head on the finest encoded level; 0 leaves the head out.
+        dense_weight (`float`, *optional*, defaults to 1.0): Weight of the dense losses.
+
+    Raises:
+        ValueError: If the skeleton is no tree, pairs overlap, sizes do not fit, or a number is out of range.
+    """
+
+    model_type = "jointdetr"
+    sub_configs_defaults = {
+        "backbone_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="resnet",
+            init_kwargs={"out_features": ["stage2", "stage3", "stage4"]},
+        ),
+        "refiner_config": SubConfigSpec(config_class=JointRefinerConfig, optional=True),
+    }
+    attribute_map = {"hidden_size": "d_model", "num_attention_heads": "decoder_attention_heads"}
+    keys_to_ignore_at_inference = [
+        "loss_dict",
+        "auxiliary_outputs",
+        "last_hidden_state",
+        "encoder_last_hidden_state",
+        "part_logits",
+        "part_depths",
+    ]
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    refiner_config: dict | PreTrainedConfig | None = None
+    freeze_batch_norm: bool = False
+    query_alignment: Literal["set", "fixed"] = "set"
+    flip_pairs: list | tuple | None = None
+    num_queries: int | None = None
+    num_feature_levels: int = 4
+    d_model: int = 256
+    encoder_layers: int = 6
+    encoder_attention_heads: int = 8
+    encoder_ffn_dim: int = 1024
+    encoder_n_points: int = 4
+    decoder_layers: int = 6
+    decoder_attention_heads: int = 8
+    decoder_ffn_dim: int = 1024
+    decoder_n_points: int = 4
+    activation_function: str = "relu"
+    dropout: float | int = 0.0
+    attention_dropout: float | int = 0.0
+    init_std: float = 0.02
+    decoder_connection: bool = True
+    look_forward_twice: bool = False
+    class_weight: float | int = 1.0
+    joint_weight: float | int = 5.0
+    joint_2d_weight: float | int = 5.0
+    no_joint_weight: float | int = 0.1
+    coarse_thresholds: list | tuple | None = None
+    coarse_discounts: list | tuple | None = None
+    num_dense_parts: int = 0
+    dense_weight: float | int = 1.0
+
+    def __post_init__(self, **kwargs):
+        if self.flip_pairs is None:
+            self.flip_pairs = HUMAN36M.flip_pairs if self.id2label is None else []
+        self.flip_pairs = [list(pair) for pair in self.flip_pairs]
+        super().__post_init__(**kwargs)
+        if self.num_queries is None:
+            self.num_queries = 100 if self.query_alignment == "set" else self.num_joints
+
+    @property
+    def layer_thresholds(self) -> list[float]:
+        """Coarse-to-fine threshold of each decoder layer, in millimetres."""
+        if self.coarse_thresholds is not None:
+            return list(self.coarse_thresholds)
+        last = self.decoder_layers - 1
+        return [100.0 * (last - layer) / max(last, 1) for layer in range(self.decoder_layers)]
+
+    @property
+    def layer_discounts(self) -> list[float]:
+        """Weight of a joint within its threshold, for each decoder layer."""
+        return [0.1] * self.decoder_layers if self.coarse_discounts is None else list(self.coarse_discounts)
+
+    def validate_flip_pairs(self) -> None:
+        """Raise `ValueError` unless the left/right pairs are disjoint pairs of existing joints."""
+        validate_flip_pairs(self)
+
+    def validate_sizes(self) -> None:
+        """Raise `ValueError` for sizes that are out of range or do not fit each other."""
+        validate_range(self, "d_model encoder_ffn_dim decoder_ffn_dim num_feature_levels", 1)
+        validate_range(self, "encoder_layers num_dense_parts", 0)
+        validate_range(self, "decoder_layers encoder_n_points decoder_n_points", 1)
+        validate_range(self, "dropout attention_dropout", 0.0, 1.0)
+        for name in ("encoder_attention_heads", "decoder_attention_heads"):
+            heads = getattr(self, name)
+            if heads < 1 or self.d_model % heads:
+                raise ValueError(f"`d_model` ({self.d_model}) must be a multiple of `{name}`, got {heads}.")
+        if self.d_model % 4:
+            raise ValueError(f"`d_model` must be a multiple of 4 for the position embedding, got {self.d_model}.")
+
+    def validate_queries(self) -> None:
+        """Raise `ValueError` if the queries cannot be assigned to the skeleton's joints."""
+        if self.query_alignment == "fixed" and self.num_queries != self.num_joints:
+            raise ValueError(
+                f'`query_alignment="fixed"` needs one query per joint ({self.num_joints}), got {self.num_queries}.'
+            )
+        if self.num_queries < self.num_joints:
+            raise ValueError(f"`num_queries` must be at least {self.num_joints} (joints), got {self.num_queries}.")
+
+    def validate_losses(self) -> None:
+        """Raise `ValueError` for a negative weight or a coarse-to-fine list of the wrong length."""
+        validate_range(self, "class_weight joint_weight joint_2d_weight no_joint_weight dense_weight", 0.0)
+        for name in ("coarse_thresholds", "coarse_discounts"):
+            values = getattr(self, name)
+            if values is not None and (len(values) != self.decoder_layers or min(values) < 0):
+                raise ValueError(
+                    f"`{name}` must hold one value >= 0 per decoder layer ({self.decoder_layers}), got {list(values)}."
+                )
+
+    def validate_refiner(self) -> None:
+        """Raise `ValueError` if the refinement network is for another skeleton."""
+        refiner = self.refiner_config
+        if refiner is not None and (refiner.id2label, refiner.joint_parents) != (self.id2label, self.joint_parents):
+            raise ValueError(
+                f"`refiner_config` must have the model's skeleton {list(self.id2label.values())}, "
+                f"got {list(refiner.id2label.values())}."
+            )
+
+
+__all__ = ["JointDetrConfig", "JointRefinerConfig"]

@@ -1,0 +1,506 @@
+"""JointDETR: a picture's features, encoded; joint queries that read them and predict 3D joints layer by layer.
+
+Shape vocabulary: batch, queries, joints (joint types J), classes (J + "no joint"), levels, tokens (the sum of
+height * width over the levels), layers (decoder). 3D is root-relative in camera axes, in units of `config.joint_scale`
+inside the network and in millimetres in `pred_joints`; 2D is in `[0, 1]` of the picture, padding left out.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import DeformableDetrModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.backbone_utils import load_backbone
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, logging
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_jointdetr import JointDetrConfig
+from .layers_jointdetr import (
+    FeatureLayout,
+    JointDetrClassHead,
+    JointDetrConnection,
+    JointDetrDecoderLayer,
+    JointDetrDeformableAttention,
+    JointDetrEncoderLayer,
+    JointDetrInputProjection,
+    JointDetrPredictionHead,
+    JointDetrRegressionHead,
+    JointDetrSelfAttention,
+    sine_position_embedding,
+)
+from .loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions, dense_losses
+from .refinement_jointdetr import JointRefiner
+
+logger = logging.get_logger(__name__)
+
+CLASS_PRIOR = 0.01  # probability that an untrained query gives to each joint type, as in PRTR
+
+
+@dataclass
+class JointDetrDecoderOutput(ModelOutput):
+    r"""Output of the decoder: hidden states, and the predictions of every layer.
+
+    Args:
+        layer_logits (`torch.Tensor` of shape `(layers, batch, queries, classes)`, *optional*):
+            Class logits of every decoder layer; None with fixed alignment.
+        layer_joints (`torch.Tensor` of shape `(layers, batch, queries, 3)`):
+            3D positions of every decoder layer, in units of `config.joint_scale`.
+        layer_points (`torch.Tensor` of shape `(layers, batch, queries, 2)`):
+            Places in the picture of every decoder layer.
+        cross_attentions (`tuple`, *optional*):
+            Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    layer_logits: torch.Tensor | None = None
+    layer_joints: torch.Tensor | None = None
+    layer_points: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor] | None = None
+    attentions: tuple[torch.Tensor] | None = None
+    cross_attentions: tuple[torch.Tensor] | None = None
+
+
+@dataclass
+class JointDetrModelOutput(ModelOutput):
+    r"""Output of [`JointDetrModel`].
+
+    Args:
+        layer_logits (`torch.Tensor` of shape `(layers, batch, queries, classes)`, *optional*):
+            Class logits of every decoder layer; None with fixed alignment.
+        layer_joints (`torch.Tensor` of shape `(layers, batch, queries, 3)`):
+            3D positions of every decoder layer, in units of `config.joint_scale`.
+        layer_points (`torch.Tensor` of shape `(layers, batch, queries, 2)`):
+            Places in the picture of every decoder layer.
+        cross_attentions (`tuple`, *optional*):
+            Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
+        encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
+            Encoded feature levels, flattened and concatenated.
+        spatial_shapes (`list[tuple[int, int]]`):
+            Height and width of each feature level.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    layer_logits: torch.Tensor | None = None
+    layer_joints: torch.Tensor | None = None
+    layer_points: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor] | None = None
+    attentions: tuple[torch.Tensor] | None = None
+    cross_attentions: tuple[torch.Tensor] | None = None
+    encoder_last_hidden_state: torch.Tensor | None = None
+    spatial_shapes: list | None = None
+
+
+@dataclass
+class JointDetrPoseEstimationOutput(ModelOutput):
+    r"""Output of [`JointDetrForPoseEstimation`].
+
+    Args:
+        loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` are given):
+            Weighted sum of all terms over all decoder layers.
+        loss_dict (`dict[str, torch.Tensor]`, *optional*, returned when `labels` are given):
+            The unweighted terms by name and layer.
+        logits (`torch.Tensor` of shape `(batch, queries, classes)`, *optional*):
+            Class logits of the last layer, "no joint" last; None with fixed alignment.
+        pred_joints (`torch.Tensor` of shape `(batch, queries, 3)`):
+            3D positions of the last layer: root-relative millimetres in camera axes, float32.
+        pred_points (`torch.Tensor` of shape `(batch, queries, 2)`):
+            Places of the last layer in `[0, 1]` of the picture, float32; they may lie outside of it.
+        auxiliary_outputs (`list[dict]`):
+            `logits`, `pred_joints` and `pred_points` of each earlier decoder layer.
+        part_logits (`torch.Tensor` of shape `(batch, parts, height, width)`, *optional*):
+            Body parts on the finest level, returned when `labels` are given and the model has the dense training head.
+        part_depths (`torch.Tensor` of shape `(batch, height, width)`, *optional*):
+            Depth of the body's surface relative to the root, in units of `config.joint_scale`; as `part_logits`.
+        cross_attentions (`tuple`, *optional*):
+            Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
+        encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
+            Encoded feature levels, flattened and concatenated.
+    """
+
+    loss: torch.Tensor | None = None
+    loss_dict: dict | None = None
+    logits: torch.Tensor | None = None
+    pred_joints: torch.Tensor | None = None
+    pred_points: torch.Tensor | None = None
+    auxiliary_outputs: list[dict] | None = None
+    part_logits: torch.Tensor | None = None
+    part_depths: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor] | None = None
+    attentions: tuple[torch.Tensor] | None = None
+    cross_attentions: tuple[torch.Tensor] | None = None
+    encoder_last_hidden_state: torch.Tensor | None = None
+
+
+class JointDetrPreTrainedModel(PreTrainedModel):
+    """What all JointDETR models share: loading and saving, initial values, capabilities."""
+
+    config: JointDetrConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["JointDetrEncoderLayer", "JointDetrDecoderLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Let `_init_weights` see every module: it writes through `transformers.initialization` alone."""
+        return False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, JointDetrDeformableAttention):
+            self._init_deformable_attention(module)
+        elif isinstance(module, JointDetrRegressionHead):
+            init.zeros_(module[-1].weight)
+            init.zeros_(module[-1].bias)
+        elif isinstance(module, JointDetrClassHead):
+            init.constant_(module.bias, math.log(CLASS_PRIOR / (1 - CLASS_PRIOR)))
+            init.zeros_(module.bias[-1:])
+        elif isinstance(module, JointDetrModel):
+            init.normal_(module.level_embed)
+            init.normal_(module.query_position_embeddings.weight)
+            init.xavier_uniform_(module.reference_points.weight)
+            init.zeros_(module.reference_points.bias)
+
+    def _init_deformable_attention(self, module: "JointDetrDeformableAttention") -> None:
+        """Let the heads look in as many directions, one pixel farther with every point, and weigh all the same."""
+        angles = torch.arange(module.num_heads) * (2 * math.pi / module.num_heads)
+        directions = torch.stack([angles.cos(), angles.sin()], -1)  # (heads, 2)
+        directions = directions / directions.abs().amax(-1, keepdim=True)
+        steps = torch.arange(1, module.num_points + 1)
+        offsets = directions[:, None, None] * steps[:, None]  # (heads, 1, points, 2)
+        init.zeros_(module.sampling_offsets.weight)
+        init.copy_(module.sampling_offsets.bias, offsets.expand(-1, module.num_levels, -1, -1).flatten())
+        init.zeros_(module.attention_weights.weight)
+        init.zeros_(module.attention_weights.bias)
+        for projection in (module.value_proj, module.output_proj):
+            init.xavier_uniform_(projection.weight)
+            init.zeros_(projection.bias)
+
+
+class JointDetrEncoder(JointDetrPreTrainedModel):
+    """Encoder layers over the tokens of all feature levels."""
+
+    _can_record_outputs = {
+        "hidden_states": JointDetrEncoderLayer,
+        "attentions": OutputRecorder(JointDetrDeformableAttention, layer_name="self_attn", index=1),
+    }
+
+    def __init__(self, config: JointDetrConfig):
+        super().__init__(config)
+        self.layers = nn.ModuleList([JointDetrEncoderLayer(config) for _ in range(config.encoder_layers)])
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        position_embeddings: torch.Tensor,
+        layout: FeatureLayout,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
+        """Encode tokens (batch, tokens, d_model)."""
+        reference_points = layout.token_places()
+        for layer in self.layers:
+            tokens = layer(tokens, position_embeddings, reference_points, layout)
+        return BaseModelOutput(last_hidden_state=tokens)
+
+
+class JointDetrDecoder(JointDetrPreTrainedModel):
+    """Decoder layers over the queries; each layer predicts a change to what the layer before it predicted."""
+
+    _can_record_outputs = {
+        "hidden_states": JointDetrDecoderLayer,
+        "attentions": OutputRecorder(JointDetrSelfAttention, layer_name="self_attn", index=1),
+        "cross_attentions": OutputRecorder(JointDetrDeformableAttention, layer_name="encoder_attn", index=1),
+    }
+
+    def __init__(self, config: JointDetrConfig):
+        super().__init__(config)
+        layers = range(config.decoder_layers)
+        self.layers = nn.ModuleList([JointDetrDecoderLayer(config) for _ in layers])
+        self.heads = nn.ModuleList([JointDetrPredictionHead(config) for _ in layers])
+        connections = layers[1:] if config.decoder_connection else []
+        self.connections = nn.ModuleList([JointDetrConnection(config) for _ in connections])
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        queries: torch.Tensor,
+        query_positions: torch.Tensor,
+        reference_points: torch.Tensor,
+        tokens: torch.Tensor,
+        layout: FeatureLayout,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> JointDetrDecoderOutput:
+        """Decode queries and positions (batch, queries, d_model) from points (batch, queries, 2) in the picture."""
+        position_embeddings = query_positions
+        base_points = points = reference_points.float()
+        base_joints = joints = points.new_zeros(*points.shape[:2], 3)
+        predictions = []
+        for index, layer in enumerate(self.layers):
+            places = layout.on_levels(points.detach())
+            queries = layer(queries, position_embeddings, tokens, places, layout, **kwargs)
+            logits, joint_change, point_change = self.heads[index](queries)
+            predictions.append((logits, base_joints + joint_change, base_points + point_change))
+            # the next layer starts from here; its gradient reaches back one layer only if it looks forward twice
+            joints, points = joints.detach() + joint_change, points.detach() + point_change
+            twice = self.config.look_forward_twice
+            base_joints, base_points = (joints, points) if twice else (joints.detach(), points.detach())
+            if index < len(self.connections):
+                detached = None if logits is None else logits.detach()
+                connection = self.connections[index](detached, joints.detach(), points.detach())
+                position_embeddings = query_positions + connection
+        logits, joints, points = zip(*predictions, strict=True)
+        return JointDetrDecoderOutput(
+            last_hidden_state=queries,
+            layer_logits=None if logits[0] is None else torch.stack(logits),
+            layer_joints=torch.stack(joints),
+            layer_points=torch.stack(points),
+        )
+
+
+class JointDetrModel(JointDetrPreTrainedModel):
+    """Backbone, deformable encoder and joint-query decoder, with the predictions of each decoder layer."""
+
+    def __init__(self, config: JointDetrConfig):
+        super().__init__(config)
+        self.backbone = load_backbone(config)
+        self.input_proj = JointDetrInputProjection(config, self.backbone.channels)
+        self.level_embed = nn.Parameter(torch.empty(config.num_feature_levels, config.d_model))
+        self.encoder = JointDetrEncoder(config)
+        self.query_position_embeddings = nn.Embedding(config.num_queries, 2 * config.d_model)  # position, content
+        self.reference_points = nn.Linear(config.d_model, 2)
+        self.decoder = JointDetrDecoder(config)
+        if config.freeze_batch_norm:
+            for module in self._batch_norms():
+                module.requires_grad_(False)
+        self.post_init()
+
+    def _batch_norms(self) -> list[nn.Module]:
+        return [module for module in self.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def train(self, mode: bool = True) -> "JointDetrModel":
+        """Switch to training or evaluation; frozen batch norms stay in evaluation."""
+        super().train(mode)
+        if self.config.freeze_batch_norm:
+            for module in self._batch_norms():
+                module.eval()
+        return self
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        pixel_mask: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | JointDetrModelOutput:
+        """Predict joints in every decoder layer.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): Pictures, normalised.
+            pixel_mask (`torch.Tensor` of shape `(batch, height, width)`, *optional*): 1 for the picture and 0 for
+                padding, which must be at the right and at the bottom.
+            kwargs: `output_hidden_states`, `output_attentions`, `return_dict`; what a processor returns besides is
+                ignored.
+
+        Returns:
+            [`JointDetrModelOutput`].
+        """
+        tokens, position_embeddings, layout = self.extract_features(pixel_values, pixel_mask)
+        encoded = self.encoder(tokens, position_embeddings, layout, **kwargs).last_hidden_state
+        query_positions, queries = self.query_position_embeddings.weight.split(self.config.d_model, dim=1)
+        query_positions = query_positions.expand(len(encoded), -1, -1)
+        reference_points = self.reference_points(query_positions).float().sigmoid()
+        decoded = self.decoder(
+            queries.expand(len(encoded), -1, -1), query_positions, reference_points, encoded, layout, **kwargs
+        )
+        return JointDetrModelOutput(**decoded, encoder_last_hidden_state=encoded, spatial_shapes=layout.spatial_shapes)
+
+    def extract_features(
+        self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, FeatureLayout]:
+        """Turn pictures into tokens of all feature levels.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): Pictures, normalised.
+            pixel_mask (`torch.Tensor` of shape `(batch, height, width)`, *optional*): 1 for the picture, 0 for
+                padding.
+
+        Returns:
+            Tokens and position embeddings `(batch, tokens, d_model)`, and the [`FeatureLayout`].
+        """
+        if pixel_mask is not None:  # what lies in the padding must not matter
+            pixel_values = pixel_values * pixel_mask[:, None].to(pixel_values.dtype)
+        levels = self.input_proj(self.backbone(pixel_values).feature_maps)
+        shapes = [tuple(level.shape[-2:]) for level in levels]
+        masks = None
+        if pixel_mask is not None:
+            mask = pixel_mask[:, None].float()
+            masks = [nn.functional.interpolate(mask, size=shape)[:, 0].bool() for shape in shapes]
+        positions = []
+        for index, shape in enumerate(shapes):
+            mask = None if masks is None else masks[index]
+            position = sine_position_embedding(shape, self.config.d_model, mask, pixel_values.device)
+            positions.append(position.to(self.level_embed.dtype) + self.level_embed[index])
+        tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], 1)
+        layout = FeatureLayout.from_masks(shapes, masks, pixel_values.device)
+        return tokens, torch.cat(positions, 1), layout
+
+
+class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
+    """JointDETR for 3D human pose: joint queries matched to joints as a set, or the force-aligned baseline.
+
+    Source: Zhang and Cui, "End-to-end 3D Human Pose Estimation with Transformer", ICPR 2022.
+    """
+
+    accepts_loss_kwargs = False  # the loss normalises by labelled joints, not by `num_items_in_batch`
+
+    def __init__(self, config: JointDetrConfig):
+        super().__init__(config)
+        self.model = JointDetrModel(config)
+        # body part and depth of the visible surface at every token of the finest level, for training alone
+        self.dense_head = nn.Linear(config.d_model, config.num_dense_parts + 1) if config.num_dense_parts else None
+        self.refiner = None
+        if config.refiner_config is not None:
+            self.set_refiner(JointRefiner(config.refiner_config))
+        self.loss_function = JointDetrLoss(config)
+        self.post_init()
+
+    def set_refiner(self, refiner: JointRefiner) -> None:
+        """Take a trained refinement network over; it is frozen, since it learns from skeletons alone.
+
+        Args:
+            refiner (`JointRefiner`): For the same skeleton as this model.
+
+        Raises:
+            ValueError: If its skeleton is another one.
+        """
+        self.config.refiner_config = refiner.config
+        self.config.validate_refiner()
+        self.refiner = refiner.requires_grad_(False)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.FloatTensor,
+        pixel_mask: torch.LongTensor | None = None,
+        labels: list[dict] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | JointDetrPoseEstimationOutput:
+        """Estimate the pose of the person in each picture.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): Pictures, normalised.
+            pixel_mask (`torch.Tensor` of shape `(batch, height, width)`, *optional*): 1 for the picture and 0 for
+                padding, which must be at the right and at the bottom.
+            labels (`list[dict]`, *optional*): One dict per picture: `joints_3d` (J, 3) root-relative millimetres in
+                camera axes, `joints_3d_valid` (J,), and optionally `joints_2d` (J, 2) in `[0, 1]` of the picture,
+                `joints_2d_valid` (J,), and `part_map` (h, w) and `depth_map` (h, w) for the dense training head.
+            kwargs: See [`JointDetrModel.forward`].
+
+        Returns:
+            [`JointDetrPoseEstimationOutput`].
+
+        Raises:
+            ValueError: If a label does not fit the skeleton.
+        """
+        outputs = self.model(pixel_values, pixel_mask=pixel_mask, **kwargs)
+        auxiliary = [self._layer_predictions(outputs, layer) for layer in range(self.config.decoder_layers)]
+        result = JointDetrPoseEstimationOutput(
+            **auxiliary.pop(),
+            auxiliary_outputs=auxiliary,
+            last_hidden_state=outputs.last_hidden_state,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+        )
+        if labels is not None:
+            self._add_losses(result, outputs, labels)
+        return result
+
+    def _layer_predictions(self, outputs: JointDetrModelOutput, layer: int) -> dict[str, torch.Tensor | None]:
+        """What one decoder layer predicts, in public units."""
+        return {
+            "logits": None if outputs.layer_logits is None else outputs.layer_logits[layer],
+            "pred_joints": outputs.layer_joints[layer] * self.config.joint_scale,
+            "pred_points": outputs.layer_points[layer],
+        }
+
+    def _add_losses(
+        self, result: JointDetrPoseEstimationOutput, outputs: JointDetrModelOutput, labels: list[dict]
+    ) -> None:
+        predictions = PosePredictions(outputs.layer_joints, outputs.layer_points, outputs.layer_logits)
+        pose_labels = PoseLabels.from_list(labels, self.config, outputs.layer_joints.device)
+        loss, terms = self.loss_function(predictions, pose_labels)
+        if self.dense_head is not None:
+            result.part_logits, result.part_depths = self._dense_predictions(outputs)
+            dense = dense_losses(result.part_logits, result.part_depths, labels, self.config)
+            loss = loss + self.config.dense_weight * sum(dense.values())
+            terms |= dense
+        result.loss, result.loss_dict = loss, terms
+
+    def _dense_predictions(self, outputs: JointDetrModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
+        """Body part logits (batch, parts, height, width) and depths (batch, height, width) on the finest level."""
+        height, width = outputs.spatial_shapes[0]
+        finest = self.dense_head(outputs.encoder_last_hidden_state[:, : height * width])
+        maps = finest.transpose(1, 2).unflatten(-1, (height, width))
+        return maps[:, :-1], maps[:, -1]
+
+    @classmethod
+    def from_deformable_detr(
+        cls, checkpoint: str | DeformableDetrModel, output_loading_info: bool = False, **config_fields
+    ) -> "JointDetrForPoseEstimation | tuple[JointDetrForPoseEstimation, dict[str, list[str]]]":
+        """Start from a Deformable DETR: backbone, projections, encoder and whatever of the decoder has its shape.
+
+        Args:
+            checkpoint (`str` or `DeformableDetrModel`): Folder or Hub repository of any transformers Deformable DETR
+                checkpoint, or the model itself.
+            output_loading_info (`bool`, *optional*, defaults to `False`): Return `(model, info)`, where `info` lists
+                the names `taken`, `new` (not in the checkpoint or of another shape) and `unused`.
+            config_fields: Fields of [`JointDetrConfig`] other than the sizes, which are the checkpoint's.
+
+        Returns:
+            The model in evaluation mode; the tensors taken are logged, too.
+        """
+        source = DeformableDetrModel.from_pretrained(checkpoint) if isinstance(checkpoint, str) else checkpoint
+        sizes = [
+            *("backbone_config", "num_feature_levels", "d_model", "activation_function"),
+            *("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "encoder_n_points"),
+            *("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim", "decoder_n_points"),
+        ]
+        fields = {name: getattr(source.config, name) for name in sizes}
+        model = cls(JointDetrConfig(**{"freeze_batch_norm": True, **fields, **config_fields}))
+        # transformers unwraps timm's backbone, AutoBackbone does not
+        wrapper = "_backbone." if any("._backbone." in name for name in model.model.state_dict()) else ""
+        found = {
+            name.replace("backbone.model.", f"backbone.{wrapper}"): tensor
+            for name, tensor in source.state_dict().items()
+        }
+        own = model.model.state_dict()
+        taken = {name: found[name] for name in own if name in found and found[name].shape == own[name].shape}
+        model.model.load_state_dict(taken, strict=False)
+        info = {
+            "taken": sorted(taken),
+            "new": sorted(set(own) - set(taken)),
+            "unused": sorted(set(found) - set(taken)),
+        }
+        logger.info(f"Taken from Deformable DETR: {info['taken']}; new: {info['new']}; unused: {info['unused']}.")
+        return (model.eval(), info) if output_loading_info else model.eval()
+
+
+__all__ = ["JointDetrForPoseEstimation", "JointDetrModel", "JointDetrPreTrainedModel"]

@@ -1,0 +1,213 @@
+"""Joint refinement network: a whole skeleton in, the same with its missing joints filled and the rest refined.
+
+Shape vocabulary: batch, joints. Positions are root-relative millimetres in camera axes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_jointdetr import JointRefinerConfig
+
+
+@dataclass
+class JointRefinerOutput(ModelOutput):
+    r"""Output of [`JointRefiner`].
+
+    Args:
+        loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` are given): Mean distance of the
+            selected joints from their labels, in units of `config.joint_scale`.
+        joints (`torch.Tensor` of shape `(batch, joints, 3)`): The full skeleton, root-relative millimetres.
+    """
+
+    loss: torch.Tensor | None = None
+    joints: torch.Tensor | None = None
+
+
+@dataclass
+class JointNeighbours:
+    """What a joint's surroundings say about it: `positions` (batch, joints, 3) and where there are any (`exists`)."""
+
+    positions: torch.Tensor
+    exists: torch.Tensor  # (batch, joints)
+
+    @classmethod
+    def none_like(cls, joints: torch.Tensor) -> "JointNeighbours":
+        """No neighbour for any joint."""
+        return cls(torch.zeros_like(joints), torch.zeros(joints.shape[:2], dtype=torch.bool, device=joints.device))
+
+
+class JointRefinerBlock(nn.Module):
+    """Residual block of two linear layers, normalised before each."""
+
+    def __init__(self, config: JointRefinerConfig):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(config.hidden_size),
+            nn.Linear(config.hidden_size, config.hidden_size),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden_size, config.hidden_size),
+        )
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map (batch, hidden_size) to the same shape."""
+        return hidden_states + self.layers(hidden_states)
+
+
+class JointRefiner(PreTrainedModel):
+    """Residual MLP over a whole skeleton, trained on skeletons alone, that fills missing joints and refines the rest.
+
+    Source: Zhang and Cui, "End-to-end 3D Human Pose Estimation with Transformer", ICPR 2022, with the masking of BERT.
+    """
+
+    config: JointRefinerConfig
+    base_model_prefix = "refiner"
+    main_input_name = "joints"
+    input_modalities = ()
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Let `_init_weights` see every module: it writes through `transformers.initialization` alone."""
+        return False
+
+    def __init__(self, config: JointRefinerConfig):
+        super().__init__(config)
+        # own position, parent's and children's, and whether these two exist
+        self.input_projection = nn.Linear(config.num_joints * (3 * 3 + 2), config.hidden_size)
+        self.blocks = nn.ModuleList([JointRefinerBlock(config) for _ in range(config.num_blocks)])
+        self.output_norm = nn.LayerNorm(config.hidden_size)
+        self.output_projection = nn.Linear(config.hidden_size, config.num_joints * 3)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, JointRefiner):
+            init.zeros_(module.output_projection.weight)  # the untrained network changes nothing
+
+    def forward(
+        self, joints: torch.Tensor, missing: torch.Tensor | None = None, labels: torch.Tensor | None = None
+    ) -> JointRefinerOutput:
+        """Fill the missing joints of skeletons and refine the others.
+
+        Args:
+            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Root-relative millimetres; anything, NaN included,
+                where missing.
+            missing (`torch.Tensor` of shape `(batch, joints)`, *optional*): True where a joint is missing. Training
+                with `labels` draws its own instead, see [`JointRefiner.corrupt`].
+            labels (`torch.Tensor` of shape `(batch, joints, 3)`, *optional*): True positions, root-relative
+                millimetres; returns the loss over joints selected at random from them.
+
+        Returns:
+            [`JointRefinerOutput`]. A skeleton whose joints are all missing comes back as NaN.
+
+        Raises:
+            ValueError: If the number of joints is not the config's.
+        """
+        if joints.shape[-2:] != (self.config.num_joints, 3):
+            raise ValueError(f"`joints` must be (batch, {self.config.num_joints}, 3), got {tuple(joints.shape)}.")
+        selected = None
+        if labels is not None:
+            selected, missing = self.corrupt(joints)
+        if missing is None:
+            missing = torch.zeros(joints.shape[:2], dtype=torch.bool, device=joints.device)
+        completed = self.replace_missing(joints, missing)
+        refined = completed + self._correction(completed)
+        if not self.config.refine_detected:
+            refined = torch.where(missing[..., None], refined, completed)
+        loss = None
+        if labels is not None:
+            distances = torch.linalg.vector_norm(refined - labels, dim=-1) / self.config.joint_scale
+            loss = (distances * selected).sum() / selected.sum().clamp(min=1)
+        return JointRefinerOutput(loss=loss, joints=refined)
+
+    def corrupt(self, joints: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw the joints that training selects, and those of them that it replaces, both (batch, joints) boolean."""
+        selected = torch.rand(joints.shape[:2], device=joints.device) < self.config.selection_rate
+        replaced = torch.rand(joints.shape[:2], device=joints.device) < self.config.replacement_rate
+        return selected, selected & replaced
+
+    def replace_missing(self, joints: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
+        """Put missing joints at the midpoint of their nearest known ancestor and descendants along the tree.
+
+        Args:
+            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Positions, anything where missing.
+            missing (`torch.Tensor` of shape `(batch, joints)`): True where a joint is missing.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, joints, 3)`; all NaN where a whole skeleton is missing.
+        """
+        joints = torch.where(missing[..., None], torch.zeros_like(joints), joints)
+        children = self._children(joints, ~missing)
+        root = self.config.root_joint
+        # the root comes first: every other joint has it as its last resort
+        known = ~missing
+        known[:, root] |= children.exists[:, root]
+        joints = joints.clone()
+        joints[:, root] = torch.where(missing[:, root, None], children.positions[:, root], joints[:, root])
+        parents = self._parent(joints, known)
+        count = parents.exists.int() + children.exists.int()
+        midpoint = (parents.positions + children.positions) / count.clamp(min=1)[..., None]
+        replace = missing & (count > 0)
+        replace[:, root] = False
+        completed = torch.where(replace[..., None], midpoint, joints)
+        return completed.masked_fill(missing.all(dim=1)[:, None, None], torch.nan)
+
+    def _correction(self, joints: torch.Tensor) -> torch.Tensor:
+        """Predict what to add to every joint: (batch, joints, 3) millimetres."""
+        known = torch.ones(joints.shape[:2], dtype=torch.bool, device=joints.device)
+        parents, children = self._parent(joints, known), self._children(joints, known)
+        positions = torch.cat([joints, parents.positions, children.positions], dim=-1) / self.config.joint_scale
+        flags = torch.stack([parents.exists, children.exists], dim=-1)
+        features = torch.cat([positions, flags.to(positions.dtype)], dim=-1)  # (batch, joints, 11)
+        hidden_states = self.input_projection(features.flatten(1).to(self.dtype))
+        for block in self.blocks:
+            hidden_states = block(hidden_states)
+        correction = self.output_projection(self.output_norm(hidden_states))
+        return correction.unflatten(-1, (-1, 3)).to(joints.dtype) * self.config.joint_scale
+
+    def _parent(self, joints: torch.Tensor, known: torch.Tensor) -> JointNeighbours:
+        """Nearest known ancestor of every joint."""
+        result = JointNeighbours.none_like(joints)
+        for joint in self._from_root():
+            parent = self.config.joint_parents[joint]
+            if parent < 0:
+                continue
+            is_known = known[:, parent]
+            result.positions[:, joint] = torch.where(
+                is_known[:, None], joints[:, parent], result.positions[:, parent].clone()
+            )
+            result.exists[:, joint] = is_known | result.exists[:, parent]
+        return result
+
+    def _children(self, joints: torch.Tensor, known: torch.Tensor) -> JointNeighbours:
+        """Mean of every joint's children; a missing child is stood for by its own known descendants."""
+        result = JointNeighbours.none_like(joints)
+        count = torch.zeros(joints.shape[:2], dtype=joints.dtype, device=joints.device)
+        for joint in reversed(self._from_root()):
+            mean = result.positions[:, joint] / count[:, joint, None].clamp(min=1)
+            result.positions[:, joint] = mean
+            result.exists[:, joint] = count[:, joint] > 0
+            parent = self.config.joint_parents[joint]
+            if parent < 0:
+                continue
+            stands = known[:, joint] | result.exists[:, joint]
+            position = torch.where(known[:, joint, None], joints[:, joint], mean)
+            result.positions[:, parent] = result.positions[:, parent] + position * stands[:, None]
+            count[:, parent] += stands
+        return result
+
+    def _from_root(self) -> list[int]:
+        """Joints in an order in which every parent comes before its children."""
+        order = [self.config.root_joint]
+        for joint in order:  # grows while it is walked
+            order += [child for child, parent in enumerate(self.config.joint_parents) if parent == joint]
+        return order
+
+
+__all__ = ["JointRefiner", "JointRefinerOutput"]
