@@ -1,0 +1,221 @@
+"""Pictures of poses: the skeleton over the photograph, and the same skeleton in 3D from two sides.
+
+Shape vocabulary: people, joints. Positions are millimetres in camera axes (x right, y down, z forward), pixels in 2D.
+Left is blue, right is orange, the middle is grey. What the model did not see is hollow and dashed: a guess.
+Figures are built on their own canvas, so they leave pyplot's state alone and work without a display.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
+from PIL import Image
+
+from ..skeleton_jointdetr import Skeleton
+from .skeletons import bones, joint_sides
+
+DASHES = (0, (1.6, 1.2))
+COLORS = {"left": "#1f77d0", "right": "#f07f13", "middle": "#6b6b6b"}
+Person = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class View:
+    """A direction to look at the skeleton from: which camera axis runs right, and which one runs away."""
+
+    title: str
+    right_axis: int
+    right_label: str
+    depth_axis: int
+    depth_sign: int
+
+
+@dataclass(frozen=True)
+class FlatPose:
+    """One person as drawn in one picture: `points` and `depth` in any unit, `bone_width` in points."""
+
+    points: np.ndarray  # (joints, 2)
+    depth: np.ndarray  # (joints,), larger is farther
+    seen: np.ndarray  # (joints,)
+    skeleton: Skeleton
+    bone_width: float
+
+
+VIEWS = (
+    View("as the camera sees it", 0, "x, mm", depth_axis=2, depth_sign=1),
+    # Seen from the camera's right the depth z runs to the right and x comes towards the viewer.
+    View("from the side", 2, "z, mm (away from the camera)", depth_axis=0, depth_sign=-1),
+)
+
+
+def draw_overlay(
+    image: Image.Image,
+    joints_2d: torch.Tensor | np.ndarray,
+    detected: torch.Tensor | np.ndarray,
+    skeleton: Skeleton,
+) -> Image.Image:
+    """Draw skeletons over a picture.
+
+    Args:
+        image: The picture.
+        joints_2d: `(joints, 2)` or `(people, joints, 2)`, pixels of the picture; NaN joints are left out.
+        detected: `(joints,)` or `(people, joints)` bool, False where a joint is a guess.
+        skeleton: Names, parents and flip pairs of the joints.
+
+    Returns:
+        A new RGB picture of the same size.
+
+    Raises:
+        ValueError: The shapes do not fit the skeleton.
+    """
+    points = _as_people(joints_2d, skeleton, "joints_2d", 2)
+    seen = _as_people(detected, skeleton, "detected").astype(bool)
+    if len(points) != len(seen):
+        raise ValueError(f"`joints_2d` has {len(points)} people and `detected` has {len(seen)}.")
+    figure = Figure(figsize=(image.width / 100, image.height / 100), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    _show_picture(axes, image)
+    for person_points, person_seen in zip(points, seen, strict=True):
+        width = _bone_width_px(person_points, max(image.size)) * 72 / 100  # matplotlib counts 1/72 inch
+        _draw_skeleton(axes, FlatPose(person_points, np.zeros(len(person_points)), person_seen, skeleton, width))
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return drawn if drawn.size == image.size else drawn.resize(image.size)
+
+
+def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton) -> Figure:
+    """Show a picture with its skeletons beside each skeleton in 3D, from the camera and from the side.
+
+    Args:
+        image: The picture.
+        people: What `post_process_pose_estimation` returns for it: `joints` `(joints, 3)` in millimetres relative to
+            the root, `joints_2d` `(joints, 2)` in pixels and `detected` `(joints,)`. May be empty.
+        skeleton: Names, parents and flip pairs of the joints.
+
+    Returns:
+        A figure; `figure.savefig("pose.png")` writes it.
+
+    Raises:
+        ValueError: A person's shapes do not fit the skeleton.
+    """
+    columns = 1 if len(people) <= 2 else 2
+    rows = max(-(-len(people) // columns), 1)
+    views = len(VIEWS) * columns
+    figure = Figure(figsize=(4.6 + 3.4 * views, max(4.4, 3.6 * rows) + 0.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = GridSpec(rows, views + 1, figure, width_ratios=[1.45] + [1] * views)
+    picture = figure.add_subplot(grid[:, 0])
+    _show_picture(picture, image)
+    for number, person in enumerate(people):
+        row, first_column = number // columns, 1 + len(VIEWS) * (number % columns)
+        name = f"person {number + 1}" if len(people) > 1 else ""
+        _draw_person_2d(picture, person, skeleton, name)
+        panels = [figure.add_subplot(grid[row, first_column + view]) for view in range(len(VIEWS))]
+        _draw_person_3d(panels, person, skeleton, name)
+    figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=4, frameon=False, fontsize=11)
+    return figure
+
+
+def _as_people(
+    values: torch.Tensor | np.ndarray, skeleton: Skeleton, name: str, *channels: int, people: int = -1
+) -> np.ndarray:
+    """Check an array against the skeleton and give it a leading people axis if it has none."""
+    array = torch.as_tensor(values).detach().cpu().numpy()
+    one = (len(skeleton.joints), *channels)
+    if array.shape[-len(one) :] != one or array.ndim > len(one) + 1:
+        raise ValueError(f"`{name}` must have the shape {one} or (people, *{one}), got {array.shape}.")
+    return array.reshape(people, *one)
+
+
+def _show_picture(axes: Axes, image: Image.Image) -> None:
+    """Fill the axes with the picture in its own pixel coordinates: (0, 0) is the outer corner of the first pixel."""
+    axes.imshow(image.convert("RGB"), extent=(0, image.width, image.height, 0), interpolation="lanczos")
+    axes.set(xlim=(0, image.width), ylim=(image.height, 0))
+    axes.axis("off")
+
+
+def _bone_width_px(points: np.ndarray, image_size: int) -> float:
+    """Width of a bone that suits the person's size `(joints, 2)` as well as the picture's."""
+    finite = points[np.isfinite(points).all(-1)]
+    extent = np.ptp(finite, axis=0).max() if len(finite) else 0.0
+    return max(min(extent / 45, image_size / 110), 1.5)
+
+
+def _draw_person_2d(axes: Axes, person: Person, skeleton: Skeleton, name: str) -> None:
+    points = _as_people(person["joints_2d"], skeleton, "joints_2d", 2, people=1)[0]
+    seen = _as_people(person["detected"], skeleton, "detected", people=1)[0]
+    _draw_skeleton(axes, FlatPose(points, np.zeros(len(points)), seen, skeleton, bone_width=2.6))
+    drawn = points[np.isfinite(points).all(-1)]
+    if name and len(drawn):
+        top = drawn[drawn[:, 1].argmin()]
+        label = axes.annotate(name, top, (0, 9), textcoords="offset points", ha="center", fontsize=10, color="white")
+        label.set(path_effects=[Stroke(linewidth=2.5, foreground="black"), Normal()], clip_on=True)
+
+
+def _draw_person_3d(panels: Sequence[Axes], person: Person, skeleton: Skeleton, name: str) -> None:
+    """Draw one person into one panel a view, with the same millimetres on every axis."""
+    joints = _as_people(person["joints"], skeleton, "joints", 3, people=1)[0]  # (joints, 3)
+    seen = _as_people(person["detected"], skeleton, "detected", people=1)[0]
+    finite = joints[np.isfinite(joints).all(-1)]
+    low, high = (finite.min(0), finite.max(0)) if len(finite) else (np.full(3, -1.0), np.full(3, 1.0))
+    center, half = (low + high) / 2, max((high - low).max() * 0.56, 100.0)
+    for axes, view in zip(panels, VIEWS, strict=True):
+        depth = view.depth_sign * joints[:, view.depth_axis]
+        _draw_skeleton(axes, FlatPose(joints[:, [view.right_axis, 1]], depth, seen, skeleton, bone_width=3.2))
+        middle = center[[view.right_axis, 1]]
+        axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] + half, middle[1] - half))
+        axes.set_aspect("equal")
+        axes.set_title(f"{name}, {view.title}" if name else view.title, fontsize=12)
+        axes.set_xlabel(view.right_label, fontsize=10)
+        axes.locator_params(nbins=5)
+        axes.tick_params(labelsize=9)
+        axes.grid(color="#e3e3e3", linewidth=0.8)
+        axes.set_axisbelow(True)
+    panels[0].set_ylabel("y, mm (down)", fontsize=10)
+
+
+def _draw_skeleton(axes: Axes, pose: FlatPose) -> None:
+    """Draw bones and joints from far to near, a white rim around each so that crossings can be read."""
+    depth = np.nan_to_num(pose.depth)
+    nearness = 2 + (depth.max() - depth) / (np.ptp(depth) + 1.0)  # (joints,), the zorder; 2 is above the grid
+    dot_nearness = nearness.copy()
+    drawable = np.isfinite(pose.points).all(-1)
+    sides = joint_sides(pose.skeleton)
+    for bone in bones(pose.skeleton):
+        ends = list(bone)
+        if not drawable[ends].all():
+            continue
+        # A limb starts in the middle of the body and takes the side of the joint it leads to.
+        line = axes.plot(*pose.points[ends].T, color=COLORS[sides[bone[1]]], linewidth=pose.bone_width)[0]
+        line.set(zorder=nearness[ends].mean(), solid_capstyle="round")
+        if pose.seen[ends].all():
+            line.set_path_effects([Stroke(linewidth=pose.bone_width * 1.7, foreground="white"), Normal()])
+        else:
+            line.set_linestyle(DASHES)
+        dot_nearness[ends] = np.maximum(dot_nearness[ends], line.get_zorder() + 0.01)  # a dot covers all its bones
+    for joint in np.flatnonzero(drawable):
+        _draw_joint(axes, pose, joint, COLORS[sides[joint]], dot_nearness[joint])
+
+
+def _draw_joint(axes: Axes, pose: FlatPose, joint: int, color: str, nearness: float) -> None:
+    """Draw a full dot for a joint that was seen, a hollow one for a guess."""
+    dot = axes.plot(*pose.points[joint], "o", markersize=pose.bone_width * 1.9, zorder=nearness)[0]
+    dot.set_markerfacecolor(color if pose.seen[joint] else "white")
+    dot.set_markeredgecolor("white" if pose.seen[joint] else color)
+    dot.set_markeredgewidth(pose.bone_width * 0.45)
+
+
+def _legend_handles() -> list[Line2D]:
+    handles = [Line2D([], [], color=color, marker="o", linewidth=3, label=side) for side, color in COLORS.items()]
+    guess = Line2D([], [], color="#6b6b6b", marker="o", linewidth=3, label="guessed, not seen")
+    guess.set(markerfacecolor="white", linestyle=DASHES)
+    return [*handles, guess]
