@@ -1,0 +1,390 @@
+"""What surfaces are made of: garments, hair and skin of the person, paint of the room.
+
+Nothing is stored as a texture: which material a point of the body has, and its colour, follow from where the point lies
+on the body at rest.
+
+Shape vocabulary: `batch` pictures, `vertices` of the body, `fragments` visible points of the body, `points` visible
+points of anything, `materials` kinds of surface in one picture.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from .scene import NUM_WALLS, Record
+from .textures import draw_picture, random_colours, sample_noise, sample_pictures
+
+if TYPE_CHECKING:
+    from .body import Body
+
+SKIN, LOWER, UPPER, SHOES, HAIR, EYES, LIPS, GLOVES = range(8)
+GROUND = 8
+WALL = 9  # and the next NUM_WALLS - 1
+BOX = WALL + NUM_WALLS  # and the next NUM_BOX_PAINTS - 1
+NUM_BOX_PAINTS = 5
+SKY = BOX + NUM_BOX_PAINTS
+NUM_MATERIALS = SKY + 1
+GARMENTS = (LOWER, UPPER, SHOES, GLOVES)
+
+HAND, LEG, TORSO, FOOT, ARM, HEAD, EYE, SCALP, NAPE = range(9)
+REGION_OF_BONE = {
+    "upperleg": LEG,
+    "lowerleg": LEG,
+    "root": TORSO,
+    "pelvis": TORSO,
+    "spine": TORSO,
+    "clavicle": TORSO,
+    "shoulder": TORSO,
+    "foot": FOOT,
+    "upperarm": ARM,
+    "lowerarm": ARM,
+    "wrist": HAND,
+    "neck": HEAD,
+    "head": HEAD,
+}
+PART_OF_BONE = {
+    "root": 1,
+    "pelvis": 1,
+    "spine05": 1,
+    "spine04": 1,
+    "spine": 2,
+    "clavicle": 2,
+    "shoulder": 2,
+    "neck": 3,
+    "head": 3,
+    "upperarm": 4,
+    "lowerarm": 6,
+    "wrist": 8,
+    "upperleg": 10,
+    "lowerleg": 12,
+    "foot": 14,
+}
+"""Value of the part map by the start of a bone's name; limbs of the right side are one more."""
+
+BROW, LIP = 1.0, -1.0
+
+PLAIN, RINGS, CHECKS, BLOTCHES, STRIPES, BRICKS, PICTURE = range(7)
+HAIR_COLOURS = np.array(
+    [
+        (0.02, 0.015, 0.01),
+        (0.06, 0.03, 0.015),
+        (0.22, 0.13, 0.05),
+        (0.5, 0.4, 0.22),
+        (0.35, 0.35, 0.35),
+        (0.25, 0.07, 0.03),
+    ]
+)
+LIGHT_SKIN, DARK_SKIN = np.array([0.78, 0.5, 0.38]), np.array([0.15, 0.08, 0.05])
+DENIM = np.array([0.06, 0.1, 0.2])
+
+
+@dataclass(frozen=True)
+class SurfaceMap:
+    """Where each vertex lies on the body, for all bodies alike.
+
+    Attributes:
+        coordinates: `(vertices, 6)` place at rest (metres), along the arm and along the leg (0 shoulder or hip, 1 elbow
+            or knee, 2 wrist or ankle), and the face's marks (1 brow, -1 lip).
+        region: `(vertices,)` int64, one of HAND to NAPE.
+        part: `(vertices,)` int64 value of the part map.
+        hip_height: height of the hips at rest, metres.
+        neck_height: height of the neck at rest, metres.
+    """
+
+    coordinates: Tensor
+    region: Tensor
+    part: Tensor
+    hip_height: float
+    neck_height: float
+
+    @classmethod
+    def of_body(cls, body: "Body") -> "SurfaceMap":
+        """Derive the map from the names of the bones and the shape at rest."""
+        reference = body.reference.cpu().numpy()
+        names = [str(name) for name in body.bone_names]
+        heads = dict(zip(names, body.bone_rest.cpu().numpy(), strict=True))
+        bone = body.dominant_bone.cpu().numpy()
+        regions = np.array([_by_prefix(REGION_OF_BONE, name) for name in names])
+        parts = np.array([_by_prefix(PART_OF_BONE, name) for name in names])
+        parts += np.array([name.endswith(".R") and part > 3 for name, part in zip(names, parts, strict=True)])
+        is_head = np.array([name.startswith(("head", "neck")) for name in names])[bone]
+        region, marks = _face(reference, regions[bone], is_head, body.faces.cpu().numpy())
+        arm = _along(reference, heads, ("upperarm01", "lowerarm01", "wrist"))
+        leg = _along(reference, heads, ("upperleg01", "lowerleg01", "foot"))
+        coordinates = np.concatenate([reference, np.stack([arm, leg, marks], -1)], -1).astype(np.float32)
+        device = body.reference.device
+        return cls(
+            coordinates=torch.from_numpy(coordinates).to(device),
+            region=torch.from_numpy(region).to(device),
+            part=torch.from_numpy(parts[bone]).to(device),
+            hip_height=float(heads["upperleg01.L"][2]),
+            neck_height=float(heads["neck01"][2]),
+        )
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """What the people of a batch wear; every field has a leading batch dimension.
+
+    Attributes:
+        sleeve: `(batch,)` end of the sleeves along the arm.
+        trouser: `(batch,)` end of the trousers along the leg.
+        hem: `(batch,)` metres above the hips where the top begins.
+        collar: `(batch,)` metres above the neck bone where the top ends.
+        bare_back: `(batch,)` bool, the top covers the skin with nothing.
+        shoes: `(batch,)` bool.
+        gloves: `(batch,)` bool.
+        hair: `(batch,)` bool.
+        long_hair: `(batch,)` bool, hair over the nape.
+        thickness: `(batch, 5)` metres that top, trousers, shoes, hair and nape stand off the body.
+        wrinkles: `(batch, 4, 3)` wave vectors of the folds (1/m) and their phases.
+    """
+
+    sleeve: Tensor
+    trouser: Tensor
+    hem: Tensor
+    collar: Tensor
+    bare_back: Tensor
+    shoes: Tensor
+    gloves: Tensor
+    hair: Tensor
+    long_hair: Tensor
+    thickness: Tensor
+    wrinkles: Tensor
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Paint of every material; every field has a leading batch dimension.
+
+    Attributes:
+        paint: `(batch, materials, 8)` two colours, frequency of the pattern, strength of the highlight.
+        pattern: `(batch, materials)` int64, PLAIN to PICTURE.
+        offset: `(batch, 3)` where in the noise volume this picture lies.
+        pictures: `(batch, height, width, 3)` uint8 dead-leaves picture.
+    """
+
+    paint: Tensor
+    pattern: Tensor
+    offset: Tensor
+    pictures: Tensor
+
+
+def draw_outfit(rng: np.random.Generator) -> Record:
+    """Draw the garments and the hair of one person: the fields of `Outfit` without the batch dimension."""
+    hair = rng.random() < 0.92
+    hair_thickness = rng.choice([0.008, 0.02, 0.035], p=[0.45, 0.35, 0.2]) * (0.6 + 0.8 * rng.random())
+    thickness = [
+        0.008 + rng.uniform(0, 0.018),
+        rng.uniform(0.002, 0.025),
+        0.008,
+        hair_thickness,
+        rng.uniform(0.015, 0.05),
+    ]
+    return {
+        "sleeve": rng.choice([-1.0, 0.45, 0.65, 1.1, 1.9], p=[0.08, 0.27, 0.25, 0.12, 0.28]),
+        "trouser": rng.choice([0.35, 0.7, 0.95, 1.5, 1.9], p=[0.15, 0.15, 0.15, 0.1, 0.45]),
+        "hem": rng.uniform(-0.06, 0.12),
+        "collar": rng.uniform(-0.04, 0.03),
+        "bare_back": np.bool_(rng.random() < 0.06),
+        "shoes": np.bool_(rng.random() < 0.85),
+        "gloves": np.bool_(rng.random() < 0.04),
+        "hair": np.bool_(hair),
+        "long_hair": np.bool_(hair and rng.random() < 0.38),
+        "thickness": np.array(thickness),
+        "wrinkles": np.concatenate([rng.normal(0, 45, (3, 3)), rng.uniform(0, 2 * np.pi, (1, 3))]),
+    }
+
+
+def draw_palette(rng: np.random.Generator) -> Record:
+    """Draw the colours and patterns of one picture: the fields of `Palette` without the batch dimension."""
+    first = np.concatenate([random_colours(rng, GROUND, 2.0), random_colours(rng, NUM_MATERIALS - GROUND, 3.5)])
+    second = np.concatenate([random_colours(rng, GROUND, 2.0), random_colours(rng, NUM_MATERIALS - GROUND, 3.5)])
+    related = rng.random(NUM_MATERIALS) < 0.55
+    second[related] = (first * rng.uniform(0.4, 1.6, (NUM_MATERIALS, 1)))[related]
+    if rng.random() < 0.3:
+        first[LOWER], second[LOWER] = DENIM * rng.uniform(0.4, 2.5), DENIM * rng.uniform(0.4, 2.5)
+    darkness = rng.random()
+    skin = (LIGHT_SKIN * (1 - darkness) + DARK_SKIN * darkness) * rng.uniform(0.85, 1.2)
+    hair = HAIR_COLOURS[rng.integers(len(HAIR_COLOURS))] * rng.uniform(0.7, 1.4)
+    first[[SKIN, LIPS, EYES, HAIR]] = skin, skin * [0.9, 0.55, 0.55], np.full(3, 0.5), hair * 0.7
+    second[[SKIN, LIPS, EYES, HAIR]] = skin, skin * [0.9, 0.55, 0.55], np.full(3, 0.5), hair * 1.2
+    first[SKY], second[SKY] = 0.45 + 0.55 * first[SKY], 0.35 + 0.65 * second[SKY]
+    frequency = np.where(np.arange(NUM_MATERIALS) < GROUND, rng.uniform(15, 120, NUM_MATERIALS), 0)
+    frequency += np.where(np.arange(NUM_MATERIALS) < GROUND, 0, np.exp(rng.normal(2.4, 0.7, NUM_MATERIALS)))
+    frequency[HAIR] = 200.0
+    highlight = rng.uniform(0, 0.12, NUM_MATERIALS)
+    highlight[[SKIN, EYES]] = 0.1, 0.6
+    return {
+        "paint": np.concatenate([first, second, frequency[:, None], highlight[:, None]], -1).clip(0, None),
+        "pattern": _draw_patterns(rng),
+        "offset": rng.uniform(0, 8, 3),
+        "pictures": draw_picture(rng),
+    }
+
+
+def garment_thickness(surface: SurfaceMap, outfit: Outfit) -> Tensor:
+    """How far each vertex is moved out along its normal by what the person wears: `(batch, vertices)` metres."""
+    arm, leg, region = surface.coordinates[:, 3], surface.coordinates[:, 4], surface.region
+    top, trousers, shoes, hair, nape = (outfit.thickness[:, [column]] for column in range(5))  # (batch, 1)
+    cloth = torch.where(region == TORSO, top, 0.0)
+    cloth = torch.where((region == ARM) & (arm < outfit.sleeve[:, None]), top * (1 + 0.5 * arm), cloth)
+    legs = (region == LEG) & (leg < outfit.trouser[:, None])
+    cloth = torch.where(legs, 0.006 + trousers * (0.4 + 0.5 * leg), cloth)  # (batch, vertices)
+    waves = surface.coordinates[:, :3] @ outfit.wrinkles[:, :3] + outfit.wrinkles[:, 3:]  # (batch, vertices, 3)
+    cloth = cloth * (1 + 0.125 * waves.sin().sum(-1))
+    total = torch.where(region == FOOT, shoes * outfit.shoes[:, None], cloth)
+    total = torch.where((region == SCALP) & outfit.hair[:, None], hair, total)
+    return torch.where((region == NAPE) & outfit.long_hair[:, None], nape, total)
+
+
+def body_materials(coordinates: Tensor, region: Tensor, image: Tensor, surface: SurfaceMap, outfit: Outfit) -> Tensor:
+    """Material at visible points of the body.
+
+    Args:
+        coordinates: `(fragments, 6)` interpolated from `SurfaceMap.coordinates`.
+        region: `(fragments,)` of the nearest vertex.
+        image: `(fragments,)` which picture.
+        surface: the map of the body.
+        outfit: what the people wear.
+    """
+    _, _, height, arm, leg, marks = coordinates.unbind(-1)
+    top = torch.where(outfit.bare_back, SKIN, UPPER)[image]
+    is_upper = height > surface.hip_height + outfit.hem[image]
+    material = torch.where((region == HAND) & outfit.gloves[image], GLOVES, SKIN)
+    material = torch.where((region == LEG) & (leg < outfit.trouser[image]), LOWER, material)
+    material = torch.where(region == TORSO, torch.where(is_upper, top, LOWER), material)
+    material = torch.where((region == ARM) & (arm < outfit.sleeve[image]), top, material)
+    material = torch.where((region == FOOT) & outfit.shoes[image], SHOES, material)
+    is_head = (region == HEAD) | (region == NAPE)
+    material = torch.where(is_head & (height < surface.neck_height + outfit.collar[image]), top, material)
+    material = torch.where(is_head & (marks > 0.5), HAIR, material)
+    material = torch.where(is_head & (marks < -0.5), LIPS, material)
+    haired = (region == SCALP) & outfit.hair[image] | (region == NAPE) & outfit.long_hair[image]
+    return torch.where(haired, HAIR, torch.where(region == EYE, EYES, material))
+
+
+def paint_surface(points: Tensor, material: Tensor, image: Tensor, palette: Palette) -> tuple[Tensor, Tensor]:
+    """Colour of visible points before light.
+
+    Args:
+        points: `(points, 3)` texture coordinates in metres.
+        material: `(points,)` int64.
+        image: `(points,)` which picture.
+        palette: the paints.
+
+    Returns:
+        `(points, 3)` colour and `(points,)` strength of the highlight.
+    """
+    slot = image * NUM_MATERIALS + material
+    paint = palette.paint.view(-1, 8)[slot]  # (points, 8)
+    frequency = paint[:, 6]
+    shifted = points + palette.offset[image]
+    mix = _pattern_mix(points, shifted, frequency, palette.pattern.view(-1)[slot])
+    colour = torch.lerp(paint[:, :3], paint[:, 3:6], mix[:, None])
+    on_picture = (palette.pattern.view(-1)[slot] == PICTURE).nonzero()[:, 0]
+    flat = _unfold(points[on_picture]) * (frequency[on_picture] * 0.05)[:, None]
+    pictures = palette.pictures.float() / 255
+    colour[on_picture] = sample_pictures(pictures, image[on_picture], flat) ** 2.2
+    grain = 0.6 + 0.4 * sample_noise(shifted * 5)[:, 0] + 0.4 * sample_noise(shifted * 40)[:, 0]
+    return colour * grain[:, None], paint[:, 7]
+
+
+def _pattern_mix(points: Tensor, shifted: Tensor, frequency: Tensor, pattern: Tensor) -> Tensor:
+    """How much of the second colour each point shows: `(points,)` in [0, 1]."""
+    mix = torch.zeros_like(frequency)
+    for kind in (RINGS, CHECKS, BLOTCHES, STRIPES, BRICKS):
+        index = (pattern == kind).nonzero()[:, 0]
+        where, rate = points[index], frequency[index]
+        if kind == BLOTCHES:
+            noise = sample_noise(shifted[index] * rate[:, None] * 0.06)[:, 0]
+            mix[index] = ((noise - 0.45) * 7).clamp(0, 1)
+        elif kind == BRICKS:
+            row = where[:, 2] * rate * 0.1 + where[:, 1] * rate * 0.1
+            along = where[:, 0] * rate * 0.05 + 0.5 * torch.remainder(row.floor(), 2)
+            mix[index] = ((torch.remainder(along, 1) > 0.05) & (torch.remainder(row, 1) > 0.08)).float()
+        else:
+            mix[index] = (_wave(where * rate[:, None], kind) * 4 + 0.5).clamp(0, 1)
+    return mix
+
+
+def _wave(phase: Tensor, kind: int) -> Tensor:
+    """Periodic pattern of `(points, 3)` phases -> `(points,)` in about [-1, 1]."""
+    if kind == RINGS:
+        return phase[:, 2].sin()
+    if kind == STRIPES:
+        return phase[:, 0].sin()
+    across, deep, up = phase.sin().unbind(-1)
+    return across * up + deep * up + across * deep
+
+
+def _unfold(points: Tensor) -> Tensor:
+    """Two coordinates for a picture on a surface: `(points, 3)` -> `(points, 2)`."""
+    return torch.stack([points[:, 0] + 0.3 * points[:, 1], points[:, 2] + 0.7 * points[:, 1]], -1)
+
+
+def _draw_patterns(rng: np.random.Generator) -> np.ndarray:
+    """Pattern of each material, `(materials,)` int64."""
+    pattern = rng.choice(7, NUM_MATERIALS, p=[0.4, 0.13, 0.1, 0.2, 0.08, 0, 0.09])
+    room = rng.choice(7, NUM_MATERIALS - GROUND, p=[0.26, 0.04, 0.06, 0.26, 0.04, 0.09, 0.25])
+    pattern[GROUND:] = room
+    pattern[[SKIN, LIPS, EYES]] = PLAIN
+    pattern[HAIR] = BLOTCHES
+    pattern[SKY] = rng.choice([BLOTCHES, PICTURE], p=[0.5, 0.5])
+    return pattern
+
+
+def _by_prefix(table: dict[str, int], name: str) -> int:
+    """Entry of the longest key that `name` starts with."""
+    keys = [key for key in table if name.startswith(key)]
+    if not keys:
+        raise ValueError(f"bone names must start with one of {sorted(table)}, got {name!r}")
+    return table[max(keys, key=len)]
+
+
+def _along(reference: np.ndarray, heads: dict[str, np.ndarray], bones: tuple[str, str, str]) -> np.ndarray:
+    """Coordinate along a limb of two bones: 0 at its start, 1 at the middle joint, 2 at its end: `(vertices,)`."""
+    result = np.zeros(len(reference))
+    for side, chosen in ((".L", reference[:, 0] > 0), (".R", reference[:, 0] <= 0)):
+        start, middle, end = (heads[bone + side] for bone in bones)
+        first = (reference - start) @ (middle - start) / ((middle - start) @ (middle - start))
+        second = (reference - middle) @ (end - middle) / ((end - middle) @ (end - middle))
+        along = np.where(first < 1, first, 1 + np.clip(second, 0, 1.2))
+        result[chosen] = along[chosen]
+    return result
+
+
+def _face(
+    reference: np.ndarray, region: np.ndarray, is_head: np.ndarray, faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell eyes, scalp and nape from the rest of the head, and mark brows and lips: two `(vertices,)` arrays."""
+    eyes = _eyeballs(reference, is_head, faces)
+    place = reference - reference[eyes].mean(0)  # from between the eyes
+    side, depth, height = np.abs(place[:, 0]), place[:, 1], place[:, 2]
+    region = region.copy()
+    region[is_head & (depth > 0.07)] = NAPE
+    region[is_head & ((height > 0.06) | ((depth > 0.085) & (height > -0.07)))] = SCALP
+    region[eyes] = EYE
+    marks = np.zeros(len(reference))
+    marks[is_head & (np.abs(height - 0.028) < 0.008) & (np.abs(side - 0.032) < 0.02) & (depth < 0.01)] = BROW
+    marks[is_head & (np.abs(height + 0.078) < 0.009) & (side < 0.024) & (depth < 0)] = LIP
+    return region, marks
+
+
+def _eyeballs(reference: np.ndarray, is_head: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Vertices of the eyes, `(vertices,)` bool: the two small closed pieces of the head, one on each side."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    count = len(reference)
+    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    _, piece = connected_components(graph, directed=False)
+    sizes = np.bincount(piece)
+    off_centre = np.abs(np.bincount(piece, reference[:, 0]) / sizes) > 0.01
+    eyes = (off_centre & (sizes < count // 10))[piece] & is_head
+    if not eyes.any():
+        raise ValueError("the body must have eyeballs: two small closed pieces of the head, got none")
+    return eyes

@@ -1,0 +1,203 @@
+"""From joint angles to bone rotations: trunk and legs forward, arms by angle or by where the wrist goes.
+
+Shapes: batch (people), bones; sides are (left, right). Degrees, metres; z up, the person facing -y before its heading.
+
+A limb's angles count from hanging straight down, so its rest direction is first turned there. Angles named in
+`postures` and `gestures`; the signs below follow from right-handed rotations: forward is -y, the left side +x.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .body import Body
+from .gestures import ELBOW_LIMIT, TARGET_BONES, THIGH, Arms
+from .postures import Posture
+from .rotations import rotation_about, rotation_between
+
+SIDES = ("L", "R")
+# How the bend of the back is shared out among its bones, from the pelvis up, and that of the neck.
+SPINE_SHARES = {"spine05": 0.1, "spine04": 0.2, "spine03": 0.25, "spine02": 0.25, "spine01": 0.2}
+NECK_SHARES = {"neck01": 0.3, "neck03": 0.3, "head": 0.4}
+CHEST = "spine01"
+# The distance of pelvis and neck, which gesture targets are scaled by, of a person 1.7 m tall.
+TARGET_TRUNK_M = 0.54
+# The shoulder blade takes part in lifting the arm.
+SHOULDER_RISE, SHOULDER_RISE_FROM = 0.25, 45.0
+SHOULDER_ADVANCE = 0.12
+# An aimed arm stays a little short of straight.
+LONGEST_REACH = 0.985
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Joint angles of a batch of people, `heading` in radians about the vertical (people,)."""
+
+    posture: Posture
+    arms: Arms
+    heading: Tensor
+
+
+def bone_rotations(body: Body, rest: Tensor, pose: Pose) -> Tensor:
+    """Rotations for `Body.pose` of people with bone heads `rest` (batch, bones, 3): (batch, bones, 3, 3)."""
+    rotations = torch.eye(3, dtype=rest.dtype).expand(*rest.shape[:2], 3, 3).clone()
+    _turn_trunk(body, rotations, pose)
+    for side, name in enumerate(SIDES):
+        _turn_leg(body, rest, rotations, pose.posture, (side, name))
+        _turn_shoulder(body, rotations, pose.arms, (side, name))
+    orientations, heads = body.forward_kinematics(rest, rotations)
+    for side, name in enumerate(SIDES):
+        _turn_arm(body, rest, rotations, _ArmFrame(pose.arms, orientations, heads, side, name))
+    return rotations
+
+
+def _about(axis: str, degrees: Tensor) -> Tensor:
+    """Rotation by degrees."""
+    return rotation_about(axis, torch.deg2rad(degrees))
+
+
+def _outward(side: int) -> float:
+    """+1 on the left, where outward is +x, and -1 on the right."""
+    return 1.0 - 2.0 * side
+
+
+def _turn_trunk(body: Body, rotations: Tensor, pose: Pose) -> None:
+    """Root, back, neck and head."""
+    posture = pose.posture
+    rotations[:, body.bone("root")] = (
+        rotation_about("z", pose.heading) @ _about("x", posture.pelvis_pitch) @ _about("y", posture.pelvis_roll)
+    )
+    for shares, (bend, side, twist) in (
+        (SPINE_SHARES, (posture.spine_bend, posture.spine_side, posture.spine_twist)),
+        (NECK_SHARES, (posture.head_nod, posture.head_tilt, posture.head_turn)),
+    ):
+        for bone, share in shares.items():
+            rotations[:, body.bone(bone)] = (
+                _about("x", share * bend) @ _about("y", share * side) @ _about("z", share * twist)
+            )
+
+
+def _turn_leg(body: Body, rest: Tensor, rotations: Tensor, posture: Posture, side: tuple[int, str]) -> None:
+    """Hip, knee and ankle of one side."""
+    column, name = side
+    outward = _outward(column)
+    thigh, shin, foot = (body.bone(f"{bone}.{name}") for bone in ("upperleg01", "lowerleg01", "foot"))
+    thigh_down, shin_down = _straight_down(rest, thigh, shin), _straight_down(rest, shin, foot)
+    hip = (
+        _about("y", -outward * posture.hip_abduction[:, column])
+        @ _about("x", -posture.hip_flexion[:, column])
+        @ _about("z", outward * posture.hip_rotation[:, column])
+    )
+    rotations[:, thigh] = hip @ thigh_down
+    rotations[:, shin] = thigh_down.mT @ _about("x", posture.knee_flexion[:, column]) @ shin_down
+    rotations[:, foot] = shin_down.mT @ _about("x", -posture.ankle_flexion[:, column])
+
+
+def _straight_down(rest: Tensor, bone: int, following: int) -> Tensor:
+    """Rotation that lets a bone hang straight down: (batch, 3, 3)."""
+    down = torch.tensor([0.0, 0.0, -1.0], dtype=rest.dtype)
+    return rotation_between(rest[:, following] - rest[:, bone], down)
+
+
+def _turn_shoulder(body: Body, rotations: Tensor, arms: Arms, side: tuple[int, str]) -> None:
+    """The shoulder girdle rises with a lifted arm and comes forward with an arm that reaches."""
+    column, name = side
+    elevation, azimuth = arms.elevation[:, column], torch.deg2rad(arms.azimuth[:, column])
+    lifted = (elevation - SHOULDER_RISE_FROM).clamp(min=0)
+    rise, advance = SHOULDER_RISE * lifted, SHOULDER_ADVANCE * lifted * torch.cos(azimuth)
+    outward = _outward(column)
+    rotations[:, body.bone(f"clavicle.{name}")] = _about("z", -outward * advance) @ _about("y", -outward * rise)
+
+
+@dataclass(frozen=True)
+class _ArmFrame:
+    """One arm, and the pose of the bones it hangs from."""
+
+    arms: Arms
+    orientations: Tensor
+    heads: Tensor
+    side: int
+    name: str
+
+    @property
+    def outward(self) -> float:
+        """+1 on the left, -1 on the right."""
+        return _outward(self.side)
+
+    def angle(self, name: str) -> Tensor:
+        """An angle of this arm: (people,), degrees."""
+        return getattr(self.arms, name)[:, self.side]
+
+
+def _turn_arm(body: Body, rest: Tensor, rotations: Tensor, frame: _ArmFrame) -> None:
+    """Shoulder, elbow and wrist of one side."""
+    upper, fore, hand = (body.bone(f"{bone}.{frame.name}") for bone in ("upperarm01", "lowerarm01", "wrist"))
+    upper_down, fore_down = _straight_down(rest, upper, fore), _straight_down(rest, fore, hand)
+    swing, elbow = _arm_by_angles(frame)
+    aimed_swing, aimed_elbow = _arm_by_target(body, rest, frame)
+    aimed = frame.arms.aimed[:, frame.side]
+    swing = torch.where(aimed[:, None, None], aimed_swing, swing)
+    elbow = torch.where(aimed, aimed_elbow, elbow)
+
+    chest, shoulder = body.bone(CHEST), body.parents[upper]
+    in_shoulder = frame.orientations[:, shoulder].mT @ frame.orientations[:, chest]
+    pronation = _about("z", -frame.outward * frame.angle("pronation"))
+    rotations[:, upper] = in_shoulder @ swing @ upper_down
+    rotations[:, fore] = upper_down.mT @ _about("x", -elbow) @ pronation @ fore_down
+    wrist = _about("x", frame.angle("wrist_flexion")) @ _about("y", frame.angle("wrist_deviation"))
+    rotations[:, hand] = fore_down.mT @ wrist @ fore_down
+
+
+def _arm_by_angles(frame: _ArmFrame) -> tuple[Tensor, Tensor]:
+    """Upper arm in the chest's frame (batch, 3, 3) and elbow flexion (batch,) of an arm given by angles."""
+    azimuth = frame.outward * frame.angle("azimuth")
+    lift = _about("z", azimuth) @ _about("x", -frame.angle("elevation")) @ _about("z", -azimuth)
+    return lift @ _about("z", frame.outward * frame.angle("twist")), frame.angle("elbow")
+
+
+def _arm_by_target(body: Body, rest: Tensor, frame: _ArmFrame) -> tuple[Tensor, Tensor]:
+    """Upper arm in the chest's frame (batch, 3, 3) and elbow flexion (batch,) that bring the wrist to its target."""
+    upper, fore, hand = (body.bone(f"{bone}.{frame.name}") for bone in ("upperarm01", "lowerarm01", "wrist"))
+    upper_length = (rest[:, fore] - rest[:, upper]).norm(dim=-1)
+    fore_length = (rest[:, hand] - rest[:, fore]).norm(dim=-1)
+    to_chest = frame.orientations[:, body.bone(CHEST)].mT
+    reach = (to_chest @ (_target(body, rest, frame) - frame.heads[:, upper])[..., None])[..., 0]
+
+    sharpest = torch.deg2rad(torch.tensor(ELBOW_LIMIT[1], dtype=rest.dtype))
+    shortest = (upper_length**2 + fore_length**2 + 2 * upper_length * fore_length * torch.cos(sharpest)).sqrt()
+    distance = reach.norm(dim=-1).clamp(min=shortest, max=LONGEST_REACH * (upper_length + fore_length))
+    towards = torch.nn.functional.normalize(reach, dim=-1)
+    at_shoulder = (upper_length**2 + distance**2 - fore_length**2) / (2 * upper_length * distance)
+    cosine = (distance**2 - upper_length**2 - fore_length**2) / (2 * upper_length * fore_length)
+
+    aside = _perpendicular(_elbow_direction(frame), towards)
+    along = at_shoulder[:, None] * towards + (1 - at_shoulder**2).sqrt()[:, None] * aside
+    folds_to = _perpendicular(towards, along)
+    # Columns are where an arm hanging straight has x (the elbow's hinge), y (away from where it folds) and z (up).
+    swing = torch.stack([torch.linalg.cross(folds_to, along), -folds_to, -along], dim=-1)
+    return swing, torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+
+
+def _target(body: Body, rest: Tensor, frame: _ArmFrame) -> Tensor:
+    """Where the wrist of an aimed arm should be, in the world: (batch, 3)."""
+    names = [f"{name}.{frame.name}" if index == THIGH else name for index, name in enumerate(TARGET_BONES)]
+    bone = torch.tensor([body.bone(name) for name in names])[frame.arms.target_bone[:, frame.side]]
+    people = torch.arange(len(bone))
+    trunk = (rest[:, body.bone("neck01")] - rest[:, body.bone("root")]).norm(dim=-1)
+    outward, forward, up = frame.arms.target[:, frame.side].unbind(-1)
+    offset = torch.stack([frame.outward * outward, -forward, up], dim=-1) * (trunk / TARGET_TRUNK_M)[:, None]
+    return frame.heads[people, bone] + (frame.orientations[people, bone] @ offset[..., None])[..., 0]
+
+
+def _elbow_direction(frame: _ArmFrame) -> Tensor:
+    """Where the elbow of an aimed arm tends to: down, outward with the swivel, and always a little back."""
+    swivel = torch.deg2rad(frame.angle("swivel"))
+    back = torch.full_like(swivel, 0.35)
+    return torch.stack([frame.outward * torch.sin(swivel), back, -torch.cos(swivel)], dim=-1)
+
+
+def _perpendicular(vector: Tensor, direction: Tensor) -> Tensor:
+    """The part of `vector` (batch, 3) at right angles to the unit vector `direction`, of length 1."""
+    rejected = vector - (vector * direction).sum(-1, keepdim=True) * direction
+    return torch.nn.functional.normalize(rejected, dim=-1)

@@ -1,0 +1,113 @@
+"""Solid noise and small random pictures: all that surfaces are painted with.
+
+Shape vocabulary: `points` any flat list of texture coordinates, `cells` the edge of the noise volume.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFilter
+from torch import Tensor
+
+NOISE_CELLS = 32
+NOISE_CELLS_PER_UNIT = 4
+PICTURE_SIZE = 128
+
+
+@lru_cache(maxsize=8)
+def noise_volume(channels: int, device: torch.device) -> Tensor:
+    """Periodic noise of three octaves, mean 0.5, deviation 0.16: `(1, channels, cells + 2, cells + 2, cells + 2)`.
+
+    The volume is the same everywhere; pictures differ by where they look into it.
+    """
+    generator = torch.Generator().manual_seed(channels)
+    total = torch.zeros(1, channels, NOISE_CELLS, NOISE_CELLS, NOISE_CELLS)
+    for octave in range(3):
+        factor = 4 >> octave
+        cells = NOISE_CELLS // factor
+        values = torch.rand(1, channels, cells, cells, cells, generator=generator)
+        padded = F.pad(values, (1,) * 6, mode="circular")
+        smooth = F.interpolate(padded, scale_factor=float(factor), mode="trilinear")
+        inner = slice(factor, -factor)
+        total += smooth[:, :, inner, inner, inner] * 0.5**octave
+    total = (total - total.mean()) / total.std() * 0.16 + 0.5
+    return F.pad(total, (1,) * 6, mode="circular").to(device)
+
+
+def sample_noise(points: Tensor, channels: int = 1) -> Tensor:
+    """Noise at texture coordinates: `(points, 3)` -> `(points, channels)`."""
+    cell = torch.remainder(points * NOISE_CELLS_PER_UNIT, NOISE_CELLS)
+    grid = (cell + 1.5) * (2 / (NOISE_CELLS + 2)) - 1
+    values = F.grid_sample(noise_volume(channels, points.device), grid.view(1, 1, 1, -1, 3), align_corners=False)
+    return values.view(channels, -1).T
+
+
+def sample_pictures(pictures: Tensor, image: Tensor, coordinates: Tensor) -> Tensor:
+    """Look pictures up, repeated without end and mirrored at every second edge.
+
+    Args:
+        pictures: `(batch, height, width, 3)` in [0, 1].
+        image: `(points,)` which picture.
+        coordinates: `(points, 2)` in pictures: one unit is one edge.
+
+    Returns:
+        `(points, 3)` in [0, 1].
+    """
+    size = pictures.shape[1]
+    folded = 1 - (torch.remainder(coordinates, 2) - 1).abs()  # (points, 2) in [0, 1]
+    column, row = (folded * size).long().clamp_(max=size - 1).unbind(-1)
+    return pictures.view(-1, 3)[(image * size + row) * size + column]
+
+
+def draw_picture(rng: np.random.Generator) -> np.ndarray:
+    """Draw a dead-leaves picture: overlapping shapes of random size and colour, whose statistics are those of photographs.
+
+    Source: Lee, Mumford and Huang, "Occlusion models for natural images" (IJCV 2001).
+
+    Returns:
+        `(PICTURE_SIZE, PICTURE_SIZE, 3)` uint8.
+    """
+    base = random_colours(rng, 1, saturation=2.5)[0]
+    picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), _rgb(base))
+    draw = ImageDraw.Draw(picture)
+    count = int(rng.integers(15, 90))
+    colours = np.clip(random_colours(rng, count, saturation=2.5) * 0.6 + base * 0.4, 0, 1)
+    centres = rng.uniform(0, PICTURE_SIZE, (count, 2))
+    radii = np.sort(PICTURE_SIZE * 0.03 / rng.uniform(0.07, 1, count))[::-1]  # big leaves first
+    kinds = rng.choice(3, count, p=rng.dirichlet(np.ones(3)))
+    angles = rng.uniform(0, np.pi, count)
+    for colour, centre, radius, kind, angle in zip(colours, centres, radii, kinds, angles, strict=True):
+        _draw_leaf(draw, (centre, radius, angle), int(kind), _rgb(colour))
+    if rng.random() < 0.5:
+        picture = picture.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 4)))
+    return np.asarray(picture)
+
+
+def random_colours(rng: np.random.Generator, count: int, saturation: float = 2.5) -> np.ndarray:
+    """Colours that are mostly muted: `(count, 3)` in [0, 1]; a larger `saturation` parameter gives greyer ones."""
+    hue = rng.random((count, 1)) * 6
+    grey = rng.beta(1.1, saturation, (count, 1))
+    value = rng.beta(1.3, 1.6, (count, 1)) * 0.85 + 0.02
+    chroma = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    return value * (1 - grey * (1 - chroma))
+
+
+def _draw_leaf(
+    draw: ImageDraw.ImageDraw, place: tuple[np.ndarray, float, float], kind: int, colour: tuple[int, int, int]
+) -> None:
+    """Paint one disc, turned rectangle or triangle at a place (centre, radius, angle)."""
+    centre, radius, angle = place
+    if kind == 0:
+        draw.ellipse([*(centre - radius), *(centre + radius)], fill=colour)
+        return
+    corners = angle + np.array([0.4, 2.7, 3.6, 5.9]) if kind == 1 else angle + np.array([0.0, 1.8, 4.0])
+    points = centre + radius * 1.3 * np.stack([np.cos(corners), np.sin(corners)], -1)
+    draw.polygon([tuple(point) for point in points], fill=colour)
+
+
+def _rgb(colour: np.ndarray) -> tuple[int, int, int]:
+    """8-bit colour from one in [0, 1]."""
+    red, green, blue = (int(channel * 255) for channel in colour)
+    return red, green, blue
