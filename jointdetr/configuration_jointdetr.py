@@ -105,7 +105,8 @@ class JointRefinerConfig(_SkeletonConfig):
         init_std (`float`, *optional*, defaults to 0.02): Standard deviation of the initial linear weights.
 
     Raises:
-        ValueError: If the skeleton is no tree, names repeat, or a number is out of range.
+        StrictDataclassError: If the skeleton is no tree, names repeat, or a number is out of range; with the
+            `ValueError` that says which and what was expected as its cause.
     """
 
     model_type = "jointdetr_refiner"
@@ -159,7 +160,8 @@ class JointDetrConfig(_SkeletonConfig):
         dense_weight (`float`, *optional*, defaults to 1.0): Weight of the dense losses.
 
     Raises:
-        ValueError: If the skeleton is no tree, pairs overlap, sizes do not fit, or a number is out of range.
+        StrictDataclassError: If the skeleton is no tree, pairs overlap, sizes do not fit, or a number is out of
+            range; with the `ValueError` that says which and what was expected as its cause.
     """
 
     model_type = "jointdetr"

@@ -1,0 +1,77 @@
+import json
+
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+
+from jointdetr.configuration_jointdetr import JointDetrConfig, JointRefinerConfig
+
+THREE_JOINTS = {"id2label": {0: "hip", 1: "knee", 2: "ankle"}, "joint_parents": [-1, 0, 1]}
+
+
+def test_defaults_are_the_paper_on_human36m():
+    config = JointDetrConfig()
+    assert (config.num_queries, config.num_joints, config.num_feature_levels, config.d_model) == (100, 17, 4, 256)
+    assert config.backbone_config.model_type == "resnet"
+    assert config.backbone_config.out_features == ["stage2", "stage3", "stage4"]
+    assert config.id2label[10] == "head" and config.root_joint == 0 and [1, 4] in config.flip_pairs
+    assert config.layer_thresholds == [100.0, 80.0, 60.0, 40.0, 20.0, 0.0]
+    assert config.layer_discounts == [0.1] * 6
+    assert config.refiner_config is None
+
+
+def test_a_given_skeleton_replaces_the_default_whole():
+    config = JointDetrConfig(**THREE_JOINTS, refiner_config=JointRefinerConfig(**THREE_JOINTS))
+    assert config.num_joints == 3 and config.root_joint == 0 and config.flip_pairs == []
+    assert config.label2id == {"hip": 0, "knee": 1, "ankle": 2}
+
+
+def test_fixed_alignment_has_one_query_per_joint():
+    assert JointDetrConfig(query_alignment="fixed").num_queries == 17
+
+
+def test_json_round_trip_keeps_every_field(tmp_path):
+    config = JointDetrConfig(**THREE_JOINTS, refiner_config=JointRefinerConfig(**THREE_JOINTS), decoder_layers=2)
+    config.save_pretrained(tmp_path)
+    loaded = JointDetrConfig.from_pretrained(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    assert isinstance(loaded.refiner_config, JointRefinerConfig)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "jointdetr"
+
+
+def test_one_decoder_layer_is_held_to_the_millimetre():
+    assert JointDetrConfig(decoder_layers=1).layer_thresholds == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"query_alignment": "free"}, "query_alignment"),
+        ({"num_queries": 5}, "at least 17.*got 5"),
+        ({"query_alignment": "fixed", "num_queries": 100}, r"\(17\), got 100"),
+        ({"id2label": {0: "a", 1: "a"}, "joint_parents": [-1, 0]}, "unique.*'a'"),
+        ({"id2label": {0: "a", 2: "b"}, "joint_parents": [-1, 0]}, "keys 0 to 1"),
+        ({"id2label": {0: "a", 1: "b"}}, "without `joint_parents`"),
+        ({"joint_parents": [-1, 0]}, r"\(17\), got 2"),
+        ({"id2label": {0: "a", 1: "b", 2: "c"}, "joint_parents": [-1, 2, 1]}, "must be a tree.*joint 1"),
+        ({"id2label": {0: "a", 1: "b"}, "joint_parents": [-1, 7]}, "must be a tree"),
+        ({**THREE_JOINTS, "root_joint": 1}, "`root_joint`.*got 1"),
+        ({"flip_pairs": [[1, 4], [4, 5]]}, "disjoint"),
+        ({"flip_pairs": [[1, 40]]}, "from 0 to 16"),
+        ({"d_model": 100}, "multiple of `encoder_attention_heads`"),
+        ({"decoder_layers": 0}, "`decoder_layers`.*got 0"),
+        ({"dropout": 1.5}, "`dropout`.*got 1.5"),
+        ({"class_weight": -1.0}, "`class_weight`.*got -1.0"),
+        ({"coarse_thresholds": [50.0, 0.0]}, r"\(6\), got \[50.0, 0.0\]"),
+        ({"joint_scale": 0.0}, "`joint_scale`.*got 0.0"),
+        ({"num_queries": "many"}, "num_queries"),
+        ({"refiner_config": JointRefinerConfig(**THREE_JOINTS)}, "`refiner_config` must have the model's skeleton"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_was_expected(fields, said):
+    with pytest.raises((ValueError, StrictDataclassError), match=f"(?s){said}"):
+        JointDetrConfig(**fields)
+
+
+def test_refiner_rates_are_checked():
+    with pytest.raises(StrictDataclassError, match="`selection_rate`.*got 2"):
+        JointRefinerConfig(selection_rate=2.0)
