@@ -1,0 +1,339 @@
+"""Write a dataset of synthetic people: Parquet shards with embedded JPEG pictures, readable by `datasets.load_dataset`.
+
+Shards are independent of one another, and each person depends on the settings' seed and the person's number alone, so
+the files are the same for any number of workers and after any interruption. Several processes, on one machine or on
+several that share a file system with locks, may fill one folder: a shard is claimed by a lock that ends with its holder, is
+written aside and then renamed.
+
+Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
+"""
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..data.schema import encode_depth_map, pose_features
+from ..skeleton_jointdetr import HUMAN36M
+from .body import load_body
+from .poses import sample_people
+from .renderer import PersonRenderer, Rendering, RenderSettings
+from .scene import Preset
+
+PEOPLE_AT_ONCE = 32
+SETTINGS_FILE = "synthesis.json"
+POLL_SECONDS = 0.2
+CARD = """---
+license: cc0-1.0
+pretty_name: Synthetic people with exact 3D joints
+tags: [3d-human-pose-estimation, synthetic]
+size_categories: [{size_category}]
+configs:
+- config_name: default
+  data_files: data/train-*.parquet
+---
+# Synthetic people with exact 3D joints
+
+{count} pictures of {size} x {size} px, one person each, made by `jointdetr` ({preset} preset, seed {seed}). No photograph and no real
+person is in it: body shapes come from MakeHuman's data (CC0), poses, clothes, rooms and light are drawn at random.
+
+Each row has the picture, the 17 joints of the Human3.6M skeleton in camera space (millimetres; x right, y down, z forward)
+and in pixels, which of them are visible, the camera's intrinsics and the person's box{dense}.
+Joints follow the body model, so they agree with markers on real people to a few centimetres only.
+
+```python
+from datasets import load_dataset
+
+row = load_dataset("PATH_OF_THIS_FOLDER", split="train")[0]
+print(row["image"].size, row["joints_3d"][0])
+```
+
+`{settings_file}` holds the settings; the same settings give the same files.
+"""
+
+OnProgress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class SynthesisSettings:
+    """What dataset to write, and how.
+
+    Attributes:
+        output: folder to write to; it may hold a part of the same dataset.
+        count: number of people, one picture each.
+        seed: non-negative; another seed gives other people.
+        size: width and height of the pictures in px, a multiple of 4.
+        preset: "everyday" (mostly upright people, level views) or "everything" (all poses, steep views, cut-off people).
+        dense: add the `part_map` and `depth_map` columns.
+        supersampling: rays along each edge of a pixel.
+        quality: of the JPEG pictures, 1 to 95.
+        shard_size: people in one Parquet file.
+        workers: processes to start; 1 works in the calling process.
+        device: where to pose and render, such as "cpu" or "cuda" (untested).
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    output: str | Path
+    count: int = 1000
+    seed: int = 0
+    size: int = 256
+    preset: Preset = "everyday"
+    dense: bool = False
+    supersampling: int = 1
+    quality: int = 90
+    shard_size: int = 500
+    workers: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        for name in ("count", "shard_size", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"`seed` must not be negative, got {self.seed}")
+        if not 1 <= self.quality <= 95:
+            raise ValueError(f"`quality` must be from 1 to 95, got {self.quality}")
+        self.render_settings()
+
+    def render_settings(self) -> RenderSettings:
+        """The part of the settings that the renderer needs."""
+        return RenderSettings(self.size, self.supersampling, self.preset)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what the files hold, unlike where and by how many workers they are written."""
+        return {name: value for name, value in asdict(self).items() if name not in ("output", "workers", "device")}
+
+    @property
+    def num_shards(self) -> int:
+        """Number of Parquet files."""
+        return -(-self.count // self.shard_size)
+
+    def shard_path(self, shard: int) -> Path:
+        """Final place of a shard."""
+        return Path(self.output) / "data" / f"train-{shard:05d}-of-{self.num_shards:05d}.parquet"
+
+    def shard_people(self, shard: int) -> range:
+        """Numbers of the people in a shard."""
+        return range(shard * self.shard_size, min(self.count, (shard + 1) * self.shard_size))
+
+
+def synthesize(settings: SynthesisSettings) -> Path:
+    """Write the dataset, or what is missing of it.
+
+    Args:
+        settings: what to write, and where.
+
+    Returns:
+        The folder, complete.
+
+    Raises:
+        ValueError: the folder holds a dataset of other settings, or data of unknown origin.
+        RuntimeError: a worker died.
+    """
+    prepare_folder(settings)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("synthetic people", total=settings.count)
+        if settings.workers == 1:
+            fill_shards(settings, lambda done: progress.advance(task, done))
+        else:
+            _run_workers(settings, lambda done: progress.update(task, completed=done))
+        progress.update(task, completed=settings.count)
+    return Path(settings.output)
+
+
+def prepare_folder(settings: SynthesisSettings) -> None:
+    """Make the folder with its settings and card, or check that it was made for these settings."""
+    folder = Path(settings.output)
+    wanted = settings.identity()
+    recorded = folder / SETTINGS_FILE
+    if recorded.exists():
+        found = json.loads(recorded.read_text())
+        different = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+        if different:
+            pairs = ", ".join(f"{name}={found.get(name)!r} (asked for {wanted.get(name)!r})" for name in different)
+            raise ValueError(
+                f"{folder} holds a dataset of other settings: {pairs}; expected the same or an empty folder"
+            )
+    elif (folder / "data").exists():
+        raise ValueError(f"{folder} must be empty or hold {SETTINGS_FILE}, got a data folder of unknown origin")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_aside(recorded, (json.dumps(wanted, indent=2) + "\n").encode())
+        _write_aside(folder / "README.md", _card(settings).encode())
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / ".locks").mkdir(exist_ok=True)
+
+
+def fill_shards(settings: SynthesisSettings, on_progress: OnProgress) -> None:
+    """Write every shard that is missing; returns when none is, those included that others are writing.
+
+    Args:
+        settings: what to write, and where.
+        on_progress: called with the number of people done since the last call, finished ones included.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the last bits of a sum depend on it
+    try:
+        writer = ShardWriter(settings)
+        waiting = [
+            shard for shard in range(settings.num_shards) if not writer.try_shard(shard, on_progress, wait=False)
+        ]
+        for shard in waiting:
+            writer.try_shard(shard, on_progress, wait=True)
+    finally:
+        torch.set_num_threads(threads)
+
+
+class ShardWriter:
+    """Writes shards of one dataset; keeps the body and the renderer between them.
+
+    Args:
+        settings: what to write, and where.
+    """
+
+    def __init__(self, settings: SynthesisSettings) -> None:
+        """Load the body."""
+        self.settings = settings
+        self.body = load_body(settings.device)
+        self.renderer = PersonRenderer(self.body, settings.render_settings())
+        self.features = pose_features(len(HUMAN36M.joints), settings.dense)
+
+    def try_shard(self, shard: int, on_progress: OnProgress, wait: bool) -> bool:
+        """Write a shard unless it is there; returns False if another process holds it and `wait` is off."""
+        path = self.settings.shard_path(shard)
+        people = self.settings.shard_people(shard)
+        if path.exists():
+            on_progress(len(people))
+            return True
+        lock = FileLock(Path(self.settings.output) / ".locks" / f"{shard:05d}.lock")
+        try:
+            with lock.acquire(timeout=-1 if wait else 0):
+                if path.exists():
+                    on_progress(len(people))
+                else:
+                    self._write(path, people, on_progress)
+        except Timeout:
+            return False
+        return True
+
+    def _write(self, path: Path, people: range, on_progress: OnProgress) -> None:
+        """Render people into a file beside `path`, then give it its name."""
+        aside = path.with_name(f".{path.name}.partial")
+        with pq.ParquetWriter(aside, self.features.arrow_schema) as writer:
+            for first in range(people.start, people.stop, PEOPLE_AT_ONCE):
+                numbers = range(first, min(people.stop, first + PEOPLE_AT_ONCE))
+                rows = self.render(numbers)
+                writer.write_table(pa.Table.from_pylist(rows, schema=self.features.arrow_schema))
+                on_progress(len(numbers))
+        os.replace(aside, path)
+
+    def render(self, numbers: range) -> list[dict[str, Any]]:
+        """Rows of the people with these numbers."""
+        seeds = [person_seed(self.settings.seed, number) for number in numbers]
+        people = sample_people(self.body, seeds, self.settings.preset)
+        rendering = self.renderer.render(people, seeds)
+        return list(self._rows(rendering, numbers, people.activity))
+
+    def _rows(self, rendering: Rendering, numbers: range, activities: list[str]) -> Iterator[dict[str, Any]]:
+        """Dataset rows of a batch, pictures encoded."""
+        arrays = {name: tensor.cpu().numpy() for name, tensor in vars(rendering).items()}
+        known = [True] * len(HUMAN36M.joints)
+        for index, (number, activity) in enumerate(zip(numbers, activities, strict=True)):
+            row = {
+                "image": _encode(arrays["images"][index], "JPEG", quality=self.settings.quality),
+                "joints_3d": arrays["joints_camera"][index].tolist(),
+                "joints_3d_valid": known,
+                "joints_2d": arrays["joints_2d"][index].tolist(),
+                "joints_2d_valid": known,
+                "visible": arrays["visible"][index].tolist(),
+                "intrinsics": arrays["intrinsics"][index].tolist(),
+                "box": arrays["box"][index].tolist(),
+                "skeleton": HUMAN36M.name,
+                "subject": f"synthetic-{self.settings.seed}-{number:07d}",
+                "action": activity,
+                "camera": "synthetic",
+                "frame": number,
+            }
+            if self.settings.dense:
+                part = arrays["part_map"][index]
+                depth = encode_depth_map(arrays["depth_map"][index], part > 0)
+                row |= {"part_map": _encode(part, "PNG"), "depth_map": _encode(depth, "PNG")}
+            yield row
+
+
+def person_seed(seed: int, number: int) -> int:
+    """Seed of one person of a dataset, from the dataset's seed and the person's number alone."""
+    state = np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def _run_workers(settings: SynthesisSettings, on_total: OnProgress) -> None:
+    """Start the workers and watch them to their end."""
+    context = multiprocessing.get_context("spawn")
+    counts = [context.Value("q", 0) for _ in range(settings.workers)]
+    workers = [context.Process(target=_work, args=(settings, count), daemon=True) for count in counts]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        on_total(min(settings.count, max(_people_written(settings), sum(count.value for count in counts))))
+        time.sleep(POLL_SECONDS)
+    failed = [worker.exitcode for worker in workers if worker.exitcode]
+    if failed:
+        raise RuntimeError(f"{len(failed)} of {settings.workers} workers ended with exit codes {failed}, expected 0")
+
+
+def _work(settings: SynthesisSettings, rendered: Any) -> None:
+    """Body of a worker process: write shards, and end when the process that started it is gone."""
+
+    def on_progress(done: int) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            raise SystemExit(1)
+        rendered.value += done
+
+    fill_shards(settings, on_progress)
+
+
+def _people_written(settings: SynthesisSettings) -> int:
+    """Number of people in finished shards."""
+    shards = range(settings.num_shards)
+    return sum(len(settings.shard_people(shard)) for shard in shards if settings.shard_path(shard).exists())
+
+
+def _encode(pixels: np.ndarray, kind: str, **options: Any) -> dict[str, bytes | None]:
+    """An encoded picture as `datasets.Image` stores it."""
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, kind, **options)
+    return {"bytes": stream.getvalue(), "path": None}
+
+
+def _write_aside(path: Path, content: bytes) -> None:
+    """Write a file that never is seen half-written."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    os.replace(aside, path)
+
+
+def _card(settings: SynthesisSettings) -> str:
+    """The dataset's README."""
+    limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+    category = next((name for limit, name in limits.items() if settings.count < limit), "n>1M")
+    dense = ", and at a quarter of the resolution a map of body parts and one of depth" if settings.dense else ""
+    return CARD.format(**settings.identity() | {"dense": dense}, size_category=category, settings_file=SETTINGS_FILE)
