@@ -80,7 +80,7 @@ def _sample_maps(
 
 
 class _Corners(NamedTuple):
-    """The four pixels around every sample: the first and the second row (y), in each the first and second column (x)."""
+    """The four pixels around every sample: two rows (y) of two columns (x), each a first and a second one."""
 
     tokens: torch.Tensor  # (maps, queries, 4 * samples) int64, corners (y1, x1), (y1, x2), (y2, x1), (y2, x2)
     sizes: torch.Tensor  # (2, 1, 1, samples): width and height of the sample's level
@@ -89,7 +89,7 @@ class _Corners(NamedTuple):
     second: torch.Tensor  # (2, maps, queries, samples): of the second
 
     def weights(self, attention: torch.Tensor) -> torch.Tensor:
-        """Multiply `attention` (maps, queries, samples) with the bilinear weights of the corners, ordered as `tokens`."""
+        """Multiply `attention` (maps, queries, samples) with the bilinear weights of the corners."""
         (x1, y1), (x2, y2) = self.first, self.second
         upper, lower = y1 * attention, y2 * attention
         return torch.cat([upper * x1, upper * x2, lower * x1, lower * x2], dim=-1)
@@ -131,7 +131,7 @@ def _find_corners(places: torch.Tensor, spatial_shapes: list[tuple[int, int]]) -
 
 
 def _pieces(batch: int, queries: int, query_elements: int) -> Iterator[tuple[slice, slice]]:
-    """Cut (batch, queries) into pieces of at most `PIECE_ELEMENTS`, several images or some queries of one at a time."""
+    """Cut (batch, queries) into pieces of at most `PIECE_ELEMENTS`: some images, or some queries of one."""
     images = max(1, PIECE_ELEMENTS // (queries * query_elements))
     rows = min(queries, max(1, PIECE_ELEMENTS // query_elements))
     for image in range(0, batch, images):
