@@ -88,8 +88,8 @@ def hit_box(start: Tensor, direction: Tensor, half: Tensor) -> tuple[Tensor, Ten
         half: `(cells, 3)` half edges.
 
     Returns:
-        `(cells,)` how many `direction` away the box begins (infinite: missed or behind), `(cells,)` the axis of the face
-        that is met, `(cells,)` bool whether the ray or its start lies in the box ahead.
+        `(cells,)` how many `direction` away the box begins (infinite: missed or behind), `(cells,)` the axis of the
+        face that is met, `(cells,)` bool whether any of the box lies ahead.
     """
     direction = torch.where(direction.abs() < 1e-7, 1e-7, direction)
     middle, reach = -start / direction, half / direction.abs()

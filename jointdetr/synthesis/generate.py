@@ -1,9 +1,9 @@
-"""Write a dataset of synthetic people: Parquet shards with embedded JPEG pictures, readable by `datasets.load_dataset`.
+"""Write a dataset of synthetic people: Parquet shards with embedded JPEG pictures, for `datasets.load_dataset`.
 
 Shards are independent of one another, and each person depends on the settings' seed and the person's number alone, so
 the files are the same for any number of workers and after any interruption. Several processes, on one machine or on
-several that share a file system with locks, may fill one folder: a shard is claimed by a lock that ends with its holder, is
-written aside and then renamed.
+several that share a file system with locks, may fill one folder: a shard is claimed by a lock that ends with its
+holder, is written aside and then renamed.
 
 Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
 """
@@ -47,11 +47,12 @@ configs:
 ---
 # Synthetic people with exact 3D joints
 
-{count} pictures of {size} x {size} px, one person each, made by `jointdetr` ({preset} preset, seed {seed}). No photograph and no real
-person is in it: body shapes come from MakeHuman's data (CC0), poses, clothes, rooms and light are drawn at random.
+{count} pictures of {size} x {size} px, one person each, made by `jointdetr` ({preset} preset, seed {seed}).
+No photograph and no real person is in it: body shapes come from MakeHuman's data (CC0), poses, clothes, rooms and light
+are drawn at random.
 
-Each row has the picture, the 17 joints of the Human3.6M skeleton in camera space (millimetres; x right, y down, z forward)
-and in pixels, which of them are visible, the camera's intrinsics and the person's box{dense}.
+Each row has the picture, the 17 joints of the Human3.6M skeleton in camera space (millimetres; x right, y down,
+z forward) and in pixels, which of them are visible, the camera's intrinsics and the person's box{dense}.
 Joints follow the body model, so they agree with markers on real people to a few centimetres only.
 
 ```python
@@ -76,7 +77,7 @@ class SynthesisSettings:
         count: number of people, one picture each.
         seed: non-negative; another seed gives other people.
         size: width and height of the pictures in px, a multiple of 4.
-        preset: "everyday" (mostly upright people, level views) or "everything" (all poses, steep views, cut-off people).
+        preset: "everyday" (mostly upright, level views) or "everything" (all poses, steep views, cut-off people).
         dense: add the `part_map` and `depth_map` columns.
         supersampling: rays along each edge of a pixel.
         quality: of the JPEG pictures, 1 to 95.

@@ -1,7 +1,7 @@
 """What surfaces are made of: garments, hair and skin of the person, paint of the room.
 
-Nothing is stored as a texture: which material a point of the body has, and its colour, follow from where the point lies
-on the body at rest.
+Nothing is stored as a texture: which material a point of the body has, and its colour, follow from where the point
+lies on the body at rest.
 
 Shape vocabulary: `batch` pictures, `vertices` of the body, `fragments` visible points of the body, `points` visible
 points of anything, `materials` kinds of surface in one picture.
@@ -67,6 +67,9 @@ PART_OF_BONE = {
 """Value of the part map by the start of a bone's name; limbs of the right side are one more."""
 
 BROW, LIP = 1.0, -1.0
+PAINT_FIELDS = 11
+GRAIN_FREQUENCY = 40.0
+PICTURES_PER_WAVE = 0.025  # a printed picture is so many times coarser than a pattern of stripes
 
 PLAIN, RINGS, CHECKS, BLOTCHES, STRIPES, BRICKS, PICTURE = range(7)
 HAIR_COLOURS = np.array(
@@ -88,8 +91,8 @@ class SurfaceMap:
     """Where each vertex lies on the body, for all bodies alike.
 
     Attributes:
-        coordinates: `(vertices, 6)` place at rest (metres), along the arm and along the leg (0 shoulder or hip, 1 elbow
-            or knee, 2 wrist or ankle), and the face's marks (1 brow, -1 lip).
+        coordinates: `(vertices, 6)` place at rest (metres), along the arm and along the leg (0 shoulder or hip, 1
+            elbow or knee, 2 wrist or ankle), and the face's marks (1 brow, -1 lip).
         region: `(vertices,)` int64, one of HAND to NAPE.
         part: `(vertices,)` int64 value of the part map.
         hip_height: height of the hips at rest, metres.
@@ -163,7 +166,8 @@ class Palette:
     """Paint of every material; every field has a leading batch dimension.
 
     Attributes:
-        paint: `(batch, materials, 8)` two colours, frequency of the pattern, strength of the highlight.
+        paint: `(batch, materials, PAINT_FIELDS)` two colours, frequency of the pattern (1/m), strength of the highlight,
+            strength and frequency (1/m) of its cloudiness, strength of its grain.
         pattern: `(batch, materials)` int64, PLAIN to PICTURE.
         offset: `(batch, 3)` where in the noise volume this picture lies.
         pictures: `(batch, height, width, 3)` uint8 dead-leaves picture.
@@ -220,8 +224,12 @@ def draw_palette(rng: np.random.Generator) -> Record:
     frequency[HAIR] = 200.0
     highlight = rng.uniform(0, 0.12, NUM_MATERIALS)
     highlight[[SKIN, EYES]] = 0.1, 0.6
+    clouds, grain = rng.beta(1.2, 2.5, NUM_MATERIALS) * 1.3, rng.beta(1.0, 2.5, NUM_MATERIALS) * 0.9
+    clouds[SKIN] = rng.uniform(0.1, 0.35)
+    cloud_frequency = np.exp(rng.uniform(np.log(0.4), np.log(10.0), NUM_MATERIALS))
+    numbers = np.stack([frequency, highlight, clouds, cloud_frequency, grain], -1)
     return {
-        "paint": np.concatenate([first, second, frequency[:, None], highlight[:, None]], -1).clip(0, None),
+        "paint": np.concatenate([first, second, numbers], -1).clip(0, None),
         "pattern": _draw_patterns(rng),
         "offset": rng.uniform(0, 8, 3),
         "pictures": draw_picture(rng),
@@ -282,17 +290,18 @@ def paint_surface(points: Tensor, material: Tensor, image: Tensor, palette: Pale
         `(points, 3)` colour and `(points,)` strength of the highlight.
     """
     slot = image * NUM_MATERIALS + material
-    paint = palette.paint.view(-1, 8)[slot]  # (points, 8)
-    frequency = paint[:, 6]
+    paint = palette.paint.view(-1, PAINT_FIELDS)[slot]  # (points, PAINT_FIELDS)
+    frequency, highlight, clouds, cloud_frequency, grain = paint[:, 6:].unbind(-1)
+    pattern = palette.pattern.view(-1)[slot]
     shifted = points + palette.offset[image]
-    mix = _pattern_mix(points, shifted, frequency, palette.pattern.view(-1)[slot])
+    mix = _pattern_mix(points, shifted, frequency, pattern)
     colour = torch.lerp(paint[:, :3], paint[:, 3:6], mix[:, None])
-    on_picture = (palette.pattern.view(-1)[slot] == PICTURE).nonzero()[:, 0]
-    flat = _unfold(points[on_picture]) * (frequency[on_picture] * 0.05)[:, None]
-    pictures = palette.pictures.float() / 255
-    colour[on_picture] = sample_pictures(pictures, image[on_picture], flat) ** 2.2
-    grain = 0.6 + 0.4 * sample_noise(shifted * 5)[:, 0] + 0.4 * sample_noise(shifted * 40)[:, 0]
-    return colour * grain[:, None], paint[:, 7]
+    printed = (pattern == PICTURE).nonzero()[:, 0]
+    place = _unfold(shifted[printed]) * (frequency[printed] * PICTURES_PER_WAVE)[:, None]
+    colour[printed] = sample_pictures(palette.pictures, image[printed], place)
+    cloudy = clouds * (sample_noise(shifted * cloud_frequency[:, None])[:, 0] - 0.5)
+    grainy = grain * (sample_noise(shifted * GRAIN_FREQUENCY, smooth=False)[:, 0] - 0.5)
+    return colour * (1 + cloudy + grainy).clamp(min=0.1)[:, None], highlight
 
 
 def _pattern_mix(points: Tensor, shifted: Tensor, frequency: Tensor, pattern: Tensor) -> Tensor:

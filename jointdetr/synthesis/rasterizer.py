@@ -3,8 +3,8 @@
 It knows no loop over triangles or pictures: every triangle contributes the cells of its own bounding rectangle to one
 flat list, the cells inside a triangle are kept, and a scatter-minimum over (depth, face) keys finds the nearest.
 
-Shape vocabulary: `batch` pictures, `vertices` and `faces` of the mesh that they share, `pixels` = height x width of one
-picture in row order, `cells` any flat list of (triangle, pixel) pairs, `fragments` covered pixels of all pictures.
+Shape vocabulary: `batch` pictures, `vertices` and `faces` of the mesh that they share, `pixels` = height x width of
+one picture in row order, `cells` any flat list of (triangle, pixel) pairs, `fragments` covered pixels of all pictures.
 """
 
 from dataclasses import dataclass

@@ -1,18 +1,18 @@
 """Pictures of posed people with exact labels: deferred shading in torch alone.
 
 A geometry buffer (what each pixel shows: depth, material, normal, texture coordinates) is filled by walls and ground,
-boxes, and the rasterised body in turn; then every pixel is painted and lit once. It runs wherever the body's tensors are;
-only the random parameters of a scene are drawn on the CPU. The GPU path runs the same code and has not been tested.
+boxes, and the rasterised body in turn; then every pixel is painted and lit once. It runs wherever the body's tensors
+are; only the random parameters of a scene are drawn on the CPU. On a GPU the same code runs, untested.
 
-World axes: metres, z up, ground at z = 0. Camera axes: x right, y down, z forward; the camera looks along +z through the
-middle of a square picture.
+World axes: metres, z up, ground at z = 0. Camera axes: x right, y down, z forward; the camera looks along +z through
+the middle of a square picture.
 
 Shape vocabulary: `batch` pictures, `pixels` of one picture in row order, `points` = batch x pixels flattened,
 `fragments` points that show the body, `joints` of the skeleton, `boxes` and `walls` of a scene.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +36,7 @@ from .materials import (
     paint_surface,
 )
 from .rasterizer import Fragments, interpolate, locate_fragments, rasterize, vertex_normals
-from .scene import Preset, Scene, draw_scene, stack_records
+from .scene import Preset, Scene, Subject, draw_scene, stack_records
 from .textures import sample_noise
 
 if TYPE_CHECKING:
@@ -159,15 +159,15 @@ class PersonRenderer:
             )
         step = PICTURES_AT_ONCE.get(self.device.type, 1)
         groups = [slice(first, first + step) for first in range(0, len(seeds), step)]
-        parts = [self._render_group(people.vertices[g], people.joints[g], seeds[g]) for g in groups]
+        parts = [self._render_group(_some_of(people, group), seeds[group]) for group in groups]
         return Rendering(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(Rendering)))
 
-    def _render_group(self, vertices: Tensor, joints: Tensor, seeds: Sequence[int]) -> Rendering:
-        """Picture a few people at once: `(batch, vertices, 3)`, `(batch, joints, 3)` metres."""
+    def _render_group(self, people: "People", seeds: Sequence[int]) -> Rendering:
+        """Picture a few people at once."""
         generators = [np.random.default_rng((seed, SCENE_STREAM)) for seed in seeds]
-        scene, outfit, palette = self._draw(generators, vertices, joints)
-        normals = vertex_normals(vertices, self.faces)
-        dressed = vertices + normals * garment_thickness(self.surface, outfit)[..., None]
+        scene, outfit, palette = self._draw(generators, people)
+        normals = vertex_normals(people.vertices, self.faces)
+        dressed = people.vertices + normals * garment_thickness(self.surface, outfit)[..., None]
         normals = vertex_normals(dressed, self.faces)
         screen = self._to_screen(dressed, scene)  # (batch, vertices, 3)
 
@@ -182,17 +182,16 @@ class PersonRenderer:
         shadow = ShadowMap.of_mesh(dressed, self.faces, scene, self.rays_per_edge)
         lit = light_surface(buffer, (colour, highlight), scene, shadow)
         images = develop(lit.view(len(seeds), self.rays_per_edge, self.rays_per_edge, 3), scene)
-        return self._label(self._expose(images, scene, generators), (buffer, part), joints, (screen, scene))
+        return self._label(self._expose(images, scene, generators), (buffer, part), people.joints, (screen, scene))
 
-    def _draw(
-        self, generators: list[np.random.Generator], vertices: Tensor, joints: Tensor
-    ) -> tuple[Scene, Outfit, Palette]:
+    def _draw(self, generators: list[np.random.Generator], people: "People") -> tuple[Scene, Outfit, Palette]:
         """Draw every random parameter on the CPU, picture by picture."""
-        bounds = torch.stack([vertices.amin(1), vertices.amax(1)], 1).cpu().double().numpy()  # (batch, 2, 3)
-        places = joints.cpu().double().numpy()
+        bounds = (
+            torch.stack([people.vertices.amin(1), people.vertices.amax(1)], 1).cpu().double().numpy()
+        )  # (batch, 2, 3)
+        subjects = map(Subject, people.joints.cpu().double().numpy(), bounds, people.activity)
         scenes = [
-            draw_scene(rng, person, bound, self.settings.preset)
-            for rng, person, bound in zip(generators, places, bounds, strict=True)
+            draw_scene(rng, subject, self.settings.preset) for rng, subject in zip(generators, subjects, strict=True)
         ]
         outfits = [draw_outfit(rng) for rng in generators]
         palettes = [draw_palette(rng) for rng in generators]
@@ -203,7 +202,7 @@ class PersonRenderer:
         )
 
     def _to_screen(self, points: Tensor, scene: Scene) -> Tensor:
-        """Ray coordinates and depth: `(batch, n, 3)` world metres -> `(batch, n, 3)` x, y in rays and depth in metres."""
+        """World metres `(batch, n, 3)` -> x and y in rays, depth in metres, `(batch, n, 3)`."""
         camera = to_camera(points, scene)
         focal = scene.focal[:, None, None] * self.rays_per_edge
         plane = camera[..., :2] / camera[..., 2:].clamp(min=1e-3) * focal + self.rays_per_edge / 2
@@ -284,6 +283,16 @@ class PersonRenderer:
         step = DENSE_MAP_REDUCTION * self.settings.supersampling
         line = torch.arange(step // 2, self.rays_per_edge, step, device=self.device)
         return line[:, None] * self.rays_per_edge + line
+
+
+def _some_of(people: "People", chosen: slice) -> "People":
+    """A part of the batch."""
+    return replace(
+        people,
+        vertices=people.vertices[chosen],
+        joints=people.joints[chosen],
+        activity=people.activity[chosen],
+    )
 
 
 def to_camera(points: Tensor, scene: Scene) -> Tensor:

@@ -26,6 +26,8 @@ NOWHERE = 1e4  # unused walls and boxes are put this many metres away
 BODY_MARGIN = 0.12  # metres from a joint to the body's outline: hands, feet and the top of the head
 NEAREST_JOINT = 0.4  # metres
 LOWEST_CAMERA = 0.12  # metres above the ground
+SEAT_BELOW_PELVIS = 0.11  # metres from between the hip joints to what one sits on
+LOWEST_SEAT = 0.12  # metres above the ground
 
 
 @dataclass(frozen=True)
@@ -91,22 +93,28 @@ def stack_records(kind: type[Batch], records: Sequence[Record], device: torch.de
     return kind(**columns)
 
 
-def draw_scene(rng: np.random.Generator, joints: np.ndarray, bounds: np.ndarray, preset: Preset) -> Record:
-    """Draw a scene around one person.
+@dataclass(frozen=True)
+class Subject:
+    """The person a scene is drawn around.
 
-    Args:
-        rng: the picture's own generator.
-        joints: `(joints, 3)` metres.
+    Attributes:
+        joints: `(joints, 3)` metres, Human3.6M's order.
         bounds: `(2, 3)` lowest and highest corner of the body in metres.
-        preset: "everyday" or "everything".
-
-    Returns:
-        The fields of `Scene` without the batch dimension.
+        activity: what the person does; who sits gets something to sit on.
     """
-    person = {"centre": bounds.mean(0), "radius": np.linalg.norm(bounds[1] - bounds[0]) / 2}
-    camera = draw_camera(rng, joints, preset)
-    scene = person | camera | draw_walls(rng, joints, camera)
-    return scene | draw_boxes(rng, joints, camera["eye"], preset) | draw_light(rng, camera["rotation"])
+
+    joints: np.ndarray
+    bounds: np.ndarray
+    activity: str
+
+
+def draw_scene(rng: np.random.Generator, subject: Subject, preset: Preset) -> Record:
+    """Draw a scene around one person with the picture's own generator: the fields of `Scene` without the batch."""
+    low, high = subject.bounds
+    person = {"centre": (low + high) / 2, "radius": np.linalg.norm(high - low) / 2}
+    camera = draw_camera(rng, subject.joints, preset)
+    scene = person | camera | draw_walls(rng, subject.joints, camera)
+    return scene | draw_boxes(rng, subject, camera["eye"], preset) | draw_light(rng, camera["rotation"])
 
 
 def draw_camera(rng: np.random.Generator, joints: np.ndarray, preset: Preset) -> Record:
@@ -178,21 +186,22 @@ def draw_walls(rng: np.random.Generator, joints: np.ndarray, camera: Record) -> 
     return {"wall_normal": normals, "wall_offset": offsets}
 
 
-def draw_boxes(rng: np.random.Generator, joints: np.ndarray, eye: np.ndarray, preset: Preset) -> Record:
-    """Boxes about the person, some hanging, and sometimes one in front of the person."""
-    centres = np.full((NUM_BOXES, 3), NOWHERE)
-    halves = np.full((NUM_BOXES, 3), 0.1)
+def draw_boxes(rng: np.random.Generator, subject: Subject, eye: np.ndarray, preset: Preset) -> Record:
+    """Boxes about the person, some hanging, sometimes one in front of the person and one to sit on."""
+    centres, halves = np.full((NUM_BOXES, 3), NOWHERE), np.full((NUM_BOXES, 3), 0.1)
     angles = rng.uniform(0, 2 * math.pi, NUM_BOXES)
-    middle = joints.mean(0)
+    middle = subject.joints.mean(0)
     if rng.random() < (0.12 if preset == "everyday" else 0.3):
         centres[0] = middle + (eye - middle) * rng.uniform(0.2, 0.55) + rng.normal(0, 0.3, 3)
         halves[0] = rng.uniform(0.04, 0.22, 3)
-    for index in range(1, int(rng.integers(1, NUM_BOXES + 1))):
+    if subject.activity.startswith("sitting") and rng.random() < 0.75:
+        centres[1], halves[1], angles[1] = _seat(rng, subject.joints)
+    for index in range(2, int(rng.integers(2, NUM_BOXES + 1))):
         half = np.exp(rng.normal(-1.3, 0.55, 3)).clip(0.06, 0.9)
         around, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.7, 4.0)
         height = half[2] if rng.random() < 0.8 else rng.uniform(0.5, 2.5)
         centre = np.array([middle[0] + distance * math.cos(around), middle[1] + distance * math.sin(around), height])
-        if rng.random() < 0.06 or not _blocks_view(centre, half, joints, eye):
+        if rng.random() < 0.06 or not _blocks_view(centre, half, subject.joints, eye):
             centres[index], halves[index] = centre, half
     inside = (np.linalg.norm(centres - eye, axis=-1) < np.linalg.norm(halves, axis=-1) + 0.1)[:, None]
     zero, one = np.zeros(NUM_BOXES), np.ones(NUM_BOXES)
@@ -202,6 +211,20 @@ def draw_boxes(rng: np.random.Generator, joints: np.ndarray, eye: np.ndarray, pr
         "box_half": halves,
         "box_axes": axes.reshape(NUM_BOXES, 3, 3),
     }
+
+
+def _seat(rng: np.random.Generator, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Centre, half edges and angle of a box under the pelvis; far away where a pelvis is too low for one."""
+    pelvis, right_hip, left_hip = joints[[0, 1, 4]]
+    top = pelvis[2] - SEAT_BELOW_PELVIS
+    if top < LOWEST_SEAT:
+        return np.full(3, NOWHERE), np.full(3, 0.1), 0.0
+    across = left_hip - right_hip
+    angle = math.atan2(across[1], across[0])
+    back = np.array([-math.sin(angle), math.cos(angle)])  # who faces -y has the left hip at +x
+    half = np.array([rng.uniform(0.2, 0.35), rng.uniform(0.17, 0.28), top / 2])
+    centre = np.array([*(pelvis[:2] + back * rng.uniform(0.0, 0.08)), top / 2])
+    return centre, half, angle
 
 
 def draw_light(rng: np.random.Generator, rotation: np.ndarray) -> Record:

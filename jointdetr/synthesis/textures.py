@@ -13,7 +13,9 @@ from torch import Tensor
 
 NOISE_CELLS = 32
 NOISE_CELLS_PER_UNIT = 4
-PICTURE_SIZE = 128
+PICTURE_SIZE = 192
+GAMMA = 2.2
+WARM_HUE, BLUE_HUE = (0.08, 0.05), (0.59, 0.05)  # mean and deviation of the hues that rooms and clothes mostly have
 
 
 @lru_cache(maxsize=8)
@@ -36,11 +38,12 @@ def noise_volume(channels: int, device: torch.device) -> Tensor:
     return F.pad(total, (1,) * 6, mode="circular").to(device)
 
 
-def sample_noise(points: Tensor, channels: int = 1) -> Tensor:
-    """Noise at texture coordinates: `(points, 3)` -> `(points, channels)`."""
+def sample_noise(points: Tensor, channels: int = 1, smooth: bool = True) -> Tensor:
+    """Noise at texture coordinates: `(points, 3)` -> `(points, channels)`; coarse cells unless `smooth`."""
     cell = torch.remainder(points * NOISE_CELLS_PER_UNIT, NOISE_CELLS)
     grid = (cell + 1.5) * (2 / (NOISE_CELLS + 2)) - 1
-    values = F.grid_sample(noise_volume(channels, points.device), grid.view(1, 1, 1, -1, 3), align_corners=False)
+    volume, mode = noise_volume(channels, points.device), "bilinear" if smooth else "nearest"
+    values = F.grid_sample(volume, grid.view(1, 1, 1, -1, 3), mode=mode, align_corners=False)
     return values.view(channels, -1).T
 
 
@@ -48,21 +51,27 @@ def sample_pictures(pictures: Tensor, image: Tensor, coordinates: Tensor) -> Ten
     """Look pictures up, repeated without end and mirrored at every second edge.
 
     Args:
-        pictures: `(batch, height, width, 3)` in [0, 1].
+        pictures: `(batch, size, size, 3)` uint8.
         image: `(points,)` which picture.
         coordinates: `(points, 2)` in pictures: one unit is one edge.
 
     Returns:
-        `(points, 3)` in [0, 1].
+        `(points, 3)` linear light in [0, 1], interpolated.
     """
     size = pictures.shape[1]
     folded = 1 - (torch.remainder(coordinates, 2) - 1).abs()  # (points, 2) in [0, 1]
-    column, row = (folded * size).long().clamp_(max=size - 1).unbind(-1)
-    return pictures.view(-1, 3)[(image * size + row) * size + column]
+    place = folded * (size - 1)
+    corner = place.long().clamp_(max=size - 2)
+    right, down = (place - corner).unbind(-1)
+    texels = pictures.view(-1, 3)
+    index = (image * size + corner[:, 1]) * size + corner[:, 0]
+    upper = torch.lerp(texels[index].float(), texels[index + 1].float(), right[:, None])
+    lower = torch.lerp(texels[index + size].float(), texels[index + size + 1].float(), right[:, None])
+    return (torch.lerp(upper, lower, down[:, None]) / 255) ** GAMMA
 
 
 def draw_picture(rng: np.random.Generator) -> np.ndarray:
-    """Draw a dead-leaves picture: overlapping shapes of random size and colour, whose statistics are those of photographs.
+    """Draw a dead-leaves picture: shapes of random size and colour over one another, with the statistics of photographs.
 
     Source: Lee, Mumford and Huang, "Occlusion models for natural images" (IJCV 2001).
 
@@ -86,12 +95,14 @@ def draw_picture(rng: np.random.Generator) -> np.ndarray:
 
 
 def random_colours(rng: np.random.Generator, count: int, saturation: float = 2.5) -> np.ndarray:
-    """Colours that are mostly muted: `(count, 3)` in [0, 1]; a larger `saturation` parameter gives greyer ones."""
-    hue = rng.random((count, 1)) * 6
-    grey = rng.beta(1.1, saturation, (count, 1))
+    """Colours that are mostly muted, warm or blue: `(count, 3)` in [0, 1]; a larger `saturation` gives greyer ones."""
+    kind = rng.choice(3, (count, 1), p=[0.45, 0.2, 0.35])
+    hues = [rng.normal(*WARM_HUE, (count, 1)), rng.normal(*BLUE_HUE, (count, 1)), rng.random((count, 1))]
+    hue = np.choose(kind, hues) % 1 * 6
+    strength = rng.beta(1.1, saturation, (count, 1))
     value = rng.beta(1.3, 1.6, (count, 1)) * 0.85 + 0.02
     chroma = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-    return value * (1 - grey * (1 - chroma))
+    return value * (1 - strength * (1 - chroma))
 
 
 def _draw_leaf(
