@@ -9,6 +9,7 @@ from .image_processing_jointdetr import JointDetrImageProcessor, JointDetrImageP
 from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
 from .pipeline_jointdetr import JointDetrPipeline
 from .refinement_jointdetr import JointRefiner
+from .remote_code import save_with_remote_code
 from .skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP, SKELETONS, Skeleton
 
 AutoConfig.register(JointDetrConfig.model_type, JointDetrConfig, exist_ok=True)
@@ -52,4 +53,5 @@ __all__ = [
     "JointRefinerConfig",
     "Skeleton",
     "assemble_poses",
+    "save_with_remote_code",
 ]

@@ -55,6 +55,7 @@ def load_picture(source: Any, name: str = "picture", data_format: ChannelDimensi
     """
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return _from_array(source, name, data_format)
+    shown = _short(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else repr(source)
     if isinstance(source, (str, os.PathLike)):
         source = _open(os.fspath(source), name)
     if not isinstance(source, Image.Image):
@@ -66,7 +67,7 @@ def load_picture(source: Any, name: str = "picture", data_format: ChannelDimensi
         if source.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             source = ImageOps.exif_transpose(source)
     except DECODING_ERRORS as error:
-        raise ValueError(f"`{name}` must be a readable picture, got {source!r}: {error}") from error
+        raise ValueError(f"`{name}` must be a readable picture, got {shown}: {error}") from error
     return _to_rgb(source, name)
 
 
