@@ -82,52 +82,64 @@ def _sample_maps(
 class _Corners(NamedTuple):
     """The four pixels around every sample: two rows (y) of two columns (x), each a first and a second one."""
 
-    tokens: torch.Tensor  # (maps, queries, 4 * samples) int64, corners (y1, x1), (y1, x2), (y2, x1), (y2, x2)
+    tokens: torch.Tensor  # (maps, queries, 4 * samples), corners (y1, x1), (y1, x2), (y2, x1), (y2, x2)
+    distances: tuple[torch.Tensor, torch.Tensor]  # each (2, maps, queries, samples): along x, y from first and second
     sizes: torch.Tensor  # (2, 1, 1, samples): width and height of the sample's level
-    offset: torch.Tensor  # (2, maps, queries, samples): from the first pixel to the place, along x and y
-    first: torch.Tensor  # (2, maps, queries, samples): bilinear weight of the first pixel along x and y
-    second: torch.Tensor  # (2, maps, queries, samples): of the second
 
     def weights(self, attention: torch.Tensor) -> torch.Tensor:
         """Multiply `attention` (maps, queries, samples) with the bilinear weights of the corners."""
-        (x1, y1), (x2, y2) = self.first, self.second
+        (x1, y1), (x2, y2) = (_hat(distance) for distance in self.distances)
         upper, lower = y1 * attention, y2 * attention
         return torch.cat([upper * x1, upper * x2, lower * x1, lower * x2], dim=-1)
 
-    def slopes(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Differentiate `first` and `second` by `offset`, on a pixel's centre from the right as `grid_sample` does."""
-        cell = self.offset.floor()
-        between = (cell == 0).to(cell.dtype)
-        first = (cell == -1).to(cell.dtype) - between
-        second = (between - (cell == 1).to(cell.dtype)) * (self.sizes > 1)
-        return first, second
+    def differentiate(self, attention: torch.Tensor, grad_corners: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Carry gradients by corner weights on to attention (maps, queries, samples) and to places (2, ...)."""
+        (x1, y1), (x2, y2) = (_hat(distance) for distance in self.distances)
+        (slope_x1, slope_y1), (slope_x2, slope_y2) = (_hat_slope(distance) for distance in self.distances)
+        upper_left, upper_right, lower_left, lower_right = grad_corners.chunk(4, dim=-1)
+        upper = x1 * upper_left + x2 * upper_right
+        lower = x1 * lower_left + x2 * lower_right
+        left = y1 * upper_left + y2 * lower_left
+        right = y1 * upper_right + y2 * lower_right
+        grad_places = torch.stack([slope_x1 * left + slope_x2 * right, slope_y1 * upper + slope_y2 * lower])
+        return y1 * upper + y2 * lower, grad_places * attention * self.sizes
+
+
+def _hat(distance: torch.Tensor) -> torch.Tensor:
+    """Weigh a pixel by its distance along an axis: the bilinear weight, zero from one pixel away."""
+    return (1 - distance.abs()).relu()
+
+
+def _hat_slope(distance: torch.Tensor) -> torch.Tensor:
+    """Differentiate `_hat`, which is straight between integers; on an integer from the right, as `grid_sample` does."""
+    cell = distance.floor()
+    return _hat(cell + 1) - _hat(cell)
 
 
 def _find_corners(places: torch.Tensor, spatial_shapes: list[tuple[int, int]]) -> _Corners:
     """Find the corners of the samples at `places` (2, maps, queries, levels * points).
 
-    First and second pixel are kept inside the level. A pixel's weight along an axis is its hat function
-    `max(0, 1 - |distance|)`: between the two this is bilinear interpolation, and outside the level it fades to zero.
+    First and second pixel are kept inside the level: a place beyond its edge is then one pixel or more from the one
+    and between none and one pixel from the other, which the hat function turns into the zero padding wanted.
     """
     points = places.shape[-1] // len(spatial_shapes)
     starts = torch.tensor([0] + [height * width for height, width in spatial_shapes[:-1]]).cumsum(0)
-    starts = starts.repeat_interleave(points)  # (samples,)
-    widths_heights = torch.tensor(spatial_shapes).flip(1).T.repeat_interleave(points, dim=1)  # (2, samples)
-    sizes = widths_heights.to(places.dtype)[:, None, None]
+    starts = starts.repeat_interleave(points).to(places.dtype)  # (samples,)
+    sizes = torch.tensor(spatial_shapes).flip(1).T.repeat_interleave(points, dim=1)  # (2, samples)
+    sizes = sizes[:, None, None].to(places.dtype)
 
     pixels = places * sizes - 0.5
-    # fmax and fmin also take a NaN to a valid pixel; it stays in the weights
-    base = pixels.floor().fmax(sizes.new_zeros(())).fmin((sizes - 2).clamp(min=0))
-    offset = pixels - base
-    first = (1 - offset.abs()).relu()
-    second = (1 - (offset - 1).abs()).relu() * (sizes > 1)
+    # Where a place is NaN the pixel shall exist all the same; the weights stay NaN.
+    first_pixel = pixels.floor().nan_to_num().clamp_(min=0).minimum((sizes - 2).clamp(min=0))
+    first = pixels - first_pixel
+    second = first - torch.where(sizes > 1, 1.0, torch.inf)  # a level of one row or column has no second one
 
-    width, _ = widths_heights
-    step_x, step_y = (widths_heights > 1).long() * torch.stack([torch.ones_like(width), width])
-    x, y = base.long()
-    upper = y * width + x + starts
+    step_x, step_y = (sizes > 1).to(places.dtype)
+    step_y = step_y * sizes[0]
+    upper = first_pixel[1] * sizes[0] + first_pixel[0] + starts  # exact: token indices stay far below 2^24
     lower = upper + step_y
-    return _Corners(torch.cat([upper, upper + step_x, lower, lower + step_x], dim=-1), sizes, offset, first, second)
+    tokens = torch.cat([upper, upper + step_x, lower, lower + step_x], dim=-1)
+    return _Corners(tokens, (first, second), sizes)
 
 
 def _pieces(batch: int, queries: int, query_elements: int) -> Iterator[tuple[slice, slice]]:
@@ -170,8 +182,8 @@ class _SampleTokens(torch.autograd.Function):
             attention = _by_map(weights[images, rows])  # (maps, rows, samples)
             corners = _find_corners(_places(locations[images, rows]), spatial_shapes)
             table = _by_map(value[images]).flatten(0, 1)  # (maps * tokens, head_dim)
-            maps = torch.arange(attention.shape[0])[:, None, None]
-            indices = (corners.tokens + maps * tokens).flatten(0, 1)  # (maps * rows, 4 * samples)
+            maps = torch.arange(attention.shape[0], dtype=torch.int32)[:, None, None]
+            indices = (corners.tokens.int() + maps * tokens).flatten(0, 1)  # (maps * rows, 4 * samples)
             sums = nn.functional.embedding_bag(
                 indices, table, mode="sum", per_sample_weights=corners.weights(attention).flatten(0, 1)
             )
@@ -190,29 +202,14 @@ class _SampleTokens(torch.autograd.Function):
             attention = _by_map(weights[images, rows])  # (maps, rows, samples)
             corners = _find_corners(_places(locations[images, rows]), ctx.spatial_shapes)
             grad_rows = _by_map(grad_output[images, rows])  # (maps, rows, head_dim)
+            indices = corners.tokens.long()
             matrix = grad_rows.new_zeros(*grad_rows.shape[:2], tokens)
-            matrix.scatter_add_(2, corners.tokens, corners.weights(attention))
-            by_map = torch.bmm(matrix.transpose(1, 2), grad_rows)  # (maps, tokens, head_dim)
-            grad_value[images] += by_map.view(-1, heads, tokens, head_dim).transpose(1, 2)
+            matrix.scatter_add_(2, indices, corners.weights(attention))
+            by_token = torch.bmm(matrix.transpose(1, 2), grad_rows)  # (maps, tokens, head_dim)
+            grad_value[images] += by_token.unflatten(0, (-1, heads)).transpose(1, 2)
             grad_matrix = torch.bmm(grad_rows, _by_map(value[images]).transpose(1, 2))
-            grad_corners = grad_matrix.gather(2, corners.tokens)
-            by_weight, by_place = _differentiate(corners, attention, grad_corners)
+            by_weight, by_place = corners.differentiate(attention, grad_matrix.gather(2, indices))
             shape = (-1, heads, attention.shape[1], *weights.shape[3:])
             grad_weights[images, rows] = by_weight.view(shape).transpose(1, 2)
-            grad_locations[images, rows] = by_place.view(2, *shape[:0], *shape).permute(1, 3, 2, 4, 5, 0)
+            grad_locations[images, rows] = by_place.view(2, *by_weight.view(shape).shape).permute(1, 3, 2, 4, 5, 0)
         return grad_value, grad_locations, grad_weights, None
-
-
-def _differentiate(
-    corners: _Corners, attention: torch.Tensor, grad_corners: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Carry the gradients of the corners' weights on to attention (maps, queries, samples) and places (2, ...)."""
-    (x1, y1), (x2, y2) = corners.first, corners.second
-    (slope_x1, slope_y1), (slope_x2, slope_y2) = corners.slopes()
-    upper_left, upper_right, lower_left, lower_right = grad_corners.chunk(4, dim=-1)
-    upper = x1 * upper_left + x2 * upper_right
-    lower = x1 * lower_left + x2 * lower_right
-    left = y1 * upper_left + y2 * lower_left
-    right = y1 * upper_right + y2 * lower_right
-    grad_places = torch.stack([slope_x1 * left + slope_x2 * right, slope_y1 * upper + slope_y2 * lower])
-    return y1 * upper + y2 * lower, grad_places * attention * corners.sizes
