@@ -22,6 +22,8 @@ LIMBS = {
 }
 # Ends of limbs: a capsule from a bone's head to the vertex of the bone that is farthest from it.
 TIPS = ("wrist", "foot")
+# The share of its points that a capsule holds: half for round limbs, fewer for flat hands and feet.
+LIMB_THICKNESS, TIP_THICKNESS = 0.5, 0.3
 # The trunk: a capsule as wide and as deep as the vertices of some bones, along an axis of the rest pose; it moves with
 # the first bone.
 TRUNK = {
@@ -49,6 +51,7 @@ FOLDING = {
     ("ribs", "upperleg01"),
     ("breast", "upperarm01"),
     ("ribs", "upperarm01"),
+    ("waist", "upperarm01"),
     ("head", "upperarm01"),
 }
 ARM = ("upperarm01", "lowerarm01", "wrist")
@@ -129,18 +132,18 @@ def _measure(body: Body, dominant: Tensor, surface: Tensor, heads: Tensor) -> Te
         for part, following in LIMBS.items():
             points = surface[dominant == body.bone(f"{part}.{side}")]
             ends = heads[[body.bone(f"{part}.{side}"), body.bone(f"{following}.{side}")]]
-            capsules.append(_around(points, ends))
+            capsules.append(_around(points, ends, LIMB_THICKNESS))
         for part in TIPS:
             points, start = surface[dominant == body.bone(f"{part}.{side}")], heads[body.bone(f"{part}.{side}")]
             tip = points[(points - start).norm(dim=1).argmax()]
-            capsules.append(_around(points, torch.stack([start, tip])))
+            capsules.append(_around(points, torch.stack([start, tip]), TIP_THICKNESS))
     return torch.stack(capsules)
 
 
-def _around(points: Tensor, ends: Tensor) -> Tensor:
-    """Capsule along a segment (2, 3), as thick as half of the points are far from it: (7,)."""
-    radius = segment_distance(points[:, None].expand(-1, 2, -1), ends.expand(len(points), 2, 3)).median()
-    return torch.cat([ends.flatten(), radius[None]])
+def _around(points: Tensor, ends: Tensor, thickness: float) -> Tensor:
+    """Capsule along a segment (2, 3), which holds this share of the points: (7,)."""
+    distance = segment_distance(points[:, None].expand(-1, 2, -1), ends.expand(len(points), 2, 3))
+    return torch.cat([ends.flatten(), distance.quantile(thickness)[None]])
 
 
 def _trunk_capsule(points: Tensor, axis: int) -> Tensor:
@@ -165,6 +168,6 @@ def _may_touch(one: str, other: str) -> bool:
     (part, _, side), (other_part, _, other_side) = one.partition("."), other.partition(".")
     if side and other_side:
         same_limb = part in ARM and other_part in ARM or part in LEG and other_part in LEG
-        return side == other_side and same_limb or part == other_part == "upperleg01"
+        return side == other_side and same_limb or part == other_part and part in ("upperleg01", "wrist")
     trunk, limb = (part, other_part) if not side else (other_part, part)
     return frozenset((part, other_part)) in TOUCHING or (trunk, limb) in FOLDING

@@ -111,7 +111,7 @@ def hang(draws: Draws, posture: Posture) -> Arms:
     """Hanging arms, swinging with the step and staying under the shoulders of someone who bends over."""
     gravity = (posture.pelvis_pitch + posture.spine_bend).clamp(min=0, max=90) * draws.uniform(0.4, 1)
     forward = posture.arm_swing + draws.sides_normal(2, 6) + gravity[:, None]
-    outward = draws.sides(4, 15)
+    outward = draws.sides(7, 16)
     elevation = torch.sqrt(forward**2 + outward**2)
     azimuth = torch.rad2deg(torch.atan2(outward, forward))
     elbow = draws.sides(5, 32) + 0.6 * posture.arm_swing.clamp(min=0)
@@ -142,7 +142,8 @@ def wave(draws: Draws, posture: Posture) -> Arms:
 
 def phone(draws: Draws, posture: Posture) -> Arms:
     """A hand at the ear."""
-    return _aimed(draws, HEAD, ((0.10, 0.16), (0.02, 0.12), (-0.13, -0.02)), (5, 65))
+    at_ear = _aimed(draws, HEAD, ((0.12, 0.17), (0.04, 0.13), (-0.17, -0.07)), (5, 65))
+    return replace(at_ear, wrist_flexion=draws.sides(-30, 0))
 
 
 def eat(draws: Draws, posture: Posture) -> Arms:
@@ -162,10 +163,10 @@ def touch_head(draws: Draws, posture: Posture) -> Arms:
 
 def cross_arms(draws: Draws, posture: Posture) -> Arms:
     """Arms folded over the chest, the right one outside."""
-    folded = _aimed(draws, CHEST, ((-0.13, -0.05), (0.17, 0.21), (-0.12, -0.03)), (5, 35))
-    outside = torch.tensor([0.0, 0.06], dtype=torch.float64)
-    target = folded.target + torch.stack([0 * outside, outside, 0.4 * outside], dim=-1)
-    return replace(folded, target=target)
+    folded = _aimed(draws, CHEST, ((-0.06, 0.01), (0.20, 0.27), (-0.12, 0.0)), (-10, 25))
+    outside = torch.tensor([0.0, 0.075], dtype=torch.float64)
+    target = folded.target + torch.stack([0 * outside, outside, 0.5 * outside], dim=-1)
+    return replace(folded, target=target, wrist_flexion=draws.sides(10, 45))
 
 
 def join_hands(draws: Draws, posture: Posture) -> Arms:
@@ -183,7 +184,8 @@ def hold(draws: Draws, posture: Posture) -> Arms:
 
 def hands_on_hips(draws: Draws, posture: Posture) -> Arms:
     """Arms akimbo."""
-    return _aimed(draws, PELVIS, ((0.19, 0.25), (-0.04, 0.06), (0.07, 0.17)), (75, 110))
+    akimbo = _aimed(draws, PELVIS, ((0.20, 0.28), (-0.05, 0.05), (0.07, 0.18)), (75, 110))
+    return replace(akimbo, wrist_flexion=draws.sides(-80, -45))
 
 
 def hands_behind(draws: Draws, posture: Posture) -> Arms:
@@ -193,7 +195,8 @@ def hands_behind(draws: Draws, posture: Posture) -> Arms:
 
 def hands_on_thighs(draws: Draws, posture: Posture) -> Arms:
     """Hands on the thighs or on the knees."""
-    return _aimed(draws, THIGH, ((-0.02, 0.06), (0.12, 0.17), (-0.36, -0.14)), (10, 60))
+    resting = _aimed(draws, THIGH, ((-0.02, 0.06), (0.12, 0.17), (-0.34, -0.14)), (10, 60))
+    return replace(resting, pronation=draws.sides(50, 90), wrist_flexion=draws.sides(-60, -20))
 
 
 def support(draws: Draws, posture: Posture) -> Arms:

@@ -85,8 +85,8 @@ def _turn_leg(body: Body, rest: Tensor, rotations: Tensor, posture: Posture, sid
     thigh, shin, foot = (body.bone(f"{bone}.{name}") for bone in ("upperleg01", "lowerleg01", "foot"))
     thigh_down, shin_down = _straight_down(rest, thigh, shin), _straight_down(rest, shin, foot)
     hip = (
-        _about("y", -outward * posture.hip_abduction[:, column])
-        @ _about("x", -posture.hip_flexion[:, column])
+        _about("x", -posture.hip_flexion[:, column])
+        @ _about("y", -outward * posture.hip_abduction[:, column])
         @ _about("z", outward * posture.hip_rotation[:, column])
     )
     rotations[:, thigh] = hip @ thigh_down
@@ -145,7 +145,7 @@ def _turn_arm(body: Body, rest: Tensor, rotations: Tensor, frame: _ArmFrame) -> 
     pronation = _about("z", -frame.outward * frame.angle("pronation"))
     rotations[:, upper] = in_shoulder @ swing @ upper_down
     rotations[:, fore] = upper_down.mT @ _about("x", -elbow) @ pronation @ fore_down
-    wrist = _about("x", frame.angle("wrist_flexion")) @ _about("y", frame.angle("wrist_deviation"))
+    wrist = _about("y", frame.outward * frame.angle("wrist_flexion")) @ _about("x", -frame.angle("wrist_deviation"))
     rotations[:, hand] = fore_down.mT @ wrist @ fore_down
 
 
@@ -193,7 +193,7 @@ def _target(body: Body, rest: Tensor, frame: _ArmFrame) -> Tensor:
 def _elbow_direction(frame: _ArmFrame) -> Tensor:
     """Where the elbow of an aimed arm tends to: down, outward with the swivel, and always a little back."""
     swivel = torch.deg2rad(frame.angle("swivel"))
-    back = torch.full_like(swivel, 0.35)
+    back = torch.full_like(swivel, 0.15)
     return torch.stack([frame.outward * torch.sin(swivel), back, -torch.cos(swivel)], dim=-1)
 
 

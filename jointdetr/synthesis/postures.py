@@ -216,8 +216,8 @@ def sit_on_ground(draws: Draws) -> Posture:
         posture,
         pelvis_pitch=draws.normal(-12, 8),
         spine_bend=draws.uniform(5, 40),
-        hip_abduction=torch.where(way == 2, draws.sides(38, 48), draws.sides(0, 18)),
-        hip_rotation=torch.where(way == 2, draws.sides(30, 42), draws.sides_normal(5, 8)),
+        hip_abduction=torch.where(way == 2, draws.sides(32, 48), draws.sides(0, 18)),
+        hip_rotation=torch.where(way == 2, draws.sides(60, 80), draws.sides_normal(5, 8)),
     )
     stretched = draws.sides(84, 92)
     drawn_up = draws.sides(115, 135)
