@@ -1,0 +1,1 @@
+"""Training and evaluation: recipes, augmentation, metrics, `Trainer` for poses."""

@@ -1,0 +1,225 @@
+"""One augmented view of a person: picture, 2D, 3D, intrinsics and dense maps move together.
+
+A view is one affine map of the picture, so the picture is sampled once, and one orthogonal matrix of the 3D world. Turning
+a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis wherever the crop
+lies, because turning about another point of the picture differs from that by a shift of the picture alone. Likewise a
+mirrored picture shows the world mirrored in x. With the affine map `A`, the orthogonal matrix `M` and the intrinsics `K`,
+`A K M^-1` projects the moved world onto the moved picture exactly. It has the usual upper triangular form if the focal
+lengths are equal, and is the camera of a sheared picture if they are not.
+
+Shape vocabulary: `joints` (J), `height` and `width` in pixels. Camera axes: x right, y down, z forward.
+"""
+
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from ..data.schema import PART_FLIP_PAIRS, PART_NAMES
+
+IGNORED_PART = -1
+"""Value of `part_map` where nothing is known: outside the picture and under a cut-out."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far an augmented view may go; zeros switch a part off.
+
+    Args:
+        flip: probability of a mirrored picture.
+        rotation_degrees: largest turn of the picture, to either side.
+        rotation: probability of a turn.
+        scale: largest magnification of the crop; its inverse is the smallest. 1.0 keeps the size.
+        shift: largest move of the crop, as a fraction of its side.
+        colour: strength of brightness, contrast, saturation, channel gains and gamma; 1.0 is strong.
+        greyscale: probability of a grey picture.
+        blur: probability of a blur of up to `blur_radius_px` of the crop.
+        blur_radius_px: its largest radius.
+        downscale: probability of a loss of resolution, by a factor of up to 4.
+        jpeg: probability of compression with a quality between 15 and 80.
+        noise: probability of sensor noise with a deviation of up to 16 grey levels.
+        cutout: probability of up to three rectangles being covered.
+    """
+
+    flip: float = 0.5
+    rotation_degrees: float = 30.0
+    rotation: float = 0.6
+    scale: float = 1.25
+    shift: float = 0.08
+    colour: float = 0.6
+    greyscale: float = 0.05
+    blur: float = 0.2
+    blur_radius_px: float = 1.5
+    downscale: float = 0.2
+    jpeg: float = 0.3
+    noise: float = 0.3
+    cutout: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse probabilities outside [0, 1] and impossible ranges."""
+        for name in ("flip", "rotation", "greyscale", "blur", "downscale", "jpeg", "noise", "cutout"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"`augmentation.{name}` must be a probability in [0, 1], got {getattr(self, name)}")
+        if self.scale < 1.0:
+            raise ValueError(f"`augmentation.scale` must be at least 1, got {self.scale}")
+        for name in ("rotation_degrees", "shift", "colour", "blur_radius_px"):
+            if getattr(self, name) < 0.0:
+                raise ValueError(f"`augmentation.{name}` must not be negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class View:
+    """How a crop is seen: mirrored, then turned and magnified about its centre, then moved.
+
+    Args:
+        flip: mirror left and right.
+        angle: turn in radians, from the x axis (right) towards the y axis (down).
+        scale: magnification.
+        shift: move `(x, y)` as a fraction of the crop's sides.
+    """
+
+    flip: bool = False
+    angle: float = 0.0
+    scale: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def sample(cls, settings: Augmentation, rng: np.random.Generator) -> "View":
+        """Draw a view."""
+        limit = math.radians(settings.rotation_degrees)
+        angle = rng.uniform(-limit, limit) if rng.random() < settings.rotation else 0.0
+        scale = math.exp(rng.uniform(-1.0, 1.0) * math.log(settings.scale))
+        shift_x, shift_y = rng.uniform(-settings.shift, settings.shift, 2)
+        return cls(bool(rng.random() < settings.flip), angle, scale, (shift_x, shift_y))
+
+    @property
+    def world(self) -> np.ndarray:
+        """`(3, 3)` orthogonal matrix that moves 3D positions along with the picture."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        mirror = -1.0 if self.flip else 1.0
+        return np.array([[cos * mirror, -sin, 0.0], [sin * mirror, cos, 0.0], [0.0, 0.0, 1.0]])
+
+    def affine(self, crop_affine: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Map from the original picture to this view of a crop.
+
+        Args:
+            crop_affine: `(2, 3)`, original px -> px of the plain crop.
+            size: height and width of the crop in px.
+
+        Returns:
+            `(2, 3)`, original px -> px of the view.
+        """
+        height, width = size
+        centre = np.array([width / 2, height / 2])
+        linear = self.scale * self.world[:2, :2]
+        moved = centre + np.array(self.shift) * (width, height)
+        outer = np.column_stack([linear, moved - linear @ centre])  # (2, 3)
+        return outer @ np.vstack([crop_affine, (0.0, 0.0, 1.0)])
+
+    def intrinsics(self, intrinsics: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        """Camera matrix `(3, 3)` that projects the moved world onto the view given by `affine` (2, 3)."""
+        return np.vstack([affine, (0.0, 0.0, 1.0)]) @ intrinsics @ self.world.T
+
+
+def sample_map(stored: np.ndarray, affine: np.ndarray, size: tuple[int, int], outside: int) -> np.ndarray:
+    """Take the nearest value of a map for each pixel of a warped one.
+
+    Args:
+        stored: `(height, width)` map.
+        affine: `(2, 3)`, px of `stored` -> px of the result.
+        size: height and width of the result.
+        outside: value where the result lies outside `stored`.
+
+    Returns:
+        Map of the given size, of the type of `stored`.
+    """
+    inverse = np.linalg.inv(np.vstack([affine, (0.0, 0.0, 1.0)]))[:2]
+    x, y = np.arange(size[1]) + 0.5, (np.arange(size[0]) + 0.5)[:, None]
+    column = np.floor(inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]).astype(np.int64)  # (height, width)
+    row = np.floor(inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]).astype(np.int64)
+    height, width = stored.shape
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    taken = stored[row.clip(0, height - 1), column.clip(0, width - 1)]
+    return np.where(inside, taken, np.asarray(outside, dtype=stored.dtype))
+
+
+def mirrored_parts() -> np.ndarray:
+    """Value of every part in a mirrored picture: `(parts,)` lookup table for `part_map`."""
+    table = np.arange(len(PART_NAMES))
+    for left, right in PART_FLIP_PAIRS:
+        table[left], table[right] = right, left
+    return table
+
+
+def augment_appearance(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Change how a crop looks, not where anything is: sharpness, colours, noise and compression, in a camera's order."""
+    if rng.random() < settings.downscale:
+        image = _lose_resolution(image, rng.uniform(1.0, 4.0))
+    if rng.random() < settings.blur:
+        image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.0, settings.blur_radius_px)))
+    if settings.colour > 0.0 or settings.greyscale > 0.0:
+        image = change_colours(image, settings, rng)
+    if rng.random() < settings.noise:
+        image = _add_noise(image, rng.uniform(0.0, 16.0), rng)
+    if rng.random() < settings.jpeg:
+        image = _compress(image, int(rng.integers(15, 80)))
+    return image
+
+
+def change_colours(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Change brightness, contrast, saturation and channel gains by one matrix, then gamma by one table."""
+    strength = settings.colour
+    saturation = 0.0 if rng.random() < settings.greyscale else max(0.0, 1.0 + strength * rng.uniform(-1.0, 1.0))
+    contrast = math.exp(0.7 * strength * rng.uniform(-1.0, 1.0))
+    gains = np.exp(0.25 * strength * rng.uniform(-1.0, 1.0, 3)) * contrast
+    matrix = gains[:, None] * (saturation * np.eye(3) + (1.0 - saturation) * _LUMA)  # (3, 3)
+    offset = (1.0 - contrast) * 128.0 + 60.0 * strength * rng.uniform(-1.0, 1.0)
+    image = image.convert("RGB", tuple(np.column_stack([matrix, np.full(3, offset)]).ravel().tolist()))
+    gamma = math.exp(0.5 * strength * rng.uniform(-1.0, 1.0))
+    table = np.rint(255.0 * np.linspace(0.0, 1.0, 256) ** gamma).astype(np.uint8)
+    return Image.fromarray(table[np.asarray(image)])
+
+
+def sample_cutouts(settings: Augmentation, size: tuple[int, int], rng: np.random.Generator) -> list[tuple[slice, slice]]:
+    """Draw the rectangles of a crop to cover, as (rows, columns) in px."""
+    if rng.random() >= settings.cutout:
+        return []
+    rectangles = []
+    for _ in range(rng.integers(1, 4)):
+        sides = rng.uniform(0.08, 0.4, 2) * size
+        start = rng.uniform(-0.5, 0.5, 2) * sides + rng.uniform(0.0, 1.0, 2) * (np.array(size) - sides)
+        (top, left), (bottom, right) = start.clip(0).astype(int), (start + sides).clip(0).astype(int)
+        rectangles.append((slice(int(top), int(bottom)), slice(int(left), int(right))))
+    return rectangles
+
+
+def cover(pixels: np.ndarray, rectangles: list[tuple[slice, slice]], rng: np.random.Generator) -> None:
+    """Fill rectangles of a crop `(height, width, 3)` uint8 in place, each with one colour or with noise."""
+    for rows, columns in rectangles:
+        area = pixels[rows, columns]
+        shape = area.shape if rng.random() < 0.5 else (3,)
+        area[...] = rng.integers(0, 256, shape, dtype=np.uint8)
+
+
+def _lose_resolution(image: Image.Image, factor: float) -> Image.Image:
+    """Make a picture smaller by a factor and large again."""
+    small = (max(1, round(image.width / factor)), max(1, round(image.height / factor)))
+    return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
+
+
+def _add_noise(image: Image.Image, deviation: float, rng: np.random.Generator) -> Image.Image:
+    """Add Gaussian noise of a deviation in grey levels."""
+    pixels = np.asarray(image)
+    noisy = pixels + np.float32(deviation) * rng.standard_normal(pixels.shape, dtype=np.float32)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def _compress(image: Image.Image, quality: int) -> Image.Image:
+    """Pass a picture through JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer).convert("RGB")

@@ -1,0 +1,252 @@
+"""Pose datasets' rows as training examples: `{"pixel_values": (3, height, width), "labels": {...}}`.
+
+Shape vocabulary: `joints` (J), `height` and `width` of the network's input in pixels. 3D labels are root-relative
+millimetres in camera axes, 2D labels are in `[0, 1]` of the network's input.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..data.loading import check_rows
+from ..data.schema import decode_depth_map
+from ..image_processing_jointdetr import person_crop_affine, warp_image
+from ..skeleton_jointdetr import Skeleton
+from .augmentation import (
+    IGNORED_PART,
+    Augmentation,
+    View,
+    augment_appearance,
+    cover,
+    mirrored_parts,
+    sample_cutouts,
+    sample_map,
+)
+
+_OUTSIDE_PART = 255  # becomes IGNORED_PART once the map is signed
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How a person becomes the network's input, the same as in the image processor.
+
+    Args:
+        height, width: size of the network's input in px.
+        padding: factor on the row's box.
+        image_mean, image_std: of the three channels, in [0, 1].
+        dense_reduction: make `part_map` and `depth_map` this many times smaller than the input; None leaves them out.
+    """
+
+    height: int = 256
+    width: int = 256
+    padding: float = 1.25
+    image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    dense_reduction: int | None = None
+
+    @classmethod
+    def from_processor(cls, processor: BaseImageProcessor, dense_reduction: int | None = None) -> "CropSettings":
+        """Take over an image processor's settings."""
+        return cls(
+            height=processor.size["height"],
+            width=processor.size["width"],
+            padding=processor.box_padding,
+            image_mean=tuple(processor.image_mean),
+            image_std=tuple(processor.image_std),
+            dense_reduction=dense_reduction,
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in px."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class _StoredMaps:
+    """Dense maps as they are stored: `part`, `depth` (height, width), and px of the picture per px of the maps."""
+
+    part: np.ndarray
+    depth: np.ndarray
+    scale: float
+
+
+class PoseDataset(torch.utils.data.Dataset):
+    """Crops of a pose dataset's people with their labels, augmented or plain.
+
+    An example depends on the seed, the epoch and its index alone, not on workers or on the order of access. With
+    augmentation, call `set_epoch` before each epoch (`Trainer` does).
+
+    Args:
+        rows: dataset with the columns of `jointdetr.data.schema.pose_features`.
+        skeleton: the skeleton of its joints.
+        crop: how a person becomes the network's input. Boxes are the rows' own.
+        augmentation: how far views go; None takes the plain crop, for evaluation.
+        seed: of the augmentation.
+
+    Raises:
+        ValueError: The rows lack a column, or belong to another skeleton.
+    """
+
+    def __init__(
+        self,
+        rows: datasets.Dataset,
+        skeleton: Skeleton,
+        crop: CropSettings,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ):
+        check_rows(rows, skeleton)
+        self.rows = _undecoded(rows.with_format(None))
+        self.skeleton = skeleton
+        self.crop = crop
+        self.augmentation = augmentation
+        self.seed = seed
+        self.epoch = 0
+        self._flip = np.arange(len(skeleton.joints))
+        for left, right in skeleton.flip_pairs:
+            self._flip[left], self._flip[right] = right, left
+        self._mirrored_parts = mirrored_parts()
+        self._has_maps = {"part_map", "depth_map"} <= set(rows.column_names)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other views than in the epochs before."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
+        """Return example `index`.
+
+        Returns:
+            `pixel_values` `(3, height, width)` float32 and `labels`: `joints_3d` `(J, 3)` root-relative mm,
+            `joints_3d_valid` `(J,)`, `joints_2d` `(J, 2)` in [0, 1] of the input, `joints_2d_valid` `(J,)`,
+            `visible` `(J,)`, and with `dense_reduction` `part_map` `(h, w)` int64 and `depth_map` `(h, w)` mm.
+            What is not valid is NaN.
+        """
+        row = self.rows[index]
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        view = View() if self.augmentation is None else View.sample(self.augmentation, rng)
+        crop_affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding).numpy()
+        affine = view.affine(crop_affine, self.crop.size)  # (2, 3) original px -> input px
+        cutouts = [] if self.augmentation is None else sample_cutouts(self.augmentation, self.crop.size, rng)
+        labels = self._pose_labels(row, view, affine)
+        image = open_picture(row["image"])
+        if self.crop.dense_reduction is not None:
+            row_maps = self._open_maps(row, image.width)
+            labels |= self._dense_labels(row_maps, view, affine, cutouts)
+        image = image.convert("RGB")
+        return {"pixel_values": self._pixel_values(image, affine, cutouts, rng), "labels": labels}
+
+    def _pixel_values(
+        self, image: Image.Image, affine: np.ndarray, cutouts: list[tuple[slice, slice]], rng: np.random.Generator
+    ) -> torch.Tensor:
+        """Warp, change the appearance and normalise: `(3, height, width)`."""
+        crop = warp_image(image, torch.from_numpy(affine), self.crop.size)
+        if self.augmentation is not None:
+            crop = augment_appearance(crop, self.augmentation, rng)
+        pixels = np.array(crop)  # (height, width, 3), a copy
+        cover(pixels, cutouts, rng)
+        gain = (1.0 / (255.0 * np.array(self.crop.image_std))).astype(np.float32)
+        offset = (np.array(self.crop.image_mean) / self.crop.image_std).astype(np.float32)
+        channels = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+        return torch.from_numpy(channels * gain[:, None, None] - offset[:, None, None])
+
+    def _pose_labels(self, row: dict, view: View, affine: np.ndarray) -> dict[str, torch.Tensor]:
+        """Joints of the view; a mirrored one trades left and right."""
+        order = self._flip if view.flip else slice(None)
+        root = self.skeleton.root
+        joints = np.array(row["joints_3d"], dtype=np.float64)  # (J, 3) camera space
+        valid_3d = np.array(row["joints_3d_valid"])
+        valid_3d = valid_3d & valid_3d[root]
+        joints = np.where(valid_3d[:, None], (joints - joints[root]) @ view.world.T, np.nan)[order]
+        points = np.array(row["joints_2d"], dtype=np.float64)  # (J, 2) px
+        valid_2d = np.array(row["joints_2d_valid"])
+        points = (points @ affine[:, :2].T + affine[:, 2]) / (self.crop.width, self.crop.height)
+        points = np.where(valid_2d[:, None], points, np.nan)[order]
+        return {
+            "joints_3d": torch.from_numpy(joints.astype(np.float32)),
+            "joints_3d_valid": torch.from_numpy(valid_3d[order]),
+            "joints_2d": torch.from_numpy(points.astype(np.float32)),
+            "joints_2d_valid": torch.from_numpy(valid_2d[order]),
+            "visible": torch.from_numpy(np.array(row["visible"])[order]),
+        }
+
+    def _open_maps(self, row: dict, image_width: int) -> _StoredMaps | None:
+        """Decode a row's dense maps, if it has them."""
+        if not self._has_maps or row["part_map"] is None or row["depth_map"] is None:
+            return None
+        part, depth = np.asarray(open_picture(row["part_map"])), np.asarray(open_picture(row["depth_map"]))
+        return _StoredMaps(part, depth, image_width / part.shape[1])
+
+    def _dense_labels(
+        self, maps: _StoredMaps | None, view: View, affine: np.ndarray, cutouts: list[tuple[slice, slice]]
+    ) -> dict[str, torch.Tensor]:
+        """Part and depth map of the view; unknown outside the picture and under a cut-out."""
+        reduction = self.crop.dense_reduction
+        size = (self.crop.height // reduction, self.crop.width // reduction)
+        if maps is None:
+            unknown = torch.full(size, IGNORED_PART, dtype=torch.int64)
+            return {"part_map": unknown, "depth_map": torch.full(size, torch.nan)}
+        map_affine = affine * (maps.scale, maps.scale, 1.0) / reduction
+        parts = sample_map(maps.part, map_affine, size, outside=_OUTSIDE_PART).astype(np.int64)
+        depths = decode_depth_map(sample_map(maps.depth, map_affine, size, outside=0))
+        known = parts != _OUTSIDE_PART
+        for rows, columns in cutouts:
+            known[_reduced(rows, reduction), _reduced(columns, reduction)] = False
+        if view.flip:
+            parts = self._mirrored_parts[np.where(known, parts, 0)]
+        parts = np.where(known, parts, IGNORED_PART)
+        depths = np.where(known, depths, np.float32(np.nan))
+        return {"part_map": torch.from_numpy(parts), "depth_map": torch.from_numpy(depths)}
+
+
+class PoseMixture(torch.utils.data.ConcatDataset):
+    """Several pose datasets one after another, to be shuffled by the sampler; one may occur several times."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pass the epoch on."""
+        for part in self.datasets:
+            part.set_epoch(epoch)
+
+
+def collate_poses(examples: Sequence[dict]) -> dict[str, torch.Tensor | list[dict[str, torch.Tensor]]]:
+    """Make a batch: `pixel_values` `(batch, 3, height, width)` and `labels`, a list of one dictionary per crop."""
+    return {
+        "pixel_values": torch.stack([example["pixel_values"] for example in examples]),
+        "labels": [example["labels"] for example in examples],
+    }
+
+
+def open_picture(stored: dict) -> Image.Image:
+    """Open an undecoded `datasets.Image`: bytes, or the path of a file; upright, as boxes and joints expect it."""
+    source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
+    image = Image.open(source, formats=None if stored["bytes"] is None else _formats(stored["bytes"]))
+    return ImageOps.exif_transpose(image) if "exif" in image.info else image
+
+
+def _formats(content: bytes) -> tuple[str] | None:
+    """Name the usual formats by their signature, which spares Pillow trying them all; None for another one."""
+    if content.startswith(b"\xff\xd8"):
+        return ("JPEG",)
+    return ("PNG",) if content.startswith(b"\x89PNG") else None
+
+
+def _undecoded(rows: datasets.Dataset) -> datasets.Dataset:
+    """Keep pictures as bytes: `PoseDataset` decodes them faster itself."""
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
+
+
+def _reduced(pixels: slice, reduction: int) -> slice:
+    """Map px that a range of input px touches."""
+    return slice(pixels.start // reduction, -(-pixels.stop // reduction))

@@ -1,0 +1,172 @@
+"""Errors of 3D poses as the papers name them, and the two trivial predictors that every model has to beat.
+
+Shape vocabulary: `...` any batch dimensions, `poses` (N), `joints` (J). Positions are millimetres, relative to the root
+unless said otherwise. `valid` is `(..., joints)` bool; joints outside it are counted nowhere and may be NaN.
+
+Say beside every number: the skeleton and whether the (zero) root is among its joints, the root, the source of the boxes,
+the frame step, and whether the mean is over frames or over actions. The functions here average over all valid joints of
+all poses, the root included, which is Human3.6M's protocol for 17 joints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..geometry_jointdetr import procrustes_align
+from ..skeleton_jointdetr import Skeleton
+
+AUC_THRESHOLDS_MM = tuple(range(0, 151, 5))
+"""Thresholds of MPI-INF-3DHP's area under the PCK curve: 0:5:150, both ends included."""
+
+
+def joint_errors(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Euclidean distance of every joint from its target: `(..., joints, 3)` twice -> `(..., joints)`."""
+    return torch.linalg.vector_norm(predicted - target, dim=-1)
+
+
+def mpjpe(
+    predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor | None = None, per_joint: bool = False
+) -> torch.Tensor:
+    """Mean per joint position error, "protocol 1" of Human3.6M.
+
+    Args:
+        predicted: `(..., joints, 3)` root-relative, mm. A NaN joint that is valid makes the mean NaN.
+        target: `(..., joints, 3)` root-relative, mm.
+        valid: `(..., joints)` bool, the joints that count; all of them by default.
+        per_joint: return `(joints,)`, the mean over the poses, instead of one number.
+
+    Returns:
+        Mean distance in mm; NaN where no joint is valid.
+    """
+    return _mean(joint_errors(predicted, target), valid, per_joint)
+
+
+def pa_mpjpe(
+    predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor | None = None, per_joint: bool = False
+) -> torch.Tensor:
+    """MPJPE after each pose is aligned by rotation, translation and scale, without reflection ("protocol 2").
+
+    Args:
+        predicted: `(..., joints, 3)` mm, every valid joint finite.
+        target: `(..., joints, 3)` mm.
+        valid: `(..., joints)` bool, the joints that determine the alignment and count; all of them by default.
+        per_joint: return `(joints,)` instead of one number.
+
+    Returns:
+        Mean distance in mm; NaN where no joint is valid.
+    """
+    aligned = procrustes_align(predicted, target, valid)
+    return _mean(joint_errors(aligned, target), valid, per_joint)
+
+
+def pck(
+    predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor | None = None, threshold_mm: float = 150.0
+) -> torch.Tensor:
+    """Fraction of the joints whose error is below a threshold, strictly (3D PCK of MPI-INF-3DHP at 150 mm).
+
+    A NaN prediction of a valid joint is not below any threshold: missing joints count as wrong.
+
+    Args:
+        predicted: `(..., joints, 3)` root-relative, mm.
+        target: `(..., joints, 3)` root-relative, mm.
+        valid: `(..., joints)` bool, the joints that count; all of them by default.
+        threshold_mm: the threshold.
+
+    Returns:
+        Fraction in [0, 1]. MPI-INF-3DHP's official number is over 14 joints, without pelvis, spine and head.
+    """
+    return _mean((joint_errors(predicted, target) < threshold_mm).to(target.dtype), valid, per_joint=False)
+
+
+def auc(
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    valid: torch.Tensor | None = None,
+    thresholds_mm: Sequence[float] = AUC_THRESHOLDS_MM,
+) -> torch.Tensor:
+    """Area under the PCK curve: mean of `pck` over evenly spaced thresholds (MPI-INF-3DHP: 0:5:150, strict).
+
+    Threshold 0 adds a zero to the mean by the strict comparison, so that a perfect prediction has 30/31.
+
+    Args:
+        predicted: `(..., joints, 3)` root-relative, mm.
+        target: `(..., joints, 3)` root-relative, mm.
+        valid: `(..., joints)` bool, the joints that count; all of them by default.
+        thresholds_mm: the thresholds.
+
+    Returns:
+        Fraction in [0, 1].
+    """
+    return torch.stack([pck(predicted, target, valid, float(threshold)) for threshold in thresholds_mm]).mean()
+
+
+def heading(joints: torch.Tensor, left_hip: int, right_hip: int) -> torch.Tensor:
+    """Angle of the line from the right to the left hip in the camera's horizontal plane: `(..., joints, 3)` -> `(...)`.
+
+    In radians about the camera's y axis; 0 is a person seen from the front whose left hip is to the right.
+    """
+    line = joints[..., left_hip, :] - joints[..., right_hip, :]  # (..., 3)
+    return torch.atan2(line[..., 2], line[..., 0])
+
+
+def turn(joints: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """Turn poses about the camera's y axis, adding `angle` (...) radians to their heading: `(..., joints, 3)`."""
+    cos, sin = torch.cos(angle)[..., None], torch.sin(angle)[..., None]  # (..., 1)
+    x, y, z = joints.unbind(dim=-1)  # (..., joints) each
+    return torch.stack([cos * x - sin * z, y, sin * x + cos * z], dim=-1)
+
+
+@dataclass(frozen=True)
+class TrivialBaselines:
+    """Two predictors that look at no picture: what a model does not beat, it has not learnt.
+
+    Args:
+        mean_pose: `(joints, 3)` mean of the training poses, root-relative, mm.
+        facing_pose: `(joints, 3)` mean of the training poses turned to heading 0; None for a skeleton without hips.
+        hips: indices of the left and of the right hip; None for a skeleton without joints of these names.
+    """
+
+    mean_pose: torch.Tensor
+    facing_pose: torch.Tensor | None
+    hips: tuple[int, int] | None
+
+    @classmethod
+    def fit(cls, joints: torch.Tensor, valid: torch.Tensor, skeleton: Skeleton) -> "TrivialBaselines":
+        """Average training poses: `joints` (poses, joints, 3) root-relative mm, `valid` (poses, joints) bool."""
+        mean_pose = _mean_of_poses(joints, valid)
+        if not {"left_hip", "right_hip"} <= set(skeleton.joints):
+            return cls(mean_pose, None, None)
+        hips = (skeleton.joints.index("left_hip"), skeleton.joints.index("right_hip"))
+        known = valid[:, hips].all(dim=-1)
+        facing = turn(joints[known], -heading(joints[known], *hips))
+        return cls(mean_pose, _mean_of_poses(facing, valid[known]), hips)
+
+    def predict(self, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Predictions by name for targets `(poses, joints, 3)`, of which the second is told the true heading.
+
+        `mean_pose` is the same for all; `mean_pose_turned` is the facing mean pose turned about the camera's y axis
+        to the heading of the target's hips. A tilted camera is not undone.
+        """
+        predictions = {"mean_pose": self.mean_pose.expand_as(target)}
+        if self.hips is not None and self.facing_pose is not None:
+            predictions["mean_pose_turned"] = turn(self.facing_pose.expand_as(target), heading(target, *self.hips))
+        return predictions
+
+
+def _mean_of_poses(joints: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Mean over the poses, each joint over those that know it: `(poses, joints, 3)` -> `(joints, 3)`."""
+    mask = valid.unsqueeze(-1)  # (poses, joints, 1)
+    return joints.where(mask, 0.0).sum(dim=0) / mask.sum(dim=0)
+
+
+def _mean(values: torch.Tensor, valid: torch.Tensor | None, per_joint: bool) -> torch.Tensor:
+    """Mean of `(..., joints)` over the valid entries, to `(joints,)` or to one number."""
+    if valid is None:
+        valid = torch.ones_like(values, dtype=torch.bool)
+    num_joints = values.shape[-1]
+    values = values.where(valid, 0.0).reshape(-1, num_joints)  # (poses, joints)
+    counts = valid.reshape(-1, num_joints)
+    if per_joint:
+        return values.sum(dim=0) / counts.sum(dim=0)
+    return values.sum() / counts.sum()

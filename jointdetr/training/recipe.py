@@ -1,0 +1,326 @@
+"""Recipes: everything that a training run depends on, in one YAML file with a checked type for every key.
+
+A file names only what differs from the defaults below. On the command line `section.key=value` overrides a key; the value
+is read as YAML, so that `schedule.max_minutes=null` and `train.sources=[{path: people}]` work.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from .augmentation import Augmentation
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A pose dataset.
+
+    Args:
+        path: parquet file, folder, or name on the Hub, see `load_pose_dataset`.
+        split: name of the split.
+        repeat: how often each of its rows occurs in an epoch.
+        limit: use the first so many rows; null for all.
+    """
+
+    path: str
+    split: str = "train"
+    repeat: int = 1
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """The model to train.
+
+    Args:
+        config: arguments of `JointDetrConfig` (of `JointRefinerConfig` in `train_refiner`) that differ from its
+            defaults; the skeleton comes from the recipe.
+        init_from: folder or Hub name of a model to go on from; its config is kept, `config` overrides it.
+        backbone_from: folder or Hub name of a backbone with trained weights, such as `microsoft/resnet-50`.
+        deformable_detr_from: folder or Hub name of a Deformable DETR, such as `SenseTime/deformable-detr`; its sizes
+            are taken over.
+        refiner: folder or Hub name of a trained `JointRefiner` to build in; it is not trained further.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    init_from: str | None = None
+    backbone_from: str | None = None
+    deformable_detr_from: str | None = None
+    refiner: str | None = None
+
+
+@dataclass(frozen=True)
+class InputRecipe:
+    """The network's input; saved with the model as its image processor.
+
+    Args:
+        height, width: size in px.
+        padding: factor on the person's box.
+    """
+
+    height: int = 256
+    width: int = 256
+    padding: float = 1.25
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """What to train on.
+
+    Args:
+        sources: pose datasets; all have the recipe's skeleton. Required for training, may be empty otherwise.
+        workers: processes that load and augment. With 0 the training process does it itself.
+        dense_reduction: make the dense maps this many times smaller than the input; null trains without them.
+    """
+
+    sources: list[DataSource] = field(default_factory=list)
+    workers: int = 1
+    dense_reduction: int | None = None
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """AdamW and its parameter groups.
+
+    Args:
+        learning_rate: at the peak, for everything without a multiplier.
+        backbone_multiplier: on the backbone's rate; 0.1 for a pretrained one, 1.0 from scratch.
+        sampling_multiplier: on the rate of reference points and sampling offsets, as in Deformable DETR.
+        weight_decay: on weights; norms, biases and embeddings have none.
+        beta2: decay of the second moment.
+        clip_norm: largest norm of the gradient.
+    """
+
+    learning_rate: float = 2e-4
+    backbone_multiplier: float = 0.1
+    sampling_multiplier: float = 0.1
+    weight_decay: float = 1e-4
+    beta2: float = 0.999
+    clip_norm: float = 0.1
+
+
+@dataclass(frozen=True)
+class ScheduleRecipe:
+    """How long, and the learning rate on the way: linear warm-up, then a half cosine down to the end.
+
+    The run ends at whatever comes first, and the cosine follows whichever is furthest.
+
+    Args:
+        epochs: passes over the data.
+        max_steps: optimiser steps; null for no such limit.
+        max_minutes: wall-clock time, evaluations included and summed over resumed runs; null for no such limit.
+        warmup_steps: optimiser steps of the warm-up.
+        final_fraction: of the peak rate, at the end.
+    """
+
+    epochs: float = 50.0
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    warmup_steps: int = 500
+    final_fraction: float = 0.01
+
+
+@dataclass(frozen=True)
+class EvaluationRecipe:
+    """Held-out evaluation during training and at its end.
+
+    Args:
+        sources: pose datasets; empty for no evaluation.
+        every_epochs: how often; 0 for the end alone.
+        batch_size: crops at once.
+        threshold: joints less probable than this are missing.
+    """
+
+    sources: list[DataSource] = field(default_factory=list)
+    every_epochs: int = 1
+    batch_size: int = 64
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Args:
+        output: folder for checkpoints and, in `final`, the model with its image processor.
+        seed: of the weights, the order of the data and the augmentation.
+        skeleton: name in `SKELETONS`, or a mapping with the arguments of `Skeleton`.
+        model, input, train, augmentation, optimizer, schedule, evaluation: see their classes.
+        batch_size: crops per process and step.
+        accumulation: batches per optimiser step.
+        precision: `bf16` runs the network under autocast, on a CPU too.
+        device: `auto` takes the GPU if there is one.
+        channels_last: lay convolutions out with the channels last, which is faster on CPUs.
+        compile: let torch compile the model, which needs a C++ compiler on a CPU.
+        average_decay: of the moving average of the weights, which is what is evaluated and saved; 0 for none.
+        checkpoint_minutes: minutes between checkpoints to resume from.
+        log_steps: optimiser steps between lines of the log.
+    """
+
+    output: str = "runs/jointdetr"
+    seed: int = 0
+    skeleton: str | dict[str, Any] = "human36m"
+    model: ModelRecipe = ModelRecipe()
+    input: InputRecipe = InputRecipe()
+    train: TrainData = TrainData()
+    augmentation: Augmentation = Augmentation()
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    schedule: ScheduleRecipe = ScheduleRecipe()
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+    batch_size: int = 32
+    accumulation: int = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu"] = "auto"
+    channels_last: bool = False
+    compile: bool = False
+    average_decay: float = 0.999
+    checkpoint_minutes: float = 15.0
+    log_steps: int = 50
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type = Recipe) -> Any:
+    """Read a recipe.
+
+    Args:
+        path: YAML file, or the bare name of a recipe that comes with the package, such as `synthetic-tiny`.
+        overrides: `section.key=value` strings that replace keys of the file.
+        kind: the dataclass to make, `Recipe` by default.
+
+    Raises:
+        ValueError: The file does not exist, a key is unknown, or a value has the wrong type; the key is named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        own = Path(__file__).parent / "recipes" / f"{path}.yaml"
+        if not own.is_file():
+            names = sorted(recipe.stem for recipe in own.parent.glob("*.yaml"))
+            raise ValueError(f"a recipe must be a YAML file or one of {names}, got {path}")
+        path = own
+    values = _read_yaml(path.read_text(), str(path))
+    for override in overrides:
+        _apply_override(values, override)
+    return build(kind, values)
+
+
+def save_recipe(recipe: Any, path: str | Path) -> None:
+    """Write a recipe with all its keys."""
+    Path(path).write_text(yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False))
+
+
+def build(kind: Any, value: Any, where: str = "") -> Any:
+    """Make a value of an annotated type from what YAML gave.
+
+    Args:
+        kind: a dataclass, a builtin type, `list[...]`, `tuple[...]`, `dict[str, Any]`, `Literal[...]`, or a union.
+        value: nested dictionaries, lists and scalars.
+        where: dotted name of the key, for the messages.
+
+    Raises:
+        ValueError: An unknown or absent key, or a value of another type.
+    """
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    if origin in (types.UnionType, typing.Union):
+        return _build_union(kind, value, where)
+    if origin is Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"`{where}` must be one of {list(typing.get_args(kind))}, got {value!r}")
+        return value
+    if origin in (list, tuple):
+        return _build_sequence(kind, value, where)
+    return _build_scalar(origin or kind, value, where)
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"`{where or 'the recipe'}` must be a mapping, got {value!r}")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{where}." if where else ""
+    unknown = [key for key in value if key not in hints]
+    if unknown:
+        raise ValueError(f"unknown key `{prefix}{unknown[0]}`; expected one of {sorted(hints)}")
+    required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+    absent = [name for name in required if name not in value]
+    if absent:
+        raise ValueError(f"`{prefix}{absent[0]}` is required")
+    return kind(**{key: build(hints[key], item, prefix + key) for key, item in value.items()})
+
+
+def _build_union(kind: Any, value: Any, where: str) -> Any:
+    """Take the first member that fits; report the last one's complaint, members being few."""
+    members = typing.get_args(kind)
+    if value is None and types.NoneType in members:
+        return None
+    complaint = None
+    for member in members:
+        if member is not types.NoneType:
+            try:
+                return build(member, value, where)
+            except ValueError as error:
+                complaint = error
+    raise complaint
+
+
+def _build_sequence(kind: Any, value: Any, where: str) -> list | tuple:
+    members = typing.get_args(kind)
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"`{where}` must be a list, got {value!r}")
+    if typing.get_origin(kind) is list:
+        return [build(members[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if len(value) != len(members):
+        raise ValueError(f"`{where}` must have {len(members)} values, got {value!r}")
+    return tuple(build(member, item, where) for member, item in zip(members, value, strict=True))
+
+
+def _build_scalar(kind: type, value: Any, where: str) -> Any:
+    """Check a bool, int, float, str or dict; whole numbers are floats too, and so is `1e-4`, a string to YAML."""
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"`{where}` must be a number, got {value!r}") from None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"`{where}` must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def _apply_override(values: dict, override: str) -> None:
+    """Set one dotted key of nested dictionaries."""
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise ValueError(f"an override must look like section.key=value, got {override!r}")
+    *sections, key = name.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"`{section}` in the override {override!r} is no section")
+    try:
+        values[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the value of the override {override!r} must be YAML: {error}") from error
+
+
+def _read_yaml(text: str, name: str) -> dict:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} must be YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} must hold a mapping, got {values!r}")
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists, all the way down, as YAML has no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

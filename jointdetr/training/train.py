@@ -1,0 +1,267 @@
+"""Training of a pose model from a recipe, on `transformers.Trainer`.
+
+`python -m jointdetr.training.train --config RECIPE.yaml [--resume] [section.key=value ...]`
+
+The same works under `accelerate launch -m jointdetr.training.train ...` for several GPUs or machines. On a CPU, set
+`OMP_NUM_THREADS` to the number of cores less one per data worker if those are busy; and
+`MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296` in the environment keeps glibc from giving memory
+back to the kernel at every step, which is sometimes faster.
+
+The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `evaluation.json`, and in `final` the model with its
+image processor, ready for `from_pretrained`.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import torch
+from transformers import AutoBackbone, PrinterCallback, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..configuration_jointdetr import JointDetrConfig
+from ..data.loading import load_pose_dataset
+from ..image_processing_jointdetr import JointDetrImageProcessorPil
+from ..modeling_jointdetr import JointDetrForPoseEstimation
+from ..refinement_jointdetr import JointRefiner
+from ..skeleton_jointdetr import SKELETONS, Skeleton
+from .dataset import CropSettings, PoseDataset, PoseMixture, collate_poses
+from .evaluate import PoseMetrics, fit_baselines
+from .recipe import DataSource, Recipe, load_recipe, save_recipe
+from .trainer import ConsoleLog, PoseTrainer, RunControl, WeightAverage
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run leaves.
+
+    Args:
+        folder: the final model with its image processor.
+        model: the final model, with averaged weights if the recipe has them.
+        metrics: of the final evaluation; empty without evaluation data.
+    """
+
+    folder: Path
+    model: JointDetrForPoseEstimation
+    metrics: dict[str, float]
+
+
+def train(recipe: Recipe, resume: bool = False) -> TrainingResult:
+    """Train, evaluate and save a model.
+
+    Args:
+        recipe: the run.
+        resume: go on from the last checkpoint in `recipe.output`.
+
+    Raises:
+        ValueError: There is nothing to train on, the data do not fit the skeleton, or there is no checkpoint.
+    """
+    if not recipe.train.sources:
+        raise ValueError("`train.sources` must name at least one dataset, got none")
+    output = Path(recipe.output)
+    checkpoint = _last_checkpoint(output) if resume else None
+    set_seed(recipe.seed)
+    trainer = build_trainer(recipe, checkpoint)
+    if trainer.is_world_process_zero():
+        output.mkdir(parents=True, exist_ok=True)
+        save_recipe(recipe, output / "recipe.yaml")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.average is not None:
+        trainer.average.copy_to(trainer.model)
+    metrics = trainer.evaluate() if recipe.evaluation.sources else {}
+    trainer.save_model(str(output / "final"))
+    if trainer.is_world_process_zero():
+        (output / "evaluation.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    return TrainingResult(output / "final", trainer.model, metrics)
+
+
+def build_trainer(recipe: Recipe, checkpoint: Path | None = None) -> PoseTrainer:
+    """Put model, data and `Trainer` together; `checkpoint` is the one that training will resume from."""
+    skeleton = resolve_skeleton(recipe)
+    model = build_model(recipe, skeleton)
+    if recipe.channels_last:
+        model.to(memory_format=torch.channels_last)
+    processor = build_processor(recipe)
+    average = WeightAverage(recipe.average_decay, checkpoint) if recipe.average_decay > 0.0 else None
+    evaluation = _evaluation_data(recipe, skeleton, processor)
+    callbacks = [RunControl(recipe.checkpoint_minutes, recipe.evaluation.every_epochs if evaluation else 0)]
+    trainer = PoseTrainer(
+        model=model,
+        args=_training_arguments(recipe),
+        train_dataset=_training_data(recipe, skeleton, processor),
+        eval_dataset=evaluation,
+        data_collator=collate_poses,
+        processing_class=processor,
+        compute_metrics=_compute_metrics(recipe, skeleton, model) if evaluation else None,
+        callbacks=callbacks + ([average] if average else []) + [ConsoleLog()],
+        optimizer_settings=recipe.optimizer,
+        schedule=recipe.schedule,
+        average=average,
+        channels_last=recipe.channels_last,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimation:
+    """Make the recipe's model, with whatever weights it starts from.
+
+    Raises:
+        ValueError: More than one starting point is given, or one that does not fit.
+    """
+    settings = recipe.model
+    starts = [settings.init_from, settings.backbone_from, settings.deformable_detr_from]
+    if sum(start is not None for start in starts) > 1:
+        raise ValueError(
+            f"at most one of `model.init_from`, `backbone_from` and `deformable_detr_from` can be given, got {starts}"
+        )
+    if settings.init_from is not None:
+        model = JointDetrForPoseEstimation.from_pretrained(settings.init_from, dtype=torch.float32, **settings.config)
+    elif settings.deformable_detr_from is not None:
+        fields = _config_fields(recipe, skeleton)
+        model = JointDetrForPoseEstimation.from_deformable_detr(settings.deformable_detr_from, **fields)
+    else:
+        model = JointDetrForPoseEstimation(JointDetrConfig(**_config_fields(recipe, skeleton)))
+    if settings.backbone_from is not None:
+        _load_backbone_weights(model, settings.backbone_from)
+    if settings.refiner is not None:
+        model.set_refiner(JointRefiner.from_pretrained(settings.refiner, dtype=torch.float32))
+    return model
+
+
+def build_processor(recipe: Recipe) -> JointDetrImageProcessorPil:
+    """Make the image processor that belongs to the recipe's model."""
+    size = {"height": recipe.input.height, "width": recipe.input.width}
+    return JointDetrImageProcessorPil(size=size, box_padding=recipe.input.padding)
+
+
+def resolve_skeleton(recipe: Recipe) -> Skeleton:
+    """Return the recipe's skeleton: one of `SKELETONS`, or one that the recipe describes.
+
+    Raises:
+        ValueError: The name is unknown, or the description is none of a skeleton.
+    """
+    if isinstance(recipe.skeleton, str):
+        if recipe.skeleton not in SKELETONS:
+            raise ValueError(f"`skeleton` must be one of {sorted(SKELETONS)} or a mapping, got {recipe.skeleton!r}")
+        return SKELETONS[recipe.skeleton]
+    values = dict(recipe.skeleton)
+    expected = {"name", "joints", "parents", "flip_pairs", "root"}
+    if set(values) != expected:
+        raise ValueError(f"`skeleton` must have the keys {sorted(expected)}, got {sorted(values)}")
+    values |= {name: tuple(values[name]) for name in ("joints", "parents")}
+    return Skeleton(**{**values, "flip_pairs": tuple(tuple(pair) for pair in values["flip_pairs"])})
+
+
+def load_source(source: DataSource) -> datasets.Dataset:
+    """Load one source of rows."""
+    rows = load_pose_dataset(source.path, source.split)
+    return rows if source.limit is None else rows.select(range(min(source.limit, len(rows))))
+
+
+def _config_fields(recipe: Recipe, skeleton: Skeleton) -> dict:
+    """Arguments of `JointDetrConfig`: the skeleton, then the recipe's."""
+    fields = {
+        "id2label": dict(enumerate(skeleton.joints)),
+        "joint_parents": list(skeleton.parents),
+        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
+        "root_joint": skeleton.root,
+    }
+    return fields | recipe.model.config
+
+
+def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> None:
+    """Give the model's backbone the weights of a trained one of the same architecture."""
+    own = model.model.backbone
+    trained = AutoBackbone.from_pretrained(source, out_features=list(own.out_features), dtype=torch.float32)
+    mismatched = {name for name, value in trained.state_dict().items() if name not in own.state_dict()}
+    if mismatched or own.config.model_type != trained.config.model_type:
+        raise ValueError(
+            f"`model.backbone_from` must be of the architecture {own.config.model_type!r} of the same size, "
+            f"got {trained.config.model_type!r} with {len(mismatched)} other weights"
+        )
+    own.load_state_dict(trained.state_dict())
+
+
+def _training_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture:
+    """All training sources, augmented."""
+    crop = CropSettings.from_processor(processor, recipe.train.dense_reduction)
+    parts = []
+    for source in recipe.train.sources:
+        rows = load_source(source)
+        for _ in range(source.repeat):
+            parts.append(PoseDataset(rows, skeleton, crop, recipe.augmentation, recipe.seed + len(parts)))
+    return PoseMixture(parts)
+
+
+def _evaluation_data(
+    recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil
+) -> PoseMixture | None:
+    """All evaluation sources, plain."""
+    crop = CropSettings.from_processor(processor)
+    parts = [PoseDataset(load_source(source), skeleton, crop) for source in recipe.evaluation.sources]
+    return PoseMixture(parts) if parts else None
+
+
+def _compute_metrics(recipe: Recipe, skeleton: Skeleton, model: JointDetrForPoseEstimation) -> PoseMetrics:
+    """Metrics with baselines fitted to the first training source."""
+    baselines = fit_baselines(load_source(recipe.train.sources[0]), skeleton)
+    return PoseMetrics(skeleton, recipe.evaluation.threshold, baselines, model.refiner)
+
+
+def _training_arguments(recipe: Recipe) -> TrainingArguments:
+    """Translate the recipe; schedule, evaluation and checkpoints are left to the callbacks."""
+    use_cpu = recipe.device == "cpu" or not torch.accelerator.is_available()
+    workers = recipe.train.workers
+    return TrainingArguments(
+        output_dir=recipe.output,
+        seed=recipe.seed,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=recipe.evaluation.batch_size,
+        gradient_accumulation_steps=recipe.accumulation,
+        num_train_epochs=recipe.schedule.epochs,
+        max_steps=-1 if recipe.schedule.max_steps is None else recipe.schedule.max_steps,
+        learning_rate=recipe.optimizer.learning_rate,
+        max_grad_norm=recipe.optimizer.clip_norm,
+        bf16=recipe.precision == "bf16",
+        use_cpu=use_cpu,
+        torch_compile=recipe.compile,
+        logging_steps=recipe.log_steps,
+        eval_strategy="no",
+        save_strategy="no",
+        save_total_limit=2,
+        dataloader_num_workers=workers,
+        dataloader_prefetch_factor=4 if workers else None,
+        dataloader_pin_memory=not use_cpu,
+        dataloader_drop_last=True,
+        remove_unused_columns=False,
+        eval_do_concat_batches=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _last_checkpoint(output: Path) -> Path:
+    """Find the checkpoint to resume from."""
+    found = get_last_checkpoint(str(output)) if output.is_dir() else None
+    if found is None:
+        raise ValueError(f"there must be a checkpoint in {output} to resume from, got none")
+    return Path(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Train a pose model from a recipe.")
+    parser.add_argument("--config", required=True, help="YAML file, or the name of a recipe of the package")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    options = parser.parse_args(arguments)
+    result = train(load_recipe(options.config, options.overrides), options.resume)
+    print(f"saved {result.folder}")
+
+
+if __name__ == "__main__":
+    main()
