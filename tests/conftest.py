@@ -66,5 +66,5 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("tiny-jointdetr")
     JointDetrForPoseEstimation(config).eval().save_pretrained(folder)
-    JointDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    JointDetrImageProcessor(size={"height": 128, "width": 128}).save_pretrained(folder)
     return folder
