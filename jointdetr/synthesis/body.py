@@ -19,8 +19,16 @@ BODY_FILE = Path(__file__).with_name("body.npz")
 MEAN_UNITS_PER_METRE = 8000.0
 COMPONENT_STEPS = 127.0
 
-# Human3.6M's joint 9 lies between the base of the neck and the nose, and its "head" near the forehead.
-NECK_TOWARDS_NOSE = 0.59
+# Human3.6M's joints are not quite where this skeleton's bones begin. These shares of the way from one landmark to another
+# give its proportions: the line of the hips wider than the heads of the femurs and nearer the waist, shoulders inside the
+# arm's, the thorax at the root of the neck, joint 9 between there and the nose, and the "head" well below the crown.
+PELVIS_TOWARDS_WAIST = 0.35
+HIP_BEYOND_BONE = 0.18
+KNEE_TOWARDS_ANKLE = 0.02
+SPINE_TOWARDS_CHEST = 0.15
+SHOULDER_TOWARDS_MIDDLE = 0.2
+THORAX_TOWARDS_NECK = 0.45
+NECK_TOWARDS_NOSE = 0.53
 HEAD_TOWARDS_CROWN = 0.2
 
 
@@ -187,14 +195,22 @@ class Body:
             return bones[:, self.bone(name)]
 
         nose, crown = landmarks.unbind(-1)
-        thorax = (head_of("clavicle.L") + head_of("clavicle.R")) / 2
-        legs = {side: [head_of(f"{bone}.{side}") for bone in ("upperleg01", "lowerleg01", "foot")] for side in "LR"}
-        arms = {side: [head_of(f"{bone}.{side}") for bone in ("upperarm01", "lowerarm01", "wrist")] for side in "LR"}
-        pelvis = (legs["L"][0] + legs["R"][0]) / 2
-        spine = torch.lerp(head_of("spine02"), head_of("spine03"), 0.3)
+        collar = (head_of("clavicle.L") + head_of("clavicle.R")) / 2
+        between_hips = (head_of("upperleg01.L") + head_of("upperleg01.R")) / 2
+        pelvis = torch.lerp(between_hips, head_of("spine04"), PELVIS_TOWARDS_WAIST)
+        spine = torch.lerp(head_of("spine02"), head_of("spine01"), SPINE_TOWARDS_CHEST)
+        thorax = torch.lerp(collar, head_of("neck01"), THORAX_TOWARDS_NECK)
         neck = torch.lerp(thorax, nose, NECK_TOWARDS_NOSE)
         head = torch.lerp(head_of("head"), crown, HEAD_TOWARDS_CROWN)
-        return torch.stack([pelvis, *legs["R"], *legs["L"], spine, thorax, neck, head, *arms["L"], *arms["R"]], dim=1)
+        legs, arms = {}, {}
+        for side in "LR":
+            hip, knee, ankle = (head_of(f"{bone}.{side}") for bone in ("upperleg01", "lowerleg01", "foot"))
+            hip = pelvis + (1 + HIP_BEYOND_BONE) * (hip - between_hips)
+            legs[side] = [hip, torch.lerp(knee, ankle, KNEE_TOWARDS_ANKLE), ankle]
+            shoulder, elbow, wrist = (head_of(f"{bone}.{side}") for bone in ("upperarm01", "lowerarm01", "wrist"))
+            arms[side] = [torch.lerp(shoulder, collar, SHOULDER_TOWARDS_MIDDLE), elbow, wrist]
+        trunk = [spine, thorax, neck, head]
+        return torch.stack([pelvis, *legs["R"], *legs["L"], *trunk, *arms["L"], *arms["R"]], dim=1)
 
 
 @lru_cache(maxsize=4)
