@@ -3,9 +3,9 @@
 Human3.6M may be used for research only and may not be passed on; this module reads a copy that the user has.
 
 The npz holds `imgname` (N), `center` (N, 2) px, `scale` (N, the square box's side divided by 200 px), `part` (N, J, 3)
-pixels with a confidence, `S` (N, J, 4) metres in absolute camera space with a confidence. The cameras come as a pickle,
-which is never opened: a pickle runs code. A pinhole camera is fitted to each picture's own labels instead, which explains
-them within 3 px (Human3.6M's lens distortion is left out).
+pixels with a confidence, `S` (N, J, 4) metres in absolute camera space with a confidence. The cameras come as a
+pickle, which is never opened: a pickle runs code. A pinhole camera is fitted to each picture's own labels instead,
+which explains them within 3 px (Human3.6M's lens distortion is left out).
 
 Shape vocabulary: `pictures` (N), `joints` (J). Camera axes: x right, y down, z forward.
 """
@@ -109,7 +109,7 @@ def _row(arrays: dict[str, np.ndarray], index: int, images: Path, skeleton: Skel
 
 
 def _parse_name(picture: Path) -> dict[str, str | int]:
-    """Read subject, action, camera and frame from `S1/S1_Directions_1.54138969/S1_Directions_1.54138969_000001.jpg`."""
+    """Read subject, action, camera and frame from a name such as `S1_Directions_1.54138969_000001.jpg`."""
     recording, _, frame = picture.stem.rpartition("_")
     scene, _, camera = recording.rpartition(".")
     subject, _, action = scene.partition("_")

@@ -1,7 +1,7 @@
 """The row of a pose dataset: one picture, one person, everything that is known about the joints.
 
-Shape vocabulary: `joints` (J), `height` and `width` of a picture in pixels. Absolute camera space is stored; root-relative
-positions are derived. Camera axes: x right, y down, z forward.
+Shape vocabulary: `joints` (J), `height` and `width` of a picture in pixels. Absolute camera space is stored;
+root-relative positions are derived. Camera axes: x right, y down, z forward.
 """
 
 import datasets
@@ -98,7 +98,7 @@ def encode_depth_map(depth_mm: np.ndarray, person: np.ndarray) -> np.ndarray:
 
 
 def decode_depth_map(stored: np.ndarray) -> np.ndarray:
-    """Inverse of `encode_depth_map`: `(height, width)` float32 mm relative to the root, NaN where there is no person."""
+    """Undo `encode_depth_map`: `(height, width)` float32 mm relative to the root, NaN where there is no person."""
     depth = stored.astype(np.float32) - DEPTH_MAP_OFFSET
     return np.where(stored == 0, np.float32(np.nan), depth)
 

@@ -1,11 +1,11 @@
 """One augmented view of a person: picture, 2D, 3D, intrinsics and dense maps move together.
 
-A view is one affine map of the picture, so the picture is sampled once, and one orthogonal matrix of the 3D world. Turning
-a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis wherever the crop
-lies, because turning about another point of the picture differs from that by a shift of the picture alone. Likewise a
-mirrored picture shows the world mirrored in x. With the affine map `A`, the orthogonal matrix `M` and the intrinsics `K`,
-`A K M^-1` projects the moved world onto the moved picture exactly. It has the usual upper triangular form if the focal
-lengths are equal, and is the camera of a sheared picture if they are not.
+A view is one affine map of the picture, so the picture is sampled once, and one orthogonal matrix of the 3D world.
+Turning a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis
+wherever the crop lies, because turning about another point of the picture differs from that by a shift of the picture
+alone. Likewise a mirrored picture shows the world mirrored in x. With the affine map `A`, the orthogonal matrix `M`
+and the intrinsics `K`, `A K M^-1` projects the moved world onto the moved picture exactly. It has the usual upper
+triangular form if the focal lengths are equal, and is the camera of a sheared picture if they are not.
 
 Shape vocabulary: `joints` (J), `height` and `width` in pixels. Camera axes: x right, y down, z forward.
 """
@@ -156,7 +156,7 @@ def mirrored_parts() -> np.ndarray:
 
 
 def augment_appearance(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:
-    """Change how a crop looks, not where anything is: sharpness, colours, noise and compression, in a camera's order."""
+    """Change how a crop looks, not where anything is: sharpness, colours, noise, compression, in a camera's order."""
     if rng.random() < settings.downscale:
         image = _lose_resolution(image, rng.uniform(1.0, 4.0))
     if rng.random() < settings.blur:
@@ -184,7 +184,9 @@ def change_colours(image: Image.Image, settings: Augmentation, rng: np.random.Ge
     return Image.fromarray(table[np.asarray(image)])
 
 
-def sample_cutouts(settings: Augmentation, size: tuple[int, int], rng: np.random.Generator) -> list[tuple[slice, slice]]:
+def sample_cutouts(
+    settings: Augmentation, size: tuple[int, int], rng: np.random.Generator
+) -> list[tuple[slice, slice]]:
     """Draw the rectangles of a crop to cover, as (rows, columns) in px."""
     if rng.random() >= settings.cutout:
         return []

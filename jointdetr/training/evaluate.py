@@ -2,12 +2,12 @@
 
 `python -m jointdetr.training.evaluate --model FOLDER_OR_REPO --dataset FOLDER_OR_REPO`
 
-Protocol. One crop per row, from the row's own box, without test-time augmentation, camera intrinsics or ground-truth depth
-or scale. Positions are relative to the skeleton's root, and means are over all labelled joints of all rows, the root
-included. A joint is *detected* if the class probability of the query assigned to it reaches the threshold. Every joint
-counts in the errors, detected or not: what is missing is filled by the refinement network, and where there is none, or
-nothing of the person is detected, by the joint's assigned query whatever its probability. Errors over detected joints
-alone are given beside, with the fraction that they are of all (`recall`).
+Protocol. One crop per row, from the row's own box, without test-time augmentation, camera intrinsics or ground-truth
+depth or scale. Positions are relative to the skeleton's root, and means are over all labelled joints of all rows, the
+root included. A joint is *detected* if the class probability of the query assigned to it reaches the threshold. Every
+joint counts in the errors, detected or not: what is missing is filled by the refinement network, and where there is
+none, or nothing of the person is detected, by the joint's assigned query whatever its probability. Errors over
+detected joints alone are given beside, with the fraction that they are of all (`recall`).
 
 Shape vocabulary: `poses` (N), `queries`, `joints` (J). Positions are root-relative millimetres in camera axes.
 """

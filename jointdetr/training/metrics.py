@@ -1,11 +1,11 @@
 """Errors of 3D poses as the papers name them, and the two trivial predictors that every model has to beat.
 
-Shape vocabulary: `...` any batch dimensions, `poses` (N), `joints` (J). Positions are millimetres, relative to the root
-unless said otherwise. `valid` is `(..., joints)` bool; joints outside it are counted nowhere and may be NaN.
+Shape vocabulary: `...` any batch dimensions, `poses` (N), `joints` (J). Positions are millimetres, relative to the
+root unless said otherwise. `valid` is `(..., joints)` bool; joints outside it are counted nowhere and may be NaN.
 
-Say beside every number: the skeleton and whether the (zero) root is among its joints, the root, the source of the boxes,
-the frame step, and whether the mean is over frames or over actions. The functions here average over all valid joints of
-all poses, the root included, which is Human3.6M's protocol for 17 joints.
+Say beside every number: the skeleton and whether the (zero) root is among its joints, the root, the source of the
+boxes, the frame step, and whether the mean is over frames or over actions. The functions here average over all valid
+joints of all poses, the root included, which is Human3.6M's protocol for 17 joints.
 """
 
 from collections.abc import Sequence
@@ -102,7 +102,7 @@ def auc(
 
 
 def heading(joints: torch.Tensor, left_hip: int, right_hip: int) -> torch.Tensor:
-    """Angle of the line from the right to the left hip in the camera's horizontal plane: `(..., joints, 3)` -> `(...)`.
+    """Angle of the line from right to left hip in the camera's horizontal plane: `(..., joints, 3)` -> `(...)`.
 
     In radians about the camera's y axis; 0 is a person seen from the front whose left hip is to the right.
     """

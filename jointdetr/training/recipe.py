@@ -1,7 +1,7 @@
 """Recipes: everything that a training run depends on, in one YAML file with a checked type for every key.
 
-A file names only what differs from the defaults below. On the command line `section.key=value` overrides a key; the value
-is read as YAML, so that `schedule.max_minutes=null` and `train.sources=[{path: people}]` work.
+A file names only what differs from the defaults below. On the command line `section.key=value` overrides a key; the
+value is read as YAML, so that `schedule.max_minutes=null` and `train.sources=[{path: people}]` work.
 """
 
 import dataclasses

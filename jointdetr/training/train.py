@@ -7,8 +7,8 @@ The same works under `accelerate launch -m jointdetr.training.train ...` for sev
 `MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296` in the environment keeps glibc from giving memory
 back to the kernel at every step, which is sometimes faster.
 
-The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `evaluation.json`, and in `final` the model with its
-image processor, ready for `from_pretrained`.
+The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `evaluation.json`, and in `final` the model with
+its image processor, ready for `from_pretrained`.
 """
 
 import argparse
@@ -74,6 +74,7 @@ def train(recipe: Recipe, resume: bool = False) -> TrainingResult:
     metrics = trainer.evaluate() if recipe.evaluation.sources else {}
     trainer.save_model(str(output / "final"))
     if trainer.is_world_process_zero():
+        (output / "final" / "training_args.bin").unlink()  # a pickle, with paths of this machine
         (output / "evaluation.json").write_text(json.dumps(metrics, indent=2) + "\n")
     return TrainingResult(output / "final", trainer.model, metrics)
 
@@ -197,9 +198,7 @@ def _training_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImage
     return PoseMixture(parts)
 
 
-def _evaluation_data(
-    recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil
-) -> PoseMixture | None:
+def _evaluation_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture | None:
     """All evaluation sources, plain."""
     crop = CropSettings.from_processor(processor)
     parts = [PoseDataset(load_source(source), skeleton, crop) for source in recipe.evaluation.sources]
@@ -236,7 +235,6 @@ def _training_arguments(recipe: Recipe) -> TrainingArguments:
         dataloader_num_workers=workers,
         dataloader_prefetch_factor=4 if workers else None,
         dataloader_pin_memory=not use_cpu,
-        dataloader_drop_last=True,
         remove_unused_columns=False,
         eval_do_concat_batches=False,
         report_to="none",
@@ -258,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", required=True, help="YAML file, or the name of a recipe of the package")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     result = train(load_recipe(options.config, options.overrides), options.resume)
     print(f"saved {result.folder}")
 

@@ -1,4 +1,4 @@
-"""What pose training adds to transformers' `Trainer`: a wall-clock schedule, averaged weights, parameter groups, a log.
+"""What pose training adds to `Trainer`: a wall-clock schedule, averaged weights, parameter groups, a readable log.
 
 Shape vocabulary: batch, joints, as in `dataset.py`.
 """
@@ -162,15 +162,36 @@ class RunControl(TrainerCallback):
 
 
 class ConsoleLog(TrainerCallback):
-    """Prints one line for each entry of the log."""
+    """Prints each entry of the log on one line, and each evaluation as a small table beside its baselines."""
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Print the entry, rounded; entries of single joints stay in the log history."""
+        """Print the entry, rounded; loss terms of the earlier layers stay in the log history."""
         if not state.is_world_process_zero:
             return
-        entries = {name: value for name, value in kwargs["logs"].items() if "/" not in name}
-        text = "  ".join(f"{name} {value:.4g}" for name, value in entries.items() if isinstance(value, (int, float)))
+        entries = {name: value for name, value in kwargs["logs"].items() if isinstance(value, (int, float))}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in entries.items() if "/" not in name)
         print(f"step {state.global_step}  {text}", flush=True)
+        if "eval_mpjpe" in entries:
+            print("\n".join(evaluation_lines(entries)), flush=True)
+
+
+def evaluation_lines(entries: dict[str, float]) -> list[str]:
+    """Lay out the entries of `PoseMetrics`: errors of the model and of each baseline, error and recall of each joint."""
+    predictors = {"model": ""}
+    predictors |= {name[5:-6]: name[5:-5] for name in entries if name.endswith("/mpjpe") and "joint/" not in name}
+    lines = ["    predictor          MPJPE  PA-MPJPE  PCK@150    AUC"]
+    for name, prefix in predictors.items():
+        errors = [entries[f"eval_{prefix}{metric}"] for metric in ("mpjpe", "pa_mpjpe")]
+        fractions = [100.0 * entries[f"eval_{prefix}{metric}"] for metric in ("pck_150", "auc")]
+        lines.append(
+            f"    {name:17} {errors[0]:6.1f}    {errors[1]:6.1f}    {fractions[0]:4.1f}%  {fractions[1]:4.1f}%"
+        )
+    joints = [name.split("/")[1] for name in entries if name.startswith("eval_joint/") and name.endswith("/recall")]
+    cells = [
+        f"{joint} {entries[f'eval_joint/{joint}/mpjpe']:.0f} ({100.0 * entries[f'eval_joint/{joint}/recall']:.0f}%)"
+        for joint in joints
+    ]
+    return [*lines, "    mm (and detected) by joint: " + ", ".join(cells)]
 
 
 class PoseTrainer(Trainer):
