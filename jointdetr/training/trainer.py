@@ -176,7 +176,7 @@ class ConsoleLog(TrainerCallback):
 
 
 def evaluation_lines(entries: dict[str, float]) -> list[str]:
-    """Lay out the entries of `PoseMetrics`: errors of the model and of each baseline, error and recall of each joint."""
+    """Lay out the entries of `PoseMetrics`: errors of the model and the baselines, error and recall by joint."""
     predictors = {"model": ""}
     predictors |= {name[5:-6]: name[5:-5] for name in entries if name.endswith("/mpjpe") and "joint/" not in name}
     lines = ["    predictor          MPJPE  PA-MPJPE  PCK@150    AUC"]
