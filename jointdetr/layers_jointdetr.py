@@ -38,7 +38,9 @@ class JointDetrInputProjection(nn.ModuleList):
     @staticmethod
     def _projection(in_channels: int, d_model: int, **convolution: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.Conv2d(in_channels, d_model, **convolution), nn.GroupNorm(math.gcd(32, d_model), d_model)
+            nn.Conv2d(in_channels, d_model, **convolution),
+            # 32 groups as in DETRs, but never of a single channel: a level may be one pixel large
+            nn.GroupNorm(math.gcd(32, d_model // 2), d_model),
         )
 
     def forward(self, feature_maps: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
