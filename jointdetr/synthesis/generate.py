@@ -48,8 +48,8 @@ configs:
 # Synthetic people with exact 3D joints
 
 {count} pictures of {size} x {size} px, one person each, made by `jointdetr` ({preset} preset, seed {seed}).
-No photograph and no real person is in it: body shapes come from MakeHuman's data (CC0), poses, clothes, rooms and light
-are drawn at random.
+No photograph and no real person is in it: body shapes come from MakeHuman's data (CC0); poses, clothes, rooms and
+light are drawn at random.
 
 Each row has the picture, the 17 joints of the Human3.6M skeleton in camera space (millimetres; x right, y down,
 z forward) and in pixels, which of them are visible, the camera's intrinsics and the person's box{dense}.

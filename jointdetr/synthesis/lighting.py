@@ -1,6 +1,9 @@
 """Light, shadow and the sensor.
 
-Shape vocabulary: `batch` pictures, `points` = batch x pixels flattened, `cells` of the shadow map, `boxes` of a scene.
+Coordinates and colours come first, `(3, ...)`.
+
+Shape vocabulary: `batch` pictures, `pixels` of one picture in row order, `n` any points, `cells` of the shadow map or
+any flat list of (point, box) pairs.
 """
 
 from dataclasses import dataclass
@@ -11,18 +14,31 @@ from torch import Tensor
 
 from .backdrop import SKY_DEPTH, GeometryBuffer, hit_box
 from .materials import GROUND, SKIN, SKY
-from .rasterizer import rasterize
-from .scene import Scene
+from .rasterizer import dot, rasterize, unit
+from .scene import Scene, rotate, spread
 
 SHADOW_CELLS_PER_RAY = 1.25
 SHADOW_MARGIN = 1.1  # the shadow map reaches this much farther than the body
 LIGHT_DISTANCE = 20.0
 SURFACE_LIFT = 0.012  # metres along the normal, so that a surface does not shade itself
 SHADOW_BIAS = 0.015
+SHADOW_BLOCK = 8  # cells
 TAPS = ((-1, -1), (0, -1), (1, -1), (-1, 0), (0, 0), (1, 0), (-1, 1), (0, 1), (1, 1))
 SKIN_WRAP = 0.2  # light goes round edges of skin
 SHININESS = 30
 GAMMA = 1 / 2.2
+
+
+def to_light(points: Tensor, scene: Scene) -> Tensor:
+    """World metres -> metres across, across and towards the key light from the person: `(3, batch, n)` both."""
+    return rotate(light_axes(scene), points - spread(scene.centre))
+
+
+def light_axes(scene: Scene) -> Tensor:
+    """World-to-light rotation `(batch, 3, 3)`; its last row points to the light."""
+    helper = torch.tensor([0.31, 0.95, 0.1], device=scene.light.device).expand_as(scene.light)
+    first = F.normalize(torch.linalg.cross(scene.light, helper), dim=-1)
+    return torch.stack([first, torch.linalg.cross(scene.light, first), scene.light], 1)
 
 
 @dataclass(frozen=True)
@@ -31,54 +47,52 @@ class ShadowMap:
 
     Attributes:
         distance: `(batch, cells, cells)` metres, infinite where the light passes.
-        across: `(batch, 2, 3)` the two axes of the map, in cells for a metre.
-        size: number of cells along each edge.
+        scale: `(batch,)` cells for a metre.
+        softness: `(batch,)` width of the shadow's edge in cells.
     """
 
     distance: Tensor
-    across: Tensor
-    size: int
+    scale: Tensor
+    softness: Tensor
 
     @classmethod
     def of_mesh(cls, vertices: Tensor, faces: Tensor, scene: Scene, rays_per_edge: int) -> "ShadowMap":
-        """Look at the body `(batch, vertices, 3)` from the light."""
+        """Look at the body `(3, batch, vertices)` from the light."""
         size = max(16, int(rays_per_edge * SHADOW_CELLS_PER_RAY))
-        helper = torch.tensor([0.31, 0.95, 0.1], device=vertices.device).expand_as(scene.light)
-        first = F.normalize(torch.linalg.cross(scene.light, helper), dim=-1)
-        second = torch.linalg.cross(scene.light, first)
         scale = size / 2 / (scene.radius * SHADOW_MARGIN)
-        across = torch.stack([first, second], 1) * scale[:, None, None]
-        local = vertices - scene.centre[:, None]
-        plane = local @ across.transpose(1, 2) + size / 2
-        distance = LIGHT_DISTANCE - local @ scene.light[:, :, None]
-        _, nearest = rasterize(torch.cat([plane, distance], -1), faces, size, cull_back=False)
-        return cls(nearest.view(-1, size, size), across, size)
+        local = to_light(vertices, scene)
+        plane = local[:2] * scale[:, None] + size / 2
+        _, nearest = rasterize(torch.cat([plane, LIGHT_DISTANCE - local[2:]]), faces, size, cull_back=False)
+        return cls(nearest.view(-1, size, size), scale, scene.softness)
 
-    def lit_by_key(self, points: Tensor, image: Tensor, scene: Scene) -> Tensor:
-        """Share of the key light that the body lets through to `(points, 3)` -> `(points,)` in [0, 1]."""
-        local = points - scene.centre[image]
-        plane = (self.across[image] * local[:, None]).sum(-1) + self.size / 2  # (points, 2)
-        lit = torch.ones_like(plane[:, 0])
-        near = self._may_be_shaded(plane, image).nonzero()[:, 0]
-        plane, image, local = plane[near], image[near], local[near]
-        limit = LIGHT_DISTANCE - (local * scene.light[image]).sum(-1) - SHADOW_BIAS
+    def lit(self, local: Tensor) -> Tensor:
+        """Share of the key light that passes the body to points in light axes `(3, batch, n)` -> `(batch, n)`."""
+        size = self.distance.shape[1]
+        plane = local[:2] * self.scale[:, None] + size / 2  # (2, batch, n)
+        near = self._may_be_shaded(plane).flatten().nonzero()[:, 0]
+        image = torch.div(near, local.shape[2], rounding_mode="floor")
+        column, row = plane.flatten(1).index_select(1, near)
+        limit = LIGHT_DISTANCE - local[2].flatten()[near] - SHADOW_BIAS
+        first, step = image * (size * size), self.softness[image]
         shade = torch.zeros_like(limit)
-        for tap in TAPS:
-            moved = plane + torch.tensor(tap, device=plane.device) * scene.softness[image][:, None]
-            column, row = moved.long().clamp_(0, self.size - 1).unbind(-1)
-            shade += self.distance.view(-1)[(image * self.size + row) * self.size + column] < limit
-        lit[near] = 1 - shade / len(TAPS)
+        for right, down in TAPS:
+            cell_x = (column + right * step).long().clamp_(0, size - 1)
+            cell_y = (row + down * step).long().clamp_(0, size - 1)
+            shade += self.distance.view(-1)[first + cell_y * size + cell_x] < limit
+        lit = torch.ones_like(local[2])
+        lit.view(-1)[near] = 1 - shade / len(TAPS)
         return lit
 
-    def _may_be_shaded(self, plane: Tensor, image: Tensor) -> Tensor:
-        """Whether anything lies between the light and the neighbourhood of `(points, 2)` cells."""
-        blocks = 8
+    def _may_be_shaded(self, plane: Tensor) -> Tensor:
+        """Whether the body is near cells `(2, batch, n)` of the map -> `(batch, n)` bool."""
+        size = self.distance.shape[1]
         covered = self.distance.isfinite().float()[:, None]
-        coarse = F.max_pool2d(covered, blocks, ceil_mode=True)
-        coarse = F.max_pool2d(coarse, 3, stride=1, padding=1)[:, 0] > 0  # (batch, coarse, coarse)
-        inside = ((plane >= 0) & (plane < self.size)).all(-1)
-        column, row = torch.div(plane.long().clamp(0, self.size - 1), blocks, rounding_mode="floor").unbind(-1)
-        return inside & coarse.view(-1)[(image * coarse.shape[1] + row) * coarse.shape[2] + column]
+        coarse = F.max_pool2d(covered, SHADOW_BLOCK, ceil_mode=True)
+        coarse = F.max_pool2d(coarse, 3, stride=1, padding=1)[:, 0] > 0  # (batch, blocks, blocks)
+        blocks = coarse.shape[1]
+        column, row = (plane.clamp(0, size - 1) / SHADOW_BLOCK).long()  # (batch, n)
+        inside = ((plane >= 0) & (plane < size)).all(0)
+        return inside & coarse.flatten(1).gather(1, row * blocks + column)
 
 
 def light_surface(buffer: GeometryBuffer, paint: tuple[Tensor, Tensor], scene: Scene, shadow: ShadowMap) -> Tensor:
@@ -86,72 +100,79 @@ def light_surface(buffer: GeometryBuffer, paint: tuple[Tensor, Tensor], scene: S
 
     Args:
         buffer: what each pixel shows.
-        paint: `(points, 3)` colour and `(points,)` strength of the highlight.
+        paint: `(3, batch, pixels)` colour and `(batch, pixels)` strength of the highlight.
         scene: lights and boxes.
         shadow: the body's shadow.
 
     Returns:
-        `(points, 3)` linear light.
+        `(3, batch, pixels)` linear light.
     """
-    colour, highlight = paint
-    image, normal = buffer.image, buffer.normal
-    place = scene.eye[image] + buffer.ray * buffer.depth[:, None]
-    view = F.normalize(buffer.ray, dim=-1)
-    light, key = scene.light[image], scene.key[image]
-    lifted = place + normal * SURFACE_LIFT
-    lit = shadow.lit_by_key(lifted, image, scene) * ~shaded_by_boxes(lifted, image, scene)
+    (colour, highlight), normal = paint, buffer.normal
+    place = spread(scene.eye) + buffer.ray * buffer.depth
+    view = unit(buffer.ray)
+    light, key = spread(scene.light), spread(scene.key)
     wrap = SKIN_WRAP * (buffer.material == SKIN)
-    facing = (((normal * light).sum(-1) + wrap) / (1 + wrap)).clamp(min=0)
-    shine = (normal * F.normalize(light - view, dim=-1)).sum(-1).clamp(min=0) ** SHININESS
-    grazing = (1 + (normal * view).sum(-1)).clamp(0, 1) ** 4
-    rim = (normal * scene.rim[image]).sum(-1).clamp(min=0)
-    ambient = torch.lerp(scene.ambient_down[image], scene.ambient_up[image], 0.5 + 0.5 * normal[:, 2:])
-    ambient = ambient * _openness(place, buffer.material, image, scene)[:, None]
-    direct = key * (facing * lit)[:, None] + scene.rim_colour[image] * rim[:, None]
-    total = colour * (ambient + direct) + key * (highlight * lit * shine)[:, None] + ambient * 0.1 * grazing[:, None]
-    return torch.where((buffer.material == SKY)[:, None], colour, total)
+    facing = ((dot(normal, light) + wrap) / (1 + wrap)).clamp(min=0)
+    local = to_light(place + normal * SURFACE_LIFT, scene)
+    lit = shadow.lit(local) * ~shaded_by_boxes(local, facing > 0, scene)
+    shine = dot(normal, unit(light - view)).clamp(min=0) ** SHININESS
+    grazing = (1 + dot(normal, view)).clamp(0, 1) ** 4
+    ambient = torch.lerp(spread(scene.ambient_down), spread(scene.ambient_up), 0.5 + 0.5 * normal[2])
+    ambient = ambient * _openness(place, buffer.material, scene)
+    rim = dot(normal, spread(scene.rim)).clamp(min=0)
+    direct = key * (facing * lit) + spread(scene.rim_colour) * rim
+    total = colour * (ambient + direct) + key * (highlight * lit * shine) + ambient * (0.1 * grazing)
+    return torch.where(buffer.material == SKY, colour, total)
 
 
-def shaded_by_boxes(points: Tensor, image: Tensor, scene: Scene) -> Tensor:
-    """Whether a box stands between `(points, 3)` and the key light -> `(points,)` bool."""
-    count = scene.box_centre.shape[1]
-    shaded = torch.zeros(len(points), dtype=torch.bool, device=points.device)
-    for box in range(count):
-        centre = scene.box_centre[:, box]
-        used = centre.abs().amax(-1) < SKY_DEPTH  # (batch,)
-        radius = torch.where(used, scene.box_half[:, box].norm(dim=-1), 0.0)
-        offset = points - centre[image]
-        along = (offset * scene.light[image]).sum(-1)
-        gap = (offset * offset).sum(-1) - along**2  # squared distance of the box's middle from the ray
-        near = ((gap < (radius**2)[image]) & (along < radius[image])).nonzero()[:, 0]
-        axes = scene.box_axes[:, box]
-        chosen = image[near]
-        start = (axes[chosen] * offset[near][:, None]).sum(-1)
-        direction = (axes * scene.light[:, None]).sum(-1)[chosen]
-        _, _, ahead = hit_box(start, direction, scene.box_half[:, box][chosen])
-        shaded[near] |= ahead
+def shaded_by_boxes(local: Tensor, facing: Tensor, scene: Scene) -> Tensor:
+    """Whether a box stands between points and the key light.
+
+    Args:
+        local: `(3, batch, n)` points in light axes.
+        facing: `(batch, n)` bool, the points to look at.
+        scene: the boxes.
+
+    Returns:
+        `(batch, n)` bool.
+    """
+    axes = light_axes(scene)
+    shaded = torch.zeros_like(facing)
+    for box in range(scene.box_centre.shape[1]):
+        used = scene.box_centre[:, box].abs().amax(-1) < SKY_DEPTH  # (batch,)
+        radius = torch.where(used, scene.box_half[:, box].norm(dim=-1), 0.0)[:, None]
+        centre = (axes @ (scene.box_centre[:, box] - scene.centre)[..., None])[..., 0]  # (batch, 3)
+        right, down, ahead = local - spread(centre)
+        near = facing & (right * right + down * down < radius**2) & (ahead < radius)  # by the box's bounding sphere
+        image, point = near.nonzero(as_tuple=True)
+        turn = scene.box_axes[:, box] @ axes.transpose(1, 2)  # light axes to box axes
+        offset = torch.stack([right[image, point], down[image, point], ahead[image, point]])
+        start = (turn[image].permute(1, 2, 0) * offset).sum(1)  # (3, cells)
+        _, _, shaded_here = hit_box(start, turn[image, :, 2].T, scene.box_half[image, box].T)
+        shaded[image, point] |= shaded_here
     return shaded
 
 
 def develop(light: Tensor, scene: Scene) -> Tensor:
-    """Expose, balance, fade and tone-map `(batch, height, width, 3)` linear light -> the same in [0, 1]."""
-    wide = (slice(None), None, None, None)
-    mean = light.mean((1, 2, 3), keepdim=True).clamp(min=1e-3)
-    light = light * (scene.exposure[wide] / mean) * scene.white_balance[:, None, None]
-    weights = torch.tensor([0.3, 0.59, 0.11], device=light.device)
-    grey = (light * weights).sum(-1, keepdim=True)
-    light = torch.lerp(grey, light, scene.saturation[wide]).clamp(min=0)
-    line = torch.linspace(-1, 1, light.shape[1], device=light.device)
-    distance = (line[:, None] ** 2 + line**2)[None, ..., None] / 2  # (1, height, width, 1)
+    """Expose, balance, fade and tone-map `(3, batch, height, width)` linear light -> the same in [0, 1]."""
+    wide = (slice(None), None, None)
+    mean = light.mean((0, 2, 3)).clamp(min=1e-3)  # (batch,)
+    light = light * (scene.exposure / mean * scene.white_balance.T)[..., None, None]
+    red, green, blue = light
+    grey = 0.3 * red + 0.59 * green + 0.11 * blue
+    light = torch.lerp(grey[None], light, scene.saturation[wide]).clamp(min=0)
+    line = torch.linspace(-1, 1, light.shape[-1], device=light.device)
+    distance = (line[:, None] ** 2 + line**2) / 2  # (height, width)
     light = light * (1 - scene.vignette[wide] * distance)
     # filmic curve by Narkowicz, "ACES filmic tone mapping curve" (2015)
     filmic = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
     return filmic.clamp(0, 1) ** GAMMA
 
 
-def _openness(place: Tensor, material: Tensor, image: Tensor, scene: Scene) -> Tensor:
-    """Share of the sky that points near the ground or the feet still see: `(points,)`."""
-    above = (0.55 + place[:, 2] * 1.3).clamp(0.55, 1)
-    distance = (place[:, :2] - scene.centre[image, :2]).norm(dim=-1)
-    contact = (0.45 + distance / scene.radius[image] * 0.7).clamp(max=1)
+def _openness(place: Tensor, material: Tensor, scene: Scene) -> Tensor:
+    """Share of the sky that points `(3, batch, n)` near the ground or the feet still see: `(batch, n)`."""
+    above = (0.55 + place[2] * 1.3).clamp(0.55, 1)
+    right, ahead = (place - spread(scene.centre))[:2]
+    distance = (right * right + ahead * ahead).sqrt()
+    contact = (0.45 + distance * (0.7 / scene.radius)[:, None]).clamp(max=1)
     return torch.where(material == GROUND, above * contact, above)

@@ -16,7 +16,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from .scene import NUM_WALLS, Record
+from .scene import NUM_WALLS, Record, spread
 from .textures import draw_picture, random_colours, sample_noise, sample_pictures
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class SurfaceMap:
     """Where each vertex lies on the body, for all bodies alike.
 
     Attributes:
-        coordinates: `(vertices, 6)` place at rest (metres), along the arm and along the leg (0 shoulder or hip, 1
+        coordinates: `(6, vertices)` place at rest (metres), along the arm and along the leg (0 shoulder or hip, 1
             elbow or knee, 2 wrist or ankle), and the face's marks (1 brow, -1 lip).
         region: `(vertices,)` int64, one of HAND to NAPE.
         part: `(vertices,)` int64 value of the part map.
@@ -119,7 +119,7 @@ class SurfaceMap:
         region, marks = _face(reference, regions[bone], is_head, body.faces.cpu().numpy())
         arm = _along(reference, heads, ("upperarm01", "lowerarm01", "wrist"))
         leg = _along(reference, heads, ("upperleg01", "lowerleg01", "foot"))
-        coordinates = np.concatenate([reference, np.stack([arm, leg, marks], -1)], -1).astype(np.float32)
+        coordinates = np.stack([*reference.T, arm, leg, marks]).astype(np.float32)
         device = body.reference.device
         return cls(
             coordinates=torch.from_numpy(coordinates).to(device),
@@ -145,7 +145,7 @@ class Outfit:
         hair: `(batch,)` bool.
         long_hair: `(batch,)` bool, hair over the nape.
         thickness: `(batch, 5)` metres that top, trousers, shoes, hair and nape stand off the body.
-        wrinkles: `(batch, 4, 3)` wave vectors of the folds (1/m) and their phases.
+        wrinkles: `(batch, 3, 4)` wave vectors of the folds (1/m), and in the last column their phases.
     """
 
     sleeve: Tensor
@@ -166,8 +166,8 @@ class Palette:
     """Paint of every material; every field has a leading batch dimension.
 
     Attributes:
-        paint: `(batch, materials, PAINT_FIELDS)` two colours, frequency of the pattern (1/m), strength of the highlight,
-            strength and frequency (1/m) of its cloudiness, strength of its grain.
+        paint: `(batch, materials, PAINT_FIELDS)` two colours, frequency of the pattern (1/m), strength of the
+            highlight, strength and frequency (1/m) of its cloudiness, strength of its grain.
         pattern: `(batch, materials)` int64, PLAIN to PICTURE.
         offset: `(batch, 3)` where in the noise volume this picture lies.
         pictures: `(batch, height, width, 3)` uint8 dead-leaves picture.
@@ -201,7 +201,7 @@ def draw_outfit(rng: np.random.Generator) -> Record:
         "hair": np.bool_(hair),
         "long_hair": np.bool_(hair and rng.random() < 0.38),
         "thickness": np.array(thickness),
-        "wrinkles": np.concatenate([rng.normal(0, 45, (3, 3)), rng.uniform(0, 2 * np.pi, (1, 3))]),
+        "wrinkles": np.concatenate([rng.normal(0, 45, (3, 3)), rng.uniform(0, 2 * np.pi, (3, 1))], -1),
     }
 
 
@@ -238,14 +238,15 @@ def draw_palette(rng: np.random.Generator) -> Record:
 
 def garment_thickness(surface: SurfaceMap, outfit: Outfit) -> Tensor:
     """How far each vertex is moved out along its normal by what the person wears: `(batch, vertices)` metres."""
-    arm, leg, region = surface.coordinates[:, 3], surface.coordinates[:, 4], surface.region
+    _, _, _, arm, leg, _ = surface.coordinates
+    region = surface.region
     top, trousers, shoes, hair, nape = (outfit.thickness[:, [column]] for column in range(5))  # (batch, 1)
     cloth = torch.where(region == TORSO, top, 0.0)
     cloth = torch.where((region == ARM) & (arm < outfit.sleeve[:, None]), top * (1 + 0.5 * arm), cloth)
     legs = (region == LEG) & (leg < outfit.trouser[:, None])
     cloth = torch.where(legs, 0.006 + trousers * (0.4 + 0.5 * leg), cloth)  # (batch, vertices)
-    waves = surface.coordinates[:, :3] @ outfit.wrinkles[:, :3] + outfit.wrinkles[:, 3:]  # (batch, vertices, 3)
-    cloth = cloth * (1 + 0.125 * waves.sin().sum(-1))
+    waves = outfit.wrinkles[..., :3] @ surface.coordinates[:3] + outfit.wrinkles[..., 3:]  # (batch, 3, vertices)
+    cloth = cloth * (1 + 0.125 * waves.sin().sum(1))
     total = torch.where(region == FOOT, shoes * outfit.shoes[:, None], cloth)
     total = torch.where((region == SCALP) & outfit.hair[:, None], hair, total)
     return torch.where((region == NAPE) & outfit.long_hair[:, None], nape, total)
@@ -255,13 +256,13 @@ def body_materials(coordinates: Tensor, region: Tensor, image: Tensor, surface: 
     """Material at visible points of the body.
 
     Args:
-        coordinates: `(fragments, 6)` interpolated from `SurfaceMap.coordinates`.
+        coordinates: `(6, fragments)` interpolated from `SurfaceMap.coordinates`.
         region: `(fragments,)` of the nearest vertex.
         image: `(fragments,)` which picture.
         surface: the map of the body.
         outfit: what the people wear.
     """
-    _, _, height, arm, leg, marks = coordinates.unbind(-1)
+    _, _, height, arm, leg, marks = coordinates
     top = torch.where(outfit.bare_back, SKIN, UPPER)[image]
     is_upper = height > surface.hip_height + outfit.hem[image]
     material = torch.where((region == HAND) & outfit.gloves[image], GLOVES, SKIN)
@@ -277,64 +278,67 @@ def body_materials(coordinates: Tensor, region: Tensor, image: Tensor, surface: 
     return torch.where(haired, HAIR, torch.where(region == EYE, EYES, material))
 
 
-def paint_surface(points: Tensor, material: Tensor, image: Tensor, palette: Palette) -> tuple[Tensor, Tensor]:
-    """Colour of visible points before light.
+def paint_surface(texture: Tensor, material: Tensor, palette: Palette) -> tuple[Tensor, Tensor]:
+    """Colour of what is seen, before light.
 
     Args:
-        points: `(points, 3)` texture coordinates in metres.
-        material: `(points,)` int64.
-        image: `(points,)` which picture.
+        texture: `(3, batch, pixels)` texture coordinates in metres.
+        material: `(batch, pixels)` int64.
         palette: the paints.
 
     Returns:
-        `(points, 3)` colour and `(points,)` strength of the highlight.
+        `(3, batch, pixels)` colour and `(batch, pixels)` strength of the highlight.
     """
-    slot = image * NUM_MATERIALS + material
-    paint = palette.paint.view(-1, PAINT_FIELDS)[slot]  # (points, PAINT_FIELDS)
-    frequency, highlight, clouds, cloud_frequency, grain = paint[:, 6:].unbind(-1)
-    pattern = palette.pattern.view(-1)[slot]
-    shifted = points + palette.offset[image]
-    mix = _pattern_mix(points, shifted, frequency, pattern)
-    colour = torch.lerp(paint[:, :3], paint[:, 3:6], mix[:, None])
+    batch, pixels = material.shape
+    image = torch.arange(batch, device=material.device)[:, None]
+    slot = (image * NUM_MATERIALS + material).flatten()  # (points,)
+    paint = palette.paint.flatten(0, 1).T.contiguous().index_select(1, slot)  # (PAINT_FIELDS, points)
+    frequency, highlight, clouds, cloud_frequency, grain = paint[6:]
+    pattern = palette.pattern.flatten()[slot]
+    shifted = (texture + spread(palette.offset)).flatten(1)  # (3, points)
+    mix = _pattern_mix(texture.flatten(1), shifted, frequency, pattern)
+    colour = torch.lerp(paint[:3], paint[3:6], mix)
     printed = (pattern == PICTURE).nonzero()[:, 0]
-    place = _unfold(shifted[printed]) * (frequency[printed] * PICTURES_PER_WAVE)[:, None]
-    colour[printed] = sample_pictures(palette.pictures, image[printed], place)
-    cloudy = clouds * (sample_noise(shifted * cloud_frequency[:, None])[:, 0] - 0.5)
-    grainy = grain * (sample_noise(shifted * GRAIN_FREQUENCY, smooth=False)[:, 0] - 0.5)
-    return colour * (1 + cloudy + grainy).clamp(min=0.1)[:, None], highlight
+    place = _unfold(shifted.index_select(1, printed)) * (frequency[printed] * PICTURES_PER_WAVE)
+    chosen = torch.div(printed, pixels, rounding_mode="floor")
+    colour[:, printed] = sample_pictures(palette.pictures, chosen, place)
+    cloudy = clouds * (sample_noise(shifted * cloud_frequency)[0] - 0.5)
+    grainy = grain * (sample_noise(shifted * GRAIN_FREQUENCY, smooth=False)[0] - 0.5)
+    colour = colour * (1 + cloudy + grainy).clamp(min=0.1)
+    return colour.view(3, batch, pixels), highlight.view(batch, pixels)
 
 
 def _pattern_mix(points: Tensor, shifted: Tensor, frequency: Tensor, pattern: Tensor) -> Tensor:
-    """How much of the second colour each point shows: `(points,)` in [0, 1]."""
+    """How much of the second colour each of the `(3, points)` shows: `(points,)` in [0, 1]."""
     mix = torch.zeros_like(frequency)
     for kind in (RINGS, CHECKS, BLOTCHES, STRIPES, BRICKS):
         index = (pattern == kind).nonzero()[:, 0]
-        where, rate = points[index], frequency[index]
+        where, rate = points.index_select(1, index), frequency[index]
         if kind == BLOTCHES:
-            noise = sample_noise(shifted[index] * rate[:, None] * 0.06)[:, 0]
+            noise = sample_noise(shifted.index_select(1, index) * rate * 0.06)[0]
             mix[index] = ((noise - 0.45) * 7).clamp(0, 1)
         elif kind == BRICKS:
-            row = where[:, 2] * rate * 0.1 + where[:, 1] * rate * 0.1
-            along = where[:, 0] * rate * 0.05 + 0.5 * torch.remainder(row.floor(), 2)
+            row = (where[2] + where[1]) * rate * 0.1
+            along = where[0] * rate * 0.05 + 0.5 * torch.remainder(row.floor(), 2)
             mix[index] = ((torch.remainder(along, 1) > 0.05) & (torch.remainder(row, 1) > 0.08)).float()
         else:
-            mix[index] = (_wave(where * rate[:, None], kind) * 4 + 0.5).clamp(0, 1)
+            mix[index] = (_wave(where * rate, kind) * 4 + 0.5).clamp(0, 1)
     return mix
 
 
 def _wave(phase: Tensor, kind: int) -> Tensor:
-    """Periodic pattern of `(points, 3)` phases -> `(points,)` in about [-1, 1]."""
+    """Periodic pattern of `(3, points)` phases -> `(points,)` in about [-1, 1]."""
     if kind == RINGS:
-        return phase[:, 2].sin()
+        return phase[2].sin()
     if kind == STRIPES:
-        return phase[:, 0].sin()
-    across, deep, up = phase.sin().unbind(-1)
+        return phase[0].sin()
+    across, deep, up = phase.sin()
     return across * up + deep * up + across * deep
 
 
 def _unfold(points: Tensor) -> Tensor:
-    """Two coordinates for a picture on a surface: `(points, 3)` -> `(points, 2)`."""
-    return torch.stack([points[:, 0] + 0.3 * points[:, 1], points[:, 2] + 0.7 * points[:, 1]], -1)
+    """Two coordinates for a picture on a surface: `(3, points)` -> `(2, points)`."""
+    return torch.stack([points[0] + 0.3 * points[1], points[2] + 0.7 * points[1]])
 
 
 def _draw_patterns(rng: np.random.Generator) -> np.ndarray:

@@ -7,8 +7,8 @@ are; only the random parameters of a scene are drawn on the CPU. On a GPU the sa
 World axes: metres, z up, ground at z = 0. Camera axes: x right, y down, z forward; the camera looks along +z through
 the middle of a square picture.
 
-Shape vocabulary: `batch` pictures, `pixels` of one picture in row order, `points` = batch x pixels flattened,
-`fragments` points that show the body, `joints` of the skeleton, `boxes` and `walls` of a scene.
+Shape vocabulary: `batch` pictures, `pixels` of one picture in row order, `rays` = pixels x supersampling along an
+edge, `fragments` rays that meet the body, `joints` of the skeleton, `boxes` and `walls` of a scene.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..data.schema import DENSE_MAP_REDUCTION
@@ -35,8 +34,8 @@ from .materials import (
     garment_thickness,
     paint_surface,
 )
-from .rasterizer import Fragments, interpolate, locate_fragments, rasterize, vertex_normals
-from .scene import Preset, Scene, Subject, draw_scene, stack_records
+from .rasterizer import Fragments, interpolate, locate_fragments, rasterize, unit, vertex_normals
+from .scene import Preset, Scene, Subject, draw_scene, rotate, spread, stack_records
 from .textures import sample_noise
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
     from .poses import People
 
 PICTURES_AT_ONCE = {"cpu": 4, "cuda": 64}  # on a CPU more would fall out of its cache
+BUMP_FREQUENCY = 9.0  # folds of cloth and unevenness of skin, for the light only
+SKIN_BUMPS = 0.1
 SCENE_STREAM = 1  # keeps a picture's generator apart from the one that draws its pose
 VISIBILITY_MARGIN = (
     0.17,
@@ -166,23 +167,24 @@ class PersonRenderer:
         """Picture a few people at once."""
         generators = [np.random.default_rng((seed, SCENE_STREAM)) for seed in seeds]
         scene, outfit, palette = self._draw(generators, people)
-        normals = vertex_normals(people.vertices, self.faces)
-        dressed = people.vertices + normals * garment_thickness(self.surface, outfit)[..., None]
+        vertices = people.vertices.permute(2, 0, 1).contiguous()  # (3, batch, vertices)
+        dressed = vertices + vertex_normals(vertices, self.faces) * garment_thickness(self.surface, outfit)
         normals = vertex_normals(dressed, self.faces)
-        screen = self._to_screen(dressed, scene)  # (batch, vertices, 3)
+        screen = self._to_screen(dressed, scene)
 
         nearest, _ = rasterize(screen, self.faces, self.rays_per_edge)
         fragments = locate_fragments(screen, self.faces, nearest, self.rays_per_edge)
         buffer = empty_room(scene, self.rays_per_edge)
         add_boxes(buffer, scene, self.rays_per_edge)
-        fragments = fragments.select(fragments.depth < buffer.depth[fragments.pixel])
+        fragments = fragments.select(fragments.depth < buffer.depth.view(-1)[fragments.pixel])
         part = self._add_body(buffer, fragments, normals, (outfit, palette))
 
-        colour, highlight = paint_surface(buffer.texture, buffer.material, buffer.image, palette)
+        paint = paint_surface(buffer.texture, buffer.material, palette)
         shadow = ShadowMap.of_mesh(dressed, self.faces, scene, self.rays_per_edge)
-        lit = light_surface(buffer, (colour, highlight), scene, shadow)
-        images = develop(lit.view(len(seeds), self.rays_per_edge, self.rays_per_edge, 3), scene)
-        return self._label(self._expose(images, scene, generators), (buffer, part), people.joints, (screen, scene))
+        light = light_surface(buffer, paint, scene, shadow)
+        images = develop(light.view(3, -1, self.rays_per_edge, self.rays_per_edge), scene)
+        labels = self._label((buffer, part), people.joints.permute(2, 0, 1), screen, scene)
+        return Rendering(images=self._expose(images, scene, generators), **labels)
 
     def _draw(self, generators: list[np.random.Generator], people: "People") -> tuple[Scene, Outfit, Palette]:
         """Draw every random parameter on the CPU, picture by picture."""
@@ -202,81 +204,76 @@ class PersonRenderer:
         )
 
     def _to_screen(self, points: Tensor, scene: Scene) -> Tensor:
-        """World metres `(batch, n, 3)` -> x and y in rays, depth in metres, `(batch, n, 3)`."""
+        """World metres `(3, batch, n)` -> x and y in rays, depth in metres, `(3, batch, n)`."""
         camera = to_camera(points, scene)
-        focal = scene.focal[:, None, None] * self.rays_per_edge
-        plane = camera[..., :2] / camera[..., 2:].clamp(min=1e-3) * focal + self.rays_per_edge / 2
-        return torch.cat([plane, camera[..., 2:]], -1)
+        focal = (scene.focal * self.rays_per_edge)[:, None]
+        plane = camera[:2] / camera[2].clamp(min=1e-3) * focal + self.rays_per_edge / 2
+        return torch.cat([plane, camera[2:]])
 
     def _add_body(
         self, buffer: GeometryBuffer, fragments: Fragments, normals: Tensor, look: tuple[Outfit, Palette]
     ) -> Tensor:
-        """Write the body over the room; returns the part map `(points,)`."""
-        outfit, palette = look
-        surface = self.surface
-        coordinates = interpolate(fragments, self.faces, surface.coordinates)  # (fragments, 6)
-        strongest = fragments.weights.argmax(-1, keepdim=True)
-        vertex = self.faces[fragments.face].gather(1, strongest)[:, 0]
+        """Write the body over the room; returns the part map `(batch, pixels)`."""
+        (outfit, palette), surface = look, self.surface
+        coordinates = interpolate(fragments, self.faces, surface.coordinates)  # (6, fragments)
+        strongest = fragments.weights.argmax(0)
+        vertex = self.faces[fragments.face, strongest]
         material = body_materials(coordinates, surface.region[vertex], fragments.image, surface, outfit)
-        place = coordinates[:, :3]
-        bumps = sample_noise(place * 9 + palette.offset[fragments.image], channels=3) - 0.5
-        is_cloth = ((material != SKIN) & (material != EYES)).float()[:, None]
-        normal = F.normalize(interpolate(fragments, self.faces, normals) + bumps * (0.1 + is_cloth), dim=-1)
+        place = coordinates[:3]
+        bumps = sample_noise(place * BUMP_FREQUENCY + palette.offset[fragments.image].T, channels=3) - 0.5
+        is_cloth = ((material != SKIN) & (material != EYES)).float()
+        normal = unit(interpolate(fragments, self.faces, normals) + bumps * (SKIN_BUMPS + is_cloth))
 
         pixel = fragments.pixel
-        buffer.depth[pixel] = fragments.depth
-        buffer.material[pixel] = material
-        buffer.normal[pixel] = normal
-        buffer.texture[pixel] = place
+        buffer.depth.view(-1)[pixel] = fragments.depth
+        buffer.material.view(-1)[pixel] = material
+        buffer.normal.view(3, -1)[:, pixel] = normal
+        buffer.texture.view(3, -1)[:, pixel] = place
         part = torch.zeros_like(buffer.material)
-        part[pixel] = surface.part[vertex]
+        part.view(-1)[pixel] = surface.part[vertex]
         return part
 
     def _expose(self, images: Tensor, scene: Scene, generators: list[np.random.Generator]) -> Tensor:
-        """Average the rays of a pixel and add the sensor's noise -> `(batch, height, width, 3)` uint8."""
+        """Average the rays of a pixel and add noise: `(3, batch, rays, rays)` -> `(batch, height, width, 3)` uint8."""
         size, rays = self.settings.size, self.settings.supersampling
         if rays > 1:
-            images = images.view(-1, size, rays, size, rays, 3).mean((2, 4))
-        noise = np.stack([rng.standard_normal((size, size, 3), dtype=np.float32) for rng in generators])
-        noisy = images + torch.from_numpy(noise).to(self.device) * scene.grain[:, None, None, None]
-        return (noisy.clamp(0, 1) * 255 + 0.5).byte()
+            images = images.view(3, -1, size, rays, size, rays).mean((3, 5))
+        noise = np.stack([rng.standard_normal((3, size, size), dtype=np.float32) for rng in generators], 1)
+        noisy = images + torch.from_numpy(noise).to(self.device) * scene.grain[:, None, None]
+        return (noisy.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 3, 0).contiguous()
 
     def _label(
-        self,
-        images: Tensor,
-        shown: tuple[GeometryBuffer, Tensor],
-        joints: Tensor,
-        view: tuple[Tensor, Scene],
-    ) -> Rendering:
-        """Everything known about the joints and the body's surface."""
-        (buffer, part), (screen, scene) = shown, view
-        batch, rays, size = len(joints), self.rays_per_edge, self.settings.size
-        points = self._to_screen(joints, scene)  # (batch, joints, 3)
-        corners = torch.cat([screen[..., :2].amin(1), screen[..., :2].amax(1)], -1).clamp(0, rays)
-        corners = corners / self.settings.supersampling  # (batch, 4)
+        self, shown: tuple[GeometryBuffer, Tensor], joints: Tensor, screen: Tensor, scene: Scene
+    ) -> dict[str, Tensor]:
+        """The fields of `Rendering` besides the pictures, from joints `(3, batch, joints)` in world metres."""
+        buffer, part = shown
+        size, rays = self.settings.size, self.rays_per_edge
+        points = self._to_screen(joints, scene)  # (3, batch, joints)
+        low, high = (
+            bound.clamp(0, rays).T / self.settings.supersampling for bound in (screen[:2].amin(2), screen[:2].amax(2))
+        )
         focal = scene.focal * size
         zero, one, middle = torch.zeros_like(focal), torch.ones_like(focal), torch.full_like(focal, size / 2)
         intrinsics = torch.stack([focal, zero, middle, zero, focal, middle, zero, zero, one], -1)
         cells = self._dense_cells()
-        part_map = part.view(batch, -1)[:, cells]  # (batch, height / 4, width / 4)
-        below_root = buffer.depth.view(batch, -1)[:, cells] - points[:, 0, 2, None, None]
-        return Rendering(
-            images=images,
-            joints_camera=to_camera(joints, scene) * 1000,
-            joints_2d=points[..., :2] / self.settings.supersampling,
-            visible=self._visible(buffer.depth.view(batch, -1), points),
-            intrinsics=intrinsics.view(batch, 3, 3),
-            box=torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], -1),
-            part_map=part_map.to(torch.uint8),
-            depth_map=torch.where(part_map > 0, below_root * 1000, torch.nan),
-        )
+        part_map = part[:, cells]  # (batch, height / 4, width / 4)
+        below_root = buffer.depth[:, cells] - points[2, :, 0, None, None]
+        return {
+            "joints_camera": to_camera(joints, scene).permute(1, 2, 0) * 1000,
+            "joints_2d": points[:2].permute(1, 2, 0) / self.settings.supersampling,
+            "visible": self._visible(buffer.depth, points),
+            "intrinsics": intrinsics.view(-1, 3, 3),
+            "box": torch.cat([low, high - low], -1),
+            "part_map": part_map.to(torch.uint8),
+            "depth_map": torch.where(part_map > 0, below_root * 1000, torch.nan),
+        }
 
     def _visible(self, depth: Tensor, points: Tensor) -> Tensor:
-        """Whether joints are inside the picture and near the surface seen there: `(batch, joints)`."""
-        inside = ((points[..., :2] >= 0) & (points[..., :2] < self.rays_per_edge)).all(-1)
-        cell = points[..., :2].clamp(0, self.rays_per_edge - 1).long()
-        seen = depth.gather(1, cell[..., 1] * self.rays_per_edge + cell[..., 0])
-        return inside & (seen > points[..., 2] - torch.tensor(VISIBILITY_MARGIN, device=self.device))
+        """Whether joints `(3, batch, joints)` are in the picture, near what is seen there -> `(batch, joints)`."""
+        inside = ((points[:2] >= 0) & (points[:2] < self.rays_per_edge)).all(0)
+        column, row = points[:2].clamp(0, self.rays_per_edge - 1).long()
+        seen = depth.gather(1, row * self.rays_per_edge + column)
+        return inside & (seen > points[2] - torch.tensor(VISIBILITY_MARGIN, device=self.device))
 
     def _dense_cells(self) -> Tensor:
         """Indices of the rays at the middle of each 4 x 4 block of pixels: `(height / 4, width / 4)`."""
@@ -296,5 +293,5 @@ def _some_of(people: "People", chosen: slice) -> "People":
 
 
 def to_camera(points: Tensor, scene: Scene) -> Tensor:
-    """World metres `(batch, n, 3)` -> camera metres `(batch, n, 3)`."""
-    return (points - scene.eye[:, None]) @ scene.rotation.transpose(1, 2)
+    """World metres `(3, batch, n)` -> camera metres `(3, batch, n)`."""
+    return rotate(scene.rotation, points - spread(scene.eye))

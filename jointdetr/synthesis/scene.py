@@ -108,6 +108,16 @@ class Subject:
     activity: str
 
 
+def spread(vectors: Tensor) -> Tensor:
+    """One vector for each picture `(batch, 3)` -> `(3, batch, 1)`, to meet `(3, batch, n)` points."""
+    return vectors.T[..., None]
+
+
+def rotate(matrices: Tensor, points: Tensor) -> Tensor:
+    """Turn `(3, batch, n)` points by one matrix for each picture `(batch, 3, 3)` -> `(3, batch, n)`."""
+    return (matrices @ points.transpose(0, 1)).transpose(0, 1).contiguous()
+
+
 def draw_scene(rng: np.random.Generator, subject: Subject, preset: Preset) -> Record:
     """Draw a scene around one person with the picture's own generator: the fields of `Scene` without the batch."""
     low, high = subject.bounds

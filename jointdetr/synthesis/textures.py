@@ -39,12 +39,12 @@ def noise_volume(channels: int, device: torch.device) -> Tensor:
 
 
 def sample_noise(points: Tensor, channels: int = 1, smooth: bool = True) -> Tensor:
-    """Noise at texture coordinates: `(points, 3)` -> `(points, channels)`; coarse cells unless `smooth`."""
+    """Noise at texture coordinates: `(3, points)` -> `(channels, points)`; coarse cells unless `smooth`."""
     cell = torch.remainder(points * NOISE_CELLS_PER_UNIT, NOISE_CELLS)
-    grid = (cell + 1.5) * (2 / (NOISE_CELLS + 2)) - 1
+    grid = ((cell + 1.5) * (2 / (NOISE_CELLS + 2)) - 1).T.contiguous()
     volume, mode = noise_volume(channels, points.device), "bilinear" if smooth else "nearest"
     values = F.grid_sample(volume, grid.view(1, 1, 1, -1, 3), mode=mode, align_corners=False)
-    return values.view(channels, -1).T
+    return values.view(channels, -1)
 
 
 def sample_pictures(pictures: Tensor, image: Tensor, coordinates: Tensor) -> Tensor:
@@ -53,25 +53,25 @@ def sample_pictures(pictures: Tensor, image: Tensor, coordinates: Tensor) -> Ten
     Args:
         pictures: `(batch, size, size, 3)` uint8.
         image: `(points,)` which picture.
-        coordinates: `(points, 2)` in pictures: one unit is one edge.
+        coordinates: `(2, points)` in pictures: one unit is one edge.
 
     Returns:
-        `(points, 3)` linear light in [0, 1], interpolated.
+        `(3, points)` linear light in [0, 1], interpolated.
     """
     size = pictures.shape[1]
-    folded = 1 - (torch.remainder(coordinates, 2) - 1).abs()  # (points, 2) in [0, 1]
+    folded = 1 - (torch.remainder(coordinates, 2) - 1).abs()  # (2, points) in [0, 1]
     place = folded * (size - 1)
     corner = place.long().clamp_(max=size - 2)
-    right, down = (place - corner).unbind(-1)
-    texels = pictures.view(-1, 3)
-    index = (image * size + corner[:, 1]) * size + corner[:, 0]
-    upper = torch.lerp(texels[index].float(), texels[index + 1].float(), right[:, None])
-    lower = torch.lerp(texels[index + size].float(), texels[index + size + 1].float(), right[:, None])
-    return (torch.lerp(upper, lower, down[:, None]) / 255) ** GAMMA
+    right, down = place - corner
+    texels = pictures.flatten(0, 2).T.contiguous()  # (3, texels)
+    index = (image * size + corner[1]) * size + corner[0]
+    texel = [texels.index_select(1, index + step).float() for step in (0, 1, size, size + 1)]
+    upper, lower = torch.lerp(texel[0], texel[1], right), torch.lerp(texel[2], texel[3], right)
+    return (torch.lerp(upper, lower, down) / 255) ** GAMMA
 
 
 def draw_picture(rng: np.random.Generator) -> np.ndarray:
-    """Draw a dead-leaves picture: shapes of random size and colour over one another, with the statistics of photographs.
+    """Draw a dead-leaves picture: random shapes over one another, with the statistics of photographs.
 
     Source: Lee, Mumford and Huang, "Occlusion models for natural images" (IJCV 2001).
 
