@@ -19,9 +19,10 @@ BODY_FILE = Path(__file__).with_name("body.npz")
 MEAN_UNITS_PER_METRE = 8000.0
 COMPONENT_STEPS = 127.0
 
-# Human3.6M's joints are not quite where this skeleton's bones begin. These shares of the way from one landmark to another
-# give its proportions: the line of the hips wider than the heads of the femurs and nearer the waist, shoulders inside the
-# arm's, the thorax at the root of the neck, joint 9 between there and the nose, and the "head" well below the crown.
+# Human3.6M's joints are not quite where this skeleton's bones begin. These shares of the way from one landmark to
+# another give its proportions: the line of the hips wider than the heads of the femurs and nearer the waist, shoulders
+# inside the arm's, the thorax at the root of the neck, joint 9 between there and the nose, and the "head" well below
+# the crown.
 PELVIS_TOWARDS_WAIST = 0.35
 HIP_BEYOND_BONE = 0.18
 KNEE_TOWARDS_ANKLE = 0.02

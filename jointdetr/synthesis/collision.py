@@ -82,7 +82,8 @@ class CapsuleModel:
         Args:
             shape: Shape coefficients `(batch, components)`.
             rest: Bone heads at rest `(batch, bones, 3)`.
-            orientations, heads: The pose, from `Body.forward_kinematics`.
+            orientations: Those of the bones in the world `(batch, bones, 3, 3)`, from `Body.forward_kinematics`.
+            heads: The posed bone heads `(batch, bones, 3)`.
 
         Returns:
             Depth `(batch,)`, metres.

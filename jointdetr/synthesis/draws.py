@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 NUMBERS_PER_PERSON = 160
+BEYOND_THREE_DEVIATIONS = 0.00135
 
 
 class Draws:
@@ -19,7 +20,7 @@ class Draws:
     """
 
     def __init__(self, numbers: Tensor, dealt: int = 0) -> None:
-        """Hold uniform numbers (people, columns) in [0, 1), of which `dealt` columns have been used."""
+        """Hold uniform numbers (people, columns) in [0, 1), of which the first `dealt` columns have been used."""
         self.numbers = numbers
         self.dealt = dealt
 
@@ -33,9 +34,9 @@ class Draws:
         """The hands of some people alone, dealt as far as these."""
         return Draws(self.numbers[people], self.dealt)
 
-    def skip(self, count: int) -> "Draws":
-        """The same hands with `count` numbers put aside, whether or not they have been dealt."""
-        return Draws(self.numbers, count)
+    def part(self, start: int, count: int) -> "Draws":
+        """Fresh hands of `count` of these numbers, whether or not they have been dealt."""
+        return Draws(self.numbers[:, start : start + count])
 
     def _deal(self, count: int) -> Tensor:
         """The next `count` columns: (people, count)."""
@@ -55,19 +56,15 @@ class Draws:
 
     def normal(self, mean: float, deviation: float) -> Tensor:
         """One normal number, within three deviations, for each person: (people,)."""
-        return mean + deviation * self._standard_normal(1)[:, 0]
+        return mean + deviation * self.standard_normal(1)[:, 0]
 
     def sides_normal(self, mean: float, deviation: float) -> Tensor:
         """A normal number, within three deviations, for each side: (people, 2)."""
-        return mean + deviation * self._standard_normal(2)
+        return mean + deviation * self.standard_normal(2)
 
     def standard_normal(self, count: int) -> Tensor:
-        """Standard normal numbers, within three deviations: (people, count)."""
-        return self._standard_normal(count)
-
-    def _standard_normal(self, count: int) -> Tensor:
-        """Normal numbers by the inverse of their distribution function, one uniform number each."""
-        within_three = 0.00135 + (1 - 2 * 0.00135) * self._deal(count)
+        """Standard normal numbers within three deviations, one uniform number each: (people, count)."""
+        within_three = BEYOND_THREE_DEVIATIONS + (1 - 2 * BEYOND_THREE_DEVIATIONS) * self._deal(count)
         return torch.special.ndtri(within_three)
 
     def chance(self, probability: float) -> Tensor:

@@ -4,9 +4,10 @@ An arm is given by angles, or by where its wrist goes (`Arms.target`), which the
 
 Shapes: people; sides are (left, right).
 
-Angles are in degrees, in the frame of the chest. Elevation lifts the arm from hanging (0) over level (90) to straight up
-(180); azimuth says in which direction, from forward (0) over sideways (90), negative across the body. Twist turns the
-upper arm about itself, outward positive; at twist 0 the elbow of a forward arm folds upward.
+Angles are in degrees, in the frame of the chest. Elevation lifts the arm from hanging (0) over level (90) to straight
+up (180); azimuth says in which direction, from forward (0) over sideways (90), negative across the body. Twist turns
+the upper arm about itself, outward positive; at twist 0 the elbow of a forward arm folds upward. Pronation turns the
+palm of a hanging arm from the thigh to the back; flexion bends the hand towards its palm, deviation towards the thumb.
 
 Targets are in metres for a person 1.7 m tall, in the rest axes of a bone and from its head: (outward, forward, up),
 outward being away from the body's middle on either side.

@@ -16,9 +16,11 @@ from .body import Body
 from .collision import CapsuleModel
 from .draws import Draws
 from .gestures import BOTH_HANDS, GESTURES, Arms
+from .mocap import MotionLibrary
 from .posing import Pose, bone_rotations
 from .postures import POSTURES, Posture
 from .presets import PRESETS, Activity, Preset
+from .rotations import rotation_about
 
 MAX_ATTEMPTS = 20
 # Flesh gives way, and hands that hold each other touch.
@@ -26,15 +28,20 @@ ALLOWED_PENETRATION_M = 0.02
 SHAPE_JITTER = 0.2
 METRES_TO_MM = 1000.0
 
+# Which of a person's random numbers the parts of a pose take: (first, how many).
+POSTURE_NUMBERS, GESTURE_NUMBERS, IDLE_NUMBERS, OTHER_NUMBERS = (0, 70), (70, 40), (110, 40), (150, 10)
+
+Angles = TypeVar("Angles", Posture, Arms)
+
 
 @dataclass(frozen=True)
 class People:
-    """People standing near the origin of a z-up world.
+    """People near the origin of a z-up world, on the ground z = 0.
 
     Args:
         vertices: `(batch, vertices, 3)`, metres; the lowest is at z = 0 unless the person jumps.
-        joints: `(batch, 17, 3)`, metres, Human3.6M's.
-        activity: What each person does, as "sitting, phoning".
+        joints: `(batch, 17, 3)`, metres, in the order of `skeleton_jointdetr.HUMAN36M`; the pelvis is at x = y = 0.
+        activity: What each person does, as "sitting, phoning" or "motion 02_05".
     """
 
     vertices: Tensor
@@ -51,7 +58,7 @@ class Poses:
         rotations: `(batch, bones, 3, 3)`, float64.
         lift: `(batch,)`, metres.
         penetration: `(batch,)`, metres: how deep the worst pair of body parts overlaps, negative if none does.
-        activity: One name per person.
+        activity: What each person does.
     """
 
     shape: Tensor
@@ -60,45 +67,82 @@ class Poses:
     penetration: Tensor
     activity: list[str]
 
+    def replace(self, people: Tensor, others: "Poses", chosen: Tensor) -> None:
+        """Put the `chosen` (others,) bool of `others` in the place of `people` (chosen,) of these."""
+        for name in ("shape", "rotations", "lift", "penetration"):
+            getattr(self, name)[people] = getattr(others, name)[chosen]
+        for person, other in zip(people.tolist(), chosen.nonzero()[:, 0].tolist(), strict=True):
+            self.activity[person] = others.activity[other]
 
-def sample_people(body: Body, seeds: Sequence[int], preset: str = "everyday") -> People:
+
+@dataclass(frozen=True)
+class PoseMixture:
+    """Where poses come from: a preset's activities, and the frames of a library for a share of the people.
+
+    Args:
+        preset: Activities and statures.
+        motions: Recorded motions, or None.
+        motion_share: Share of the people who take their pose from `motions`.
+    """
+
+    preset: Preset
+    motions: MotionLibrary | None = None
+    motion_share: float = 0.5
+
+
+def sample_people(
+    body: Body,
+    seeds: Sequence[int],
+    preset: str = "everyday",
+    motions: MotionLibrary | None = None,
+    motion_share: float = 0.5,
+) -> People:
     """People in random shapes and poses, one for each seed and the same whatever other seeds are asked for.
 
     Args:
         body: The body model; the result lives on its device.
         seeds: One non-negative whole number per person.
-        preset: "everyday", adults mostly upright, or "everything", with children, free limbs, crawling, lying, jumping.
+        preset: "everyday" is adults, mostly upright; "everything" has children, free limbs, crawling, lying, jumping.
+        motions: Recorded motions to take some of the poses from.
+        motion_share: Share of the people who take a pose from `motions`.
 
     Returns:
         The people, in metres, on the ground.
 
     Raises:
-        ValueError: The preset is unknown, there is no seed, or a seed is negative.
+        ValueError: The preset is unknown, there is no seed, a seed is negative, or the share is not in [0, 1].
     """
-    poses = sample_poses(body, seeds, preset)
-    return place_people(body, poses)
-
-
-def place_people(body: Body, poses: Poses) -> People:
-    """Skin poses and set them on the ground, the pelvis above the origin."""
+    poses = sample_poses(body, seeds, preset, motions, motion_share)
     posed = body.pose(poses.shape.float().to(body.device), poses.rotations.float().to(body.device))
     origin = posed.joints[:, 0].clone()  # (batch, 3)
     origin[:, 2] = posed.vertices[..., 2].amin(dim=1) - poses.lift.float().to(body.device)
     return People(posed.vertices - origin[:, None], posed.joints - origin[:, None], poses.activity)
 
 
-def sample_skeletons(body: Body, seeds: Sequence[int], preset: str = "everyday") -> Tensor:
+def sample_skeletons(
+    body: Body,
+    seeds: Sequence[int],
+    preset: str = "everyday",
+    motions: MotionLibrary | None = None,
+    motion_share: float = 0.5,
+) -> Tensor:
     """The joints of `sample_people` without their surface, relative to the pelvis: (batch, 17, 3), mm, z up.
 
     Raises:
         ValueError: As `sample_people`.
     """
-    poses = sample_poses(body, seeds, preset)
+    poses = sample_poses(body, seeds, preset, motions, motion_share)
     joints = body.joints(poses.shape.float().to(body.device), poses.rotations.float().to(body.device))
     return (joints - joints[:, :1]) * METRES_TO_MM
 
 
-def sample_poses(body: Body, seeds: Sequence[int], preset: str = "everyday") -> Poses:
+def sample_poses(
+    body: Body,
+    seeds: Sequence[int],
+    preset: str = "everyday",
+    motions: MotionLibrary | None = None,
+    motion_share: float = 0.5,
+) -> Poses:
     """Shapes and bone rotations of random people, for each the first of 20 attempts that does not overlap.
 
     Where all of them overlap, the least overlapping is taken.
@@ -110,27 +154,25 @@ def sample_poses(body: Body, seeds: Sequence[int], preset: str = "everyday") -> 
         raise ValueError(f"`preset` must be one of {sorted(PRESETS)}, got {preset!r}")
     if len(seeds) == 0 or min(seeds) < 0:
         raise ValueError(f"`seeds` must be one or more non-negative whole numbers, got {list(seeds)}")
-    return _poser(body).sample([int(seed) for seed in seeds], PRESETS[preset])
-
-
-@lru_cache(maxsize=4)
-def _poser(body: Body) -> "Poser":
-    """The poser of a body, which measures the body once."""
-    return Poser(body)
+    if not 0 <= motion_share <= 1:
+        raise ValueError(f"`motion_share` must be in [0, 1], got {motion_share}")
+    mixture = PoseMixture(PRESETS[preset], motions, motion_share)
+    return _poser(body).sample([int(seed) for seed in seeds], mixture)
 
 
 @dataclass(frozen=True)
 class _Traits:
-    """What stays the same over all attempts at a person: shape, activity, heading in radians, which side is which."""
+    """What stays the same over all attempts at a person."""
 
     shape: Tensor  # (people, components)
-    activity: Tensor  # (people,)
-    heading: Tensor  # (people,)
+    activity: Tensor  # (people,), an index into the preset's
+    recorded: Tensor  # (people,) bool: the pose comes from a motion
+    heading: Tensor  # (people,), radians
     mirrored: Tensor  # (people,) bool
 
     def of(self, people: Tensor) -> "_Traits":
         """The traits of some people."""
-        return _Traits(self.shape[people], self.activity[people], self.heading[people], self.mirrored[people])
+        return _Traits(*(getattr(self, field.name)[people] for field in fields(self)))
 
 
 class Poser:
@@ -144,85 +186,89 @@ class Poser:
         heights = [body.rest_surface(chunk)[..., 2] for chunk in body.shape_samples.split(50)]
         self.stature_m = torch.cat([height.amax(dim=1) - height.amin(dim=1) for height in heights]).cpu()
 
-    def sample(self, seeds: list[int], preset: Preset) -> Poses:
+    def sample(self, seeds: list[int], mixture: PoseMixture) -> Poses:
         """One pose for each seed; one that overlaps is drawn again, the same activity in the same shape."""
-        traits = self._traits(Draws.from_seeds(seeds, attempt=0), preset)
-        best = self._attempt(Draws.from_seeds(seeds, attempt=1), traits, preset.activities)
+        traits = self._traits(Draws.from_seeds(seeds, attempt=0), mixture)
+        best = self._attempt(Draws.from_seeds(seeds, attempt=1), traits, mixture)
         for attempt in range(2, MAX_ATTEMPTS + 1):
             bad = (best.penetration > ALLOWED_PENETRATION_M).nonzero()[:, 0]
             if len(bad) == 0:
                 break
             draws = Draws.from_seeds([seeds[person] for person in bad.tolist()], attempt)
-            retry = self._attempt(draws, traits.of(bad), preset.activities)
+            retry = self._attempt(draws, traits.of(bad), mixture)
             better = retry.penetration < best.penetration[bad]
-            for name in ("rotations", "lift", "penetration"):
-                getattr(best, name)[bad[better]] = getattr(retry, name)[better]
+            best.replace(bad[better], retry, better)
         return best
 
-    def _traits(self, draws: Draws, preset: Preset) -> _Traits:
+    def _traits(self, draws: Draws, mixture: PoseMixture) -> _Traits:
         """Who a person is and what it does."""
-        shortest, tallest = preset.stature_m
+        shortest, tallest = mixture.preset.stature_m
         suitable = ((self.stature_m >= shortest) & (self.stature_m <= tallest)).nonzero()[:, 0]
         person = suitable[(draws.uniform(0, 1) * len(suitable)).long()]
         return _Traits(
             shape=self.samples[person] + SHAPE_JITTER * draws.standard_normal(self.samples.shape[1]),
-            activity=draws.choice([activity.weight for activity in preset.activities]),
+            activity=draws.choice([activity.weight for activity in mixture.preset.activities]),
+            recorded=draws.chance(mixture.motion_share if mixture.motions is not None else 0.0),
             heading=draws.uniform(-torch.pi, torch.pi),
             mirrored=draws.chance(0.5),
         )
 
-    def _attempt(self, draws: Draws, traits: _Traits, activities: tuple[Activity, ...]) -> Poses:
+    def _attempt(self, draws: Draws, traits: _Traits, mixture: PoseMixture) -> Poses:
         """One try at the pose of each person."""
-        posture, arms = _limbs(draws, traits.activity, activities)
+        chosen = [mixture.preset.activities[index] for index in traits.activity.tolist()]
+        posture, arms = draw_limbs(draws, chosen)
         posture, arms = posture.mirrored(traits.mirrored), arms.mirrored(traits.mirrored)
         rest = self.body.rest_bones(traits.shape)
         rotations = bone_rotations(self.body, rest, Pose(posture, arms, traits.heading))
+        lift, names = posture.lift.clone(), [activity.name for activity in chosen]
+        if mixture.motions is not None:
+            frames, clips = mixture.motions.draw(draws.part(*OTHER_NUMBERS))
+            frames[:, 0] = rotation_about("z", traits.heading) @ frames[:, 0]
+            rotations[traits.recorded] = frames[traits.recorded]
+            lift[traits.recorded] = 0.0
+            for person in traits.recorded.nonzero()[:, 0].tolist():
+                names[person] = f"motion {clips[person]}"
         orientations, heads = self.body.forward_kinematics(rest, rotations)
-        return Poses(
-            shape=traits.shape,
-            rotations=rotations,
-            lift=posture.lift.clone(),
-            penetration=self.capsules.penetration(traits.shape, rest, orientations, heads),
-            activity=[activities[index].name for index in traits.activity.tolist()],
-        )
+        penetration = self.capsules.penetration(traits.shape, rest, orientations, heads)
+        return Poses(traits.shape, rotations, lift, penetration, names)
 
 
-def _limbs(draws: Draws, activity: Tensor, activities: tuple[Activity, ...]) -> tuple[Posture, Arms]:
-    """Angles of every person's limbs, each posture and gesture worked out for those who take it."""
-    chosen = [activities[index] for index in activity.tolist()]
-    posture = _gather([one.posture for one in chosen], lambda name, people: POSTURES[name](draws.of(people)))
-    # Postures use at most the first numbers of a hand; gestures start behind them, wherever a posture stopped.
-    gesture_draws = draws.skip(POSTURE_NUMBERS)
-    gesture = _gather(
-        [one.gesture for one in chosen],
-        lambda name, people: GESTURES[name](gesture_draws.of(people), _people_of(posture, people)),
+@lru_cache(maxsize=4)
+def _poser(body: Body) -> Poser:
+    """The poser of a body, which measures the body once."""
+    return Poser(body)
+
+
+def draw_limbs(draws: Draws, activities: list[Activity]) -> tuple[Posture, Arms]:
+    """Angles of every person's limbs: their activity's posture, its gesture, and whatever an idle arm does."""
+    posture = _drawn_by_name(
+        [activity.posture for activity in activities],
+        lambda name, people: POSTURES[name](draws.part(*POSTURE_NUMBERS).of(people)),
     )
-    idle_draws = draws.skip(POSTURE_NUMBERS + GESTURE_NUMBERS)
-    idle = _gather(
-        [one.idle for one in chosen],
-        lambda name, people: GESTURES[name](idle_draws.of(people), _people_of(posture, people)),
-    )
-    both = idle_draws.skip(GESTURE_NUMBERS).uniform(0, 1) < torch.tensor([BOTH_HANDS[one.gesture] for one in chosen])
+
+    def arms(names: list[str], numbers: tuple[int, int]) -> Arms:
+        hands = draws.part(*numbers)
+        return _drawn_by_name(names, lambda name, people: GESTURES[name](hands.of(people), _of(posture, people)))
+
+    gesture = arms([activity.gesture for activity in activities], GESTURE_NUMBERS)
+    idle = arms([activity.idle for activity in activities], IDLE_NUMBERS)
+    both_hands = torch.tensor([BOTH_HANDS[activity.gesture] for activity in activities])
+    both = draws.part(*OTHER_NUMBERS).uniform(0, 1) < both_hands
     takes_part = torch.stack([both, torch.ones_like(both)], dim=1)
     return posture.within_limits(), gesture.where(takes_part, idle)
 
 
-POSTURE_NUMBERS = 60
-GESTURE_NUMBERS = 30
-Angles = TypeVar("Angles", Posture, Arms)
-
-
-def _gather(names: list[str], make: Callable[[str, Tensor], Angles]) -> Angles:
-    """Make each kind of angles for the people who have that name, and put the people back in order."""
+def _drawn_by_name(names: list[str], draw: Callable[[str, Tensor], Angles]) -> Angles:
+    """Draw each kind of angles once, for all people of that name, and put the people back in order."""
     groups: dict[str, list[int]] = {}
     for person, name in enumerate(names):
         groups.setdefault(name, []).append(person)
-    parts = [make(name, torch.tensor(people)) for name, people in groups.items()]
+    parts = [draw(name, torch.tensor(people)) for name, people in groups.items()]
     order = torch.tensor([person for people in groups.values() for person in people]).argsort()
     kind = type(parts[0])
-    return kind(**{f.name: torch.cat([getattr(part, f.name) for part in parts])[order] for f in fields(kind)})
+    return kind(*(torch.cat([getattr(part, field.name) for part in parts])[order] for field in fields(kind)))
 
 
-def _people_of(posture: Posture, people: Tensor) -> Posture:
+def _of(posture: Posture, people: Tensor) -> Posture:
     """The posture of some people."""
-    return Posture(**{field.name: getattr(posture, field.name)[people] for field in fields(posture)})
+    return Posture(*(getattr(posture, field.name)[people] for field in fields(posture)))
