@@ -129,8 +129,8 @@ class JointRefiner(PreTrainedModel):
     def corrupt(self, joints: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw the joints that training selects, and those of them that it replaces, both (batch, joints) boolean."""
         selected = torch.rand(joints.shape[:2], device=joints.device) < self.config.selection_rate
-        replaced = torch.rand(joints.shape[:2], device=joints.device) < self.config.replacement_rate
-        return selected, selected & replaced
+        replaced = selected & (torch.rand(joints.shape[:2], device=joints.device) < self.config.replacement_rate)
+        return selected, replaced & ~replaced.all(dim=1, keepdim=True)  # something must be left to go by
 
     def replace_missing(self, joints: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
         """Put missing joints at the midpoint of their nearest known ancestor and descendants along the tree.

@@ -1,0 +1,64 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from jointdetr.assembly_jointdetr import assemble_poses
+from jointdetr.configuration_jointdetr import JointRefinerConfig
+from jointdetr.refinement_jointdetr import JointRefiner
+
+CHAIN = {"id2label": {0: "hip", 1: "knee", 2: "ankle"}, "joint_parents": [-1, 0, 1]}
+
+
+def outputs_of(probabilities: list[list[float]]) -> SimpleNamespace:
+    """One picture whose queries have the given class probabilities; query q lies at (q, q, q) mm and (q, q)."""
+    logits = torch.tensor(probabilities).log()[None]
+    places = torch.arange(len(probabilities), dtype=torch.float32)[None, :, None]
+    return SimpleNamespace(logits=logits, pred_joints=places.expand(-1, -1, 3), pred_points=places.expand(-1, -1, 2))
+
+
+TWO_WANT_QUERY_0 = outputs_of([[0.6, 0.3, 0.05, 0.05], [0.55, 0.05, 0.1, 0.3], [0.01, 0.01, 0.9, 0.08]])
+
+
+def test_each_joint_gets_a_query_of_its_own():
+    poses = assemble_poses(TWO_WANT_QUERY_0, threshold=0.1)
+    assert poses.joints[0, :, 0].tolist() == [1.0, 0.0, 2.0]  # 0.55 + 0.3 beats 0.6 + 0.05
+    assert poses.scores[0].tolist() == pytest.approx([0.55, 0.3, 0.9])
+    assert poses.detected.all()
+
+
+def test_argmax_may_use_a_query_twice():
+    poses = assemble_poses(TWO_WANT_QUERY_0, threshold=0.1, assignment="argmax")
+    assert poses.joints[0, :, 0].tolist() == [0.0, 0.0, 2.0]
+
+
+def test_joints_below_the_threshold_are_missing_and_never_zero():
+    poses = assemble_poses(TWO_WANT_QUERY_0, threshold=0.5)
+    assert poses.detected[0].tolist() == [True, False, True]
+    assert poses.joints[0, 1].isnan().all() and poses.points[0, 1].isnan().all()
+
+
+def test_the_refiner_fills_what_is_missing():
+    refiner = JointRefiner(JointRefinerConfig(**CHAIN)).eval()  # untrained, so it puts the midpoint
+    poses = assemble_poses(TWO_WANT_QUERY_0, threshold=0.5, refiner=refiner)
+    assert poses.joints[0, :, 0].tolist() == pytest.approx([1.0, 1.5, 2.0])
+    assert not poses.detected[0, 1] and poses.points[0, 1].isnan().all()
+
+
+def test_a_prediction_that_is_not_finite_is_missing():
+    outputs = outputs_of([[0.9, 0.05, 0.03, 0.02], [0.02, 0.9, 0.05, 0.03], [0.02, 0.05, 0.9, 0.03]])
+    outputs.pred_joints = outputs.pred_joints.clone()
+    outputs.pred_joints[0, 1] = torch.inf
+    assert assemble_poses(outputs).detected[0].tolist() == [True, False, True]
+
+
+def test_fixed_alignment_takes_queries_as_they_are():
+    outputs = SimpleNamespace(logits=None, pred_joints=torch.randn(2, 3, 3), pred_points=torch.rand(2, 3, 2))
+    poses = assemble_poses(outputs)
+    assert torch.equal(poses.joints, outputs.pred_joints) and poses.detected.all() and (poses.scores == 1).all()
+
+
+@pytest.mark.parametrize("keywords", [{"threshold": 1.5}, {"assignment": "greedy"}])
+def test_bad_arguments_are_named(keywords):
+    with pytest.raises(ValueError, match=f"`{next(iter(keywords))}` must be .*{next(iter(keywords.values()))}"):
+        assemble_poses(TWO_WANT_QUERY_0, **keywords)

@@ -1,0 +1,185 @@
+import itertools
+
+import pytest
+import torch
+
+from jointdetr.configuration_jointdetr import JointDetrConfig
+from jointdetr.loss_jointdetr import (
+    HungarianMatcher,
+    JointDetrLoss,
+    PoseLabels,
+    PosePredictions,
+    assign,
+    coarse_to_fine_weights,
+    dense_losses,
+)
+
+CPU = torch.device("cpu")
+
+
+def three_joints(**fields) -> JointDetrConfig:
+    skeleton = {"id2label": {0: "hip", 1: "knee", 2: "ankle"}, "joint_parents": [-1, 0, 1]}
+    return JointDetrConfig(**skeleton, **{"num_queries": 5, "decoder_layers": 2, **fields})
+
+
+def random_labels(pictures: int) -> list[dict]:
+    return [{"joints_3d": torch.randn(3, 3) * 300, "joints_2d": torch.rand(3, 2)} for _ in range(pictures)]
+
+
+def random_predictions(pictures: int, layers: int = 2, queries: int = 5) -> PosePredictions:
+    shape = (layers, pictures, queries)
+    return PosePredictions(torch.randn(*shape, 3), torch.rand(*shape, 2), torch.randn(*shape, 4))
+
+
+def perfect_predictions(labels: PoseLabels, queries: list[int], layers: int = 2) -> PosePredictions:
+    """Queries that hold the labels exactly and with certainty; the other queries are far away and no joint."""
+    pictures = len(labels.joints)
+    joints, points = torch.full((pictures, 5, 3), 9.0), torch.full((pictures, 5, 2), 9.0)
+    logits = torch.zeros(pictures, 5, 4)
+    logits[..., 3] = 50.0
+    for joint, query in enumerate(queries):
+        joints[:, query], points[:, query] = labels.joints[:, joint], labels.points[:, joint]
+        logits[:, query] = 50.0 * torch.eye(4)[joint]
+    return PosePredictions(*(t.expand(layers, *t.shape) for t in (joints, points, logits)))
+
+
+def test_assignment_costs_no_more_than_any_other():
+    costs = torch.randn(4, 2, 5, 3)
+    queries = assign(costs)
+    for matrix, chosen in zip(costs.flatten(0, 1), queries.flatten(0, 1), strict=True):
+        best = min(sum(matrix[q, j] for j, q in enumerate(order)) for order in itertools.permutations(range(5), 3))
+        assert sum(matrix[q, j] for j, q in enumerate(chosen)) == pytest.approx(best.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_cost_that_is_not_finite_is_avoided_and_never_crashes(bad):
+    costs = torch.zeros(1, 5, 3)
+    costs[0, :4, 0] = bad
+    assert assign(costs)[0, 0] == 4
+    assert sorted(set(assign(torch.full((1, 5, 3), bad))[0].tolist())) != []
+
+
+def test_costs_by_hand():
+    config = three_joints(class_weight=2.0, joint_weight=5.0, joint_2d_weight=7.0)
+    labels = PoseLabels.from_list(
+        [
+            {
+                "joints_3d": torch.tensor([[0.0, 0, 0], [100, 200, -300], [0, 0, 0]]),
+                "joints_3d_valid": torch.tensor([True, True, False]),
+                "joints_2d": torch.tensor([[0.5, 0.5], [0.5, 0.5], [0.25, 1.0]]),
+            }
+        ],
+        config,
+        CPU,
+    )
+    predictions = PosePredictions(torch.zeros(1, 1, 5, 3), torch.zeros(1, 1, 5, 2), torch.zeros(1, 1, 5, 4))
+    costs = HungarianMatcher(config).costs(predictions, labels)[0, 0, 0]
+    # probability 1/4 each; 600 mm in three axes; 1.25 sides of the input for the joint with a 2D label alone
+    assert costs.tolist() == pytest.approx([-0.5, -0.5 + 5 * 0.6, -0.5 + 7 * 1.25])
+
+
+def test_coarse_to_fine_weights_by_hand():
+    target = torch.zeros(1, 3, 3)
+    predicted = torch.tensor([[[60.0, 0, 80], [30, 40, 0], [0, 0, 0]]]).expand(3, 1, 3, 3)  # 100, 50 and 0 mm off
+    weights = coarse_to_fine_weights(
+        predicted, target, torch.tensor([100.0, 50.0, 0.0]), torch.tensor([0.1, 0.2, 0.3])
+    )
+    assert weights.squeeze(1).tolist() == [
+        pytest.approx([0.1, 0.1, 0.1]),
+        pytest.approx([1.0, 0.2, 0.2]),
+        pytest.approx([1.0, 1.0, 0.3]),
+    ]
+
+
+def test_joint_loss_by_hand():
+    config = three_joints(coarse_thresholds=[100.0, 0.0], coarse_discounts=[0.5, 0.1])
+    labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
+    joints = torch.zeros(2, 1, 3, 3)
+    joints[:, 0, 1] = torch.tensor([0.03, 0.0, 0.04])  # 50 mm off, 70 mm in L1
+    joints[:, 0, 2] = torch.tensor([0.3, 0.0, 0.4])  # 500 mm off, 700 mm in L1
+    losses = JointDetrLoss(config).joint_loss(joints, labels)
+    assert losses.tolist() == pytest.approx([(0.5 * 0.07 + 0.7) / 3, (0.07 + 0.7) / 3])
+
+
+def test_class_loss_by_hand():
+    config = three_joints(no_joint_weight=0.1, decoder_layers=1)
+    labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
+    logits = torch.zeros(1, 1, 5, 4)
+    loss = JointDetrLoss(config).class_loss(logits, torch.tensor([[[0, 1, 2]]]), labels)
+    assert loss.item() == pytest.approx(torch.tensor(4.0).log().item())  # uniform, whatever the weights
+    logits[..., 3] = 100.0  # certain of "no joint": right for two queries of weight 0.1, wrong for three of weight 1
+    loss = JointDetrLoss(config).class_loss(logits, torch.tensor([[[0, 1, 2]]]), labels)
+    assert loss.item() == pytest.approx(100 * 3 / 3.2, rel=1e-5)
+
+
+def test_perfect_predictions_cost_nothing_in_any_order():
+    config = three_joints()
+    labels = PoseLabels.from_list(random_labels(2), config, CPU)
+    for queries in ([0, 1, 2], [4, 0, 3]):
+        total, terms = JointDetrLoss(config)(perfect_predictions(labels, queries), labels)
+        assert total.item() == pytest.approx(0.0, abs=1e-5)
+        assert set(terms) == {f"{n}{i}" for n in ("loss_joint", "loss_joint_2d", "loss_class") for i in ("", "_0")}
+
+
+def test_order_of_pictures_and_of_queries_does_not_matter():
+    config = three_joints()
+    labels, predictions = random_labels(3), random_predictions(3)
+    loss, _ = JointDetrLoss(config)(predictions, PoseLabels.from_list(labels, config, CPU))
+    order, queries = torch.tensor([2, 0, 1]), torch.randperm(5)
+    moved = PosePredictions(
+        *(t[:, order][:, :, queries] for t in (predictions.joints, predictions.points, predictions.logits))
+    )
+    other, _ = JointDetrLoss(config)(moved, PoseLabels.from_list([labels[i] for i in order], config, CPU))
+    assert other.item() == pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_no_labelled_joint_gives_finite_loss_and_gradient():
+    config = three_joints()
+    predictions = random_predictions(2)
+    for tensor in (predictions.joints, predictions.points, predictions.logits):
+        tensor.requires_grad_()
+    labels = [{"joints_3d": torch.full((3, 3), torch.nan)}, {}]
+    total, _ = JointDetrLoss(config)(predictions, PoseLabels.from_list(labels, config, CPU))
+    total.backward()
+    assert total.isfinite()
+    assert predictions.joints.grad.abs().sum() == 0
+    assert predictions.logits.grad.isfinite().all()
+
+
+def test_the_query_of_an_unlabelled_joint_is_not_pushed():
+    config = three_joints(decoder_layers=1)
+    predictions = random_predictions(1, layers=1)
+    predictions.logits[0, 0, 4] = torch.tensor([0.0, 0.0, 9.0, 0.0])  # query 4 says ankle
+    predictions.logits.requires_grad_()
+    valid = torch.tensor([True, True, False])
+    label = {"joints_3d": torch.zeros(3, 3), "joints_3d_valid": valid}
+    total, _ = JointDetrLoss(config)(predictions, PoseLabels.from_list([label], config, CPU))
+    total.backward()
+    assert predictions.logits.grad[0, 0, 4].abs().sum() == 0
+    assert (predictions.logits.grad[0, 0, :4].abs().sum(-1) > 0).all()
+
+
+def test_fixed_alignment_judges_the_last_layer_alone_and_by_plain_l1():
+    config = three_joints(query_alignment="fixed", num_queries=3, joint_weight=1.0, joint_2d_weight=0.0)
+    labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
+    joints = torch.zeros(2, 1, 3, 3)
+    joints[0], joints[1, 0, 2, 0] = 7.0, 0.3
+    total, terms = JointDetrLoss(config)(PosePredictions(joints, torch.zeros(2, 1, 3, 2), None), labels)
+    assert total.item() == pytest.approx(0.1)
+    assert set(terms) == {"loss_joint", "loss_joint_2d"}
+
+
+def test_dense_losses_by_hand():
+    config = three_joints(num_dense_parts=2)
+    logits = torch.zeros(2, 2, 2, 2)
+    depths = torch.zeros(2, 2, 2)
+    part_map = torch.tensor([[0, 1], [-1, -1]])
+    depth_map = torch.tensor([[torch.nan, 200.0], [torch.nan, torch.nan]])
+    terms = dense_losses(logits, depths, [{"part_map": part_map, "depth_map": depth_map}, {}], config)
+    assert terms["loss_part"].item() == pytest.approx(torch.tensor(2.0).log().item())
+    assert terms["loss_depth"].item() == pytest.approx(0.2)
+
+
+def test_labels_of_another_skeleton_are_named():
+    with pytest.raises(ValueError, match=r"`joints_3d` of labels\[1\] must have shape \(3, 3\), got \(17, 3\)"):
+        PoseLabels.from_list([{}, {"joints_3d": torch.zeros(17, 3)}], three_joints(), CPU)

@@ -1,0 +1,117 @@
+import pytest
+import torch
+
+from jointdetr.configuration_jointdetr import JointRefinerConfig
+from jointdetr.refinement_jointdetr import JointRefiner
+
+# hip with two legs: 0 hip; 1 knee, 2 ankle; 3 knee, 4 ankle
+LEGS = {"id2label": dict(enumerate("abcde")), "joint_parents": [-1, 0, 1, 0, 3]}
+LINE = torch.tensor([0.0, 10.0, 30.0, -10.0, -40.0])  # positions along one axis
+
+
+def legs(**fields) -> JointRefiner:
+    return JointRefiner(JointRefinerConfig(**LEGS, hidden_size=32, num_blocks=1, **fields)).eval()
+
+
+def skeleton() -> torch.Tensor:
+    return LINE[None, :, None].repeat(1, 1, 3).clone()
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ([1], [0, 15, 30, -10, -40]),  # the midpoint of parent and child
+        ([2], [0, 10, 10, -10, -40]),  # a leaf: its parent
+        ([0], [0, 10, 30, -10, -40]),  # the root: its children's mean
+        ([1, 2], [0, 0, 0, -10, -40]),  # no child is known: the parent; a missing parent is skipped
+        ([0, 1], [10, 10, 30, -10, -40]),  # the root from the ankle of one leg and the knee of the other
+        ([0, 1, 2, 3], [-40, -40, -40, -40, -40]),  # one ankle is all that is known
+    ],
+)
+def test_missing_joints_go_to_their_nearest_known_neighbours(missing, expected):
+    mask = torch.zeros(1, 5, dtype=torch.bool)
+    mask[0, missing] = True
+    joints = skeleton().masked_fill(mask[..., None], torch.nan)
+    refiner = legs()
+    if missing == [0, 1]:
+        expected[1] = (10 + 30) / 2  # the knee between the root, just found at 10, and its ankle
+    assert refiner.replace_missing(joints, mask)[0, :, 0].tolist() == pytest.approx(expected)
+
+
+def test_several_pictures_at_once_are_as_one_by_one():
+    refiner = legs()
+    joints, missing = torch.randn(6, 5, 3) * 100, torch.rand(6, 5) < 0.4
+    one_by_one = torch.cat([refiner(joints[i : i + 1], missing[i : i + 1]).joints for i in range(6)])
+    assert torch.allclose(refiner(joints, missing).joints, one_by_one, atol=1e-4, equal_nan=True)
+
+
+def test_a_skeleton_with_nothing_known_stays_unknown():
+    missing = torch.ones(1, 5, dtype=torch.bool)
+    assert legs()(torch.full((1, 5, 3), torch.nan), missing).joints.isnan().all()
+
+
+def test_the_untrained_network_changes_nothing():
+    assert torch.equal(legs()(skeleton()).joints, skeleton())
+
+
+def test_input_features_by_hand():
+    refiner = legs(joint_scale=10.0)
+    seen = []
+    refiner.input_projection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    refiner(skeleton())
+    features = seen[0].unflatten(1, (5, 11))[0]
+    # own position, parent's, children's mean (each x = y = z), then whether parent and children exist
+    assert features[:, [0, 3, 6, 9, 10]].tolist() == [
+        [0, 0, 0, 0, 1],
+        [1, 0, 3, 1, 1],
+        [3, 1, 0, 1, 0],
+        [-1, 0, -4, 1, 1],
+        [-4, -1, 0, 1, 0],
+    ]
+
+
+def test_only_selected_joints_give_gradient():
+    refiner = legs().train()
+    selected = torch.tensor([[False, True, False, False, False]])
+    refiner.corrupt = lambda joints: (selected, selected)
+    refiner(skeleton(), labels=skeleton()).loss.backward()
+    per_joint = refiner.output_projection.bias.grad.view(5, 3).abs().sum(-1)
+    assert (per_joint > 0).tolist() == selected[0].tolist()
+
+
+def test_selection_follows_the_rates():
+    selected, replaced = legs().corrupt(torch.zeros(4000, 5, 3))
+    assert selected.float().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert replaced.sum().item() / selected.sum().item() == pytest.approx(0.8, abs=0.02)
+    assert not (replaced & ~selected).any()
+
+
+def test_detected_joints_can_be_kept():
+    refiner = legs(refine_detected=False)
+    torch.nn.init.normal_(refiner.output_projection.bias)
+    missing = torch.tensor([[False, True, False, False, False]])
+    moved = (refiner(skeleton(), missing).joints - skeleton()).abs().sum(-1)[0] > 0
+    assert moved.tolist() == missing[0].tolist()
+
+
+def test_it_learns_to_fill_a_rigid_skeleton(tmp_path):
+    refiner = legs(dropout=0.0).train()
+    optimizer = torch.optim.Adam(refiner.parameters(), lr=3e-3)
+    base = torch.tensor([[0.0, 0, 0], [0, 400, 50], [0, 800, 0], [100, 400, 50], [100, 800, 0]])
+    for _ in range(200):
+        poses = base + torch.randn(64, 1, 3) * 50
+        loss = refiner(poses, labels=poses).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    refiner.eval().save_pretrained(tmp_path)
+    refiner = JointRefiner.from_pretrained(tmp_path)
+    missing = torch.tensor([[False, True, False, False, False]])
+    filled = refiner(base[None], missing).joints[0, 1]
+    midpoint = (base[0] + base[2]) / 2
+    assert (filled - base[1]).norm() < 0.5 * (midpoint - base[1]).norm()
+
+
+def test_another_skeleton_is_refused():
+    with pytest.raises(ValueError, match=r"`joints` must be \(batch, 5, 3\), got \(2, 17, 3\)"):
+        legs()(torch.zeros(2, 17, 3))
