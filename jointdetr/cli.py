@@ -38,7 +38,9 @@ ModelOption = Annotated[
 ThresholdOption = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="A joint less probable than this counts as not found.")
 ]
-RecipeOption = Annotated[str, typer.Option("--config", help="YAML file, or a recipe of the package: synthetic-tiny.")]
+RecipeOption = Annotated[
+    str, typer.Option("--config", help="YAML file, or the name of a recipe of the package, as synthetic-tiny.")
+]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="SECTION.KEY=VALUE", help="Replaces a key of the recipe.")
 ]
@@ -103,8 +105,10 @@ def predict(
         except typer.Exit:
             failed = True
             continue
-        typer.echo(f"{picture}: {output / name}.pose.json, {output / name}.pose.png")
-        _print_people(people, predictor.skeleton, detailed=len(pictures) == 1)
+        if len(pictures) == 1:
+            _print_joints(people, predictor.skeleton)
+        found = ", ".join(_count_found(person) for person in people)
+        typer.echo(f"{picture}: {found} joints found, see {output / name}.pose.png and {name}.pose.json")
     if failed:
         raise typer.Exit(2)
 
@@ -138,13 +142,28 @@ def synthesize(
 
 @app.command()
 def train(config: RecipeOption, overrides: OverridesArgument = None, resume: ResumeOption = False) -> None:
-    """Train a pose model from a recipe, from scratch or from a checkpoint. Overrides: section.key=value."""
+    """Train a pose model from a recipe, from scratch or from a checkpoint."""
     from .training.recipe import load_recipe
     from .training.train import train as run_training
 
     with _one_line_errors(config):
         recipe = load_recipe(config, overrides or [])
     typer.echo(f"saved {run_training(recipe, resume).folder}")
+
+
+@app.command()
+def train_refiner(config: RecipeOption, overrides: OverridesArgument = None) -> None:
+    """Train the joint refinement network, on skeletons alone; `model.refiner` in a recipe builds it into a model."""
+    from .training.recipe import load_recipe
+    from .training.train_refiner import RefinerRecipe
+    from .training.train_refiner import train_refiner as run_training
+
+    with _one_line_errors(config):
+        recipe = load_recipe(config, overrides or [], RefinerRecipe)
+    _, metrics = run_training(recipe)
+    for name, value in vars(metrics).items():
+        typer.echo(f"{name} {value:.1f} mm")
+    typer.echo(f"saved {recipe.output}")
 
 
 @app.command()
@@ -298,17 +317,17 @@ def _write_sheet(folder: Path, pictures: int = 40) -> None:
     contact_sheet([rows[index] for index in range(min(pictures, len(rows)))]).save(folder / "sheet.png")
 
 
-def _print_people(people: Sequence[dict[str, Any]], skeleton: "Skeleton", detailed: bool) -> None:
-    """Print every joint of every person, or one line a person."""
+def _print_joints(people: Sequence[dict[str, Any]], skeleton: "Skeleton") -> None:
+    """Print every joint of every person."""
     from rich.console import Console
 
     for number, person in enumerate(people, start=1):
-        found = person["detected"].tolist()
-        summary = f"person {number}: {sum(found)} of {len(found)} joints found"
-        if detailed:
-            Console().print(_joint_table(person, skeleton, summary))
-        else:
-            typer.echo(f"  {summary}")
+        title = f"person {number}: {_count_found(person)} joints found"
+        Console().print(_joint_table(person, skeleton, title))
+
+
+def _count_found(person: dict[str, Any]) -> str:
+    return f"{int(person['detected'].sum())} of {len(person['detected'])}"
 
 
 def _joint_table(person: dict[str, Any], skeleton: "Skeleton", title: str) -> Any:
@@ -317,10 +336,10 @@ def _joint_table(person: dict[str, Any], skeleton: "Skeleton", title: str) -> An
     from rich.table import Table
 
     root = skeleton.joints[skeleton.root]
-    caption = f"mm from the {root}: x right, y down, z away from the camera"
+    caption = f"millimetres from the {root}\nx right, y down, z away from the camera"
     if "joints_camera" in person:
         place = ", ".join(_millimetres(person["joints_camera"][skeleton.root].tolist()))
-        caption += f"\n{root}: {place} mm from the camera"
+        caption += f"\n{root}: {place} from the camera"
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
     table.add_column("joint")
     for column in ("x", "y", "z", "score"):
@@ -330,7 +349,8 @@ def _joint_table(person: dict[str, Any], skeleton: "Skeleton", title: str) -> An
         skeleton.joints, person["joints"].tolist(), person["scores"].tolist(), person["detected"].tolist(), strict=True
     )
     for name, position, score, found in rows:
-        table.add_row(name, *_millimetres(position), f"{score:.2f}", "" if found else "guess")
+        remark = "" if found else "missing" if math.isnan(position[0]) else "guess"
+        table.add_row(name, *_millimetres(position), f"{score:.2f}", remark)
     return table
 
 

@@ -38,6 +38,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shipped_checkpoint() -> Path:
+    """Folder of the checkpoint that comes with the package; skips in a checkout without one."""
+    folder = REPOSITORY / "jointdetr" / "pretrained"
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip("no checkpoint in jointdetr/pretrained")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with an untrained checkpoint of the whole model, small enough to run in milliseconds."""
     from transformers import ResNetConfig

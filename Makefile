@@ -1,0 +1,42 @@
+# Everything happens in .venv, which the first target that needs it makes. Only Python 3.10+ and git have to be there.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+# A picture of your own: make demo PICTURE=me.jpg, and if there is more in it than one person, BOX=x,y,width,height.
+PICTURE ?=
+BOX ?=
+EXAMPLE := docs/images/person.jpg --box 113,119,199,373 --focal-px 1090
+
+.PHONY: help install demo test lint format clean
+
+help:
+	@echo "make demo     estimate the pose in a picture (PICTURE=me.jpg BOX=x,y,width,height for your own)"
+	@echo "make test     run the tests (PYTEST_ARGS='-k geometry' for some of them)"
+	@echo "make lint     check style"
+	@echo "make format   repair style"
+	@echo "make clean    remove .venv and what the commands wrote to out/"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(INSTALLED)
+	$(VENV)/bin/jointdetr predict $(if $(PICTURE),"$(PICTURE)" $(if $(BOX),--box $(BOX)),$(EXAMPLE)) --output out
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(INSTALLED)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) out

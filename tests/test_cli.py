@@ -1,0 +1,195 @@
+"""The command line: what it writes, prints, refuses, and with which exit code."""
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import jointdetr
+from jointdetr.cli import app
+
+COMMANDS = ("predict", "synthesize", "train", "train-refiner", "evaluate", "version")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "person.png"
+    Image.linear_gradient("L").resize((120, 160)).convert("RGB").save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def people_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic") / "people"
+    result = run("synthesize", "--output", folder, "--count", 3, "--size", 64, "--sheet")
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+class TestPredict:
+    def test_writes_a_pose_and_a_figure_and_prints_a_table(self, picture, tiny_model_folder, tmp_path):
+        result = run("predict", picture, "--model", tiny_model_folder, "--output", tmp_path, "--threshold", 0)
+        assert result.exit_code == 0, result.output
+        document = json.loads((tmp_path / "person.pose.json").read_text())
+        assert document["software"] == f"jointdetr {jointdetr.__version__}"
+        assert document["picture_size"] == [120, 160]
+        assert len(document["skeleton"]["joints"]) == 17
+        (person,) = document["people"]
+        assert all(person["detected"])
+        assert "joints_camera" not in person
+        x, y, z = person["joints"][10]
+        assert re.search(rf"head\s+{x:.0f}\s+{y:.0f}\s+{z:.0f}\s", result.stdout)
+        with Image.open(tmp_path / "person.pose.png") as figure:
+            assert figure.width > 800
+        assert "17 of 17 joints found" in result.stdout
+
+    def test_boxes_give_people_in_their_order_and_a_focal_length_their_place(
+        self, picture, tiny_model_folder, tmp_path
+    ):
+        boxes = ("--box", "10,10,60,120", "--box", "50.5,20,60,100")
+        options = ("--model", tiny_model_folder, "--output", tmp_path, "--focal-px", 200, "--threshold", 0)
+        result = run("predict", picture, *boxes, *options)
+        assert result.exit_code == 0, result.output
+        document = json.loads((tmp_path / "person.pose.json").read_text())
+        assert [person["box"] for person in document["people"]] == [[10, 10, 60, 120], [50.5, 20, 60, 100]]
+        assert document["intrinsics"] == [[200, 0, 60], [0, 200, 80], [0, 0, 1]]
+        assert all(len(person["joints_camera"]) == 17 for person in document["people"])
+
+    def test_a_bad_picture_is_one_line_and_the_others_are_done(self, picture, tiny_model_folder, tmp_path):
+        broken = tmp_path / "broken.jpg"
+        broken.write_text("no picture")
+        pictures = (picture, tmp_path / "absent.jpg", broken, picture)
+        result = run("predict", *pictures, "--model", tiny_model_folder, "--output", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "Traceback" not in result.output
+        complaints = [line for line in result.stderr.splitlines() if line.startswith("jointdetr: ")]
+        assert len(complaints) == 2
+        assert str(tmp_path / "absent.jpg") in complaints[0]
+        assert str(broken) in complaints[1]
+        written = sorted(path.name for path in (tmp_path / "out").iterdir())
+        names = ("person-2.pose", "person.pose")  # the same name twice does not overwrite
+        assert written == [f"{name}.{suffix}" for name in names for suffix in ("json", "png")]
+
+    def test_a_box_outside_the_picture_is_refused(self, picture, tiny_model_folder, tmp_path):
+        options = ("--model", tiny_model_folder, "--output", tmp_path)
+        result = run("predict", picture, "--box", "500,500,10,10", *options)
+        assert result.exit_code == 2
+        assert "500" in result.stderr
+        assert "120 x 160" in result.stderr
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (("--box", "1,2,3"), "X,Y,W,H"),
+            (("--box", "1,2,3,wide"), "X,Y,W,H"),
+            (("--threshold", "1.5"), "threshold"),
+            (("--focal-px", "0"), "focal-px"),
+            (("--model", "/no/such/model"), "/no/such/model"),
+        ],
+    )
+    def test_bad_options_are_refused(self, arguments, complaint, picture, tmp_path):
+        result = run("predict", picture, *arguments, "--output", tmp_path)
+        assert result.exit_code == 2
+        assert complaint in result.stderr
+        assert "Traceback" not in result.stderr
+
+    def test_a_checkpoint_of_another_model_is_refused(self, picture, tmp_path):
+        from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
+
+        backbone = VitPoseBackboneConfig(
+            image_size=(64, 64), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, out_indices=[1]
+        )
+        VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone)).save_pretrained(tmp_path)
+        result = run("predict", picture, "--model", tmp_path, "--output", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "got VitPoseForPoseEstimation" in result.stderr
+
+
+class TestSynthesizeAndEvaluate:
+    def test_synthesize_writes_a_dataset_and_a_sheet(self, people_folder):
+        from jointdetr.data.loading import load_pose_dataset
+
+        assert len(load_pose_dataset(people_folder)) == 3
+        with Image.open(people_folder / "sheet.png") as sheet:
+            assert sheet.size == (3 * 64, 64)
+
+    def test_synthesize_does_not_touch_another_dataset(self, people_folder):
+        result = run("synthesize", "--output", people_folder, "--count", 4, "--size", 64)
+        assert result.exit_code == 2
+        assert "count=3" in result.stderr
+
+    def test_evaluate_prints_and_writes_the_numbers(self, people_folder, tiny_model_folder, tmp_path):
+        options = ("--model", tiny_model_folder, "--limit", 2, "--output", tmp_path / "numbers.json")
+        result = run("evaluate", "--dataset", people_folder, *options)
+        assert result.exit_code == 0, result.output
+        assert "MPJPE" in result.stdout
+        numbers = json.loads((tmp_path / "numbers.json").read_text())
+        assert numbers["protocol"]["poses"] == 2
+        assert numbers["metrics"]["mpjpe"] > 0
+
+    def test_evaluate_refuses_an_absent_dataset(self, tiny_model_folder, tmp_path):
+        result = run("evaluate", "--dataset", tmp_path / "nothing", "--model", tiny_model_folder)
+        assert result.exit_code == 2
+        assert str(tmp_path / "nothing") in result.stderr
+
+
+class TestTrain:
+    def test_trains_from_a_recipe_and_saves_what_predict_loads(
+        self, people_folder, tiny_model_folder, picture, tmp_path
+    ):
+        overrides = (
+            f"model={{init_from: {tiny_model_folder}}}",
+            f"train={{sources: [{{path: {people_folder}}}], workers: 0}}",
+            "evaluation.sources=[]",
+            f"output={tmp_path / 'run'}",
+            "batch_size=2",
+            "schedule={epochs: 1, max_steps: 1, warmup_steps: 0}",
+            "precision=fp32",
+            "channels_last=false",
+        )
+        result = run("train", "--config", "synthetic-tiny", *overrides)
+        assert result.exit_code == 0, (result.output, result.exception)
+        assert str(tmp_path / "run" / "final") in result.stdout
+        predicted = run("predict", picture, "--model", tmp_path / "run" / "final", "--output", tmp_path)
+        assert predicted.exit_code == 0, predicted.output
+
+    def test_trains_a_refinement_network(self, tmp_path):
+        overrides = (f"output={tmp_path}", "synthetic=32", "epochs=1", "config={hidden_size: 16, num_blocks: 1}")
+        result = run("train-refiner", "--config", "refiner", *overrides)
+        assert result.exit_code == 0, (result.output, result.exception)
+        assert re.search(r"replaced_refined \d+\.\d mm", result.stdout)
+        assert jointdetr.JointRefiner.from_pretrained(tmp_path).config.hidden_size == 16
+
+    @pytest.mark.parametrize("arguments", [("no-recipe",), ("synthetic-tiny", "batch_sise=3")])
+    def test_a_bad_recipe_is_one_line(self, arguments):
+        result = run("train", "--config", *arguments)
+        assert result.exit_code == 2
+        assert re.search("no-recipe|batch_sise", result.stderr)
+
+
+class TestProgram:
+    def test_help_names_every_command(self):
+        result = run("--help")
+        assert result.exit_code == 0
+        for command in COMMANDS:
+            assert re.search(rf"\b{command}\b", result.stdout), command
+            assert run(command, "--help").exit_code == 0
+
+    def test_runs_as_a_module(self):
+        program = [sys.executable, "-m", "jointdetr", "version"]
+        result = subprocess.run(program, capture_output=True, text=True, check=True)
+        assert result.stdout.startswith(f"jointdetr {jointdetr.__version__}, transformers ")
+
+    def test_the_installed_version_is_the_one_in_the_code(self):
+        assert installed_version("jointdetr") == jointdetr.__version__
