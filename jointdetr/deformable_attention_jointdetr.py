@@ -79,67 +79,81 @@ def _sample_maps(
     return output.view(batch, heads * head_dim, queries).transpose(1, 2)
 
 
-class _Corners(NamedTuple):
-    """The four pixels around every sample: two rows (y) of two columns (x), each a first and a second one."""
+class _Levels(NamedTuple):
+    """What the samples' arithmetic needs to know about their levels."""
 
-    tokens: torch.Tensor  # (maps, queries, 4 * samples), corners (y1, x1), (y1, x2), (y2, x1), (y2, x2)
-    distances: tuple[torch.Tensor, torch.Tensor]  # each (2, maps, queries, samples): along x, y from first and second
+    sizes: torch.Tensor  # (2, 1, 1, samples): width and height
+    widths: torch.Tensor  # (samples,) int32
+    starts: torch.Tensor  # (samples,) int32: first token
+    steps: torch.Tensor  # (2, samples) int32: tokens to the next column and to the next row, 0 where there is one only
+
+    @classmethod
+    def of_samples(cls, spatial_shapes: list[tuple[int, int]], points: int, dtype: torch.dtype) -> "_Levels":
+        """Repeat the geometry of every level for each of its points."""
+        sizes = torch.tensor([(width, height) for height, width in spatial_shapes], dtype=torch.int32)
+        areas = sizes.prod(dim=1)
+        starts = (areas.cumsum(0) - areas).int()
+        sizes, starts = sizes.T.repeat_interleave(points, dim=1), starts.repeat_interleave(points)
+        widths = sizes[0]
+        steps = (sizes > 1) * torch.stack([torch.ones_like(widths), widths])
+        return cls(sizes[:, None, None].to(dtype), widths, starts, steps)
+
+
+class _Corners(NamedTuple):
+    """The four pixels around every sample, upper left, upper right, lower left, lower right, and its place there.
+
+    A place outside its level is taken to the nearest one inside and fades out within one pixel, along each axis: the
+    same as interpolating with a border of zeros, without one.
+    """
+
+    tokens: torch.Tensor  # (maps, queries, 4 * samples) int32
+    between: torch.Tensor  # (2, maps, queries, samples) in [0, 1]: from left to right, from upper to lower
+    beyond: torch.Tensor  # (2, maps, queries, samples): signed distance in pixels from the nearest place inside
+    fade: torch.Tensor  # (2, maps, queries, samples) = max(0, 1 - |beyond|)
     sizes: torch.Tensor  # (2, 1, 1, samples): width and height of the sample's level
 
     def weights(self, attention: torch.Tensor) -> torch.Tensor:
-        """Multiply `attention` (maps, queries, samples) with the bilinear weights of the corners."""
-        (x1, y1), (x2, y2) = (_hat(distance) for distance in self.distances)
-        upper, lower = y1 * attention, y2 * attention
-        return torch.cat([upper * x1, upper * x2, lower * x1, lower * x2], dim=-1)
+        """Share `attention` (maps, queries, samples) among the corners, (maps, queries, 4 * samples)."""
+        x, y = self.between
+        whole = attention * self.fade[0] * self.fade[1]
+        lower = whole * y
+        upper = whole - lower
+        lower_right, upper_right = lower * x, upper * x
+        return torch.cat([upper - upper_right, upper_right, lower - lower_right, lower_right], dim=-1)
 
-    def differentiate(self, attention: torch.Tensor, grad_corners: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Carry gradients by corner weights on to attention (maps, queries, samples) and to places (2, ...)."""
-        (x1, y1), (x2, y2) = (_hat(distance) for distance in self.distances)
-        (slope_x1, slope_y1), (slope_x2, slope_y2) = (_hat_slope(distance) for distance in self.distances)
-        upper_left, upper_right, lower_left, lower_right = grad_corners.chunk(4, dim=-1)
-        upper = x1 * upper_left + x2 * upper_right
-        lower = x1 * lower_left + x2 * lower_right
-        left = y1 * upper_left + y2 * lower_left
-        right = y1 * upper_right + y2 * lower_right
-        grad_places = torch.stack([slope_x1 * left + slope_x2 * right, slope_y1 * upper + slope_y2 * lower])
-        return y1 * upper + y2 * lower, grad_places * attention * self.sizes
+    def differentiate(self, attention: torch.Tensor, grad_weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Carry the gradient by `weights` on to attention and the places' x and y (maps, queries, samples)."""
+        x, y = self.between
+        upper_left, upper_right, lower_left, lower_right = grad_weights.chunk(4, dim=-1)
+        upper, lower = torch.lerp(upper_left, upper_right, x), torch.lerp(lower_left, lower_right, x)
+        sample = torch.lerp(upper, lower, y)
+        slope_x = torch.lerp(upper_right - upper_left, lower_right - lower_left, y)
+        slope_y = lower - upper
 
-
-def _hat(distance: torch.Tensor) -> torch.Tensor:
-    """Weigh a pixel by its distance along an axis: the bilinear weight, zero from one pixel away."""
-    return (1 - distance.abs()).relu()
-
-
-def _hat_slope(distance: torch.Tensor) -> torch.Tensor:
-    """Differentiate `_hat`, which is straight between integers; on an integer from the right, as `grid_sample` does."""
-    cell = distance.floor()
-    return _hat(cell + 1) - _hat(cell)
+        side = self.beyond.sign()
+        inside_x, inside_y = (1 - side.abs()) * self.sizes
+        fading_x, fading_y = side * self.fade.sign() * self.sizes
+        by_x = (slope_x * inside_x - sample * fading_x) * self.fade[1] * attention
+        by_y = (slope_y * inside_y - sample * fading_y) * self.fade[0] * attention
+        return sample * self.fade[0] * self.fade[1], by_x, by_y
 
 
-def _find_corners(places: torch.Tensor, spatial_shapes: list[tuple[int, int]]) -> _Corners:
-    """Find the corners of the samples at `places` (2, maps, queries, levels * points).
-
-    First and second pixel are kept inside the level: a place beyond its edge is then one pixel or more from the one
-    and between none and one pixel from the other, which the hat function turns into the zero padding wanted.
-    """
-    points = places.shape[-1] // len(spatial_shapes)
-    starts = torch.tensor([0] + [height * width for height, width in spatial_shapes[:-1]]).cumsum(0)
-    starts = starts.repeat_interleave(points).to(places.dtype)  # (samples,)
-    sizes = torch.tensor(spatial_shapes).flip(1).T.repeat_interleave(points, dim=1)  # (2, samples)
-    sizes = sizes[:, None, None].to(places.dtype)
-
+def _find_corners(places: torch.Tensor, levels: _Levels) -> _Corners:
+    """Find the corners of the samples at `places` (2, maps, queries, samples)."""
+    sizes = levels.sizes
     pixels = places * sizes - 0.5
-    # Where a place is NaN the pixel shall exist all the same; the weights stay NaN.
-    first_pixel = pixels.floor().nan_to_num().clamp_(min=0).minimum((sizes - 2).clamp(min=0))
-    first = pixels - first_pixel
-    second = first - torch.where(sizes > 1, 1.0, torch.inf)  # a level of one row or column has no second one
+    inside = pixels.clamp(torch.zeros_like(sizes), sizes - 1)
+    # Where a place is NaN the pixel shall exist all the same; its weight stays NaN.
+    first = inside.floor().nan_to_num_().minimum((sizes - 2).clamp(min=0))
+    beyond = pixels - inside
+    fade = (1 - beyond.abs()).relu()
 
-    step_x, step_y = (sizes > 1).to(places.dtype)
-    step_y = step_y * sizes[0]
-    upper = first_pixel[1] * sizes[0] + first_pixel[0] + starts  # exact: token indices stay far below 2^24
+    x, y = first.int()
+    step_x, step_y = levels.steps
+    upper = y * levels.widths + x + levels.starts
     lower = upper + step_y
     tokens = torch.cat([upper, upper + step_x, lower, lower + step_x], dim=-1)
-    return _Corners(tokens, (first, second), sizes)
+    return _Corners(tokens, inside - first, beyond, fade, sizes)
 
 
 def _pieces(batch: int, queries: int, query_elements: int) -> Iterator[tuple[slice, slice]]:
@@ -176,14 +190,15 @@ class _SampleTokens(torch.autograd.Function):
         ctx.save_for_backward(value, locations, weights)
         ctx.spatial_shapes = spatial_shapes
         batch, tokens, heads, head_dim = value.shape
-        queries = locations.shape[1]
+        queries, points = locations.shape[1], locations.shape[4]
+        levels = _Levels.of_samples(spatial_shapes, points, value.dtype)
         output = value.new_empty(batch, queries, heads, head_dim)
         for images, rows in _pieces(batch, queries, 4 * weights[0, 0].numel()):
             attention = _by_map(weights[images, rows])  # (maps, rows, samples)
-            corners = _find_corners(_places(locations[images, rows]), spatial_shapes)
+            corners = _find_corners(_places(locations[images, rows]), levels)
             table = _by_map(value[images]).flatten(0, 1)  # (maps * tokens, head_dim)
             maps = torch.arange(attention.shape[0], dtype=torch.int32)[:, None, None]
-            indices = (corners.tokens.int() + maps * tokens).flatten(0, 1)  # (maps * rows, 4 * samples)
+            indices = (corners.tokens + maps * tokens).flatten(0, 1)  # (maps * rows, 4 * samples)
             sums = nn.functional.embedding_bag(
                 indices, table, mode="sum", per_sample_weights=corners.weights(attention).flatten(0, 1)
             )
@@ -195,12 +210,13 @@ class _SampleTokens(torch.autograd.Function):
         """Differentiate by value, locations and weights."""
         value, locations, weights = ctx.saved_tensors
         batch, tokens, heads, head_dim = value.shape
+        levels = _Levels.of_samples(ctx.spatial_shapes, locations.shape[4], value.dtype)
         grad_output = grad_output.unflatten(2, (heads, head_dim)).to(value.dtype)
         grad_value, grad_weights = torch.zeros_like(value), torch.empty_like(weights)
         grad_locations = torch.empty_like(locations)
         for images, rows in _pieces(batch, locations.shape[1], heads * max(tokens, 4 * weights[0, 0, 0].numel())):
             attention = _by_map(weights[images, rows])  # (maps, rows, samples)
-            corners = _find_corners(_places(locations[images, rows]), ctx.spatial_shapes)
+            corners = _find_corners(_places(locations[images, rows]), levels)
             grad_rows = _by_map(grad_output[images, rows])  # (maps, rows, head_dim)
             indices = corners.tokens.long()
             matrix = grad_rows.new_zeros(*grad_rows.shape[:2], tokens)
@@ -208,8 +224,10 @@ class _SampleTokens(torch.autograd.Function):
             by_token = torch.bmm(matrix.transpose(1, 2), grad_rows)  # (maps, tokens, head_dim)
             grad_value[images] += by_token.unflatten(0, (-1, heads)).transpose(1, 2)
             grad_matrix = torch.bmm(grad_rows, _by_map(value[images]).transpose(1, 2))
-            by_weight, by_place = corners.differentiate(attention, grad_matrix.gather(2, indices))
+            gradients = corners.differentiate(attention, grad_matrix.gather(2, indices))
             shape = (-1, heads, attention.shape[1], *weights.shape[3:])
-            grad_weights[images, rows] = by_weight.view(shape).transpose(1, 2)
-            grad_locations[images, rows] = by_place.view(2, *by_weight.view(shape).shape).permute(1, 3, 2, 4, 5, 0)
+            by_weight, by_x, by_y = (gradient.view(shape).transpose(1, 2) for gradient in gradients)
+            grad_weights[images, rows] = by_weight
+            grad_locations[images, rows, ..., 0] = by_x
+            grad_locations[images, rows, ..., 1] = by_y
         return grad_value, grad_locations, grad_weights, None
