@@ -35,7 +35,7 @@ from .scene import Preset
 
 PEOPLE_AT_ONCE = 32
 SETTINGS_FILE = "synthesis.json"
-POLL_SECONDS = 0.2
+POLL_SECONDS = 1.0
 CARD = """---
 license: cc0-1.0
 pretty_name: Synthetic people with exact 3D joints
@@ -151,10 +151,14 @@ def synthesize(settings: SynthesisSettings) -> Path:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("synthetic people", total=settings.count)
+
+        def on_progress(in_hand: int) -> None:
+            progress.update(task, completed=min(settings.count, _people_written(settings) + in_hand))
+
         if settings.workers == 1:
-            fill_shards(settings, lambda done: progress.advance(task, done))
+            fill_shards(settings, on_progress)
         else:
-            _run_workers(settings, lambda done: progress.update(task, completed=done))
+            _run_workers(settings, on_progress)
         progress.update(task, completed=settings.count)
     return Path(settings.output)
 
@@ -187,7 +191,7 @@ def fill_shards(settings: SynthesisSettings, on_progress: OnProgress) -> None:
 
     Args:
         settings: what to write, and where.
-        on_progress: called with the number of people done since the last call, finished ones included.
+        on_progress: called with the number of people done in the shard that is being written.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the last bits of a sum depend on it
@@ -219,17 +223,13 @@ class ShardWriter:
     def try_shard(self, shard: int, on_progress: OnProgress, wait: bool) -> bool:
         """Write a shard unless it is there; returns False if another process holds it and `wait` is off."""
         path = self.settings.shard_path(shard)
-        people = self.settings.shard_people(shard)
         if path.exists():
-            on_progress(len(people))
             return True
         lock = FileLock(Path(self.settings.output) / ".locks" / f"{shard:05d}.lock")
         try:
             with lock.acquire(timeout=-1 if wait else 0):
-                if path.exists():
-                    on_progress(len(people))
-                else:
-                    self._write(path, people, on_progress)
+                if not path.exists():  # its last holder may have finished it
+                    self._write(path, self.settings.shard_people(shard), on_progress)
         except Timeout:
             return False
         return True
@@ -242,8 +242,9 @@ class ShardWriter:
                 numbers = range(first, min(people.stop, first + PEOPLE_AT_ONCE))
                 rows = self.render(numbers)
                 writer.write_table(pa.Table.from_pylist(rows, schema=self.features.arrow_schema))
-                on_progress(len(numbers))
+                on_progress(numbers.stop - people.start)
         os.replace(aside, path)
+        on_progress(0)
 
     def render(self, numbers: range) -> list[dict[str, Any]]:
         """Rows of the people with these numbers."""
@@ -285,7 +286,7 @@ def person_seed(seed: int, number: int) -> int:
     return int(state[0] >> np.uint64(1))
 
 
-def _run_workers(settings: SynthesisSettings, on_total: OnProgress) -> None:
+def _run_workers(settings: SynthesisSettings, on_progress: OnProgress) -> None:
     """Start the workers and watch them to their end."""
     context = multiprocessing.get_context("spawn")
     counts = [context.Value("q", 0) for _ in range(settings.workers)]
@@ -293,21 +294,21 @@ def _run_workers(settings: SynthesisSettings, on_total: OnProgress) -> None:
     for worker in workers:
         worker.start()
     while any(worker.is_alive() for worker in workers):
-        on_total(min(settings.count, max(_people_written(settings), sum(count.value for count in counts))))
+        on_progress(sum(count.value for count in counts))
         time.sleep(POLL_SECONDS)
     failed = [worker.exitcode for worker in workers if worker.exitcode]
     if failed:
         raise RuntimeError(f"{len(failed)} of {settings.workers} workers ended with exit codes {failed}, expected 0")
 
 
-def _work(settings: SynthesisSettings, rendered: Any) -> None:
+def _work(settings: SynthesisSettings, in_hand: Any) -> None:
     """Body of a worker process: write shards, and end when the process that started it is gone."""
 
     def on_progress(done: int) -> None:
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             raise SystemExit(1)
-        rendered.value += done
+        in_hand.value = done
 
     fill_shards(settings, on_progress)
 

@@ -16,7 +16,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from .scene import NUM_WALLS, Record, spread
+from .scene import NUM_WALLS, Record, rotate, spread
 from .textures import draw_picture, random_colours, sample_noise, sample_pictures
 
 if TYPE_CHECKING:
@@ -245,8 +245,8 @@ def garment_thickness(surface: SurfaceMap, outfit: Outfit) -> Tensor:
     cloth = torch.where((region == ARM) & (arm < outfit.sleeve[:, None]), top * (1 + 0.5 * arm), cloth)
     legs = (region == LEG) & (leg < outfit.trouser[:, None])
     cloth = torch.where(legs, 0.006 + trousers * (0.4 + 0.5 * leg), cloth)  # (batch, vertices)
-    waves = outfit.wrinkles[..., :3] @ surface.coordinates[:3] + outfit.wrinkles[..., 3:]  # (batch, 3, vertices)
-    cloth = cloth * (1 + 0.125 * waves.sin().sum(1))
+    waves = rotate(outfit.wrinkles[..., :3], surface.coordinates[:3, None]) + spread(outfit.wrinkles[..., 3])
+    cloth = cloth * (1 + 0.125 * waves.sin().sum(0))
     total = torch.where(region == FOOT, shoes * outfit.shoes[:, None], cloth)
     total = torch.where((region == SCALP) & outfit.hair[:, None], hair, total)
     return torch.where((region == NAPE) & outfit.long_hair[:, None], nape, total)
