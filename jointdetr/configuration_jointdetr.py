@@ -157,6 +157,7 @@ class JointDetrConfig(_SkeletonConfig):
             layer. 0.1 by default.
         num_dense_parts (`int`, *optional*, defaults to 0): Body parts (background included) of the dense training
             head on the finest encoded level; 0 leaves the head out.
+        dense_upscaling (`int`, *optional*, defaults to 4): Pixels per side of a token that the dense head predicts.
         dense_weight (`float`, *optional*, defaults to 1.0): Weight of the dense losses.
 
     Raises:
@@ -212,6 +213,7 @@ class JointDetrConfig(_SkeletonConfig):
     coarse_thresholds: list | tuple | None = None
     coarse_discounts: list | tuple | None = None
     num_dense_parts: int = 0
+    dense_upscaling: int = 4
     dense_weight: float | int = 1.0
 
     def __post_init__(self, **kwargs):
@@ -241,7 +243,7 @@ class JointDetrConfig(_SkeletonConfig):
 
     def validate_sizes(self) -> None:
         """Raise `ValueError` for sizes that are out of range or do not fit each other."""
-        validate_range(self, "d_model encoder_ffn_dim decoder_ffn_dim num_feature_levels", 1)
+        validate_range(self, "d_model encoder_ffn_dim decoder_ffn_dim num_feature_levels dense_upscaling", 1)
         validate_range(self, "encoder_layers num_dense_parts", 0)
         validate_range(self, "decoder_layers encoder_n_points decoder_n_points", 1)
         validate_range(self, "dropout attention_dropout", 0.0, 1.0)

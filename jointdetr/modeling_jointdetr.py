@@ -113,7 +113,8 @@ class JointDetrPoseEstimationOutput(ModelOutput):
         auxiliary_outputs (`list[dict]`):
             `logits`, `pred_joints` and `pred_points` of each earlier decoder layer.
         part_logits (`torch.Tensor` of shape `(batch, parts, height, width)`, *optional*):
-            Body parts on the finest level, returned when `labels` are given and the model has the dense training head.
+            Body parts, `config.dense_upscaling` times finer than the finest level, returned when `labels` are given
+            and the model has the dense training head.
         part_depths (`torch.Tensor` of shape `(batch, height, width)`, *optional*):
             Depth of the body's surface relative to the root, in units of `config.joint_scale`; as `part_logits`.
         cross_attentions (`tuple`, *optional*):
@@ -372,8 +373,9 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
     def __init__(self, config: JointDetrConfig):
         super().__init__(config)
         self.model = JointDetrModel(config)
-        # body part and depth of the visible surface at every token of the finest level, for training alone
-        self.dense_head = nn.Linear(config.d_model, config.num_dense_parts + 1) if config.num_dense_parts else None
+        # body part and depth of the visible surface in the patch of every finest token, for training alone
+        patch = (config.num_dense_parts + 1) * config.dense_upscaling**2
+        self.dense_head = nn.Linear(config.d_model, patch) if config.num_dense_parts else None
         self.refiner = None
         if config.refiner_config is not None:
             self.set_refiner(JointRefiner(config.refiner_config))
@@ -455,10 +457,11 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         result.loss, result.loss_dict = loss, terms
 
     def _dense_predictions(self, outputs: JointDetrModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
-        """Body part logits (batch, parts, height, width) and depths (batch, height, width) on the finest level."""
+        """Body part logits (batch, parts, height, width) and depths (batch, height, width), finer than any level."""
         height, width = outputs.spatial_shapes[0]
-        finest = self.dense_head(outputs.encoder_last_hidden_state[:, : height * width])
-        maps = finest.transpose(1, 2).unflatten(-1, (height, width))
+        patches = self.dense_head(outputs.encoder_last_hidden_state[:, : height * width])
+        maps = patches.transpose(1, 2).unflatten(-1, (height, width))
+        maps = nn.functional.pixel_shuffle(maps, self.config.dense_upscaling)
         return maps[:, :-1], maps[:, -1]
 
     @classmethod

@@ -1,0 +1,299 @@
+import math
+
+import pytest
+import torch
+from transformers import DeformableDetrConfig, DeformableDetrModel, ResNetConfig
+
+from jointdetr.assembly_jointdetr import assemble_poses
+from jointdetr.configuration_jointdetr import JointDetrConfig, JointRefinerConfig
+from jointdetr.layers_jointdetr import JointDetrDeformableAttention
+from jointdetr.modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
+from jointdetr.refinement_jointdetr import JointRefiner
+
+BACKBONE = {
+    "model_type": "resnet",
+    "layer_type": "basic",
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16, 24, 32],
+    "depths": [1, 1, 1, 1],
+    "out_features": ["stage2", "stage3", "stage4"],
+}
+SIZES = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 32,
+    "decoder_layers": 3,
+    "decoder_attention_heads": 4,
+    "decoder_ffn_dim": 32,
+}
+
+
+def tiny_config(**fields) -> JointDetrConfig:
+    return JointDetrConfig(**{"backbone_config": dict(BACKBONE), **SIZES, "num_queries": 20, **fields})
+
+
+def tiny_model(**fields) -> JointDetrForPoseEstimation:
+    return JointDetrForPoseEstimation(tiny_config(**fields)).eval()
+
+
+def lively(model: JointDetrForPoseEstimation) -> JointDetrForPoseEstimation:
+    """Give the layers that start at zero some weight, so that every input matters to the output."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module.weight.abs().sum() == 0:
+            torch.nn.init.normal_(module.weight, std=0.02)
+    return model
+
+
+def random_labels(pictures: int) -> list[dict]:
+    return [
+        {
+            "joints_3d": torch.randn(17, 3) * 300,
+            "joints_3d_valid": torch.ones(17, dtype=torch.bool),
+            "joints_2d": torch.rand(17, 2),
+            "joints_2d_valid": torch.ones(17, dtype=torch.bool),
+        }
+        for _ in range(pictures)
+    ]
+
+
+def test_initial_values_are_those_that_were_meant():
+    model = tiny_model()
+    attentions = [module for module in model.modules() if isinstance(module, JointDetrDeformableAttention)]
+    assert len(attentions) == 5
+    for attention in attentions:
+        offsets = attention.sampling_offsets.bias.view(4, 4, 4, 2)  # (heads, levels, points, 2)
+        assert offsets[0, 0].tolist() == [[1, 0], [2, 0], [3, 0], [4, 0]]
+        assert torch.allclose(offsets[1, 3], torch.tensor([[0.0, 1], [0, 2], [0, 3], [0, 4]]), atol=1e-6)
+        assert attention.sampling_offsets.weight.abs().sum() == attention.attention_weights.weight.abs().sum() == 0
+    for head in model.model.decoder.heads:
+        assert head.class_head.bias[:-1].tolist() == pytest.approx([math.log(0.01 / 0.99)] * 17)
+        assert head.class_head.bias[-1] == 0
+        assert head.joint_head[-1].weight.abs().sum() == head.point_head[-1].bias.abs().sum() == 0
+
+
+def test_output_shapes_and_units():
+    model = tiny_model()
+    outputs = model(torch.randn(2, 3, 64, 96))
+    assert outputs.logits.shape == (2, 20, 18)
+    assert outputs.pred_joints.shape == (2, 20, 3) and outputs.pred_points.shape == (2, 20, 2)
+    assert len(outputs.auxiliary_outputs) == 2
+    assert outputs.encoder_last_hidden_state.shape == (2, 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2, 32)
+    assert outputs.loss is None and outputs.part_logits is None
+    base = model.model(torch.zeros(2, 3, 64, 96))
+    last = model(torch.zeros(2, 3, 64, 96))
+    assert torch.allclose(last.pred_joints, base.layer_joints[-1] * 1000.0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 77), (33, 128)])
+def test_a_batch_is_as_its_pictures_one_by_one(size):
+    model = lively(tiny_model())
+    pictures = torch.randn(3, 3, *size)
+    together = model(pictures)
+    for index in range(3):
+        alone = model(pictures[index : index + 1])
+        for name in ("logits", "pred_joints", "pred_points"):
+            assert torch.allclose(together[name][index], alone[name][0], atol=1e-4), name
+
+
+def test_what_lies_in_the_padding_does_not_matter():
+    model = lively(tiny_model())
+    mask = torch.zeros(1, 96, 96, dtype=torch.long)
+    mask[:, :64, :80] = 1
+    picture = torch.randn(1, 3, 96, 96)
+    other = torch.where(mask[:, None].bool(), picture, torch.randn_like(picture) * 9)
+    assert torch.equal(model(picture, mask).pred_joints, model(other, mask).pred_joints)
+
+
+def test_padding_moves_no_token_and_no_place():
+    model = lively(tiny_model())
+    features = [torch.randn(1, 32, size, size) for size in (8, 4, 2)]
+    padded = [torch.nn.functional.pad(feature, (0, feature.shape[-1], 0, feature.shape[-1])) for feature in features]
+    coarsest = torch.randn(1, 32, 1, 1)
+    mask = torch.nn.functional.pad(torch.ones(1, 64, 64, dtype=torch.long), (0, 64, 0, 64))
+
+    def estimate(levels, last, pixel_values, pixel_mask):
+        model.model.backbone = lambda _: type("Maps", (), {"feature_maps": levels})
+        model.model.input_proj = lambda maps: [*maps, last]
+        return model(pixel_values, pixel_mask)
+
+    del model.model.backbone, model.model.input_proj
+    alone = estimate(features, coarsest, torch.zeros(1, 3, 64, 64), None)
+    inside = estimate(padded, torch.nn.functional.pad(coarsest, (0, 1, 0, 1)), torch.zeros(1, 3, 128, 128), mask)
+    assert torch.allclose(inside.pred_joints, alone.pred_joints, atol=1e-3)
+    assert torch.allclose(inside.pred_points, alone.pred_points, atol=1e-6)
+
+
+def test_a_mask_without_padding_changes_nothing():
+    model = lively(tiny_model())
+    picture = torch.randn(1, 3, 64, 64)
+    plain, masked = model(picture), model(picture, torch.ones(1, 64, 64, dtype=torch.long))
+    assert torch.allclose(plain.pred_joints, masked.pred_joints, atol=1e-4)
+
+
+def test_layers_add_up_changes():
+    model = tiny_model()
+    for index, head in enumerate(model.model.decoder.heads):
+        torch.nn.init.constant_(head.joint_head[-1].bias, 0.1 * (index + 1))
+        torch.nn.init.constant_(head.point_head[-1].bias, 0.01)
+    outputs = model.model(torch.randn(1, 3, 64, 64))
+    assert outputs.layer_joints.mean((1, 2, 3)).tolist() == pytest.approx([0.1, 0.3, 0.6])
+    start = model.model.reference_points(model.model.query_position_embeddings.weight[:, :32]).sigmoid()
+    assert torch.allclose(outputs.layer_points[2, 0], start + 0.03, atol=1e-5)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_gradient_reaches_as_many_layers_back_as_was_asked_for(twice):
+    model = tiny_model(look_forward_twice=twice, decoder_connection=False)
+    model.model(torch.randn(1, 3, 64, 64)).layer_joints[2].sum().backward()
+    reached = [bool(head.joint_head[-1].bias.grad.any()) for head in model.model.decoder.heads]
+    assert reached == [False, twice, True]
+
+
+def test_the_connection_carries_one_layer_into_the_next():
+    picture = torch.randn(1, 3, 64, 64)
+    for connected in (True, False):
+        model = tiny_model(decoder_connection=connected)
+        before = model.model(picture).last_hidden_state
+        torch.nn.init.constant_(model.model.decoder.heads[0].joint_head[-1].bias, 1.0)
+        assert torch.equal(before, model.model(picture).last_hidden_state) is not connected
+
+
+@pytest.mark.parametrize("fields", [{}, {"query_alignment": "fixed", "num_queries": 17, "num_feature_levels": 1}])
+def test_every_parameter_learns(fields):
+    model = lively(tiny_model(num_dense_parts=16, **fields)).train()
+    labels = random_labels(2)
+    for label in labels:
+        label |= {"part_map": torch.randint(0, 16, (16, 16)), "depth_map": torch.randn(16, 16) * 100}
+    model(torch.randn(2, 3, 64, 64), labels=labels).loss.backward()
+    still = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()}
+    if fields:  # the baseline has no supervision before the last layer; its changes are detached there
+        still = {name for name in still if ".heads.0." not in name and ".heads.1." not in name}
+    assert still == set()
+
+
+def test_baseline_has_one_query_per_joint_and_no_classes():
+    outputs = tiny_model(query_alignment="fixed", num_queries=17)(torch.randn(1, 3, 64, 64))
+    assert outputs.logits is None and outputs.pred_joints.shape == (1, 17, 3)
+
+
+def test_overfits_one_batch_to_15_mm():
+    model = tiny_model(encoder_layers=1, decoder_layers=2).train()
+    pictures, labels = torch.randn(2, 3, 64, 64), random_labels(2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    for step in range(300):
+        optimizer.param_groups[0]["lr"] = 3e-3 * min(1.0, (300 - step) / 150)
+        loss = model(pictures, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    poses = assemble_poses(model(pictures))
+    target = torch.stack([label["joints_3d"] for label in labels])
+    assert poses.detected.all()
+    assert (poses.joints - target).norm(dim=-1).mean() < 15
+
+
+def test_half_precision_stays_near_full(tmp_path):
+    lively(tiny_model()).save_pretrained(tmp_path)
+    pictures = torch.randn(2, 3, 64, 64)
+    full = JointDetrForPoseEstimation.from_pretrained(tmp_path, dtype=torch.float32).eval()(pictures)
+    for dtype, tolerance_mm in ((torch.bfloat16, 30.0), (torch.float16, 5.0)):
+        half = JointDetrForPoseEstimation.from_pretrained(tmp_path, dtype=dtype).eval()(pictures.to(dtype))
+        assert half.pred_joints.dtype == torch.float32
+        assert (half.pred_joints - full.pred_joints).abs().max() < tolerance_mm
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    pictures, labels = torch.randn(1, 3, 64, 64), random_labels(1)
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = lively(tiny_model()).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model(pictures, labels=labels).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-5), name
+
+
+def test_eager_attention_equals_sdpa_and_shows_its_weights():
+    model = lively(tiny_model())
+    picture = torch.randn(1, 3, 64, 64)
+    sdpa = model(picture)
+    model.set_attn_implementation("eager")
+    eager = model(picture, output_attentions=True, output_hidden_states=True)
+    assert torch.allclose(sdpa.pred_joints, eager.pred_joints, atol=1e-3)
+    assert [weights.shape for weights in eager.attentions] == [(1, 4, 20, 20)] * 3
+    assert [weights.shape for weights in eager.cross_attentions] == [(1, 20, 4, 4, 4)] * 3
+    assert len(eager.hidden_states) >= 3
+
+
+def test_compiles_without_a_graph_break():
+    model = lively(tiny_model())
+    picture = torch.randn(1, 3, 64, 64)
+    compiled = torch.compile(model.model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(picture).layer_joints, model.model(picture).layer_joints, atol=1e-5)
+
+
+def test_saving_and_loading_keeps_everything(tmp_path):
+    model = lively(tiny_model(refiner_config=JointRefinerConfig(hidden_size=16), num_dense_parts=3))
+    model.save_pretrained(tmp_path)
+    loaded, info = JointDetrForPoseEstimation.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    assert not any(p.requires_grad for p in loaded.refiner.parameters())
+
+
+def test_a_trained_refiner_is_taken_over():
+    model = tiny_model()
+    refiner = JointRefiner(JointRefinerConfig(hidden_size=16))
+    model.set_refiner(refiner)
+    assert model.refiner is refiner and model.config.refiner_config is refiner.config
+    other = JointRefiner(JointRefinerConfig(id2label={0: "a", 1: "b"}, joint_parents=[-1, 0], hidden_size=16))
+    with pytest.raises(ValueError, match="must have the model's skeleton"):
+        model.set_refiner(other)
+
+
+def test_what_a_processor_returns_besides_is_ignored():
+    model = tiny_model()
+    picture = torch.randn(1, 3, 64, 64)
+    extra = {"crop_affine": torch.eye(3)[None, :2], "image_index": torch.tensor([0])}
+    assert torch.equal(model(picture).pred_joints, model(pixel_values=picture, **extra).pred_joints)
+
+
+def test_frozen_batch_norm_stays_frozen_in_training():
+    model = tiny_model(freeze_batch_norm=True).train()
+    norm = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    before = norm.running_mean.clone()
+    model(torch.randn(2, 3, 64, 64))
+    assert torch.equal(before, norm.running_mean) and not norm.weight.requires_grad
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_encoder_equals_transformers_deformable_detr(padded):
+    backbone = ResNetConfig(**{k: v for k, v in BACKBONE.items() if k != "model_type"})
+    sizes = SIZES | {"d_model": 64}
+    source = DeformableDetrModel(DeformableDetrConfig(backbone_config=backbone, num_queries=20, **sizes)).eval()
+    for module in source.modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=0.1)
+    model, info = JointDetrForPoseEstimation.from_deformable_detr(source, output_loading_info=True, num_queries=20)
+    assert "encoder.layers.1.mlp.fc2.weight" in info["taken"] and "input_proj.3.0.weight" in info["taken"]
+    assert "decoder.layers.2.encoder_attn.sampling_offsets.weight" in info["taken"]
+    assert not info["unused"]
+    assert all(name.startswith(("decoder.heads", "decoder.connections")) or "num_batches" in name for name in info["new"])
+    pictures, mask = torch.randn(2, 3, 96, 80), torch.ones(2, 96, 80, dtype=torch.long)
+    if padded:
+        mask[0, 64:], mask[0, :, 48:] = 0, 0
+        pictures = pictures * mask[:, None]
+    expected = source(pictures, mask).encoder_last_hidden_state
+    actual = model(pictures, mask if padded else None).encoder_last_hidden_state
+    assert torch.allclose(actual, expected, atol=1e-4)
+
+
+def test_base_model_alone_can_be_made():
+    assert JointDetrModel(tiny_config())(torch.randn(1, 3, 64, 64)).layer_logits.shape == (3, 1, 20, 18)
