@@ -25,9 +25,11 @@ class Draws:
         self.dealt = dealt
 
     @classmethod
-    def from_seeds(cls, seeds: Sequence[int], attempt: int) -> "Draws":
-        """The numbers of each seed's `attempt`-th hand."""
-        hands = [np.random.default_rng([seed, attempt]).random(NUMBERS_PER_PERSON) for seed in seeds]
+    def from_seeds(cls, seeds: Sequence[int], attempts: Sequence[int]) -> "Draws":
+        """A hand for each of the `attempts` of each seed, all of the first seed's first."""
+        hands = [
+            np.random.default_rng([seed, attempt]).random(NUMBERS_PER_PERSON) for seed in seeds for attempt in attempts
+        ]
         return cls(torch.from_numpy(np.stack(hands)))
 
     def of(self, people: Tensor) -> "Draws":

@@ -22,7 +22,10 @@ from .postures import POSTURES, Posture
 from .presets import PRESETS, Activity, Preset
 from .rotations import rotation_about
 
-MAX_ATTEMPTS = 20
+# A seed's hands of random numbers: who the person is, then 20 attempts at the pose. Later ones are made in two rounds,
+# each at once for everybody who still needs them.
+TRAITS_HAND, FIRST_ATTEMPT = 0, 1
+RETRIES = (range(2, 6), range(6, 21))
 # Flesh gives way, and hands that hold each other touch.
 ALLOWED_PENETRATION_M = 0.02
 SHAPE_JITTER = 0.2
@@ -68,10 +71,10 @@ class Poses:
     activity: list[str]
 
     def replace(self, people: Tensor, others: "Poses", chosen: Tensor) -> None:
-        """Put the `chosen` (others,) bool of `others` in the place of `people` (chosen,) of these."""
+        """Put the `chosen` (count,) of `others` in the place of `people` (count,) of these, both indices."""
         for name in ("shape", "rotations", "lift", "penetration"):
             getattr(self, name)[people] = getattr(others, name)[chosen]
-        for person, other in zip(people.tolist(), chosen.nonzero()[:, 0].tolist(), strict=True):
+        for person, other in zip(people.tolist(), chosen.tolist(), strict=True):
             self.activity[person] = others.activity[other]
 
 
@@ -188,16 +191,18 @@ class Poser:
 
     def sample(self, seeds: list[int], mixture: PoseMixture) -> Poses:
         """One pose for each seed; one that overlaps is drawn again, the same activity in the same shape."""
-        traits = self._traits(Draws.from_seeds(seeds, attempt=0), mixture)
-        best = self._attempt(Draws.from_seeds(seeds, attempt=1), traits, mixture)
-        for attempt in range(2, MAX_ATTEMPTS + 1):
+        traits = self._traits(Draws.from_seeds(seeds, [TRAITS_HAND]), mixture)
+        best = self._attempt(Draws.from_seeds(seeds, [FIRST_ATTEMPT]), traits, mixture)
+        for attempts in RETRIES:
             bad = (best.penetration > ALLOWED_PENETRATION_M).nonzero()[:, 0]
             if len(bad) == 0:
                 break
-            draws = Draws.from_seeds([seeds[person] for person in bad.tolist()], attempt)
-            retry = self._attempt(draws, traits.of(bad), mixture)
-            better = retry.penetration < best.penetration[bad]
-            best.replace(bad[better], retry, better)
+            draws = Draws.from_seeds([seeds[person] for person in bad.tolist()], attempts)
+            retries = self._attempt(draws, traits.of(bad.repeat_interleave(len(attempts))), mixture)
+            taken = _first_apart(retries.penetration.unflatten(0, (len(bad), len(attempts))))
+            taken += torch.arange(len(bad)) * len(attempts)
+            better = retries.penetration[taken] < best.penetration[bad]
+            best.replace(bad[better], retries, taken[better])
         return best
 
     def _traits(self, draws: Draws, mixture: PoseMixture) -> _Traits:
@@ -231,6 +236,12 @@ class Poser:
         orientations, heads = self.body.forward_kinematics(rest, rotations)
         penetration = self.capsules.penetration(traits.shape, rest, orientations, heads)
         return Poses(traits.shape, rotations, lift, penetration, names)
+
+
+def _first_apart(penetration: Tensor) -> Tensor:
+    """The first of each person's attempts (people, attempts) that is apart, or the least overlapping: (people,)."""
+    apart = penetration <= ALLOWED_PENETRATION_M
+    return torch.where(apart.any(dim=1), apart.int().argmax(dim=1), penetration.argmin(dim=1))
 
 
 @lru_cache(maxsize=4)

@@ -159,7 +159,7 @@ def test_segment_distance_agrees_with_a_dense_search() -> None:
 
 @pytest.mark.parametrize("posture", POSTURES)
 def test_every_posture_keeps_the_limits_of_the_legs(posture: str) -> None:
-    draws = Draws.from_seeds(range(200), attempt=1)
+    draws = Draws.from_seeds(range(200), [1])
     angles, _ = draw_limbs(draws, [Activity(posture, "arms hanging", "arms hanging", 1.0)] * 200)
     for field in fields(angles):
         assert getattr(angles, field.name).isfinite().all(), field.name
