@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -45,6 +47,7 @@ class BudgetedCosine(torch.optim.lr_scheduler.LRScheduler):
         self.total_steps = total_steps
         self._clock = clock
         self._started = clock()
+        self.progress = 0.0  # fraction of the run that is over, in [0, 1]
         super().__init__(optimizer)
 
     @property
@@ -52,20 +55,22 @@ class BudgetedCosine(torch.optim.lr_scheduler.LRScheduler):
         """Wall-clock time since the start, that of earlier runs included."""
         return self._clock() - self._started
 
-    @property
-    def progress(self) -> float:
-        """Fraction of the run that is over, in [0, 1]."""
-        progress = self.last_epoch / max(self.total_steps, 1)
-        if self.settings.max_minutes is not None:
-            progress = max(progress, self.elapsed_seconds / (60.0 * self.settings.max_minutes))
-        return min(progress, 1.0)
-
     def get_lr(self) -> list[float]:
         """Rates of the parameter groups for the next step."""
+        self.progress = self._measure_progress()
         warmup = min(1.0, (self.last_epoch + 1) / max(self.settings.warmup_steps, 1))
         final = self.settings.final_fraction
         factor = warmup * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * self.progress)))
         return [base * factor for base in self.base_lrs]
+
+    def _measure_progress(self) -> float:
+        """Fraction of the run that is over, in [0, 1]; by the main process's clock, so that all processes agree."""
+        progress = self.last_epoch / max(self.total_steps, 1)
+        if self.settings.max_minutes is not None:
+            seconds = torch.tensor(self.elapsed_seconds, dtype=torch.float64)
+            seconds = broadcast(seconds.to(PartialState().device)).item()
+            progress = max(progress, seconds / (60.0 * self.settings.max_minutes))
+        return min(progress, 1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers: steps, rates, and seconds spent."""
