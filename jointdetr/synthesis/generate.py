@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..data.schema import encode_depth_map, pose_features
 from ..skeleton_jointdetr import HUMAN36M
 from .body import load_body
+from .mocap import MotionLibrary
 from .poses import sample_people
 from .renderer import PersonRenderer, Rendering, RenderSettings
 from .scene import Preset
@@ -83,6 +84,7 @@ class SynthesisSettings:
         quality: of the JPEG pictures, 1 to 95.
         shard_size: people in one Parquet file.
         workers: processes to start; 1 works in the calling process.
+        motions: folder of motion capture (ASF/AMC files) to take half of the poses from.
         device: where to pose and render, such as "cpu" or "cuda" (untested).
 
     Raises:
@@ -99,6 +101,7 @@ class SynthesisSettings:
     quality: int = 90
     shard_size: int = 500
     workers: int = 1
+    motions: str | Path | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -118,7 +121,8 @@ class SynthesisSettings:
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what the files hold, unlike where and by how many workers they are written."""
-        return {name: value for name, value in asdict(self).items() if name not in ("output", "workers", "device")}
+        kept = {name: value for name, value in asdict(self).items() if name not in ("output", "workers", "device")}
+        return kept | {"motions": None if self.motions is None else Path(self.motions).name}
 
     @property
     def num_shards(self) -> int:
@@ -144,7 +148,7 @@ def synthesize(settings: SynthesisSettings) -> Path:
         The folder, complete.
 
     Raises:
-        ValueError: the folder holds a dataset of other settings, or data of unknown origin.
+        ValueError: the folder holds a dataset of other settings or data of unknown origin, or there are no motions.
         RuntimeError: a worker died.
     """
     prepare_folder(settings)
@@ -214,9 +218,10 @@ class ShardWriter:
     """
 
     def __init__(self, settings: SynthesisSettings) -> None:
-        """Load the body."""
+        """Load the body and the motions."""
         self.settings = settings
         self.body = load_body(settings.device)
+        self.motions = None if settings.motions is None else MotionLibrary(self.body, settings.motions)
         self.renderer = PersonRenderer(self.body, settings.render_settings())
         self.features = pose_features(len(HUMAN36M.joints), settings.dense)
 
@@ -249,7 +254,7 @@ class ShardWriter:
     def render(self, numbers: range) -> list[dict[str, Any]]:
         """Rows of the people with these numbers."""
         seeds = [person_seed(self.settings.seed, number) for number in numbers]
-        people = sample_people(self.body, seeds, self.settings.preset)
+        people = sample_people(self.body, seeds, self.settings.preset, self.motions)
         rendering = self.renderer.render(people, seeds)
         return list(self._rows(rendering, numbers, people.activity))
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PICTURES_AT_ONCE = {"cpu": 4, "cuda": 64}  # on a CPU more would fall out of its cache
 BUMP_FREQUENCY = 9.0  # folds of cloth and unevenness of skin, for the light only
 SKIN_BUMPS = 0.1
-SCENE_STREAM = 1  # keeps a picture's generator apart from the one that draws its pose
+SCENE_STREAM = 1_000_003  # keeps a picture's numbers apart from those that pose its person from the same seed
 VISIBILITY_MARGIN = (
     0.17,
     0.17,

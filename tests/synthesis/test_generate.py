@@ -140,6 +140,22 @@ def test_settings_are_checked(changes: dict[str, int], message: str, tmp_path: P
         settings_for(tmp_path, **changes)
 
 
+def test_a_folder_without_motions_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "walks").mkdir()
+    settings = settings_for(tmp_path / "people", motions=tmp_path / "walks")
+    assert settings.identity()["motions"] == "walks"
+    with pytest.raises(ValueError, match=r"must hold \*\.asf files"):
+        synthesize(settings)
+
+
+def test_poses_can_come_from_motion_capture(real_data: Path, tmp_path: Path) -> None:
+    motions = real_data / "cmu-mocap" / "subjects" / "03"
+    writer = ShardWriter(settings_for(tmp_path, motions=motions))
+    actions = [row["action"] for row in writer.render(range(12))]
+    clips = {path.stem for path in motions.glob("*.amc")}
+    assert 2 <= sum(any(clip in action for clip in clips) for action in actions) <= 10
+
+
 def test_seeds_of_people_differ() -> None:
     seeds = {person_seed(seed, number) for seed in range(3) for number in range(100)}
     assert len(seeds) == 300
