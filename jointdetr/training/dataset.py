@@ -5,6 +5,7 @@ millimetres in camera axes, 2D labels are in `[0, 1]` of the network's input.
 """
 
 import io
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,6 +105,8 @@ class PoseDataset(torch.utils.data.Dataset):
     ):
         check_rows(rows, skeleton)
         self.rows = _undecoded(rows.with_format(None))
+        pictures = [name for name in ("image", "part_map", "depth_map") if name in rows.column_names]
+        self._poses = self.rows.remove_columns(pictures)
         self.skeleton = skeleton
         self.crop = crop
         self.augmentation = augmentation
@@ -144,6 +147,13 @@ class PoseDataset(torch.utils.data.Dataset):
             labels |= self._dense_labels(row_maps, view, affine, cutouts)
         image = image.convert("RGB")
         return {"pixel_values": self._pixel_values(image, affine, cutouts, rng), "labels": labels}
+
+    def pose_labels(self, index: int) -> dict[str, torch.Tensor]:
+        """Return the joints of example `index` as the plain crop shows them, without reading its picture."""
+        row = self._poses[index]
+        return self._pose_labels(
+            row, View(), person_crop_affine(row["box"], self.crop.size, self.crop.padding).numpy()
+        )
 
     def _pixel_values(
         self, image: Image.Image, affine: np.ndarray, cutouts: list[tuple[slice, slice]], rng: np.random.Generator
@@ -215,6 +225,11 @@ class PoseMixture(torch.utils.data.ConcatDataset):
         """Pass the epoch on."""
         for part in self.datasets:
             part.set_epoch(epoch)
+
+    def pose_labels(self, index: int) -> dict[str, torch.Tensor]:
+        """Return the joints of example `index` as the plain crop shows them, without reading its picture."""
+        part = bisect_right(self.cumulative_sizes, index)
+        return self.datasets[part].pose_labels(index - (self.cumulative_sizes[part - 1] if part else 0))
 
 
 def collate_poses(examples: Sequence[dict]) -> dict[str, torch.Tensor | list[dict[str, torch.Tensor]]]:

@@ -33,7 +33,7 @@ from ..data.loading import load_pose_dataset
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
 from ..skeleton_jointdetr import Skeleton
-from .dataset import CropSettings, PoseDataset, collate_poses
+from .dataset import CropSettings, PoseDataset, PoseMixture, collate_poses
 from .metrics import TrivialBaselines, auc, joint_errors, mpjpe, pa_mpjpe, pck
 
 
@@ -127,10 +127,13 @@ class EvaluationResult:
 
 
 class PoseMetrics:
-    """`compute_metrics` for `Trainer`, whose arguments must have `eval_do_concat_batches=False`.
+    """`compute_metrics` for `Trainer`.
+
+    The truth comes from the evaluated dataset itself, in its order: `Trainer` gathers labels that are lists of
+    dictionaries as if the first dimension of their tensors were the batch, and cuts or mixes them.
 
     Args:
-        skeleton: skeleton of the evaluated data.
+        dataset: the `eval_dataset`.
         threshold: joints less probable than this are missing.
         baselines: trivial predictors to put beside; None for none.
         refiner: fills missing joints, usually `model.refiner`.
@@ -138,30 +141,32 @@ class PoseMetrics:
 
     def __init__(
         self,
-        skeleton: Skeleton,
+        dataset: PoseDataset | PoseMixture,
         threshold: float = 0.5,
         baselines: TrivialBaselines | None = None,
         refiner: PreTrainedModel | None = None,
     ):
-        self.skeleton = skeleton
+        parts = dataset.datasets if isinstance(dataset, PoseMixture) else [dataset]
+        self.skeleton = parts[0].skeleton
+        self.targets = PoseTargets.from_labels([dataset.pose_labels(index) for index in range(len(dataset))])
         self.threshold = threshold
         self.baselines = baselines
         self.refiner = refiner
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Return the numbers of `EvaluationResult.flat`."""
-        if not isinstance(prediction.predictions, list):
-            raise ValueError("`PoseMetrics` needs `TrainingArguments(eval_do_concat_batches=False)`")
-        batches = [[torch.as_tensor(array).cpu() for array in batch] for batch in prediction.predictions]
-        *logits, joints, points = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        """Return the numbers of `EvaluationResult.flat`; batches may be concatenated or not."""
+        batches = prediction.predictions if isinstance(prediction.predictions, list) else [prediction.predictions]
+        tensors = [[torch.as_tensor(array).cpu() for array in batch] for batch in batches]
+        *logits, joints, points = (torch.cat(parts) for parts in zip(*tensors, strict=True))
+        if len(joints) != len(self.targets.joints):
+            raise ValueError(f"`PoseMetrics` is for {len(self.targets.joints)} poses, got {len(joints)} predictions")
         outputs = JointDetrPoseEstimationOutput(
             logits=logits[0] if logits else None, pred_joints=joints, pred_points=points
         )
-        targets = PoseTargets.from_labels([label for batch in prediction.label_ids for label in batch])
         settings = EvaluationSettings(threshold=self.threshold)
         refiner = None if self.refiner is None else _on_cpu(self.refiner)
         detected, completed = complete_poses(outputs, settings, refiner)
-        return score_poses(detected, completed, targets, self.skeleton, self.baselines).flat()
+        return score_poses(detected, completed, self.targets, self.skeleton, self.baselines).flat()
 
 
 def evaluate_model(

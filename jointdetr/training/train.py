@@ -19,7 +19,7 @@ from pathlib import Path
 
 import datasets
 import torch
-from transformers import AutoBackbone, PrinterCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..configuration_jointdetr import JointDetrConfig
@@ -96,7 +96,7 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None) -> PoseTrainer
         eval_dataset=evaluation,
         data_collator=collate_poses,
         processing_class=processor,
-        compute_metrics=_compute_metrics(recipe, skeleton, model) if evaluation else None,
+        compute_metrics=_compute_metrics(recipe, evaluation, model) if evaluation else None,
         callbacks=callbacks + ([average] if average else []) + [ConsoleLog()],
         optimizer_settings=recipe.optimizer,
         schedule=recipe.schedule,
@@ -130,6 +130,8 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
         _load_backbone_weights(model, settings.backbone_from)
     if settings.refiner is not None:
         model.set_refiner(JointRefiner.from_pretrained(settings.refiner, dtype=torch.float32))
+    if model.refiner is not None:
+        model.refiner.requires_grad_(False)  # loading has thawed it; several processes would wait for its gradient
     return model
 
 
@@ -177,12 +179,14 @@ def _config_fields(recipe: Recipe, skeleton: Skeleton) -> dict:
 def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> None:
     """Give the model's backbone the weights of a trained one of the same architecture."""
     own = model.model.backbone
-    trained = AutoBackbone.from_pretrained(source, out_features=list(own.out_features), dtype=torch.float32)
-    mismatched = {name for name, value in trained.state_dict().items() if name not in own.state_dict()}
-    if mismatched or own.config.model_type != trained.config.model_type:
+    # the class itself and not AutoBackbone, which takes every path for the name of a repository
+    trained = type(own).from_pretrained(source, out_features=list(own.out_features), dtype=torch.float32)
+    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (own, trained)]
+    if shapes[0] != shapes[1]:
+        differing = sum(shapes[1].get(name) != shape for name, shape in shapes[0].items())
         raise ValueError(
-            f"`model.backbone_from` must be of the architecture {own.config.model_type!r} of the same size, "
-            f"got {trained.config.model_type!r} with {len(mismatched)} other weights"
+            f"`model.backbone_from` must be a {type(own).__name__} of the recipe's size, "
+            f"got one with {differing} weights of another shape"
         )
     own.load_state_dict(trained.state_dict())
 
@@ -205,10 +209,10 @@ def _evaluation_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrIma
     return PoseMixture(parts) if parts else None
 
 
-def _compute_metrics(recipe: Recipe, skeleton: Skeleton, model: JointDetrForPoseEstimation) -> PoseMetrics:
+def _compute_metrics(recipe: Recipe, evaluation: PoseMixture, model: JointDetrForPoseEstimation) -> PoseMetrics:
     """Metrics with baselines fitted to the first training source."""
-    baselines = fit_baselines(load_source(recipe.train.sources[0]), skeleton)
-    return PoseMetrics(skeleton, recipe.evaluation.threshold, baselines, model.refiner)
+    baselines = fit_baselines(load_source(recipe.train.sources[0]), evaluation.datasets[0].skeleton)
+    return PoseMetrics(evaluation, recipe.evaluation.threshold, baselines, model.refiner)
 
 
 def _training_arguments(recipe: Recipe) -> TrainingArguments:
@@ -235,6 +239,7 @@ def _training_arguments(recipe: Recipe) -> TrainingArguments:
         dataloader_num_workers=workers,
         dataloader_prefetch_factor=4 if workers else None,
         dataloader_pin_memory=not use_cpu,
+        ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         eval_do_concat_batches=False,
         report_to="none",

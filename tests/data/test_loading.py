@@ -1,0 +1,62 @@
+"""Loading pose datasets and refusing what is none."""
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from jointdetr.data.loading import check_rows, load_pose_dataset
+from jointdetr.data.schema import pose_features
+from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
+
+
+@pytest.fixture
+def rows() -> datasets.Dataset:
+    row = {
+        "image": Image.new("RGB", (16, 16)),
+        "joints_3d": np.zeros((17, 3)),
+        "joints_3d_valid": np.ones(17, bool),
+        "joints_2d": np.zeros((17, 2)),
+        "joints_2d_valid": np.ones(17, bool),
+        "visible": np.ones(17, bool),
+        "intrinsics": np.eye(3),
+        "box": [0, 0, 16, 16],
+        "skeleton": "human36m",
+        "subject": "",
+        "action": "",
+        "camera": "",
+    }
+    return datasets.Dataset.from_list([{**row, "frame": frame} for frame in range(3)], features=pose_features())
+
+
+def test_loads_a_saved_dataset_and_its_splits(rows, tmp_path):
+    rows.save_to_disk(tmp_path / "one")
+    assert len(load_pose_dataset(tmp_path / "one")) == 3
+    with pytest.raises(ValueError, match=r"`split` must be one of \['train'\].*got 'test'"):
+        load_pose_dataset(tmp_path / "one", split="test")
+    datasets.DatasetDict({"train": rows, "test": rows.select([0])}).save_to_disk(tmp_path / "two")
+    assert len(load_pose_dataset(tmp_path / "two", split="test")) == 1
+
+
+def test_loads_parquet_as_file_folder_and_stream(rows, tmp_path):
+    rows.to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    for path in (tmp_path, tmp_path / "train-00000-of-00001.parquet"):
+        loaded = load_pose_dataset(path)
+        assert loaded.features == rows.features
+        assert loaded["frame"][:] == [0, 1, 2]
+    stream = load_pose_dataset(tmp_path, streaming=True)
+    assert [row["frame"] for row in stream] == [0, 1, 2]
+
+
+def test_refuses_missing_columns(rows, tmp_path):
+    rows.remove_columns(["box", "visible"]).save_to_disk(tmp_path / "incomplete")
+    with pytest.raises(ValueError, match=r"must have the columns \['box', 'visible'\] too"):
+        load_pose_dataset(tmp_path / "incomplete")
+
+
+def test_refuses_another_skeleton(rows):
+    check_rows(rows, HUMAN36M)
+    with pytest.raises(ValueError, match="skeleton must be 'mpi_inf_3dhp', got 'human36m'"):
+        check_rows(rows, MPI_INF_3DHP)
+    with pytest.raises(ValueError, match="at least one row"):
+        check_rows(rows.select([]), HUMAN36M)

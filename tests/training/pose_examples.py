@@ -1,0 +1,51 @@
+"""Rows of a small synthetic pose dataset, for the tests of this folder."""
+
+import io
+
+import datasets
+import numpy as np
+from PIL import Image
+
+from jointdetr.data.schema import encode_depth_map, pose_features
+from jointdetr.skeleton_jointdetr import HUMAN36M
+
+INTRINSICS = np.array([[150.0, 0, 50], [0, 150, 46], [0, 0, 1]])
+SIDE_PX = 96
+
+
+def encode(pixels: np.ndarray) -> dict:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return {"bytes": stream.getvalue(), "path": None}
+
+
+def make_row(seed: int, pixels: np.ndarray | None = None) -> dict:
+    """A row whose 2D joints are the projections of its 3D joints; `pixels` is the picture, noise by default."""
+    rng = np.random.default_rng(seed)
+    joints = rng.uniform(-700, 700, (17, 3)) + [60, 40, 4000]  # mm
+    homogeneous = joints @ INTRINSICS.T
+    if pixels is None:
+        pixels = rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    maps = SIDE_PX // 4, SIDE_PX // 4
+    parts = rng.integers(0, 16, maps, dtype=np.uint8)
+    return {
+        "image": encode(pixels),
+        "joints_3d": joints,
+        "joints_3d_valid": np.ones(17, bool),
+        "joints_2d": homogeneous[:, :2] / homogeneous[:, 2:],
+        "joints_2d_valid": np.ones(17, bool),
+        "visible": rng.random(17) < 0.7,
+        "intrinsics": INTRINSICS,
+        "box": [12.0, 8.0, 72.0, 76.0],
+        "skeleton": HUMAN36M.name,
+        "subject": "",
+        "action": "",
+        "camera": "",
+        "frame": seed,
+        "part_map": encode(parts),
+        "depth_map": encode(encode_depth_map(rng.normal(0, 300, maps), parts > 0)),
+    }
+
+
+def make_rows(rows: list[dict]) -> datasets.Dataset:
+    return datasets.Dataset.from_list(rows, features=pose_features(dense=True))

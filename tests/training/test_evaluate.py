@@ -1,0 +1,139 @@
+"""Evaluation of assembled poses and of whole models."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from jointdetr import AssembledPoses, JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
+from jointdetr.skeleton_jointdetr import HUMAN36M
+from jointdetr.training.evaluate import (
+    EvaluationSettings,
+    PoseTargets,
+    complete_poses,
+    evaluate_model,
+    fit_baselines,
+    main,
+    score_poses,
+    skeleton_of,
+)
+from jointdetr.training.metrics import mpjpe
+
+
+def make_targets(num_poses: int = 3) -> PoseTargets:
+    generator = torch.Generator().manual_seed(0)
+    joints = 300 * torch.randn(num_poses, 17, 3, generator=generator)
+    visible = torch.rand(num_poses, 17, generator=generator) < 0.5
+    valid = torch.ones(num_poses, 17, dtype=torch.bool)
+    return PoseTargets(joints, valid, visible, torch.rand(num_poses, 17, 2, generator=generator))
+
+
+def exact_outputs(targets: PoseTargets) -> JointDetrPoseEstimationOutput:
+    """Queries 0 to 16 are the joints in order, the last three are sure to be none."""
+    num_poses = len(targets.joints)
+    logits = torch.full((num_poses, 20, 18), -10.0)
+    logits[:, range(17), range(17)] = 10.0
+    logits[:, 17:, 17] = 10.0
+    joints = torch.cat([targets.joints, torch.full((num_poses, 3, 3), 1e4)], dim=1)
+    points = torch.cat([targets.points, torch.zeros(num_poses, 3, 2)], dim=1)
+    return JointDetrPoseEstimationOutput(logits=logits, pred_joints=joints, pred_points=points)
+
+
+def score(outputs, targets, threshold=0.5):
+    detected, completed = complete_poses(outputs, EvaluationSettings(threshold=threshold), None)
+    return score_poses(detected, completed, targets, HUMAN36M)
+
+
+def test_perfect_predictions_score_perfectly():
+    targets = make_targets()
+    metrics = score(exact_outputs(targets), targets).metrics
+    assert metrics["mpjpe"] == 0.0 and metrics["pa_mpjpe"] < 0.01 and metrics["point_error"] == 0.0
+    assert metrics["pck_150"] == 1.0 and metrics["recall"] == 1.0
+    assert metrics["auc"] == pytest.approx(30 / 31)
+
+
+def test_errors_are_split_by_visibility_and_detection():
+    targets = make_targets()
+    outputs = exact_outputs(targets)
+    outputs.pred_joints[:, :17, 0] += torch.where(targets.visible, 10.0, 30.0)
+    outputs.logits[:, 4, 4] = 5.0
+    outputs.logits[:, 4, 17] = 9.0  # the left hip: improbable, and still the best query for it
+    result = score(outputs, targets)
+    metrics = result.metrics
+    assert metrics["mpjpe_visible"] == pytest.approx(10, rel=1e-4)
+    assert metrics["mpjpe_occluded"] == pytest.approx(30, rel=1e-4)
+    share = targets.visible.float().mean().item()
+    assert metrics["mpjpe"] == pytest.approx(10 * share + 30 * (1 - share), rel=1e-4)
+    assert metrics["recall"] == pytest.approx(16 / 17)
+    assert result.joints["left_hip"]["recall"] == 0.0 and result.joints["head"]["recall"] == 1.0
+    detected = torch.arange(17) != 4
+    expected = torch.where(targets.visible, 10.0, 30.0)[:, detected].mean().item()
+    assert metrics["mpjpe_detected"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_unlabelled_joints_count_nowhere():
+    targets = make_targets()
+    outputs = exact_outputs(targets)
+    outputs.pred_joints[0, 5] += 500.0
+    targets.valid[0, 5] = False
+    targets.joints[0, 5] = torch.nan
+    metrics = score(outputs, targets).metrics
+    assert metrics["mpjpe"] == 0.0 and metrics["pck_150"] == 1.0
+
+
+def test_a_refiner_fills_missing_joints_and_nothing_is_left_out():
+    targets = make_targets()
+    outputs = exact_outputs(targets)
+    outputs.logits[0] = 0.0  # a person of whom no joint is detected
+
+    def refiner(joints, missing):
+        filled = torch.where(missing[..., None], torch.full_like(joints, 7.0), joints)
+        return AssembledPoses(filled.masked_fill(missing.all(1)[:, None, None], torch.nan), None, None, None)
+
+    outputs.logits[1, 2, 17] = 20.0  # the right knee
+    detected, completed = complete_poses(outputs, EvaluationSettings(), refiner)
+    assert detected.detected.sum(dim=1).tolist() == [0, 16, 17]
+    assert completed.joints.isfinite().all()
+    assert completed.joints[1, 2].tolist() == [7.0] * 3
+    torch.testing.assert_close(completed.joints[2], targets.joints[2])
+
+
+def test_evaluates_a_model_and_writes_json(tiny_model_folder, pose_rows, tmp_path, capsys):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
+    skeleton = skeleton_of(model.config, "human36m")
+    assert skeleton == HUMAN36M
+    baselines = fit_baselines(pose_rows, skeleton)
+    result = evaluate_model(model, processor, pose_rows, EvaluationSettings(batch_size=3), baselines)
+    truth = torch.tensor(pose_rows["joints_3d"][:])
+    truth = truth - truth[:, :1]
+    mean_error = mpjpe(truth.mean(dim=0).expand_as(truth), truth).item()
+    assert result.baselines["mean_pose"]["mpjpe"] == pytest.approx(mean_error, rel=1e-4)
+    assert result.protocol["poses"] == 8 and result.protocol["refiner"] and result.protocol["input"] == "128x128"
+    assert math.isfinite(result.metrics["mpjpe"]) and set(result.joints) == set(HUMAN36M.joints)
+    result.print()
+    assert "MPJPE" in capsys.readouterr().out
+    result.save(tmp_path / "result.json")
+    saved = json.loads((tmp_path / "result.json").read_text())
+    assert saved["metrics"]["mpjpe"] == result.metrics["mpjpe"]
+    assert saved["metrics"]["mpjpe_detected"] is None  # an untrained model detects nothing
+
+
+def test_the_command_line_agrees_with_the_function(tiny_model_folder, pose_folder, pose_rows, tmp_path):
+    arguments = ["--model", tiny_model_folder, "--dataset", pose_folder, "--baseline-dataset", pose_folder]
+    main([str(a) for a in [*arguments, "--limit", 4, "--output", tmp_path / "result.json"]])
+    saved = json.loads((tmp_path / "result.json").read_text())
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
+    expected = evaluate_model(model, processor, pose_rows.select(range(4))).metrics
+    assert saved["metrics"]["mpjpe"] == pytest.approx(expected["mpjpe"], rel=1e-5)
+    assert saved["protocol"]["baselines_fitted_to"] == "training poses"
+
+
+def test_refuses_rows_of_another_skeleton(tiny_model_folder, pose_rows):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
+    with pytest.raises(ValueError, match="at least one row"):
+        evaluate_model(model, processor, pose_rows.select([]))

@@ -1,0 +1,144 @@
+"""Whole training runs, of a model of a few thousand weights."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments
+
+from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.skeleton_jointdetr import HUMAN36M
+from jointdetr.training.augmentation import Augmentation
+from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
+from jointdetr.training.evaluate import PoseMetrics, evaluate_model
+from jointdetr.training.recipe import Recipe, build
+from jointdetr.training.train import build_model, main, resolve_skeleton, train
+from jointdetr.training.trainer import BudgetedCosine
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(recipe_values, tmp_path, capsys):
+    recipe = build(Recipe, {**recipe_values, "checkpoint_minutes": 0.0})
+    result = train(recipe)
+    uninterrupted = load_file(result.folder / "model.safetensors")
+    assert result.metrics["eval_mpjpe"] > 0 and result.metrics["eval_mean_pose/mpjpe"] > 0
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["eval_mpjpe"] == result.metrics["eval_mpjpe"]
+    output = capsys.readouterr().out
+    for text in ("images_per_second", "term loss_class", "mean_pose_turned", "left_wrist", "PA-MPJPE"):
+        assert text in output
+    assert not (result.folder / "training_args.bin").exists()
+
+    shutil.rmtree(result.folder)
+    shutil.rmtree(tmp_path / "run" / "checkpoint-6")  # back to the middle of the second epoch
+    resumed = load_file(train(recipe, resume=True).folder / "model.safetensors")
+    assert set(resumed) == set(uninterrupted)
+    for name, tensor in uninterrupted.items():
+        assert torch.equal(tensor, resumed[name]), name
+
+
+def test_training_lowers_the_loss_and_the_result_loads(recipe_values):
+    values = {**recipe_values, "batch_size": 8, "evaluation": {}, "average_decay": 0.0, "channels_last": True}
+    values |= {"schedule": {"max_steps": 25, "warmup_steps": 1}, "log_steps": 10}
+    values |= {"optimizer": {"learning_rate": 5e-3, "backbone_multiplier": 1.0, "clip_norm": 10.0}}
+    values |= {"augmentation": {"flip": 0, "rotation": 0, "scale": 1, "shift": 0, "colour": 0, "cutout": 0}}
+    recipe = build(Recipe, values)
+    before = build_model(recipe, resolve_skeleton(recipe))
+    result = train(recipe)
+    assert result.metrics == {}
+    model = JointDetrForPoseEstimation.from_pretrained(result.folder)
+    processor = JointDetrImageProcessorPil.from_pretrained(result.folder)
+    assert processor.size["height"] == 64
+    from jointdetr.data.loading import load_pose_dataset
+
+    rows = load_pose_dataset(recipe.train.sources[0].path)
+    dataset = PoseDataset(rows, HUMAN36M, CropSettings.from_processor(processor))
+    batch = collate_poses([dataset[index] for index in range(8)])
+    with torch.no_grad():
+        losses = [network.train()(**batch).loss.item() for network in (before, model)]
+    assert losses[1] < 0.85 * losses[0]
+
+
+def test_a_run_with_bf16_ends_by_the_clock(recipe_values, capsys, monkeypatch):
+    values = {**recipe_values, "precision": "bf16", "evaluation": {}}
+    values |= {"schedule": {"epochs": 10000, "max_minutes": 1.0, "warmup_steps": 1}, "log_steps": 1}
+    monkeypatch.setattr(BudgetedCosine, "elapsed_seconds", property(lambda schedule: 20.0 * schedule.last_epoch))
+    train(build(Recipe, values))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "learning_rate" in line]
+    rates = [float(line.split("learning_rate ")[1].split()[0]) for line in lines]
+    assert rates == pytest.approx([7.525e-4, 2.575e-4, 1e-5], rel=1e-3)  # a third of the time each
+
+
+def test_refuses_what_cannot_be_trained(recipe_values, pose_folder):
+    with pytest.raises(ValueError, match="`train.sources` must name at least one dataset"):
+        train(Recipe())
+    with pytest.raises(ValueError, match="there must be a checkpoint in .*run"):
+        train(build(Recipe, recipe_values), resume=True)
+    with pytest.raises(ValueError, match="at most one of `model.init_from`"):
+        build_model(build(Recipe, {"model": {"init_from": "a", "backbone_from": "b"}}), HUMAN36M)
+
+
+def test_the_command_line_takes_overrides_anywhere(recipe_values, tmp_path, capsys):
+    import yaml
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe_values))
+    main(["schedule.max_steps=1", "--config", str(path), f"output={tmp_path / 'other'}", "evaluation.sources=[]"])
+    assert (tmp_path / "other" / "final" / "config.json").is_file()
+    assert f"saved {tmp_path / 'other' / 'final'}" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_from_a_model_and_a_backbone(recipe_values, tiny_model_folder, tmp_path):
+    start = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    recipe = build(Recipe, {"model": {"init_from": str(tiny_model_folder), "config": {"class_weight": 2.0}}})
+    model = build_model(recipe, HUMAN36M)
+    assert model.config.class_weight == 2.0
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), start.state_dict().values(), strict=True)
+    )
+
+    backbone = start.model.backbone
+    backbone.save_pretrained(tmp_path / "backbone")
+    config = {"backbone_config": backbone.config.to_dict(), "d_model": 16}
+    recipe = build(Recipe, {"model": {"backbone_from": str(tmp_path / "backbone"), "config": config}})
+    fresh = build_model(recipe, HUMAN36M).model.backbone.state_dict()
+    assert all(torch.equal(fresh[name], value) for name, value in backbone.state_dict().items())
+    recipe = build(
+        Recipe, {**recipe_values, "model": {**recipe_values["model"], "backbone_from": str(tmp_path / "backbone")}}
+    )
+    with pytest.raises(ValueError, match="`model.backbone_from` must be a ResNetBackbone of the recipe's size"):
+        build_model(recipe, HUMAN36M)
+
+
+def test_fine_tuning_with_plain_trainer(tiny_model_folder, pose_rows, tmp_path):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
+    crop = CropSettings.from_processor(processor)
+    evaluation = PoseDataset(pose_rows, HUMAN36M, crop)
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(tmp_path),
+            max_steps=1,
+            per_device_train_batch_size=4,
+            per_device_eval_batch_size=3,
+            remove_unused_columns=False,
+            eval_do_concat_batches=False,
+            use_cpu=True,
+            report_to="none",
+        ),
+        train_dataset=PoseDataset(pose_rows, HUMAN36M, crop, Augmentation()),
+        eval_dataset=evaluation,
+        data_collator=collate_poses,
+        compute_metrics=PoseMetrics(evaluation, refiner=model.refiner),
+    )
+    trainer.train()
+    metrics = trainer.evaluate()
+    expected = evaluate_model(model, processor, pose_rows).metrics
+    for name in ("mpjpe", "pa_mpjpe", "point_error", "mpjpe_visible"):
+        assert metrics[f"eval_{name}"] == pytest.approx(expected[name], rel=1e-5)
+    assert metrics["eval_loss"] > 0
+    trainer.args.eval_do_concat_batches = True
+    assert trainer.evaluate()["eval_mpjpe"] == metrics["eval_mpjpe"]
+    with pytest.raises(ValueError, match="is for 8 poses, got 3 predictions"):
+        trainer.evaluate(PoseDataset(pose_rows.select(range(3)), HUMAN36M, crop))
