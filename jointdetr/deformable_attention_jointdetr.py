@@ -4,7 +4,7 @@ Shape vocabulary: batch, queries, heads, levels, points, head_dim; tokens = the 
 samples = levels * points; maps = images * heads of the piece being computed.
 Source: Zhu et al., "Deformable DETR", ICLR 2021, equation 3.
 
-`_sample_maps` is the plain form. On a CPU, `_SampleTokens` says the same in two ways that are several times faster:
+`_sample_maps` is the plain form, `_SampleTokens` the one for a CPU, several times faster:
 
 - Forward, the answer of a query is a weighted sum of `4 * samples` rows of the table of tokens: four corners a sample,
   weighted by attention times bilinear weight. This is what `embedding_bag` computes.
@@ -13,14 +13,15 @@ Source: Zhu et al., "Deformable DETR", ICLR 2021, equation 3.
   `d S = d output @ value^T` the entries of the corners are read.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-PIECE_ELEMENTS = 1 << 20  # numbers in the largest array of a piece: 4 MB in float32, about a core's cache
-DENSE_TOKENS = 6000  # with more tokens than these, differentiating through a dense S is slower than `grid_sample`
+PIECE_ELEMENTS = 1 << 20  # numbers in the largest array of a piece: 4 MB in float32, about a core's share of the cache
+DENSE_TOKENS = 2400  # with more tokens than these, differentiating through a dense S is slower than `grid_sample`
 
 
 def multi_scale_deformable_attention(
@@ -193,12 +194,12 @@ class _SampleTokens(torch.autograd.Function):
         queries, points = locations.shape[1], locations.shape[4]
         levels = _Levels.of_samples(spatial_shapes, points, value.dtype)
         output = value.new_empty(batch, queries, heads, head_dim)
-        for images, rows in _pieces(batch, queries, 4 * weights[0, 0].numel()):
+        for images, rows in _pieces(batch, queries, 4 * math.prod(weights.shape[2:])):
             attention = _by_map(weights[images, rows])  # (maps, rows, samples)
             corners = _find_corners(_places(locations[images, rows]), levels)
             table = _by_map(value[images]).flatten(0, 1)  # (maps * tokens, head_dim)
-            maps = torch.arange(attention.shape[0], dtype=torch.int32)[:, None, None]
-            indices = (corners.tokens + maps * tokens).flatten(0, 1)  # (maps * rows, 4 * samples)
+            first_rows = torch.arange(attention.shape[0], dtype=torch.int32)[:, None, None] * tokens
+            indices = (corners.tokens + first_rows).flatten(0, 1)  # (maps * rows, 4 * samples)
             sums = nn.functional.embedding_bag(
                 indices, table, mode="sum", per_sample_weights=corners.weights(attention).flatten(0, 1)
             )
@@ -214,20 +215,42 @@ class _SampleTokens(torch.autograd.Function):
         grad_output = grad_output.unflatten(2, (heads, head_dim)).to(value.dtype)
         grad_value, grad_weights = torch.zeros_like(value), torch.empty_like(weights)
         grad_locations = torch.empty_like(locations)
-        for images, rows in _pieces(batch, locations.shape[1], heads * max(tokens, 4 * weights[0, 0, 0].numel())):
+        row_elements = heads * max(tokens, 4 * math.prod(weights.shape[3:]))
+        for images, rows in _pieces(batch, locations.shape[1], row_elements):
             attention = _by_map(weights[images, rows])  # (maps, rows, samples)
             corners = _find_corners(_places(locations[images, rows]), levels)
-            grad_rows = _by_map(grad_output[images, rows])  # (maps, rows, head_dim)
-            indices = corners.tokens.long()
-            matrix = grad_rows.new_zeros(*grad_rows.shape[:2], tokens)
-            matrix.scatter_add_(2, indices, corners.weights(attention))
-            by_token = torch.bmm(matrix.transpose(1, 2), grad_rows)  # (maps, tokens, head_dim)
+            by_token, by_corner = _differentiate_sums(
+                _by_map(value[images]),
+                corners.tokens.long(),
+                corners.weights(attention),
+                _by_map(grad_output[images, rows]),
+            )
             grad_value[images] += by_token.unflatten(0, (-1, heads)).transpose(1, 2)
-            grad_matrix = torch.bmm(grad_rows, _by_map(value[images]).transpose(1, 2))
-            gradients = corners.differentiate(attention, grad_matrix.gather(2, indices))
+            gradients = corners.differentiate(attention, by_corner)
             shape = (-1, heads, attention.shape[1], *weights.shape[3:])
             by_weight, by_x, by_y = (gradient.view(shape).transpose(1, 2) for gradient in gradients)
             grad_weights[images, rows] = by_weight
             grad_locations[images, rows, ..., 0] = by_x
             grad_locations[images, rows, ..., 1] = by_y
         return grad_value, grad_locations, grad_weights, None
+
+
+@torch.autocast("cpu", enabled=False)
+def _differentiate_sums(
+    table: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor, grad_sums: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Carry the gradient by weighted sums of rows on to the rows and to the weights.
+
+    Args:
+        table (`torch.Tensor` of shape `(maps, tokens, head_dim)`): The rows.
+        indices (`torch.Tensor` of shape `(maps, queries, corners)`): Which rows of its map a query sums up.
+        weights (`torch.Tensor` of shape `(maps, queries, corners)`): Their weights.
+        grad_sums (`torch.Tensor` of shape `(maps, queries, head_dim)`): Gradient by the sums.
+
+    Returns:
+        Gradients by `table` and by `weights`, in their shapes.
+    """
+    maps, queries, _ = weights.shape
+    matrix = weights.new_zeros(maps, queries, table.shape[1]).scatter_add_(2, indices, weights)
+    grad_matrix = torch.bmm(grad_sums, table.transpose(1, 2))
+    return torch.bmm(matrix.transpose(1, 2), grad_sums), grad_matrix.gather(2, indices)
