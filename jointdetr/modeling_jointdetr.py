@@ -286,20 +286,15 @@ class JointDetrModel(JointDetrPreTrainedModel):
         self.query_position_embeddings = nn.Embedding(config.num_queries, 2 * config.d_model)  # position, content
         self.reference_points = nn.Linear(config.d_model, 2)
         self.decoder = JointDetrDecoder(config)
-        if config.freeze_batch_norm:
-            for module in self._batch_norms():
-                module.requires_grad_(False)
         self.post_init()
 
-    def _batch_norms(self) -> list[nn.Module]:
-        return [module for module in self.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-
     def train(self, mode: bool = True) -> "JointDetrModel":
-        """Switch to training or evaluation; frozen batch norms stay in evaluation."""
+        """Switch to training or evaluation; frozen batch norms stay in evaluation and learn nothing."""
         super().train(mode)
-        if self.config.freeze_batch_norm:
-            for module in self._batch_norms():
-                module.eval()
+        if self.config.freeze_batch_norm:  # here, since loading makes parameters anew and then calls `eval`
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval().requires_grad_(False)
         return self
 
     @can_return_tuple
@@ -394,6 +389,13 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         self.config.refiner_config = refiner.config
         self.config.validate_refiner()
         self.refiner = refiner.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "JointDetrForPoseEstimation":
+        """Switch to training or evaluation; the refinement network stays in evaluation and learns nothing."""
+        super().train(mode)
+        if self.refiner is not None:
+            self.refiner.eval().requires_grad_(False)
+        return self
 
     @can_return_tuple
     def forward(
