@@ -58,8 +58,8 @@ def test_people_are_measured_from_their_root() -> None:
 
 def test_phenotypes_stay_in_the_realistic_band() -> None:
     people = random_phenotypes(2000, torch.Generator().manual_seed(0))
-    assert all(0 <= value.min() and value.max() <= 1 for value in people.values())
-    assert 0.27 <= people["height"].min() and people["height"].max() <= 0.52
+    assert all(value.min() >= 0 and value.max() <= 1 for value in people.values())
+    assert people["height"].min() >= 0.27 and people["height"].max() <= 0.52
     assert 0.08 < (people["age"] < 0.6).float().mean() < 0.16
 
 
