@@ -82,7 +82,7 @@ class PoseDataset(torch.utils.data.Dataset):
     """Crops of a pose dataset's people with their labels, augmented or plain.
 
     An example depends on the seed, the epoch and its index alone, not on workers or on the order of access. With
-    augmentation, call `set_epoch` before each epoch (`Trainer` does).
+    augmentation, call `set_epoch` before each epoch; in `Trainer`, let the callback `AugmentationEpoch` do it.
 
     Args:
         rows: dataset with the columns of `jointdetr.data.schema.pose_features`.
@@ -151,9 +151,8 @@ class PoseDataset(torch.utils.data.Dataset):
     def pose_labels(self, index: int) -> dict[str, torch.Tensor]:
         """Return the joints of example `index` as the plain crop shows them, without reading its picture."""
         row = self._poses[index]
-        return self._pose_labels(
-            row, View(), person_crop_affine(row["box"], self.crop.size, self.crop.padding).numpy()
-        )
+        affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding)
+        return self._pose_labels(row, View(), affine.numpy())
 
     def _pixel_values(
         self, image: Image.Image, affine: np.ndarray, cutouts: list[tuple[slice, slice]], rng: np.random.Generator

@@ -31,7 +31,7 @@ from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .dataset import CropSettings, PoseDataset, PoseMixture, collate_poses
 from .evaluate import PoseMetrics, fit_baselines
 from .recipe import DataSource, Recipe, load_recipe, save_recipe
-from .trainer import ConsoleLog, PoseTrainer, RunControl, WeightAverage
+from .trainer import AugmentationEpoch, ConsoleLog, PoseTrainer, RunControl, WeightAverage
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None) -> PoseTrainer
     processor = build_processor(recipe)
     average = WeightAverage(recipe.average_decay, checkpoint) if recipe.average_decay > 0.0 else None
     evaluation = _evaluation_data(recipe, skeleton, processor)
-    callbacks = [RunControl(recipe.checkpoint_minutes, recipe.evaluation.every_epochs if evaluation else 0)]
+    control = RunControl(recipe.checkpoint_minutes, recipe.evaluation.every_epochs if evaluation else 0)
+    callbacks = [AugmentationEpoch(), control, ConsoleLog()] + ([average] if average else [])
     trainer = PoseTrainer(
         model=model,
         args=_training_arguments(recipe),
@@ -97,7 +98,7 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None) -> PoseTrainer
         data_collator=collate_poses,
         processing_class=processor,
         compute_metrics=_compute_metrics(recipe, evaluation, model) if evaluation else None,
-        callbacks=callbacks + ([average] if average else []) + [ConsoleLog()],
+        callbacks=callbacks,
         optimizer_settings=recipe.optimizer,
         schedule=recipe.schedule,
         average=average,

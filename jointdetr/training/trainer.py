@@ -135,6 +135,18 @@ class WeightAverage(TrainerCallback):
         _assign(model, self.weights)
 
 
+class AugmentationEpoch(TrainerCallback):
+    """Tells the training data the epoch, so that every epoch has its own views.
+
+    `Trainer` does so by itself in a plain run, but neither with several processes nor after a resume in mid-epoch:
+    there accelerate tells the sampler alone. Workers start with the epoch, after this.
+    """
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Pass on the number of the epoch that begins or, after a resume, goes on."""
+        kwargs["train_dataloader"].dataset.set_epoch(int(state.epoch + 1e-6))
+
+
 class RunControl(TrainerCallback):
     """Stops a run when its time is over, and asks for checkpoints by the minute and evaluations by the epoch.
 
