@@ -337,7 +337,7 @@ def _joint_table(person: dict[str, Any], skeleton: "Skeleton", title: str) -> An
 
     root = skeleton.joints[skeleton.root]
     caption = f"millimetres from the {root}\nx right, y down, z away from the camera"
-    if "joints_camera" in person:
+    if "joints_camera" in person and person["joints_camera"].isfinite().all():
         place = ", ".join(_millimetres(person["joints_camera"][skeleton.root].tolist()))
         caption += f"\n{root}: {place} from the camera"
     table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
