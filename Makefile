@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # A picture of your own: make demo PICTURE=me.jpg, and if there is more in it than one person, BOX=x,y,width,height.
 PICTURE ?=
 BOX ?=
-EXAMPLE := docs/images/person.jpg --box 113,119,199,373 --focal-px 1090
+EXAMPLE := docs/images/person.jpg --box 113 119 199 373 --focal-px 1090
 
 .PHONY: help install demo test lint format clean
 

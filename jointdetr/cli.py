@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from urllib.parse import urlparse
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -63,21 +65,34 @@ class Box(NamedTuple):
     height: float
 
 
+class PredictCommand(TyperCommand):
+    """Takes four numbers after `--box`, which Typer's annotations cannot say of an option that may be repeated."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Hand the four words after each `--box` on as one."""
+        words, joined = iter(args), []
+        for word in words:
+            joined.append(word)
+            if word == "--box":
+                joined.append(" ".join(islice(words, 4)))
+        return super().parse_args(ctx, joined)
+
+
 def _parse_box(text: str) -> Box:
     try:
-        return Box(*(float(number) for number in text.split(",")))
+        return Box(*(float(number) for number in text.split()))
     except (TypeError, ValueError) as error:
-        raise typer.BadParameter(f"expected four numbers X,Y,W,H, got {text!r}") from error
+        raise typer.BadParameter(f"expected four numbers X Y W H, got {text!r}") from error
 
 
-@app.command()
+@app.command(cls=PredictCommand)
 def predict(
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE", help="Files or URLs.", show_default=False)],
     box: Annotated[
         list[Box] | None,
         typer.Option(
             parser=_parse_box,
-            metavar="X,Y,W,H",
+            metavar="X Y W H",
             help="A person's box in pixels, in every picture given; repeat it for more people. "
             "Without it the whole picture is taken to show one person.",
         ),

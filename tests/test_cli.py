@@ -56,7 +56,7 @@ class TestPredict:
     def test_boxes_give_people_in_their_order_and_a_focal_length_their_place(
         self, picture, tiny_model_folder, tmp_path
     ):
-        boxes = ("--box", "10,10,60,120", "--box", "50.5,20,60,100")
+        boxes = ("--box", 10, 10, 60, 120, "--box", 50.5, 20, 60, 100)
         options = ("--model", tiny_model_folder, "--output", tmp_path, "--focal-px", 200, "--threshold", 0)
         result = run("predict", picture, *boxes, *options)
         assert result.exit_code == 0, result.output
@@ -82,7 +82,7 @@ class TestPredict:
 
     def test_a_box_outside_the_picture_is_refused(self, picture, tiny_model_folder, tmp_path):
         options = ("--model", tiny_model_folder, "--output", tmp_path)
-        result = run("predict", picture, "--box", "500,500,10,10", *options)
+        result = run("predict", picture, "--box", 500, 500, 10, 10, *options)
         assert result.exit_code == 2
         assert "500" in result.stderr
         assert "120 x 160" in result.stderr
@@ -91,8 +91,8 @@ class TestPredict:
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
         [
-            (("--box", "1,2,3"), "X,Y,W,H"),
-            (("--box", "1,2,3,wide"), "X,Y,W,H"),
+            (("--box", "1", "2", "3"), "X Y W H"),
+            (("--box", "1", "2", "3", "wide"), "X Y W H"),
             (("--threshold", "1.5"), "threshold"),
             (("--focal-px", "0"), "focal-px"),
             (("--model", "/no/such/model"), "/no/such/model"),
