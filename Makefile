@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-# A picture of your own: make demo PICTURE=me.jpg, and if there is more in it than one person, BOX=x,y,width,height.
+# A picture of your own: make demo PICTURE=me.jpg, and if the person does not fill it, BOX="x y width height".
 PICTURE ?=
 BOX ?=
 EXAMPLE := docs/images/person.jpg --box 113 119 199 373 --focal-px 1090
@@ -11,7 +11,7 @@ EXAMPLE := docs/images/person.jpg --box 113 119 199 373 --focal-px 1090
 .PHONY: help install demo test lint format clean
 
 help:
-	@echo "make demo     estimate the pose in a picture (PICTURE=me.jpg BOX=x,y,width,height for your own)"
+	@echo "make demo     estimate the pose in a picture (PICTURE=me.jpg BOX='x y width height' for your own)"
 	@echo "make test     run the tests (PYTEST_ARGS='-k geometry' for some of them)"
 	@echo "make lint     check style"
 	@echo "make format   repair style"
