@@ -21,8 +21,6 @@ from transformers.models.deformable_detr.modeling_deformable_detr import MultiSc
 
 from jointdetr.deformable_attention_jointdetr import _sample_maps, multi_scale_deformable_attention
 
-HEADS, POINTS = 8, 4
-
 
 @dataclass(frozen=True)
 class Case:
@@ -33,11 +31,15 @@ class Case:
     queries: int
     head_dim: int
     spatial_shapes: tuple[tuple[int, int], ...]
+    heads: int = 8
+    points: int = 4
 
 
 LEVELS_128 = ((16, 16), (8, 8), (4, 4), (2, 2))
 LEVELS_256 = ((32, 32), (16, 16), (8, 8), (4, 4))
 CASES = [
+    Case("tiny encoder", 16, 84, 32, ((8, 8), (4, 4), (2, 2)), heads=4, points=2),
+    Case("tiny decoder", 16, 40, 32, ((8, 8), (4, 4), (2, 2)), heads=4, points=2),
     Case("encoder 128x128", 48, 340, 16, LEVELS_128),
     Case("decoder 128x128", 48, 100, 16, LEVELS_128),
     Case("encoder 256x256", 8, 1360, 32, LEVELS_256),
@@ -62,12 +64,12 @@ class Inputs:
     def __init__(self, case: Case):
         self.spatial_shapes = list(case.spatial_shapes)
         tokens = sum(height * width for height, width in self.spatial_shapes)
-        samples_shape = case.batch, case.queries, HEADS, len(self.spatial_shapes), POINTS
-        value = torch.randn(case.batch, tokens, HEADS, case.head_dim)
+        samples_shape = case.batch, case.queries, case.heads, len(self.spatial_shapes), case.points
+        value = torch.randn(case.batch, tokens, case.heads, case.head_dim)
         locations = torch.rand(*samples_shape, 2) * 1.2 - 0.1
         weights = torch.rand(samples_shape).flatten(3).softmax(-1).view(samples_shape)
         self.tensors = [tensor.requires_grad_() for tensor in (value, locations, weights)]
-        self.direction = torch.randn(case.batch, case.queries, HEADS * case.head_dim)
+        self.direction = torch.randn(case.batch, case.queries, case.heads * case.head_dim)
 
 
 Contestant = Callable[[Inputs], torch.Tensor]

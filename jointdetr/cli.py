@@ -239,7 +239,6 @@ def _load_predictor(name: str | None) -> "_Predictor":
     from transformers.utils import logging
 
     from .modeling_jointdetr import JointDetrForPoseEstimation
-    from .visualization import skeleton_from_config
 
     logging.disable_progress_bar()
     source = name or str(files("jointdetr") / "pretrained")
@@ -249,7 +248,7 @@ def _load_predictor(name: str | None) -> "_Predictor":
             raise ValueError(f"expected a checkpoint of JointDetrForPoseEstimation, got {type(model).__name__}")
         processor = AutoImageProcessor.from_pretrained(source)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return _Predictor(processor, model, skeleton_from_config(model.config), name or "jointdetr (in the package)")
+    return _Predictor(processor, model, model.config.skeleton, name or "jointdetr (in the package)")
 
 
 @dataclass

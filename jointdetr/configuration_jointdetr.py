@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .skeleton_jointdetr import HUMAN36M
+from .skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
 
 
 def validate_skeleton(config: PreTrainedConfig) -> None:
@@ -223,6 +223,16 @@ class JointDetrConfig(_SkeletonConfig):
         super().__post_init__(**kwargs)
         if self.num_queries is None:
             self.num_queries = 100 if self.query_alignment == "set" else self.num_joints
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The skeleton as one object: one of `SKELETONS` if names and parents are the same, else named "custom"."""
+        joints = tuple(self.id2label[joint] for joint in range(self.num_joints))
+        for skeleton in SKELETONS.values():
+            if (skeleton.joints, skeleton.parents) == (joints, tuple(self.joint_parents)):
+                return skeleton
+        flip_pairs = tuple((first, second) for first, second in self.flip_pairs)
+        return Skeleton("custom", joints, tuple(self.joint_parents), flip_pairs, self.root_joint)
 
     @property
     def layer_thresholds(self) -> list[float]:

@@ -4,6 +4,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from jointdetr.configuration_jointdetr import JointDetrConfig, JointRefinerConfig
+from jointdetr.skeleton_jointdetr import HUMAN36M
 
 THREE_JOINTS = {"id2label": {0: "hip", 1: "knee", 2: "ankle"}, "joint_parents": [-1, 0, 1]}
 
@@ -23,6 +24,12 @@ def test_a_given_skeleton_replaces_the_default_whole():
     config = JointDetrConfig(**THREE_JOINTS, refiner_config=JointRefinerConfig(**THREE_JOINTS))
     assert config.num_joints == 3 and config.root_joint == 0 and config.flip_pairs == []
     assert config.label2id == {"hip": 0, "knee": 1, "ankle": 2}
+
+
+def test_the_skeleton_is_the_shipped_one_or_its_own():
+    assert JointDetrConfig().skeleton is HUMAN36M
+    own = JointDetrConfig(**THREE_JOINTS, flip_pairs=[[1, 2]]).skeleton
+    assert (own.joints, own.parents, own.flip_pairs, own.root) == (("hip", "knee", "ankle"), (-1, 0, 1), ((1, 2),), 0)
 
 
 def test_fixed_alignment_has_one_query_per_joint():

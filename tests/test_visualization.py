@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from jointdetr import HUMAN36M, JointDetrConfig, Skeleton
-from jointdetr.visualization import draw_overlay, pose_figure, skeleton_from_config, write_json, write_npz
+from jointdetr import HUMAN36M, Skeleton
+from jointdetr.visualization import draw_overlay, pose_figure, write_json, write_npz
 from jointdetr.visualization.skeletons import joint_sides
 
 STICK = Skeleton("stick", ("hips", "left_foot", "right_foot"), (-1, 0, 0), ((1, 2),), 0)
@@ -33,14 +33,6 @@ class TestSkeletons:
         assert joint_sides(STICK) == ["middle", "left", "right"]
         for name, side in zip(HUMAN36M.joints, joint_sides(HUMAN36M), strict=True):
             assert side == (name.split("_")[0] if "_" in name else "middle")
-
-    def test_a_config_gives_the_shipped_skeleton_or_its_own(self):
-        assert skeleton_from_config(JointDetrConfig()) is HUMAN36M
-        config = JointDetrConfig(
-            id2label=dict(enumerate(STICK.joints)), joint_parents=STICK.parents, flip_pairs=STICK.flip_pairs
-        )
-        own = skeleton_from_config(config)
-        assert (own.joints, own.parents, own.flip_pairs, own.root) == (STICK.joints, STICK.parents, ((1, 2),), 0)
 
 
 class TestOverlay:

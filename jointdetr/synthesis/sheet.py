@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw
 
 from ..skeleton_jointdetr import SKELETONS
 
-LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = (255, 150, 0), (0, 170, 255), (90, 230, 90)
+LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = (0, 170, 255), (255, 150, 0), (90, 230, 90)
 
 
 def contact_sheet(rows: Sequence[Mapping[str, Any]], columns: int = 8) -> Image.Image:
     """Lay pictures out in a grid and draw their joints: filled ones are visible, hollow ones are not.
 
-    Left is orange, right is blue, the middle is green.
+    Left is blue, right is orange, the middle is green.
 
     Args:
         rows: dataset rows with `image` (PIL), `joints_2d`, `visible` and `skeleton`.

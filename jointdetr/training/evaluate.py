@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
+from transformers import EvalPrediction, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..assembly_jointdetr import AssembledPoses, assemble_poses
@@ -190,7 +190,9 @@ def evaluate_model(
         ValueError: The rows are of another skeleton than the model, or lack a column.
     """
     settings = settings or EvaluationSettings()
-    skeleton = skeleton_of(model.config, rows[0]["skeleton"] if len(rows) else "")
+    skeleton = model.config.skeleton
+    if len(rows):  # the data may have another name for the same joints
+        skeleton = dataclasses.replace(skeleton, name=rows[0]["skeleton"])
     dataset = PoseDataset(rows, skeleton, CropSettings.from_processor(processor))
     started = time.monotonic()
     outputs, targets = _run_model(model.to(settings.device).eval(), dataset, settings)
@@ -265,17 +267,6 @@ def score_poses(
     return EvaluationResult(metrics, per_joint, scored, protocol)
 
 
-def skeleton_of(config: PreTrainedConfig, name: str) -> Skeleton:
-    """Skeleton of a model's config, under the name that the data has for it."""
-    return Skeleton(
-        name=name,
-        joints=tuple(config.id2label[joint] for joint in range(config.num_joints)),
-        parents=tuple(config.joint_parents),
-        flip_pairs=tuple((left, right) for left, right in config.flip_pairs),
-        root=config.root_joint,
-    )
-
-
 @torch.inference_mode()
 def _run_model(
     model: JointDetrForPoseEstimation, dataset: PoseDataset, settings: EvaluationSettings
@@ -343,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     baselines = None
     if options.baseline_dataset is not None:
         training_rows = load_pose_dataset(options.baseline_dataset)
-        baselines = fit_baselines(training_rows, skeleton_of(model.config, rows[0]["skeleton"]))
+        baselines = fit_baselines(training_rows, model.config.skeleton)
     result = evaluate_model(model, processor, rows, settings, baselines)
     result.print()
     if options.output is not None:

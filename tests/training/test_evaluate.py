@@ -17,7 +17,6 @@ from jointdetr.training.evaluate import (
     fit_baselines,
     main,
     score_poses,
-    skeleton_of,
 )
 from jointdetr.training.metrics import mpjpe
 
@@ -103,7 +102,7 @@ def test_a_refiner_fills_missing_joints_and_nothing_is_left_out():
 def test_evaluates_a_model_and_writes_json(tiny_model_folder, pose_rows, tmp_path, capsys):
     model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
     processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
-    skeleton = skeleton_of(model.config, "human36m")
+    skeleton = model.config.skeleton
     assert skeleton == HUMAN36M
     baselines = fit_baselines(pose_rows, skeleton)
     result = evaluate_model(model, processor, pose_rows, EvaluationSettings(batch_size=3), baselines)
