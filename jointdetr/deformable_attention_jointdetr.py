@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 PIECE_ELEMENTS = 1 << 20  # numbers in the largest array of a piece: 4 MB in float32, about a core's share of the cache
 DENSE_TOKENS = 2400  # with more tokens than these, differentiating through a dense S is slower than `grid_sample`
@@ -68,12 +69,12 @@ def _sample_maps(
     """Compute the attention as it is defined, by one `grid_sample` a level."""
     batch, _, heads, head_dim = value.shape
     queries = locations.shape[1]
-    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (batch * heads, queries, levels, points, 2)
+    grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)  # (levels, batch * heads, queries, points, 2)
+    levels = value.flatten(2).transpose(1, 2).split([height * width for height, width in spatial_shapes], dim=2)
     samples = []
-    for level, tokens in enumerate(value.split([height * width for height, width in spatial_shapes], dim=1)):
-        height, width = spatial_shapes[level]
-        feature_map = tokens.permute(0, 2, 3, 1).reshape(batch * heads, head_dim, height, width)
-        samples.append(nn.functional.grid_sample(feature_map, grids[:, :, level], align_corners=False))
+    for (height, width), tokens, grid in zip(spatial_shapes, levels, grids, strict=True):
+        feature_map = tokens.reshape(batch * heads, head_dim, height, width)
+        samples.append(nn.functional.grid_sample(feature_map, grid, align_corners=False))
     samples = torch.cat(samples, dim=-1)  # (batch * heads, head_dim, queries, levels * points)
     weights = weights.transpose(1, 2).reshape(batch * heads, 1, queries, -1)
     output = (samples * weights).sum(-1)  # (batch * heads, head_dim, queries)
@@ -142,12 +143,12 @@ class _Corners(NamedTuple):
 def _find_corners(places: torch.Tensor, levels: _Levels) -> _Corners:
     """Find the corners of the samples at `places` (2, maps, queries, samples)."""
     sizes = levels.sizes
-    pixels = places * sizes - 0.5
+    pixels = (places * sizes).sub_(0.5)
     inside = pixels.clamp(torch.zeros_like(sizes), sizes - 1)
     # Where a place is NaN the pixel shall exist all the same; its weight stays NaN.
     first = inside.floor().nan_to_num_().minimum((sizes - 2).clamp(min=0))
     beyond = pixels - inside
-    fade = (1 - beyond.abs()).relu()
+    fade = (1 - beyond.abs()).relu_()
 
     x, y = first.int()
     step_x, step_y = levels.steps
@@ -207,6 +208,7 @@ class _SampleTokens(torch.autograd.Function):
         return output.flatten(2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         """Differentiate by value, locations and weights."""
         value, locations, weights = ctx.saved_tensors
