@@ -113,6 +113,8 @@ def predict(
     predictor.boxes, predictor.focal_px, predictor.threshold = list(box or []), focal_px, threshold
     with _one_line_errors(str(output)):
         output.mkdir(parents=True, exist_ok=True)
+    if not box:
+        typer.echo("no --box given: taking each picture to show one person who fills it", err=True)
     failed = False
     for picture, name in zip(pictures, _output_names(pictures), strict=True):
         try:

@@ -52,6 +52,7 @@ class TestPredict:
         with Image.open(tmp_path / "person.pose.png") as figure:
             assert figure.width > 800
         assert "17 of 17 joints found" in result.stdout
+        assert "no --box given" in result.stderr
 
     def test_boxes_give_people_in_their_order_and_a_focal_length_their_place(
         self, picture, tiny_model_folder, tmp_path
