@@ -4,6 +4,7 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 
 from .skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
@@ -17,6 +18,8 @@ def validate_skeleton(config: PreTrainedConfig) -> None:
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"Joint names in `id2label` must be unique, got {twice} more than once.")
+    if not all(isinstance(parent, int) for parent in parents):
+        raise ValueError(f"`joint_parents` must be whole numbers, got {list(parents)}.")
     if len(parents) != len(names):
         raise ValueError(f"`joint_parents` must hold one entry per joint ({len(names)}), got {len(parents)}.")
     if not 0 <= root < len(names) or parents[root] != -1:
@@ -123,6 +126,7 @@ class JointRefinerConfig(_SkeletonConfig):
         """Raise `ValueError` for a size, rate or deviation out of range."""
         validate_range(self, "hidden_size num_blocks", 1)
         validate_range(self, "dropout selection_rate replacement_rate", 0.0, 1.0)
+        validate_range(self, "init_std", 0.0)
 
 
 @strict
@@ -257,6 +261,11 @@ class JointDetrConfig(_SkeletonConfig):
         validate_range(self, "encoder_layers num_dense_parts", 0)
         validate_range(self, "decoder_layers encoder_n_points decoder_n_points", 1)
         validate_range(self, "dropout attention_dropout", 0.0, 1.0)
+        validate_range(self, "init_std", 0.0)
+        if self.activation_function not in ACT2FN:
+            raise ValueError(
+                f"`activation_function` must be one of {sorted(ACT2FN)}, got {self.activation_function!r}."
+            )
         for name in ("encoder_attention_heads", "decoder_attention_heads"):
             heads = getattr(self, name)
             if heads < 1 or self.d_model % heads:
@@ -278,7 +287,7 @@ class JointDetrConfig(_SkeletonConfig):
         validate_range(self, "class_weight joint_weight joint_2d_weight no_joint_weight dense_weight", 0.0)
         for name in ("coarse_thresholds", "coarse_discounts"):
             values = getattr(self, name)
-            if values is not None and (len(values) != self.decoder_layers or min(values) < 0):
+            if values is not None and (len(values) != self.decoder_layers or not all(v >= 0 for v in values)):
                 raise ValueError(
                     f"`{name}` must hold one value >= 0 per decoder layer ({self.decoder_layers}), got {list(values)}."
                 )

@@ -143,7 +143,7 @@ class JointDetrSelfAttention(nn.Module):
         self, hidden_states: torch.Tensor, position_embeddings: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Map (batch, queries, d_model) to the same shape and the attention weights, where the backend has them."""
-        heads_shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+        heads_shape = (*hidden_states.shape[:-1], self.config.decoder_attention_heads, self.head_dim)
         placed = hidden_states + position_embeddings
         query = self.q_proj(placed).view(heads_shape).transpose(1, 2)  # (batch, heads, queries, head_dim)
         key = self.k_proj(placed).view(heads_shape).transpose(1, 2)
@@ -188,7 +188,8 @@ class JointDetrDeformableAttention(nn.Module):
         if layout.token_mask is not None:
             value = value.masked_fill(~layout.token_mask[..., None], 0.0)
         value = value.unflatten(-1, (self.num_heads, -1))  # (batch, tokens, heads, head_dim)
-        weights = self.attention_weights(placed).view(*samples_shape[:3], -1).softmax(-1).view(samples_shape)
+        weights = self.attention_weights(placed).view(*samples_shape[:3], self.num_levels * self.num_points)
+        weights = weights.softmax(-1).view(samples_shape)
         offsets = self.sampling_offsets(placed).view(*samples_shape, 2)  # in pixels of each level
         level_sizes = reference_points.new_tensor([(width, height) for height, width in layout.spatial_shapes])
         locations = reference_points[:, :, None, :, None] + offsets / level_sizes[:, None]

@@ -115,6 +115,8 @@ def assign(costs: torch.Tensor) -> torch.Tensor:
     """
     finite = torch.nan_to_num(costs.float(), nan=WORST_COST, posinf=WORST_COST, neginf=WORST_COST)
     matrices = finite.clamp(max=WORST_COST).flatten(0, -3).transpose(1, 2).cpu().numpy()  # (matrices, joints, queries)
+    if not len(matrices):
+        return torch.empty(*costs.shape[:-2], costs.shape[-1], dtype=torch.long, device=costs.device)
     queries = torch.stack([torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in matrices])
     return queries.reshape(*costs.shape[:-2], costs.shape[-1]).to(costs.device)
 

@@ -249,21 +249,24 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
     ) -> JointDetrDecoderOutput:
         """Decode queries and positions (batch, queries, d_model) from points (batch, queries, 2) in the picture."""
         position_embeddings = query_positions
+        # the baseline has a loss on the last layer alone, so its gradient must reach back through all of them
+        fixed = self.config.query_alignment == "fixed"
+        pass_on = torch.Tensor.clone if fixed else torch.Tensor.detach
         base_points = points = reference_points.float()
         base_joints = joints = points.new_zeros(*points.shape[:2], 3)
         predictions = []
         for index, layer in enumerate(self.layers):
-            places = layout.on_levels(points.detach())
+            places = layout.on_levels(pass_on(points))
             queries = layer(queries, position_embeddings, tokens, places, layout, **kwargs)
             logits, joint_change, point_change = self.heads[index](queries)
             predictions.append((logits, base_joints + joint_change, base_points + point_change))
             # the next layer starts from here; its gradient reaches back one layer only if it looks forward twice
-            joints, points = joints.detach() + joint_change, points.detach() + point_change
-            twice = self.config.look_forward_twice
+            joints, points = pass_on(joints) + joint_change, pass_on(points) + point_change
+            twice = self.config.look_forward_twice or fixed
             base_joints, base_points = (joints, points) if twice else (joints.detach(), points.detach())
             if index < len(self.connections):
-                detached = None if logits is None else logits.detach()
-                connection = self.connections[index](detached, joints.detach(), points.detach())
+                known = None if logits is None else pass_on(logits)
+                connection = self.connections[index](known, pass_on(joints), pass_on(points))
                 position_embeddings = query_positions + connection
         logits, joints, points = zip(*predictions, strict=True)
         return JointDetrDecoderOutput(
@@ -309,7 +312,8 @@ class JointDetrModel(JointDetrPreTrainedModel):
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): Pictures, normalised.
             pixel_mask (`torch.Tensor` of shape `(batch, height, width)`, *optional*): 1 for the picture and 0 for
-                padding, which must be at the right and at the bottom.
+                padding, which must be at the right and at the bottom. As in Deformable DETR, what it holds does not
+                matter, but the backbone's and the projections' borders do see that it is there.
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`; what a processor returns besides is
                 ignored.
 
@@ -410,7 +414,8 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): Pictures, normalised.
             pixel_mask (`torch.Tensor` of shape `(batch, height, width)`, *optional*): 1 for the picture and 0 for
-                padding, which must be at the right and at the bottom.
+                padding, which must be at the right and at the bottom. As in Deformable DETR, what it holds does not
+                matter, but the backbone's and the projections' borders do see that it is there.
             labels (`list[dict]`, *optional*): One dict per picture: `joints_3d` (J, 3) root-relative millimetres in
                 camera axes, `joints_3d_valid` (J,), and optionally `joints_2d` (J, 2) in `[0, 1]` of the picture,
                 `joints_2d_valid` (J,), and `part_map` (h, w) and `depth_map` (h, w) for the dense training head.
@@ -480,7 +485,7 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
             config_fields: Fields of [`JointDetrConfig`] other than the sizes, which are the checkpoint's.
 
         Returns:
-            The model in evaluation mode; the tensors taken are logged, too.
+            The model in evaluation mode. How many tensors were taken is logged as a warning, their names as info.
         """
         source = DeformableDetrModel.from_pretrained(checkpoint) if isinstance(checkpoint, str) else checkpoint
         sizes = [
@@ -504,7 +509,8 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
             "new": sorted(set(own) - set(taken)),
             "unused": sorted(set(found) - set(taken)),
         }
-        logger.info(f"Taken from Deformable DETR: {info['taken']}; new: {info['new']}; unused: {info['unused']}.")
+        logger.warning(f"Took {len(taken)} of {len(own)} tensors from Deformable DETR; {len(unused)} were of no use.")
+        logger.info(f"Taken: {info['taken']}; new: {info['new']}; unused: {info['unused']}.")
         return (model.eval(), info) if output_loading_info else model.eval()
 
 

@@ -71,6 +71,10 @@ def test_one_decoder_layer_is_held_to_the_millimetre():
         ({"coarse_thresholds": [50.0, 0.0]}, r"\(6\), got \[50.0, 0.0\]"),
         ({"joint_scale": 0.0}, "`joint_scale`.*got 0.0"),
         ({"num_queries": "many"}, "num_queries"),
+        ({"init_std": -1.0}, "`init_std`.*got -1.0"),
+        ({"activation_function": "nope"}, "`activation_function`.*got 'nope'"),
+        ({"coarse_thresholds": [float("nan")] * 6}, "`coarse_thresholds`.*nan"),
+        ({**THREE_JOINTS, "joint_parents": [-1, 0.0, 1]}, "whole numbers.*0.0"),
         ({"refiner_config": JointRefinerConfig(**THREE_JOINTS)}, "`refiner_config` must have the model's skeleton"),
     ],
 )
