@@ -319,7 +319,12 @@ class JointDetrModel(JointDetrPreTrainedModel):
 
         Returns:
             [`JointDetrModelOutput`].
+
+        Raises:
+            ValueError: If there is no picture.
         """
+        if not len(pixel_values):
+            raise ValueError("`pixel_values` must hold at least one crop of a person, got none.")
         tokens, position_embeddings, layout = self.extract_features(pixel_values, pixel_mask)
         encoded = self.encoder(tokens, position_embeddings, layout, **kwargs).last_hidden_state
         query_positions, queries = self.query_position_embeddings.weight.split(self.config.d_model, dim=1)
@@ -509,7 +514,7 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
             "new": sorted(set(own) - set(taken)),
             "unused": sorted(set(found) - set(taken)),
         }
-        logger.warning(f"Took {len(taken)} of {len(own)} tensors from Deformable DETR; {len(unused)} were of no use.")
+        logger.warning(f"Took {len(taken)} of {len(own)} tensors from Deformable DETR.")
         logger.info(f"Taken: {info['taken']}; new: {info['new']}; unused: {info['unused']}.")
         return (model.eval(), info) if output_loading_info else model.eval()
 
