@@ -40,6 +40,15 @@ ModelOption = Annotated[
 ThresholdOption = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="A joint less probable than this counts as not found.")
 ]
+SupersamplingOption = Annotated[
+    int, typer.Option(min=1, help="Rays along each edge of a pixel; 2 smooths edges for four times the work.")
+]
+MotionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder of CMU motion capture (.asf and .amc files) to take half of the poses from."
+    ),
+]
 RecipeOption = Annotated[
     str, typer.Option("--config", help="YAML file, or the name of a recipe of the package, as synthetic-tiny.")
 ]
@@ -54,6 +63,13 @@ class SynthesisPreset(str, Enum):
 
     EVERYDAY = "everyday"
     EVERYTHING = "everything"
+
+
+class Device(str, Enum):
+    """Where to compute, as choices."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 class Box(NamedTuple):
@@ -141,6 +157,9 @@ def synthesize(
     ] = SynthesisPreset.EVERYDAY,
     workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1,
     dense: Annotated[bool, typer.Option("--dense", help="Add maps of body parts and of depth.")] = False,
+    supersampling: SupersamplingOption = 1,
+    motions: MotionsOption = None,
+    device: Annotated[Device, typer.Option(help="Where to pose and render the people.")] = Device.CPU,
     sheet: Annotated[
         bool, typer.Option("--sheet", help="Write sheet.png with the first pictures and joints.")
     ] = False,
@@ -150,10 +169,22 @@ def synthesize(
     from .synthesis.generate import synthesize as write_dataset
 
     with _one_line_errors(str(output)):
-        settings = SynthesisSettings(output, count, seed, size, preset.value, workers=workers, dense=dense)
+        _check_synthesis_resources(motions, device)  # before anything is written and any worker started
+        settings = SynthesisSettings(
+            output,
+            count,
+            seed,
+            size,
+            preset.value,
+            dense=dense,
+            supersampling=supersampling,
+            workers=workers,
+            motions=motions,
+            device=device.value,
+        )
         write_dataset(settings)
-    if sheet:
-        _write_sheet(output)
+        if sheet:
+            _write_sheet(output)
     typer.echo(f"{output}: {count} people")
 
 
@@ -165,7 +196,8 @@ def train(config: RecipeOption, overrides: OverridesArgument = None, resume: Res
 
     with _one_line_errors(config):
         recipe = load_recipe(config, overrides or [])
-    typer.echo(f"saved {run_training(recipe, resume).folder}")
+        result = run_training(recipe, resume)
+    typer.echo(f"saved {result.folder}")
 
 
 @app.command()
@@ -177,7 +209,7 @@ def train_refiner(config: RecipeOption, overrides: OverridesArgument = None) -> 
 
     with _one_line_errors(config):
         recipe = load_recipe(config, overrides or [], RefinerRecipe)
-    _, metrics = run_training(recipe)
+        _, metrics = run_training(recipe)
     for name, value in vars(metrics).items():
         typer.echo(f"{name} {value:.1f} mm")
     typer.echo(f"saved {recipe.output}")
@@ -200,11 +232,12 @@ def evaluate(
     with _one_line_errors(dataset):
         rows = load_pose_dataset(dataset, split)
         rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    settings = EvaluationSettings(threshold=threshold, device=predictor.model.device.type)
-    result = evaluate_model(predictor.model, predictor.processor, rows, settings)
+        settings = EvaluationSettings(threshold=threshold, device=predictor.model.device.type)
+        result = evaluate_model(predictor.model, predictor.processor, rows, settings)
     result.print()
     if output is not None:
-        result.save(output)
+        with _one_line_errors(str(output)):
+            result.save(output)
 
 
 @app.command()
@@ -322,6 +355,16 @@ def _output_names(pictures: Sequence[str]) -> list[str]:
             name = f"{stem}-{number}"
         names.append(name)
     return names
+
+
+def _check_synthesis_resources(motions: Path | None, device: Device) -> None:
+    """Raise `ValueError` unless the motion capture and the device are there."""
+    import torch
+
+    if motions is not None and not any(motions.rglob("*.asf")):
+        raise ValueError(f"--motions must be a folder of .asf and .amc files, found no .asf file in {motions}")
+    if device is Device.CUDA and not torch.cuda.is_available():
+        raise ValueError("--device cuda needs a GPU that PyTorch can use, got none")
 
 
 def _write_sheet(folder: Path, pictures: int = 40) -> None:

@@ -21,6 +21,16 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def assert_refused(result: Result, *named: object) -> None:
+    """Exit code 2, and one line on stderr that names what is wrong."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    (complaint,) = (line for line in result.stderr.splitlines() if line.startswith("jointdetr: "))
+    for name in named:
+        assert str(name) in complaint
+
+
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pictures") / "person.png"
@@ -139,10 +149,66 @@ class TestSynthesizeAndEvaluate:
         assert numbers["protocol"]["poses"] == 2
         assert numbers["metrics"]["mpjpe"] > 0
 
+    def test_supersampling_renders_other_pixels_of_the_same_people(self, people_folder, tmp_path):
+        from jointdetr.data.loading import load_pose_dataset
+
+        result = run("synthesize", "--output", tmp_path, "--count", 1, "--size", 64, "--supersampling", 2)
+        assert result.exit_code == 0, (result.output, result.exception)
+        assert json.loads((tmp_path / "synthesis.json").read_text())["supersampling"] == 2
+        plain, smooth = load_pose_dataset(people_folder)[0], load_pose_dataset(tmp_path)[0]
+        assert smooth["joints_3d"] == plain["joints_3d"]
+        assert smooth["image"].size == plain["image"].size
+        assert smooth["image"].tobytes() != plain["image"].tobytes()
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_synthesize_refuses_an_absent_folder_of_motions(self, workers, tmp_path):
+        options = ("--motions", tmp_path / "nothing", "--workers", workers)
+        result = run("synthesize", "--output", tmp_path / "people", "--count", 1, "--size", 64, *options)
+        assert_refused(result, tmp_path / "nothing")
+        assert not (tmp_path / "people").exists()
+
+    def test_synthesize_refuses_a_folder_without_motions(self, tmp_path):
+        (tmp_path / "empty").mkdir()
+        options = ("--count", 1, "--size", 64, "--motions", tmp_path / "empty")
+        assert_refused(run("synthesize", "--output", tmp_path / "people", *options), tmp_path / "empty")
+        assert not (tmp_path / "people").exists()  # so that the next try may have other motions
+
+    def test_synthesize_refuses_an_absent_gpu(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        result = run("synthesize", "--output", tmp_path / "people", "--count", 1, "--device", "cuda")
+        assert_refused(result, "--device cuda")
+
     def test_evaluate_refuses_an_absent_dataset(self, tiny_model_folder, tmp_path):
         result = run("evaluate", "--dataset", tmp_path / "nothing", "--model", tiny_model_folder)
-        assert result.exit_code == 2
-        assert str(tmp_path / "nothing") in result.stderr
+        assert_refused(result, tmp_path / "nothing")
+
+    def test_evaluate_refuses_an_empty_dataset(self, tiny_model_folder, tmp_path):
+        from datasets import Dataset
+
+        from jointdetr.data.schema import pose_features
+
+        features = pose_features()
+        path = tmp_path / "empty.parquet"
+        Dataset.from_dict({name: [] for name in features}, features=features).to_parquet(path)
+        result = run("evaluate", "--dataset", path, "--model", tiny_model_folder)
+        assert_refused(result, path, "no data")
+
+    def test_evaluate_refuses_a_model_of_other_joints(self, people_folder, tiny_model_folder, tmp_path):
+        from datasets import Dataset
+
+        from jointdetr.data.loading import load_pose_dataset
+        from jointdetr.data.schema import pose_features
+
+        names = ("joints_3d", "joints_3d_valid", "joints_2d", "joints_2d_valid", "visible")
+        row = load_pose_dataset(people_folder)[0]
+        row |= {name: row[name][:14] for name in names}
+        Dataset.from_list([row], features=pose_features(num_joints=14)).save_to_disk(tmp_path / "other")
+        result = run("evaluate", "--dataset", tmp_path / "other", "--model", tiny_model_folder)
+        assert_refused(result, tmp_path / "other", "17 joints", "got 14")
+
+    def test_evaluate_reports_an_output_that_cannot_be_written(self, people_folder, tiny_model_folder, tmp_path):
+        options = ("--model", tiny_model_folder, "--limit", 1, "--output", tmp_path / "nowhere" / "numbers.json")
+        assert_refused(run("evaluate", "--dataset", people_folder, *options), tmp_path / "nowhere")
 
 
 class TestTrain:
@@ -171,6 +237,19 @@ class TestTrain:
         assert result.exit_code == 0, (result.output, result.exception)
         assert re.search(r"replaced_refined \d+\.\d mm", result.stdout)
         assert jointdetr.JointRefiner.from_pretrained(tmp_path).config.hidden_size == 16
+
+    def test_absent_data_are_one_line(self, tmp_path):
+        sources = f"[{{path: {tmp_path / 'nothing'}}}]"
+        output = f"output={tmp_path / 'run'}"
+        overrides = (f"train.sources={sources}", "evaluation.sources=[]", "precision=fp32", output)
+        assert_refused(run("train", "--config", "synthetic-tiny", *overrides), tmp_path / "nothing")
+        overrides = (f"sources={sources}", "synthetic=0", output)
+        assert_refused(run("train-refiner", "--config", "refiner", *overrides), tmp_path / "nothing")
+
+    def test_data_of_another_skeleton_are_one_line(self, people_folder, tmp_path):
+        overrides = (f"sources=[{{path: {people_folder}}}]", "synthetic=0", "skeleton=mpi_inf_3dhp")
+        result = run("train-refiner", "--config", "refiner", *overrides, f"output={tmp_path}")
+        assert_refused(result, people_folder, "human36m")
 
     @pytest.mark.parametrize("arguments", [("no-recipe",), ("synthetic-tiny", "batch_sise=3")])
     def test_a_bad_recipe_is_one_line(self, arguments):
