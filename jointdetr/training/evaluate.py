@@ -32,7 +32,7 @@ from ..assembly_jointdetr import AssembledPoses, assemble_poses
 from ..data.loading import load_pose_dataset
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
-from ..skeleton_jointdetr import Skeleton
+from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .dataset import CropSettings, PoseDataset, PoseMixture, collate_poses
 from .metrics import TrivialBaselines, auc, joint_errors, mpjpe, pa_mpjpe, pck
 
@@ -191,8 +191,8 @@ def evaluate_model(
     """
     settings = settings or EvaluationSettings()
     skeleton = model.config.skeleton
-    if len(rows):  # the data may have another name for the same joints
-        skeleton = dataclasses.replace(skeleton, name=rows[0]["skeleton"])
+    if len(rows):
+        skeleton = _as_rows_call_it(skeleton, rows[0]["skeleton"])
     dataset = PoseDataset(rows, skeleton, CropSettings.from_processor(processor))
     started = time.monotonic()
     outputs, targets = _run_model(model.to(settings.device).eval(), dataset, settings)
@@ -211,6 +211,13 @@ def evaluate_model(
         poses_per_second=round(len(dataset) / (time.monotonic() - started), 2),
     )
     return result
+
+
+def _as_rows_call_it(skeleton: Skeleton, name: str) -> Skeleton:
+    """Rename a model's skeleton, as data may have their own name for it, but never to a known one of other joints."""
+    if name in SKELETONS and SKELETONS[name].joints != skeleton.joints:
+        raise ValueError(f"the rows must be of the model's skeleton {skeleton.name!r}, got {name!r}, of other joints")
+    return dataclasses.replace(skeleton, name=name)
 
 
 def complete_poses(

@@ -48,7 +48,7 @@ def pa_mpjpe(
     """MPJPE after each pose is aligned by rotation, translation and scale, without reflection ("protocol 2").
 
     Args:
-        predicted: `(..., joints, 3)` mm, every valid joint finite.
+        predicted: `(..., joints, 3)` mm. A pose with a valid joint that is not finite makes the mean NaN.
         target: `(..., joints, 3)` mm.
         valid: `(..., joints)` bool, the joints that determine the alignment and count; all of them by default.
         per_joint: return `(joints,)` instead of one number.
@@ -56,7 +56,11 @@ def pa_mpjpe(
     Returns:
         Mean distance in mm; NaN where no joint is valid.
     """
-    aligned = procrustes_align(predicted, target, valid)
+    finite = predicted.isfinite().all(dim=-1)  # (..., joints)
+    if valid is not None:
+        finite = finite | ~valid
+    alignable = finite.all(dim=-1)[..., None, None]  # (..., 1, 1): the decomposition refuses any other pose
+    aligned = procrustes_align(predicted.where(alignable, 0.0), target, valid).where(alignable, torch.nan)
     return _mean(joint_errors(aligned, target), valid, per_joint)
 
 
@@ -146,11 +150,12 @@ class TrivialBaselines:
         """Predictions by name for targets `(poses, joints, 3)`, of which the second is told the true heading.
 
         `mean_pose` is the same for all; `mean_pose_turned` is the facing mean pose turned about the camera's y axis
-        to the heading of the target's hips. A tilted camera is not undone.
+        to the heading of the target's hips, or not at all where a hip is unknown. A tilted camera is not undone.
         """
         predictions = {"mean_pose": self.mean_pose.expand_as(target)}
         if self.hips is not None and self.facing_pose is not None:
-            predictions["mean_pose_turned"] = turn(self.facing_pose.expand_as(target), heading(target, *self.hips))
+            angle = heading(target, *self.hips).nan_to_num()  # (poses,)
+            predictions["mean_pose_turned"] = turn(self.facing_pose.expand_as(target), angle)
         return predictions
 
 

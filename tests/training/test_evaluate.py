@@ -18,7 +18,7 @@ from jointdetr.training.evaluate import (
     main,
     score_poses,
 )
-from jointdetr.training.metrics import mpjpe
+from jointdetr.training.metrics import TrivialBaselines, mpjpe
 
 
 def make_targets(num_poses: int = 3) -> PoseTargets:
@@ -136,3 +136,39 @@ def test_refuses_rows_of_another_skeleton(tiny_model_folder, pose_rows):
     processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
     with pytest.raises(ValueError, match="at least one row"):
         evaluate_model(model, processor, pose_rows.select([]))
+
+
+def test_refuses_a_known_skeleton_of_other_joints_and_takes_an_unknown_name(tiny_model_folder, pose_rows):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
+
+    def named(name: str):
+        return pose_rows.select([0, 1]).map(lambda row: {"skeleton": name})
+
+    with pytest.raises(ValueError, match="'human36m', got 'mpi_inf_3dhp'"):
+        evaluate_model(model, processor, named("mpi_inf_3dhp"))
+    assert evaluate_model(model, processor, named("in_house")).protocol["skeleton"] == "in_house"
+
+
+def test_an_unlabelled_hip_leaves_every_number_finite():
+    targets = make_targets()
+    targets.valid[1, 4] = False
+    targets.joints[1, 4] = torch.nan
+    baselines = TrivialBaselines.fit(targets.joints, targets.valid, HUMAN36M)
+    detected, completed = complete_poses(exact_outputs(make_targets()), EvaluationSettings(), None)
+    result = score_poses(detected, completed, targets, HUMAN36M, baselines)
+    assert all(math.isfinite(value) for values in result.baselines.values() for value in values.values())
+    assert result.metrics["pa_mpjpe"] < 0.01
+
+
+@pytest.mark.parametrize("logits_too", [False, True])
+def test_a_diverged_model_scores_nan(logits_too):
+    targets = make_targets()
+    outputs = exact_outputs(targets)
+    outputs.pred_joints[0] = torch.nan
+    outputs.pred_points[0] = torch.nan
+    if logits_too:
+        outputs.logits[0] = torch.nan
+    result = score(outputs, targets)
+    assert math.isnan(result.metrics["mpjpe"]) and math.isnan(result.metrics["pa_mpjpe"])
+    assert result.metrics["recall"] == pytest.approx(2 / 3) and result.metrics["pck_150"] == pytest.approx(2 / 3)

@@ -131,3 +131,22 @@ def test_a_skeleton_without_hips_has_no_turned_baseline():
     joints = torch.ones(3, 2, 3)
     baselines = TrivialBaselines.fit(joints, torch.ones(3, 2, dtype=torch.bool), skeleton)
     assert set(baselines.predict(joints)) == {"mean_pose"}
+
+
+def test_pa_mpjpe_of_a_pose_that_is_not_finite_is_nan_and_spoils_no_other(poses):
+    predicted, target = poses[0].clone(), poses[1]
+    predicted[0, 3, 1], predicted[1, 5] = torch.nan, torch.inf
+    assert math.isnan(pa_mpjpe(predicted, target).item())
+    valid = torch.ones(20, 17, dtype=torch.bool)
+    valid[0, 3] = valid[1, 5] = False
+    assert math.isfinite(pa_mpjpe(predicted, target, valid).item())
+    valid[0] = valid[1] = False
+    assert pa_mpjpe(predicted, target, valid).item() == pytest.approx(pa_mpjpe(*(p[2:] for p in poses)).item())
+
+
+def test_a_target_without_a_hip_is_met_by_the_unturned_pose(poses):
+    target = poses[1]
+    baselines = TrivialBaselines.fit(target, torch.ones(20, 17, dtype=torch.bool), HUMAN36M)
+    target = target.clone()
+    target[2, HUMAN36M.joints.index("left_hip")] = torch.nan
+    torch.testing.assert_close(baselines.predict(target)["mean_pose_turned"][2], baselines.facing_pose)
