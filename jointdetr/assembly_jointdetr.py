@@ -19,7 +19,7 @@ class AssembledPoses:
 
     Args:
         joints (`torch.Tensor` of shape `(batch, joints, 3)`): Root-relative millimetres in camera axes; missing joints
-            are filled by the refinement network, or NaN without one.
+            are filled by the refinement network, or NaN without one. The root is as predicted, near 0 but not 0.
         points (`torch.Tensor` of shape `(batch, joints, 2)`): Places in `[0, 1]` of the network's input; NaN where
             missing.
         scores (`torch.Tensor` of shape `(batch, joints)`): Probability of the query being this joint.
