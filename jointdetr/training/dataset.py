@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import datasets
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.loading import check_rows
 from ..data.schema import decode_depth_map
 from ..image_processing_jointdetr import person_crop_affine, warp_image
+from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
 from .augmentation import (
     IGNORED_PART,
@@ -141,11 +142,10 @@ class PoseDataset(torch.utils.data.Dataset):
         affine = view.affine(crop_affine, self.crop.size)  # (2, 3) original px -> input px
         cutouts = [] if self.augmentation is None else sample_cutouts(self.augmentation, self.crop.size, rng)
         labels = self._pose_labels(row, view, affine)
-        image = open_picture(row["image"])
+        image = load_picture(_open_stored(row["image"]), "image")
         if self.crop.dense_reduction is not None:
             row_maps = self._open_maps(row, image.width)
             labels |= self._dense_labels(row_maps, view, affine, cutouts)
-        image = image.convert("RGB")
         return {"pixel_values": self._pixel_values(image, affine, cutouts, rng), "labels": labels}
 
     def pose_labels(self, index: int) -> dict[str, torch.Tensor]:
@@ -192,7 +192,7 @@ class PoseDataset(torch.utils.data.Dataset):
         """Decode a row's dense maps, if it has them."""
         if not self._has_maps or row["part_map"] is None or row["depth_map"] is None:
             return None
-        part, depth = np.asarray(open_picture(row["part_map"])), np.asarray(open_picture(row["depth_map"]))
+        part, depth = (np.asarray(_open_stored(row[name])) for name in ("part_map", "depth_map"))
         return _StoredMaps(part, depth, image_width / part.shape[1])
 
     def _dense_labels(
@@ -239,11 +239,11 @@ def collate_poses(examples: Sequence[dict]) -> dict[str, torch.Tensor | list[dic
     }
 
 
-def open_picture(stored: dict) -> Image.Image:
-    """Open an undecoded `datasets.Image`: bytes, or the path of a file; upright, as boxes and joints expect it."""
-    source = stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])
-    image = Image.open(source, formats=None if stored["bytes"] is None else _formats(stored["bytes"]))
-    return ImageOps.exif_transpose(image) if "exif" in image.info else image
+def _open_stored(stored: dict) -> Image.Image:
+    """Open an undecoded `datasets.Image`: bytes, or the path of a file."""
+    if stored["bytes"] is None:
+        return Image.open(stored["path"])
+    return Image.open(io.BytesIO(stored["bytes"]), formats=_formats(stored["bytes"]))
 
 
 def _formats(content: bytes) -> tuple[str] | None:

@@ -1,9 +1,12 @@
 """Rows as training examples."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
-from pose_examples import SIDE_PX, make_row, make_rows
+from PIL import Image
+from pose_examples import SIDE_PX, encode, make_row, make_rows
 
 from jointdetr.data.schema import decode_depth_map
 from jointdetr.image_processing_jointdetr import JointDetrImageProcessorPil
@@ -90,6 +93,35 @@ def test_plain_crops_are_the_image_processors(pose_rows):
     torch.testing.assert_close(dataset[1]["pixel_values"], inputs["pixel_values"][0], atol=1e-5, rtol=0)
     points = torch.tensor(row["joints_2d"]) @ inputs["crop_affine"][0, :, :2].T + inputs["crop_affine"][0, :, 2]
     torch.testing.assert_close(dataset[1]["labels"]["joints_2d"] * torch.tensor([48, 64]), points)
+
+
+def jpeg_on_its_side() -> dict:
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn clockwise
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", exif=exif)
+    return {"bytes": stream.getvalue(), "path": None}
+
+
+def noise(channels: tuple[int, ...], kind: type) -> dict:
+    rng = np.random.default_rng(0)
+    return encode(rng.integers(0, np.iinfo(kind).max, (SIDE_PX, SIDE_PX, *channels), dtype=kind, endpoint=True))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [noise((), np.uint16), noise((4,), np.uint8), noise((), np.uint8), jpeg_on_its_side()],
+    ids=["16-bit", "transparent", "grey", "exif"],
+)
+def test_any_kind_of_picture_is_read_as_the_image_processor_reads_it(stored):
+    row = make_row(0) | {"image": stored}
+    processor = JointDetrImageProcessorPil(size={"height": 64, "width": 48})
+    found = PoseDataset(make_rows([row]), HUMAN36M, CropSettings.from_processor(processor))[0]["pixel_values"]
+    picture = Image.open(io.BytesIO(stored["bytes"]))
+    expected = processor(picture, boxes=[[row["box"]]], return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert found.std() > 0.1
 
 
 def test_dense_maps_follow_the_view():
