@@ -67,8 +67,7 @@ class BudgetedCosine(torch.optim.lr_scheduler.LRScheduler):
         """Fraction of the run that is over, in [0, 1]; by the main process's clock, so that all processes agree."""
         progress = self.last_epoch / max(self.total_steps, 1)
         if self.settings.max_minutes is not None:
-            seconds = torch.tensor(self.elapsed_seconds, dtype=torch.float64)
-            seconds = broadcast(seconds.to(PartialState().device)).item()
+            seconds = _main_process_seconds(self.elapsed_seconds)
             progress = max(progress, seconds / (60.0 * self.settings.max_minutes))
         return min(progress, 1.0)
 
@@ -165,9 +164,13 @@ class RunControl(TrainerCallback):
         self._last_checkpoint = time.monotonic()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a checkpoint when it is due and at the end, and for the end when there is no time left."""
+        """Ask for a checkpoint when it is due and at the end, and for the end when there is no time left.
+
+        All processes have to agree, as each writes its part of a checkpoint and waits for the others.
+        """
         control.should_training_stop |= kwargs["lr_scheduler"].progress >= 1.0
-        due = time.monotonic() - self._last_checkpoint > 60.0 * self.checkpoint_minutes
+        seconds = _main_process_seconds(time.monotonic() - self._last_checkpoint)
+        due = seconds > 60.0 * self.checkpoint_minutes
         if due or control.should_training_stop:
             control.should_save = True
             self._last_checkpoint = time.monotonic()
@@ -317,6 +320,12 @@ def parameter_groups(model: nn.Module, settings: OptimizerRecipe) -> list[dict[s
         decays = parameter.ndim >= 2 and name not in undecayed and "embed" not in name.rsplit(".", 1)[-1]
         groups[rate, settings.weight_decay if decays else 0.0].append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def _main_process_seconds(seconds: float) -> float:
+    """Give every process the main one's time."""
+    tensor = torch.tensor(seconds, dtype=torch.float32)  # not float64, which MPS devices lack
+    return broadcast(tensor.to(PartialState().device)).item()
 
 
 def _floating_state(model: nn.Module) -> dict[str, torch.Tensor]:

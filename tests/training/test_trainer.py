@@ -72,6 +72,25 @@ def test_a_run_ends_when_its_time_is_over():
     assert control.should_training_stop and control.should_save
 
 
+def test_the_main_process_decides_by_its_clock_in_single_precision(monkeypatch):
+    sent = []
+
+    def broadcast(seconds: torch.Tensor) -> torch.Tensor:
+        sent.append(seconds)
+        return torch.full_like(seconds, 90.0)  # what the main process has
+
+    monkeypatch.setattr("jointdetr.training.trainer.broadcast", broadcast)
+    _, schedule = make_schedule(1000, max_minutes=3)
+    assert schedule.progress == 0.5
+    asked = []
+    for minutes in (1.0, 2.0):
+        control = SimpleNamespace(should_training_stop=False, should_save=False)
+        RunControl(checkpoint_minutes=minutes, every_epochs=0).on_step_end(None, None, control, lr_scheduler=schedule)
+        asked.append(control.should_save)
+    assert asked == [True, False]
+    assert [seconds.dtype for seconds in sent] == [torch.float32] * 3
+
+
 def test_evaluations_come_every_so_many_epochs_but_not_at_the_end():
     callback = RunControl(checkpoint_minutes=60, every_epochs=2)
     asked = []
