@@ -161,6 +161,8 @@ class Recipe:
         average_decay: of the moving average of the weights, which is what is evaluated and saved; 0 for none.
         checkpoint_minutes: minutes between checkpoints to resume from.
         log_steps: optimiser steps between lines of the log.
+        report_to: an experiment tracker that `transformers` knows and that is installed, such as `trackio` or
+            `tensorboard`; `none` for the console alone.
     """
 
     output: str = "runs/jointdetr"
@@ -182,6 +184,7 @@ class Recipe:
     average_decay: float = 0.999
     checkpoint_minutes: float = 15.0
     log_steps: int = 50
+    report_to: str = "none"
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type = Recipe) -> Any:

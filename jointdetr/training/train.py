@@ -112,7 +112,8 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
     """Make the recipe's model, with whatever weights it starts from.
 
     Raises:
-        ValueError: More than one starting point is given, or one that does not fit.
+        ValueError: More than one starting point is given, or one that does not fit, such as a model of another
+            skeleton.
     """
     settings = recipe.model
     starts = [settings.init_from, settings.backbone_from, settings.deformable_detr_from]
@@ -122,6 +123,7 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
         )
     if settings.init_from is not None:
         model = JointDetrForPoseEstimation.from_pretrained(settings.init_from, dtype=torch.float32, **settings.config)
+        _require_skeleton(model, skeleton)
     elif settings.deformable_detr_from is not None:
         fields = _config_fields(recipe, skeleton)
         model = JointDetrForPoseEstimation.from_deformable_detr(settings.deformable_detr_from, **fields)
@@ -175,6 +177,16 @@ def _config_fields(recipe: Recipe, skeleton: Skeleton) -> dict:
         "root_joint": skeleton.root,
     }
     return fields | recipe.model.config
+
+
+def _require_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> None:
+    """Refuse a model whose joints are not the recipe's; the name and the flip pairs may differ."""
+    own = model.config.skeleton
+    if (own.joints, own.parents, own.root) != (skeleton.joints, skeleton.parents, skeleton.root):
+        raise ValueError(
+            f"`model.init_from` must be of the recipe's skeleton {skeleton.name!r} with joints {skeleton.joints}, "
+            f"got {own.name!r} with joints {own.joints}"
+        )
 
 
 def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> None:
@@ -243,7 +255,7 @@ def _training_arguments(recipe: Recipe) -> TrainingArguments:
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         eval_do_concat_batches=False,
-        report_to="none",
+        report_to=recipe.report_to,
         disable_tqdm=True,
     )
 

@@ -6,15 +6,16 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
-from jointdetr.skeleton_jointdetr import HUMAN36M
+from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
 from jointdetr.training.augmentation import Augmentation
 from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
 from jointdetr.training.evaluate import PoseMetrics, evaluate_model
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.train import build_model, main, resolve_skeleton, train
+from jointdetr.training.train import build_model, build_trainer, main, resolve_skeleton, train
 from jointdetr.training.trainer import AugmentationEpoch, BudgetedCosine
 
 
@@ -73,6 +74,22 @@ def test_refuses_what_cannot_be_trained(recipe_values, pose_folder):
         train(build(Recipe, recipe_values), resume=True)
     with pytest.raises(ValueError, match="at most one of `model.init_from`"):
         build_model(build(Recipe, {"model": {"init_from": "a", "backbone_from": "b"}}), HUMAN36M)
+
+
+def test_refuses_to_go_on_from_a_model_of_another_skeleton(tiny_model_folder):
+    recipe = build(Recipe, {"skeleton": "mpi_inf_3dhp", "model": {"init_from": str(tiny_model_folder)}})
+    with pytest.raises(ValueError, match="skeleton 'mpi_inf_3dhp' .*, got 'human36m'"):
+        build_model(recipe, MPI_INF_3DHP)
+
+
+def test_a_run_reports_to_the_recipes_tracker_alone(recipe_values, monkeypatch):
+    class Tracker(TrainerCallback):
+        """Stands for one that would have to be installed."""
+
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "tracker", Tracker)
+    for values, expected in (({}, 0), ({"report_to": "tracker"}, 1)):
+        callbacks = build_trainer(build(Recipe, recipe_values | values)).callback_handler.callbacks
+        assert sum(isinstance(callback, Tracker) for callback in callbacks) == expected
 
 
 def test_the_command_line_takes_overrides_anywhere(recipe_values, tmp_path, capsys):
