@@ -17,6 +17,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.loading import check_rows
 from ..data.schema import decode_depth_map
+from ..geometry_jointdetr import flip_permutation
 from ..image_processing_jointdetr import person_crop_affine, warp_image
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
@@ -113,9 +114,7 @@ class PoseDataset(torch.utils.data.Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.epoch = 0
-        self._flip = np.arange(len(skeleton.joints))
-        for left, right in skeleton.flip_pairs:
-            self._flip[left], self._flip[right] = right, left
+        self._flip = np.array(flip_permutation(skeleton.flip_pairs, len(skeleton.joints)))
         self._mirrored_parts = mirrored_parts()
         self._has_maps = {"part_map", "depth_map"} <= set(rows.column_names)
 
