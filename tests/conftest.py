@@ -29,9 +29,9 @@ def calm_torch() -> None:
 def real_data() -> Path:
     """Folder with real photographs and motion capture, which the repository may not carry; skips where it is absent.
 
-    It is `JOINTDETR_REAL_DATA`, or `../shared/data` beside the repository. Below it lie `human36m` and `cmu-mocap`.
+    It is `JOINTDETR_REAL_DATA`, or `data/real` in the repository. Below it lie `human36m` and `cmu-mocap`.
     """
-    folder = Path(os.environ.get("JOINTDETR_REAL_DATA") or REPOSITORY.parent / "shared" / "data")
+    folder = Path(os.environ.get("JOINTDETR_REAL_DATA") or REPOSITORY / "data" / "real")
     if not folder.is_dir():
         pytest.skip("no real data: set JOINTDETR_REAL_DATA to a folder with human36m and cmu-mocap")
     return folder
