@@ -66,31 +66,16 @@ class JointDetrDecoderOutput(ModelOutput):
 
 
 @dataclass
-class JointDetrModelOutput(ModelOutput):
-    r"""Output of [`JointDetrModel`].
+class JointDetrModelOutput(JointDetrDecoderOutput):
+    r"""Output of [`JointDetrModel`]: the decoder's, and what it read.
 
     Args:
-        layer_logits (`torch.Tensor` of shape `(layers, batch, queries, classes)`, *optional*):
-            Class logits of every decoder layer; None with fixed alignment.
-        layer_joints (`torch.Tensor` of shape `(layers, batch, queries, 3)`):
-            3D positions of every decoder layer, in units of `config.joint_scale`.
-        layer_points (`torch.Tensor` of shape `(layers, batch, queries, 2)`):
-            Places in the picture of every decoder layer.
-        cross_attentions (`tuple`, *optional*):
-            Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
         encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
             Encoded feature levels, flattened and concatenated.
         spatial_shapes (`list[tuple[int, int]]`):
             Height and width of each feature level.
     """
 
-    last_hidden_state: torch.Tensor | None = None
-    layer_logits: torch.Tensor | None = None
-    layer_joints: torch.Tensor | None = None
-    layer_points: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor] | None = None
-    attentions: tuple[torch.Tensor] | None = None
-    cross_attentions: tuple[torch.Tensor] | None = None
     encoder_last_hidden_state: torch.Tensor | None = None
     spatial_shapes: list | None = None
 
