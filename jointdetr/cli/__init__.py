@@ -1,0 +1,40 @@
+"""The command `jointdetr`: each subcommand reads its options, calls one function of the package and reports.
+
+What takes seconds to import is imported inside the command that needs it. A mistake in what was asked ends with one
+line on stderr and exit code 2.
+"""
+
+import typer
+
+from .evaluate import evaluate
+from .predict import PredictCommand, predict
+from .synthesize import synthesize
+from .train import train, train_refiner
+
+app = typer.Typer(
+    help="3D human pose from one picture: predict it, make synthetic people, train, evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(cls=PredictCommand)(predict)
+app.command()(synthesize)
+app.command()(train)
+app.command()(train_refiner)
+app.command()(evaluate)
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of jointdetr and of what it stands on."""
+    import torch
+    import transformers
+
+    from .. import __version__
+
+    typer.echo(f"jointdetr {__version__}, transformers {transformers.__version__}, torch {torch.__version__}")
+
+
+def main() -> None:
+    """Run the command line: the entry point of `jointdetr` and of `python -m jointdetr`."""
+    app(prog_name="jointdetr")

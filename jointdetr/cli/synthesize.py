@@ -1,0 +1,86 @@
+"""`jointdetr synthesize`: draw a dataset of synthetic people."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Device, one_line_errors
+
+SupersamplingOption = Annotated[
+    int, typer.Option(min=1, help="Rays along each edge of a pixel; 2 smooths edges for four times the work.")
+]
+MotionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder of CMU motion capture (.asf and .amc files) to take half of the poses from."
+    ),
+]
+
+
+class SynthesisPreset(str, Enum):
+    """The presets of `jointdetr.synthesis`, as choices."""
+
+    EVERYDAY = "everyday"
+    EVERYTHING = "everything"
+
+
+def synthesize(
+    output: Annotated[Path, typer.Option(help="Folder of the dataset; an interrupted run goes on where it stopped.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of people, one picture each.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other people.")] = 0,
+    size: Annotated[int, typer.Option(min=4, help="Width and height of the pictures in pixels.")] = 256,
+    preset: Annotated[
+        SynthesisPreset, typer.Option(help="Mostly upright people, or all poses and steep views as well.")
+    ] = SynthesisPreset.EVERYDAY,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1,
+    dense: Annotated[bool, typer.Option("--dense", help="Add maps of body parts and of depth.")] = False,
+    supersampling: SupersamplingOption = 1,
+    motions: MotionsOption = None,
+    device: Annotated[Device, typer.Option(help="Where to pose and render the people.")] = Device.CPU,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Write sheet.png with the first pictures and joints.")
+    ] = False,
+) -> None:
+    """Make a dataset of synthetic people with exact 3D joints, ready for training."""
+    from ..synthesis.generate import SynthesisSettings
+    from ..synthesis.generate import synthesize as write_dataset
+
+    with one_line_errors(str(output)):
+        _check_synthesis_resources(motions, device)  # before anything is written and any worker started
+        settings = SynthesisSettings(
+            output,
+            count,
+            seed,
+            size,
+            preset.value,
+            dense=dense,
+            supersampling=supersampling,
+            workers=workers,
+            motions=motions,
+            device=device.value,
+        )
+        write_dataset(settings)
+        if sheet:
+            _write_sheet(output)
+    typer.echo(f"{output}: {count} people")
+
+
+def _check_synthesis_resources(motions: Path | None, device: Device) -> None:
+    """Raise `ValueError` unless the motion capture and the device are there."""
+    import torch
+
+    if motions is not None and not any(motions.rglob("*.asf")):
+        raise ValueError(f"--motions must be a folder of .asf and .amc files, found no .asf file in {motions}")
+    if device is Device.CUDA and not torch.cuda.is_available():
+        raise ValueError("--device cuda needs a GPU that PyTorch can use, got none")
+
+
+def _write_sheet(folder: Path, pictures: int = 40) -> None:
+    """Write the first pictures of a dataset, joints drawn, to sheet.png in its folder."""
+    from ..data.loading import load_pose_dataset
+    from ..synthesis.sheet import contact_sheet
+
+    rows = load_pose_dataset(folder)
+    contact_sheet([rows[index] for index in range(min(pictures, len(rows)))]).save(folder / "sheet.png")
