@@ -24,12 +24,18 @@ class AssembledPoses:
             missing.
         scores (`torch.Tensor` of shape `(batch, joints)`): Probability of the query being this joint.
         detected (`torch.Tensor` of shape `(batch, joints)`): False where a joint is missing.
+        sigmas (`torch.Tensor` of shape `(batch, joints)`, *optional*): Distance from the truth, in millimetres, that
+            the model expects of its own prediction; NaN where missing. None for models without a confidence head.
+        visible (`torch.Tensor` of shape `(batch, joints)`, *optional*): Probability that the joint is inside the
+            picture and not occluded; NaN where missing. None for models without a confidence head.
     """
 
     joints: torch.Tensor
     points: torch.Tensor
     scores: torch.Tensor
     detected: torch.Tensor
+    sigmas: torch.Tensor | None = None
+    visible: torch.Tensor | None = None
 
 
 @torch.no_grad()
@@ -43,7 +49,7 @@ def assemble_poses(
 
     Args:
         outputs (`ModelOutput`): `logits` (None with fixed alignment), `pred_joints` and `pred_points` of
-            [`JointDetrForPoseEstimation`].
+            [`JointDetrForPoseEstimation`], and `pred_sigmas` and `pred_visibility` if it has a confidence head.
         threshold (`float`, *optional*, defaults to 0.5): Joints less probable than this are missing.
         refiner (`JointRefiner`, *optional*): Fills missing joints and refines the others.
         assignment (`str`, *optional*, defaults to `"hungarian"`): `"hungarian"` is optimal and never gives one query
@@ -58,6 +64,7 @@ def assemble_poses(
     if not 0 <= threshold <= 1:
         raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
     joints, points = outputs.pred_joints.float(), outputs.pred_points.float()
+    sigmas, visible = outputs.pred_sigmas, outputs.pred_visibility  # (batch, queries) or None
     if outputs.logits is None:  # query j is joint j
         scores = torch.ones(joints.shape[:2], device=joints.device)
     else:
@@ -66,12 +73,14 @@ def assemble_poses(
         scores = probabilities.gather(1, queries[:, None])[:, 0]
         joints = joints.gather(1, queries[..., None].expand(-1, -1, 3))
         points = points.gather(1, queries[..., None].expand(-1, -1, 2))
+        sigmas, visible = (None if each is None else each.gather(1, queries) for each in (sigmas, visible))
     detected = (scores >= threshold) & joints.isfinite().all(-1) & points.isfinite().all(-1)
     joints = joints.masked_fill(~detected[..., None], torch.nan)
     points = points.masked_fill(~detected[..., None], torch.nan)
+    sigmas, visible = (None if each is None else each.where(detected, torch.nan) for each in (sigmas, visible))
     if refiner is not None:
         joints = refiner(joints, missing=~detected).joints
-    return AssembledPoses(joints, points, scores, detected)
+    return AssembledPoses(joints, points, scores, detected, sigmas, visible)
 
 
 def choose_queries(probabilities: torch.Tensor, assignment: Literal["hungarian", "argmax"]) -> torch.Tensor:

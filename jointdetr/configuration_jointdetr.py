@@ -159,6 +159,9 @@ class JointDetrConfig(_SkeletonConfig):
             decoder layer. Linear from 100 to 0 by default.
         coarse_discounts (`list[float]`, *optional*): Weight of a joint already within the threshold, per decoder
             layer. 0.1 by default.
+        predict_confidence (`bool`, *optional*, defaults to `False`): Add a head that says how far from the truth each
+            joint is expected to be, and how probably it is visible. It reads the last decoder layer without gradient,
+            and so changes no prediction.
         num_dense_parts (`int`, *optional*, defaults to 0): Body parts (background included) of the dense training
             head on the finest encoded level; 0 leaves the head out.
         dense_upscaling (`int`, *optional*, defaults to 4): Pixels per side of a token that the dense head predicts.
@@ -186,6 +189,8 @@ class JointDetrConfig(_SkeletonConfig):
         "encoder_last_hidden_state",
         "part_logits",
         "part_depths",
+        "pred_sigmas",
+        "pred_visibility",
     ]
 
     backbone_config: dict | PreTrainedConfig | None = None
@@ -216,6 +221,7 @@ class JointDetrConfig(_SkeletonConfig):
     no_joint_weight: float | int = 0.1
     coarse_thresholds: list | tuple | None = None
     coarse_discounts: list | tuple | None = None
+    predict_confidence: bool = False
     num_dense_parts: int = 0
     dense_upscaling: int = 4
     dense_weight: float | int = 1.0

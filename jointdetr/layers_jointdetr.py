@@ -281,6 +281,13 @@ class JointDetrRegressionHead(nn.Sequential):
         )
 
 
+class JointDetrConfidenceHead(JointDetrRegressionHead):
+    """Logarithm of the expected error, in units of `config.joint_scale`, and logit of the joint's being visible."""
+
+    def __init__(self, config: JointDetrConfig):
+        super().__init__(config, num_coordinates=2)
+
+
 class JointDetrClassHead(nn.Linear):
     """Logits over the joint types and "no joint"; starts at a low probability of being any joint."""
 

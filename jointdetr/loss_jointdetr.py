@@ -25,6 +25,7 @@ class PosePredictions:
     joints: torch.Tensor  # (layers, batch, queries, 3) units of joint_scale, root-relative
     points: torch.Tensor  # (layers, batch, queries, 2) units of the input's side
     logits: torch.Tensor | None  # (layers, batch, queries, classes); None with fixed alignment
+    confidence: torch.Tensor | None = None  # (batch, queries, 2) log expected error and visibility, last layer alone
 
 
 @dataclass
@@ -35,6 +36,7 @@ class PoseLabels:
     joints_valid: torch.Tensor  # (batch, joints)
     points: torch.Tensor  # (batch, joints, 2) units of the input's side, 0 where not labelled
     points_valid: torch.Tensor  # (batch, joints)
+    visible: torch.Tensor  # (batch, joints) NaN where not labelled
 
     @classmethod
     def from_list(cls, labels: list[dict], config: JointDetrConfig, device: torch.device) -> "PoseLabels":
@@ -42,7 +44,7 @@ class PoseLabels:
 
         Args:
             labels (`list[dict]`): `joints_3d` (J, 3) root-relative millimetres and `joints_3d_valid` (J,), and
-                optionally `joints_2d` (J, 2) in `[0, 1]` of the input and `joints_2d_valid` (J,).
+                optionally `joints_2d` (J, 2) in `[0, 1]` of the input, `joints_2d_valid` (J,) and `visible` (J,).
             config (`JointDetrConfig`): Gives the skeleton's size and `joint_scale`.
             device (`torch.device`): Where the losses are computed.
 
@@ -51,7 +53,8 @@ class PoseLabels:
         """
         joints, joints_valid = _stack_labels(labels, "joints_3d", (config.num_joints, 3), device)
         points, points_valid = _stack_labels(labels, "joints_2d", (config.num_joints, 2), device)
-        return cls(joints / config.joint_scale, joints_valid, points, points_valid)
+        visible = _stack_visible(labels, config.num_joints, device)
+        return cls(joints / config.joint_scale, joints_valid, points, points_valid, visible)
 
     @property
     def labelled(self) -> torch.Tensor:
@@ -74,6 +77,16 @@ def _stack_labels(
         masks.append(mask)
         values.append(torch.where(mask[:, None], value, torch.zeros_like(value)))
     return torch.stack(values), torch.stack(masks)
+
+
+def _stack_visible(labels: list[dict], num_joints: int, device: torch.device) -> torch.Tensor:
+    """Stack `visible` as (batch, joints) floats, NaN for a picture without it."""
+    unknown = torch.full((num_joints,), torch.nan)
+    rows = [torch.as_tensor(label.get("visible", unknown), device=device).float() for label in labels]
+    for index, row in enumerate(rows):
+        if row.shape != (num_joints,):
+            raise ValueError(f"`visible` of labels[{index}] must have shape {(num_joints,)}, got {tuple(row.shape)}.")
+    return torch.stack(rows)
 
 
 class HungarianMatcher:
@@ -148,10 +161,13 @@ class JointDetrLoss:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the weighted total and its unweighted terms by name, each a scalar and differentiable.
 
-        Names are `loss_class`, `loss_joint`, `loss_joint_2d`, with `_{layer}` behind them for all but the last layer.
+        Names are `loss_class`, `loss_joint`, `loss_joint_2d`, with `_{layer}` behind them for all but the last layer,
+        and of the confidence head `loss_sigma` and `loss_visible`.
         """
         if self.config.query_alignment == "fixed":
-            predictions = PosePredictions(predictions.joints[-1:], predictions.points[-1:], None)
+            predictions = PosePredictions(
+                predictions.joints[-1:], predictions.points[-1:], None, predictions.confidence
+            )
             queries = torch.arange(self.config.num_joints, device=labels.joints.device)
             queries = queries.expand(1, *labels.labelled.shape)
         else:
@@ -164,6 +180,10 @@ class JointDetrLoss:
         }
         if predictions.logits is not None:
             terms["loss_class"] = (self.config.class_weight, self.class_loss(predictions.logits, queries, labels))
+        if predictions.confidence is not None:
+            confidence = _gather_queries(predictions.confidence[None], queries[-1:])[0]  # (batch, joints, 2)
+            terms["loss_sigma"] = (1.0, self.sigma_loss(confidence[..., 0], joints[-1], labels)[None])
+            terms["loss_visible"] = (1.0, self.visibility_loss(confidence[..., 1], labels)[None])
         total = sum(weight * losses.sum() for weight, losses in terms.values())
         return total, _name_layers({name: losses for name, (_, losses) in terms.items()})
 
@@ -200,6 +220,27 @@ class JointDetrLoss:
     def joint_2d_loss(self, points: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """L1 distance in the picture of matched joints for each layer (layers,)."""
         return _masked_mean((points.float() - labels.points).abs().sum(-1), labels.points_valid)
+
+    def sigma_loss(self, log_sigmas: torch.Tensor, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
+        """Negative log-likelihood of the matched joints' errors under exponential distributions.
+
+        It is least where `exp(log_sigmas)` is the mean error; the joints get no gradient from it.
+
+        Args:
+            log_sigmas (`torch.Tensor` of shape `(batch, joints)`): Logarithm of the expected error.
+            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Matched predictions.
+            labels (`PoseLabels`): Those without a 3D label are left out.
+        """
+        errors = torch.linalg.vector_norm(joints.detach().float() - labels.joints, dim=-1)
+        return _masked_mean((log_sigmas + errors * (-log_sigmas).exp())[None], labels.joints_valid)[0]
+
+    def visibility_loss(self, logits: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
+        """Binary cross-entropy of (batch, joints) against `labels.visible`, where that is known."""
+        known = labels.visible.isfinite()
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, torch.where(known, labels.visible, 0.0), reduction="none"
+        )
+        return _masked_mean(losses[None], known)[0]
 
 
 def dense_losses(

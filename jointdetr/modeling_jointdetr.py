@@ -23,6 +23,7 @@ from .configuration_jointdetr import JointDetrConfig
 from .layers_jointdetr import (
     FeatureLayout,
     JointDetrClassHead,
+    JointDetrConfidenceHead,
     JointDetrConnection,
     JointDetrDecoderLayer,
     JointDetrDeformableAttention,
@@ -38,6 +39,7 @@ from .refinement_jointdetr import JointRefiner
 
 logger = logging.get_logger(__name__)
 
+ERROR_PRIOR = 0.1  # error that an untrained confidence head expects, in units of `joint_scale`
 CLASS_PRIOR = 0.01  # probability that an untrained query gives to each joint type, as in PRTR
 
 
@@ -95,6 +97,10 @@ class JointDetrPoseEstimationOutput(ModelOutput):
             3D positions of the last layer: root-relative millimetres in camera axes, float32.
         pred_points (`torch.Tensor` of shape `(batch, queries, 2)`):
             Places of the last layer in `[0, 1]` of the picture, float32; they may lie outside of it.
+        pred_sigmas (`torch.Tensor` of shape `(batch, queries)`, *optional*):
+            Expected distance of `pred_joints` from the truth in millimetres, with `config.predict_confidence`.
+        pred_visibility (`torch.Tensor` of shape `(batch, queries)`, *optional*):
+            Probability that the joint is inside the picture and not occluded, with `config.predict_confidence`.
         auxiliary_outputs (`list[dict]`):
             `logits`, `pred_joints` and `pred_points` of each earlier decoder layer.
         part_logits (`torch.Tensor` of shape `(batch, parts, height, width)`, *optional*):
@@ -113,6 +119,8 @@ class JointDetrPoseEstimationOutput(ModelOutput):
     logits: torch.Tensor | None = None
     pred_joints: torch.Tensor | None = None
     pred_points: torch.Tensor | None = None
+    pred_sigmas: torch.Tensor | None = None
+    pred_visibility: torch.Tensor | None = None
     auxiliary_outputs: list[dict] | None = None
     part_logits: torch.Tensor | None = None
     part_depths: torch.Tensor | None = None
@@ -149,6 +157,8 @@ class JointDetrPreTrainedModel(PreTrainedModel):
         elif isinstance(module, JointDetrRegressionHead):
             init.zeros_(module[-1].weight)
             init.zeros_(module[-1].bias)
+            if isinstance(module, JointDetrConfidenceHead):
+                init.constant_(module[-1].bias[:1], math.log(ERROR_PRIOR))
         elif isinstance(module, JointDetrClassHead):
             init.constant_(module.bias, math.log(CLASS_PRIOR / (1 - CLASS_PRIOR)))
             init.zeros_(module.bias[-1:])
@@ -362,6 +372,7 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
     def __init__(self, config: JointDetrConfig):
         super().__init__(config)
         self.model = JointDetrModel(config)
+        self.confidence_head = JointDetrConfidenceHead(config) if config.predict_confidence else None
         # body part and depth of the visible surface in the patch of every finest token, for training alone
         patch = (config.num_dense_parts + 1) * config.dense_upscaling**2
         self.dense_head = nn.Linear(config.d_model, patch) if config.num_dense_parts else None
@@ -408,7 +419,8 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
                 matter, but the backbone's and the projections' borders do see that it is there.
             labels (`list[dict]`, *optional*): One dict per picture: `joints_3d` (J, 3) root-relative millimetres in
                 camera axes, `joints_3d_valid` (J,), and optionally `joints_2d` (J, 2) in `[0, 1]` of the picture,
-                `joints_2d_valid` (J,), and `part_map` (h, w) and `depth_map` (h, w) for the dense training head.
+                `joints_2d_valid` (J,), `visible` (J,) for the confidence head, and `part_map` (h, w) and `depth_map`
+                (h, w) for the dense training head.
             kwargs: See [`JointDetrModel.forward`].
 
         Returns:
@@ -428,8 +440,14 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
             cross_attentions=outputs.cross_attentions,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
         )
+        confidence = None
+        if self.confidence_head is not None:
+            confidence = self.confidence_head(outputs.last_hidden_state.detach()).float()  # (batch, queries, 2)
+            result.pred_sigmas = confidence[..., 0].exp() * self.config.joint_scale
+            result.pred_visibility = confidence[..., 1].sigmoid()
         if labels is not None:
-            self._add_losses(result, outputs, labels)
+            predictions = PosePredictions(outputs.layer_joints, outputs.layer_points, outputs.layer_logits, confidence)
+            self._add_losses(result, outputs, predictions, labels)
         return result
 
     def _layer_predictions(self, outputs: JointDetrModelOutput, layer: int) -> dict[str, torch.Tensor | None]:
@@ -441,9 +459,12 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         }
 
     def _add_losses(
-        self, result: JointDetrPoseEstimationOutput, outputs: JointDetrModelOutput, labels: list[dict]
+        self,
+        result: JointDetrPoseEstimationOutput,
+        outputs: JointDetrModelOutput,
+        predictions: PosePredictions,
+        labels: list[dict],
     ) -> None:
-        predictions = PosePredictions(outputs.layer_joints, outputs.layer_points, outputs.layer_logits)
         pose_labels = PoseLabels.from_list(labels, self.config, outputs.layer_joints.device)
         loss, terms = self.loss_function(predictions, pose_labels)
         if self.dense_head is not None:

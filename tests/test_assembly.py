@@ -1,20 +1,21 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from jointdetr.assembly_jointdetr import assemble_poses
 from jointdetr.configuration_jointdetr import JointRefinerConfig
+from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.refinement_jointdetr import JointRefiner
 
 CHAIN = {"id2label": {0: "hip", 1: "knee", 2: "ankle"}, "joint_parents": [-1, 0, 1]}
 
 
-def outputs_of(probabilities: list[list[float]]) -> SimpleNamespace:
+def outputs_of(probabilities: list[list[float]]) -> JointDetrPoseEstimationOutput:
     """One picture whose queries have the given class probabilities; query q lies at (q, q, q) mm and (q, q)."""
     logits = torch.tensor(probabilities).log()[None]
     places = torch.arange(len(probabilities), dtype=torch.float32)[None, :, None]
-    return SimpleNamespace(logits=logits, pred_joints=places.expand(-1, -1, 3), pred_points=places.expand(-1, -1, 2))
+    return JointDetrPoseEstimationOutput(
+        logits=logits, pred_joints=places.expand(-1, -1, 3), pred_points=places.expand(-1, -1, 2)
+    )
 
 
 TWO_WANT_QUERY_0 = outputs_of([[0.6, 0.3, 0.05, 0.05], [0.55, 0.05, 0.1, 0.3], [0.01, 0.01, 0.9, 0.08]])
@@ -52,8 +53,18 @@ def test_a_prediction_that_is_not_finite_is_missing():
     assert assemble_poses(outputs).detected[0].tolist() == [True, False, True]
 
 
+def test_confidence_goes_with_the_query_and_is_unknown_where_the_joint_is_missing():
+    outputs = outputs_of([[0.6, 0.3, 0.05, 0.05], [0.55, 0.05, 0.1, 0.3], [0.01, 0.01, 0.9, 0.08]])
+    outputs.pred_sigmas = torch.tensor([[10.0, 20.0, 30.0]])
+    outputs.pred_visibility = torch.tensor([[0.1, 0.2, 0.3]])
+    poses = assemble_poses(outputs, threshold=0.5)
+    assert poses.detected.tolist() == [[True, False, True]]
+    assert poses.sigmas[0, [0, 2]].tolist() == [20.0, 30.0] and poses.sigmas[0, 1].isnan()
+    assert poses.visible[0, [0, 2]].tolist() == pytest.approx([0.2, 0.3]) and poses.visible[0, 1].isnan()
+
+
 def test_fixed_alignment_takes_queries_as_they_are():
-    outputs = SimpleNamespace(logits=None, pred_joints=torch.randn(2, 3, 3), pred_points=torch.rand(2, 3, 2))
+    outputs = JointDetrPoseEstimationOutput(pred_joints=torch.randn(2, 3, 3), pred_points=torch.rand(2, 3, 2))
     poses = assemble_poses(outputs)
     assert torch.equal(poses.joints, outputs.pred_joints) and poses.detected.all() and (poses.scores == 1).all()
 

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -177,6 +178,26 @@ def test_fixed_alignment_judges_the_last_layer_alone_and_by_plain_l1():
     total, terms = JointDetrLoss(config)(PosePredictions(joints, torch.zeros(2, 1, 3, 2), None), labels)
     assert total.item() == pytest.approx(0.1)
     assert set(terms) == {"loss_joint", "loss_joint_2d"}
+
+
+def test_confidence_losses_by_hand():
+    loss = JointDetrLoss(three_joints(predict_confidence=True))
+    labels = PoseLabels.from_list(
+        [
+            {"joints_3d": torch.zeros(3, 3), "visible": torch.tensor([True, False, True])},
+            {"joints_2d": torch.zeros(3, 2)},
+        ],
+        three_joints(),
+        CPU,
+    )
+    joints = torch.tensor([0.3, 0.0, 0.4]).expand(2, 3, 3).clone().requires_grad_()  # 0.5 units off
+    at_best = loss.sigma_loss(torch.full((2, 3), 0.5).log(), joints, labels)
+    assert at_best.item() == pytest.approx(math.log(0.5) + 1)  # the picture without a 3D label does not count
+    for expected_error in (0.4, 0.6):
+        assert loss.sigma_loss(torch.full((2, 3), expected_error).log(), joints, labels) > at_best
+    assert not at_best.requires_grad
+    logits = torch.tensor([[0.0, -50.0, 50.0], [9.0, 9.0, 9.0]])
+    assert loss.visibility_loss(logits, labels).item() == pytest.approx(math.log(2) / 3)
 
 
 def test_dense_losses_by_hand():

@@ -52,6 +52,7 @@ def random_labels(pictures: int) -> list[dict]:
             "joints_3d_valid": torch.ones(17, dtype=torch.bool),
             "joints_2d": torch.rand(17, 2),
             "joints_2d_valid": torch.ones(17, dtype=torch.bool),
+            "visible": torch.rand(17) < 0.5,
         }
         for _ in range(pictures)
     ]
@@ -161,13 +162,26 @@ def test_the_connection_carries_one_layer_into_the_next():
 
 @pytest.mark.parametrize("fields", [{}, {"query_alignment": "fixed", "num_queries": 17, "num_feature_levels": 1}])
 def test_every_parameter_learns(fields):
-    model = lively(tiny_model(num_dense_parts=16, **fields)).train()
+    model = lively(tiny_model(num_dense_parts=16, predict_confidence=True, **fields)).train()
     labels = random_labels(2)
     for label in labels:
         label |= {"part_map": torch.randint(0, 16, (16, 16)), "depth_map": torch.randn(16, 16) * 100}
     model(torch.randn(2, 3, 64, 64), labels=labels).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_the_confidence_head_changes_no_prediction_and_starts_from_its_prior():
+    model = tiny_model(predict_confidence=True)
+    plain = tiny_model()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    pixel_values = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        outputs, without = model(pixel_values), plain(pixel_values)
+    assert without.pred_sigmas is None and without.pred_visibility is None
+    assert torch.equal(outputs.pred_joints, without.pred_joints)
+    torch.testing.assert_close(outputs.pred_sigmas, torch.full((2, 20), 100.0))
+    torch.testing.assert_close(outputs.pred_visibility, torch.full((2, 20), 0.5))
 
 
 def test_baseline_has_one_query_per_joint_and_no_classes():
