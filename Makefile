@@ -1,7 +1,8 @@
 # Everything happens in .venv, which the first target that needs it makes. Only Python 3.10+ and git have to be there.
 PYTHON ?= python3
 VENV := .venv
-INSTALLED := $(VENV)/.installed
+RUNS := $(VENV)/.runs# the package alone
+INSTALLED := $(VENV)/.installed# and what its tests need
 
 # A picture of your own: make demo PICTURE=me.jpg, and if the person does not fill it, BOX="x y width height".
 PICTURE ?=
@@ -19,12 +20,16 @@ help:
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(RUNS): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -c constraints.txt -e .
+	touch $@
+
+$(INSTALLED): $(RUNS)
 	$(VENV)/bin/python -m pip install -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(INSTALLED)
+demo: $(RUNS)
 	$(VENV)/bin/jointdetr predict $(if $(PICTURE),"$(PICTURE)" $(if $(BOX),--box $(BOX)),$(EXAMPLE)) --output out
 
 test: $(INSTALLED)
