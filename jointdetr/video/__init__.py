@@ -1,0 +1,1 @@
+"""Films: reading and drawing them, following people through them, smoothing their motion."""
