@@ -4,7 +4,8 @@ Shape vocabulary: batch, queries, heads, levels, points, head_dim; tokens = the 
 samples = levels * points; maps = images * heads of the piece being computed.
 Source: Zhu et al., "Deformable DETR", ICLR 2021, equation 3.
 
-`_sample_maps` is the plain form, `_SampleTokens` the one for a CPU, several times faster:
+`_sample_maps` is the plain form. On a GPU `deformable_attention_triton_jointdetr` takes its place, where Triton is
+installed, and on a CPU `_SampleTokens`, several times faster:
 
 - Forward, the answer of a query is a weighted sum of `4 * samples` rows of the table of tokens: four corners a sample,
   weighted by attention times bilinear weight. This is what `embedding_bag` computes.
@@ -20,6 +21,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from transformers.utils import is_triton_available
+
+SampleTokensByTriton = None
+if torch.version.cuda is not None and is_triton_available():
+    from .deformable_attention_triton_jointdetr import SampleTokens as SampleTokensByTriton
 
 PIECE_ELEMENTS = 1 << 20  # numbers in the largest array of a piece: 4 MB in float32, about a core's share of the cache
 DENSE_TOKENS = 2400  # with more tokens than these, differentiating through a dense S is slower than `grid_sample`
@@ -46,21 +52,22 @@ def multi_scale_deformable_attention(
         (float64 if that is the dtype of `value`).
     """
     dtype = torch.promote_types(value.dtype, torch.float32)
-    tensors = value.to(dtype), sampling_locations.to(dtype), attention_weights.to(dtype)
-    if _takes_plain_path(*tensors):
+    samples = sampling_locations.to(dtype), attention_weights.to(dtype)
+    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
+    if value.is_cuda and SampleTokensByTriton is not None and not exporting:
+        return SampleTokensByTriton.apply(value, *samples, spatial_shapes)  # widens what it has read
+    tensors = value.to(dtype), *samples
+    if value.device.type != "cpu" or exporting or _differentiates_many_tokens(*tensors):
         output = _sample_maps(*tensors, spatial_shapes)
     else:
         output = _SampleTokens.apply(*tensors, spatial_shapes)
     return output.to(value.dtype)
 
 
-def _takes_plain_path(*tensors: torch.Tensor) -> bool:
-    """Whether `grid_sample` is the better form: other devices, exported graphs, training on many tokens."""
-    value = tensors[0]
-    if value.device.type != "cpu" or torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return True
+def _differentiates_many_tokens(*tensors: torch.Tensor) -> bool:
+    """Whether there will be a backward pass that `grid_sample` does faster than a dense S."""
     training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return training and value.shape[1] > DENSE_TOKENS
+    return training and tensors[0].shape[1] > DENSE_TOKENS
 
 
 def _sample_maps(
