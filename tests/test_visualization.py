@@ -113,6 +113,7 @@ class TestWriters:
             "name": "stick",
             "joints": ["hips", "left_foot", "right_foot"],
             "parents": [-1, 0, 0],
+            "flip_pairs": [[1, 2]],
             "root": 0,
         }
         assert document["fields"]["joints"].startswith("mm")

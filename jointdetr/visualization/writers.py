@@ -1,4 +1,4 @@
-"""Poses as files: JSON that explains itself, and NPZ for NumPy.
+"""Poses as tables in files: JSON that explains itself, and NPZ for NumPy.
 
 Shape vocabulary: people, joints. Positions are millimetres in camera axes (x right, y down, z forward), pixels in 2D.
 """
@@ -12,14 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..motion import skeleton_to_dict
 from ..skeleton_jointdetr import Skeleton
 
 FIELDS = {
+    "frame": "number of the film's frame, from 0",
+    "time_s": "seconds since the film began",
+    "person": "number of the person, the same in all frames",
     "joints": "mm, relative to the root joint, camera axes: x right, y down, z forward",
     "joints_camera": "mm, from the camera's centre, camera axes: x right, y down, z forward",
     "joints_2d": "px of the picture, from its top left corner",
     "scores": "probability of the joint's class, 0 to 1",
     "detected": "false: the joint was not found, its position is a guess or missing (null)",
+    "sigmas": "mm, how far off the joint is expected to be",
+    "visible": "probability that the joint is not hidden, 0 to 1",
+    "inside": "true: the joint lies within the picture",
+    "residual_px": "px, root mean square distance between the joints projected by the camera and `joints_2d`",
     "box": "px of the picture: x, y, width, height",
 }
 
@@ -33,8 +41,8 @@ def write_json(
     """Write poses as JSON, with units, axes and skeleton beside the numbers; NaN becomes null.
 
     Args:
-        people: One mapping a person: `joints` `(joints, 3)`, `joints_camera` `(joints, 3)`, `joints_2d` `(joints, 2)`,
-            `scores` `(joints,)`, `detected` `(joints,)` and `box` `(4,)`, as far as they are there.
+        people: One mapping a person, with the keys of `FIELDS` as far as they are there; of a film one for each
+            person in each frame, as [`motion_rows`] gives them.
         path: File to write.
         skeleton: Names and parents of the joints.
         about: More entries for the head of the file, such as the picture's and the model's name.
@@ -43,12 +51,7 @@ def write_json(
     document = {
         **(about or {}),
         "fields": {name: FIELDS[name] for name in fields},
-        "skeleton": {
-            "name": skeleton.name,
-            "joints": list(skeleton.joints),
-            "parents": list(skeleton.parents),
-            "root": skeleton.root,
-        },
+        "skeleton": skeleton_to_dict(skeleton),
         "people": [{name: _to_json(person[name]) for name in fields if name in person} for person in people],
     }
     Path(path).write_text(_layout(document) + "\n", encoding="utf-8")
@@ -70,9 +73,15 @@ def write_npz(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
         raise ValueError(f"All people must have the same fields, got {[sorted(fields) for fields in names]}.")
     fields = [name for name in FIELDS if people and name in names[0]]
     arrays = {name: np.stack([_to_numpy(person[name]) for person in people]) for name in fields}
-    joint_names, parents = np.array(skeleton.joints), np.array(skeleton.parents)
+    described = {
+        "skeleton_name": np.array(skeleton.name),
+        "joint_names": np.array(skeleton.joints),
+        "parents": np.array(skeleton.parents),
+        "flip_pairs": np.array(skeleton.flip_pairs, dtype=int).reshape(-1, 2),
+        "root": np.array(skeleton.root),
+    }
     with open(path, "wb") as file:
-        np.savez_compressed(file, joint_names=joint_names, parents=parents, root=np.array(skeleton.root), **arrays)
+        np.savez_compressed(file, **described, **arrays)
 
 
 def _to_numpy(values: Any) -> np.ndarray:

@@ -1,0 +1,349 @@
+"""Poses through time: one person's motion in memory, the table that holds several, and reading it from files.
+
+A table has one row for each person in each frame, in the same words wherever it lies (Parquet, JSON, NPZ): `frame`,
+`time_s`, `person`, `box`, `joints`, `joints_2d`, `scores`, `detected`, `joints_camera`. A picture is a film of one
+frame: where `frame`, `time_s` and `person` are left out, the rows are the people of frame 0.
+
+Shape vocabulary: rows, frames, joints. Positions are millimetres in camera axes (x right, y down, z forward), pixels
+in 2D. NaN is a position that is not known.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from .skeleton_jointdetr import SKELETONS, Skeleton
+
+SKELETON_KEY = b"jointdetr.skeleton"
+"""Where the metadata of a Parquet file say the skeleton, as JSON."""
+
+JOINT_COLUMNS: dict[str, tuple[int, ...]] = {
+    "joints": (3,),
+    "joints_2d": (2,),
+    "joints_camera": (3,),
+    "scores": (),
+    "detected": (),
+}
+"""Columns with one entry a joint, and the shape of that entry."""
+
+REQUIRED = ("frame", "time_s", "person", "joints", "detected")
+
+Columns = dict[str, np.ndarray]
+
+
+@dataclass
+class PoseMotion:
+    """One person through time. Frames in which the person was not seen at all may be left out.
+
+    Args:
+        skeleton: Names and parents of the joints.
+        times_s: `(frames,)`, seconds since the beginning of the film, rising.
+        joints: `(frames, joints, 3)`, millimetres relative to the root joint; NaN where missing.
+        detected: `(frames, joints)` bool, False where a joint is a guess or missing.
+        scores: `(frames, joints)`, probabilities, if known.
+        points: `(frames, joints, 2)`, pixels of the picture, if known.
+        root_camera: `(frames, 3)`, the root's place from the camera's centre in millimetres, if known.
+        person: Number of the person in the film.
+        frames: `(frames,)`, numbers of the frames in the film; 0, 1, 2 ... if left out.
+        boxes: `(frames, 4)`, x, y, width, height in pixels, if known.
+
+    Raises:
+        ValueError: There is no frame, the shapes do not fit the skeleton and each other, or the times do not rise.
+    """
+
+    skeleton: Skeleton
+    times_s: np.ndarray
+    joints: np.ndarray
+    detected: np.ndarray
+    scores: np.ndarray | None = None
+    points: np.ndarray | None = None
+    root_camera: np.ndarray | None = None
+    person: int = 0
+    frames: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Take everything as arrays and refuse what does not fit."""
+        self.times_s = np.asarray(self.times_s, dtype=np.float64)
+        count, joints = self.times_s.size, len(self.skeleton.joints)
+        if self.frames is None:
+            self.frames = np.arange(count)
+        if count == 0 or self.times_s.ndim != 1:
+            raise ValueError(f"`times_s` must be (frames,) with at least one frame, got {self.times_s.shape}.")
+        self.frames = _checked("frames", self.frames, (count,), np.int64)
+        self.joints = _checked("joints", self.joints, (count, joints, 3), np.float64)
+        self.detected = _checked("detected", self.detected, (count, joints), np.bool_)
+        self.scores = _checked_optional("scores", self.scores, (count, joints))
+        self.points = _checked_optional("points", self.points, (count, joints, 2))
+        self.root_camera = _checked_optional("root_camera", self.root_camera, (count, 3))
+        self.boxes = _checked_optional("boxes", self.boxes, (count, 4))
+        if not np.isfinite(self.times_s).all() or (np.diff(self.times_s) <= 0).any():
+            raise ValueError(f"`times_s` of person {self.person} must rise from frame to frame, got {self.times_s}.")
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.times_s)
+
+    @property
+    def joints_camera(self) -> np.ndarray | None:
+        """Joints from the camera's centre `(frames, joints, 3)`, millimetres; None without `root_camera`."""
+        return None if self.root_camera is None else self.joints + self.root_camera[:, None]
+
+    @property
+    def missing(self) -> np.ndarray:
+        """`(frames, joints)` bool, True where a joint has no position."""
+        return ~np.isfinite(self.joints).all(-1)
+
+
+def motion_schema(skeleton: Skeleton) -> pa.Schema:
+    """Columns of a Parquet file of poses, one row for each person in each frame; the skeleton is in the metadata.
+
+    Rows are ordered by frame. `box`, `joints_2d`, `scores` and `joints_camera` may be null; a position that is not
+    known is NaN.
+    """
+    joint_rows = pa.list_(pa.list_(pa.float32()))
+    fields = [
+        pa.field("frame", pa.int64(), nullable=False),
+        pa.field("time_s", pa.float64(), nullable=False),
+        pa.field("person", pa.int64(), nullable=False),
+        pa.field("box", pa.list_(pa.float32())),
+        pa.field("joints", joint_rows, nullable=False),
+        pa.field("joints_2d", joint_rows),
+        pa.field("scores", pa.list_(pa.float32())),
+        pa.field("detected", pa.list_(pa.bool_()), nullable=False),
+        pa.field("joints_camera", joint_rows),
+    ]
+    return pa.schema(fields, metadata={SKELETON_KEY: json.dumps(skeleton_to_dict(skeleton)).encode()})
+
+
+def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
+    """What files say of a skeleton, ready for JSON."""
+    return {
+        "name": skeleton.name,
+        "joints": list(skeleton.joints),
+        "parents": list(skeleton.parents),
+        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
+        "root": skeleton.root,
+    }
+
+
+def skeleton_from_dict(values: Mapping[str, Any]) -> Skeleton:
+    """The skeleton that a file says; a shipped one lends its flip pairs where the file has none.
+
+    Raises:
+        ValueError: An entry is missing, or the joints are no tree.
+    """
+    absent = {"joints", "parents", "root"} - set(values)
+    if absent:
+        raise ValueError(f"a skeleton needs `joints`, `parents` and `root`, missing are {sorted(absent)}")
+    joints = tuple(str(name) for name in values["joints"])
+    parents = tuple(int(parent) for parent in values["parents"])
+    pairs = tuple((int(first), int(second)) for first, second in values.get("flip_pairs", ()))
+    shipped = [known for known in SKELETONS.values() if (known.joints, known.parents) == (joints, parents)]
+    if shipped and not pairs:
+        return shipped[0]
+    return Skeleton(str(values.get("name", "skeleton")), joints, parents, pairs, int(values["root"]))
+
+
+def motions_from_rows(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> list[PoseMotion]:
+    """Gather the people of a picture or of a film into one motion a person, in the order of their numbers.
+
+    Args:
+        rows: One mapping for each person in each frame, with `joints` `(joints, 3)` and `detected` `(joints,)` and, if
+            known, `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores` and `joints_camera`: arrays, tensors or
+            lists. The people of one picture, as the pipeline returns them, are such rows.
+        skeleton: Names and parents of the joints.
+
+    Raises:
+        ValueError: A row does not fit the skeleton, or several frames have no times; it names the row.
+    """
+    rows = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    columns: dict[str, list[np.ndarray]] = {}
+    for number, row in enumerate(rows):
+        entry = {"frame": 0, "time_s": 0.0, "person": number} if "frame" not in row else {}
+        for name, shape in _row_shapes(skeleton).items():
+            value = entry.get(name, row.get(name))
+            columns.setdefault(name, []).append(_row_value(value, name, shape, number))
+    stacked = {name: np.stack(values) for name, values in columns.items()}
+    return _motions_from_columns(stacked, skeleton) if rows else []
+
+
+def motion_rows(motions: Iterable[PoseMotion]) -> list[dict[str, Any]]:
+    """The table of several people's motions: one mapping for each person in each frame, ordered by frame.
+
+    The keys are the columns of [`motion_schema`]; what is not known is left out.
+    """
+    rows = [_motion_row(motion, frame) for motion in motions for frame in range(len(motion))]
+    return sorted(rows, key=lambda row: (row["frame"], row["person"]))
+
+
+def load_motions(path: str | Path) -> list[PoseMotion]:
+    """Read what the package wrote: poses as .parquet, .json or .npz, of a picture or of a film.
+
+    Returns:
+        One motion a person, in the order of their numbers.
+
+    Raises:
+        ValueError: The file is none of these, or is damaged; it names the file and the row.
+    """
+    path = Path(path)
+    readers = {".parquet": _read_parquet, ".json": _read_json, ".npz": _read_npz}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path}: expected a file of poses ending in {', '.join(readers)}, got {path.suffix!r}")
+    try:
+        return readers[path.suffix.lower()](path)
+    except (ValueError, KeyError, TypeError, EOFError, BadZipFile, pa.ArrowException) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _checked(name: str, values: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    array = np.asarray(values, dtype=dtype)
+    if array.shape != shape:
+        raise ValueError(f"`{name}` must have the shape {shape}, got {array.shape}.")
+    return array
+
+
+def _checked_optional(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    return None if values is None else _checked(name, values, shape, np.float64)
+
+
+def _row_shapes(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
+    """Shape of each column's entry in one row."""
+    per_joint = {name: (len(skeleton.joints), *shape) for name, shape in JOINT_COLUMNS.items()}
+    return {"frame": (), "time_s": (), "person": (), "box": (4,), **per_joint}
+
+
+def _row_value(value: Any, name: str, shape: tuple[int, ...], number: int) -> np.ndarray:
+    """One entry of a row as numbers, NaN where it is not known."""
+    if value is None and name in REQUIRED:
+        raise ValueError(f"row {number} has no `{name}`")
+    if value is None:
+        return np.full(shape, np.nan)
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value, dtype=np.float64)  # None inside becomes NaN
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"row {number}: `{name}` must be numbers of the shape {shape}, got {value!r:.60}") from error
+    if array.shape != shape:
+        raise ValueError(f"row {number}: `{name}` must have the shape {shape}, got {array.shape}")
+    return array
+
+
+def _motions_from_columns(columns: Columns, skeleton: Skeleton) -> list[PoseMotion]:
+    """Split a table by person and bring each one's rows into the order of time."""
+    for name in ("frame", "time_s", "person", "detected"):
+        unknown = np.flatnonzero(~np.isfinite(columns[name].reshape(len(columns[name]), -1)).all(-1))
+        if unknown.size:
+            raise ValueError(f"row {unknown[0]}: `{name}` must be known, got {columns[name][unknown[0]]}")
+    motions = []
+    for person in np.unique(columns["person"]):
+        mine = np.flatnonzero(columns["person"] == person)
+        mine = mine[np.argsort(columns["time_s"][mine], kind="stable")]
+        motions.append(_motion_of({name: values[mine] for name, values in columns.items()}, skeleton))
+    return motions
+
+
+def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:
+    """The motion of one person from that person's rows."""
+    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    root_camera = None
+    if "joints_camera" in known:
+        offsets = columns["joints_camera"] - columns["joints"]  # (frames, joints, 3), the same for every joint
+        root_camera = np.ma.median(np.ma.masked_invalid(offsets), axis=1).filled(np.nan)  # (frames, 3)
+    return PoseMotion(
+        skeleton,
+        columns["time_s"],
+        columns["joints"],
+        columns["detected"].astype(bool),
+        known.get("scores"),
+        known.get("joints_2d"),
+        root_camera,
+        int(columns["person"][0]),
+        columns["frame"].astype(np.int64),
+        known.get("box"),
+    )
+
+
+def _motion_row(motion: PoseMotion, frame: int) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "frame": int(motion.frames[frame]),
+        "time_s": float(motion.times_s[frame]),
+        "person": motion.person,
+    }
+    per_frame = {
+        "box": motion.boxes,
+        "joints": motion.joints,
+        "joints_2d": motion.points,
+        "scores": motion.scores,
+        "detected": motion.detected,
+        "joints_camera": motion.joints_camera,
+    }
+    return row | {name: values[frame] for name, values in per_frame.items() if values is not None}
+
+
+def _read_json(path: Path) -> list[PoseMotion]:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict) or not {"people", "skeleton"} <= set(document):
+        raise ValueError("expected an object with `people` and `skeleton`")
+    return motions_from_rows(document["people"], skeleton_from_dict(document["skeleton"]))
+
+
+def _read_npz(path: Path) -> list[PoseMotion]:
+    with np.load(path, allow_pickle=False) as archive:
+        columns = dict(archive)
+    names = ("joint_names", "parents", "root", "flip_pairs", "skeleton_name")
+    absent = {"joint_names", "parents", "root"} - set(columns)
+    if absent:
+        raise ValueError(f"expected the arrays `joint_names`, `parents` and `root`, missing are {sorted(absent)}")
+    described = {name: columns.pop(name).tolist() for name in names if name in columns}
+    described["joints"] = described.pop("joint_names")
+    skeleton = skeleton_from_dict(described | {"name": described.get("skeleton_name", "skeleton")})
+    return motions_from_rows(_rows(columns), skeleton)
+
+
+def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Turn columns of equal length into rows."""
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"all columns must have the same number of rows, got {lengths}")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _read_parquet(path: Path) -> list[PoseMotion]:
+    from pyarrow import parquet
+
+    schema = parquet.read_schema(path)
+    if SKELETON_KEY not in (schema.metadata or {}):
+        raise ValueError(f"expected the skeleton in the file's metadata, under {SKELETON_KEY.decode()!r}")
+    skeleton = skeleton_from_dict(json.loads(schema.metadata[SKELETON_KEY]))
+    known = [name for name in motion_schema(skeleton).names if name in schema.names]
+    table = parquet.read_table(path, columns=known)
+    shapes = _row_shapes(skeleton)
+    columns = {name: _column(table.column(name).combine_chunks(), name, shapes[name]) for name in known}
+    for name in set(shapes) - set(known):
+        if name in REQUIRED:
+            raise ValueError(f"has no column `{name}`")
+        columns[name] = np.full((len(table), *shapes[name]), np.nan)
+    return _motions_from_columns(columns, skeleton)
+
+
+def _column(column: pa.Array, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A column of (nested) lists as numbers `(rows, *shape)`, NaN in rows that are null."""
+    values = column.drop_null()
+    for _ in shape:
+        values = values.flatten()
+    numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    filled = np.full((len(column), *shape), np.nan)
+    rows = np.flatnonzero(np.asarray(column.is_valid()))
+    if numbers.size != len(rows) * int(np.prod(shape)):
+        raise ValueError(f"column `{name}` must have the shape {shape} in every row")
+    filled[rows] = numbers.reshape(len(rows), *shape)
+    return filled
