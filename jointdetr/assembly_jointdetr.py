@@ -78,7 +78,7 @@ def assemble_poses(
     joints = joints.masked_fill(~detected[..., None], torch.nan)
     points = points.masked_fill(~detected[..., None], torch.nan)
     sigmas, visible = (None if each is None else each.where(detected, torch.nan) for each in (sigmas, visible))
-    if refiner is not None:
+    if refiner is not None and (refiner.config.refine_detected or not detected.all()):
         joints = refiner(joints, missing=~detected).joints
     return AssembledPoses(joints, points, scores, detected, sigmas, visible)
 

@@ -160,16 +160,22 @@ class JointRefiner(PreTrainedModel):
 
     def _correction(self, joints: torch.Tensor) -> torch.Tensor:
         """Predict what to add to every joint: (batch, joints, 3) millimetres."""
-        known = torch.ones(joints.shape[:2], dtype=torch.bool, device=joints.device)
-        parents, children = self._parent(joints, known), self._children(joints, known)
-        positions = torch.cat([joints, parents.positions, children.positions], dim=-1) / self.config.joint_scale
-        flags = torch.stack([parents.exists, children.exists], dim=-1)
-        features = torch.cat([positions, flags.to(positions.dtype)], dim=-1)  # (batch, joints, 11)
+        parent, children = self._neighbour_weights().to(joints)  # (joints, joints) each
+        positions = torch.cat([joints, parent @ joints, children @ joints], dim=-1) / self.config.joint_scale
+        flags = torch.stack([parent.sum(1), children.sum(1)], dim=-1).expand(len(joints), -1, -1)  # 1 if there is any
+        features = torch.cat([positions, flags], dim=-1)  # (batch, joints, 11)
         hidden_states = self.input_projection(features.flatten(1).to(self.dtype))
         for block in self.blocks:
             hidden_states = block(hidden_states)
         correction = self.output_projection(self.output_norm(hidden_states))
         return correction.unflatten(-1, (-1, 3)).to(joints.dtype) * self.config.joint_scale
+
+    def _neighbour_weights(self) -> torch.Tensor:
+        """Matrices (2, joints, joints) that take every joint's parent, and the mean of its children."""
+        parents = torch.tensor(self.config.joint_parents)
+        of_parent = (parents[:, None] == torch.arange(len(parents))).float()
+        of_children = of_parent.T / of_parent.sum(0)[:, None].clamp(min=1)
+        return torch.stack([of_parent, of_children])
 
     def _parent(self, joints: torch.Tensor, known: torch.Tensor) -> JointNeighbours:
         """Nearest known ancestor of every joint."""
