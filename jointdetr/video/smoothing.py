@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.interpolate import make_smoothing_spline
+from scipy.interpolate import CubicSpline, make_smoothing_spline
 
-Method = Literal["spline", "one-euro", "none"]
-METHODS: tuple[Method, ...] = ("spline", "one-euro", "none")
+Method = Literal["offline", "one-euro", "none"]
+METHODS: tuple[Method, ...] = ("offline", "one-euro", "none")
 GUESS_WEIGHT = 0.1  # of a joint that was not detected, against 1 for one that was
 LONGEST_SHARE_S = 0.1  # of time that one frame stands for at most
 SPLINE_MINIMUM = 5  # points that SciPy's smoothing spline needs
@@ -25,7 +25,7 @@ class SmoothingSettings:
     """How to smooth.
 
     Args:
-        method: "spline" (offline, no delay), "one-euro" (online, some delay) or "none".
+        method: "offline" (a spline, no delay), "one-euro" (online, some delay) or "none".
         cutoff_hz: The spline halves a movement of this frequency and lets slower ones pass.
         min_cutoff_hz: The One-Euro filter's cutoff for a joint at rest.
         beta: What the One-Euro filter adds to it, Hz for each mm/s of speed.
@@ -36,7 +36,7 @@ class SmoothingSettings:
         ValueError: A value out of its range.
     """
 
-    method: Method = "spline"
+    method: Method = "offline"
     cutoff_hz: float = 4.0
     min_cutoff_hz: float = 1.0
     beta: float = 0.005
@@ -151,7 +151,7 @@ def _runs(frames: np.ndarray, times_s: np.ndarray, max_gap_s: float) -> list[np.
 def _evaluate_spline(
     samples: tuple[np.ndarray, np.ndarray, np.ndarray], at_s: np.ndarray, cutoff_hz: float
 ) -> np.ndarray:
-    """Fit values `(samples, channels)` at times with weights `(samples,)`; return it at `at_s`, `(times, channels)`."""
+    """Fit values `(samples, channels)` at times with weights `(samples,)`; return `(times, channels)` at `at_s`."""
     values, times_s, weights = samples
     if len(values) < SPLINE_MINIMUM:
         return np.stack([np.interp(at_s, times_s, channel) for channel in values.T], -1)
@@ -227,9 +227,9 @@ def measure_delay_s(before: np.ndarray, after: np.ndarray, times_s: np.ndarray, 
     if not later.any() or times_s[-1] - times_s[0] < 2 * longest_s:
         return float("nan")
 
+    between_frames = CubicSpline(times_s, before)
+
     def misfit(delay_s: float) -> float:
-        moments = times_s[later] - delay_s
-        shifted = np.stack([np.interp(moments, times_s, channel) for channel in before.T], -1)
-        return float(((shifted - after[later]) ** 2).sum())
+        return float(((between_frames(times_s[later] - delay_s) - after[later]) ** 2).sum())
 
     return min((step / 1000 for step in range(int(longest_s * 1000) + 1)), key=misfit)

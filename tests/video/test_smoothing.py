@@ -168,7 +168,7 @@ def test_acceleration_by_hand():
 
 
 def test_bad_settings_and_times_are_refused():
-    with pytest.raises(ValueError, match="`method` must be one of spline, one-euro, none, got 'kalman'"):
+    with pytest.raises(ValueError, match="`method` must be one of offline, one-euro, none, got 'kalman'"):
         SmoothingSettings(method="kalman")
     with pytest.raises(ValueError, match="`cutoff_hz` must be positive, got 0"):
         SmoothingSettings(cutoff_hz=0)
