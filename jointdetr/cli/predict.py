@@ -1,37 +1,16 @@
-"""`jointdetr predict`: estimate the 3D poses in pictures."""
+"""`jointdetr predict`: estimate the 3D poses in pictures, films, what a webcam sees, or a data set."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated
 from urllib.parse import urlparse
 
 import typer
 from typer.core import TyperCommand
 
-from .options import ModelOption, ThresholdOption, load_checkpoint, one_line_errors
-
-if TYPE_CHECKING:
-    from PIL import Image
-    from transformers import BatchFeature
-
-    from ..image_processing_jointdetr import JointDetrImageProcessor
-    from ..modeling_jointdetr import JointDetrForPoseEstimation
-    from ..skeleton_jointdetr import Skeleton
-
-
-PACKAGED_MODEL = "jointdetr (in the package)"
-
-
-class Box(NamedTuple):
-    """A person's box in pixels: left edge, top edge, width, height."""
-
-    x: float
-    y: float
-    width: float
-    height: float
+from .options import ModelOption, ThresholdOption
+from .predict_options import VIDEO_SUFFIXES, Box, CameraOptions, PredictOptions, Smoothing
 
 
 class PredictCommand(TyperCommand):
@@ -55,7 +34,16 @@ def _parse_box(text: str) -> Box:
 
 
 def predict(
-    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE", help="Files or URLs.", show_default=False)],
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PICTURE|FILM]...", help="Files, or URLs of pictures.", show_default=False),
+    ] = None,
+    webcam: Annotated[int | None, typer.Option(min=0, help="Number of a webcam to watch, 0 for the first.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Pose dataset to predict: Parquet file, folder or Hub repository.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops that go through the network at once.")] = 32,
     box: Annotated[
         list[Box] | None,
         typer.Option(
@@ -70,144 +58,69 @@ def predict(
         typer.Option(min=1.0, help="Focal length in pixels: adds the joints' place in front of the camera."),
     ] = None,
     model: ModelOption = None,
-    output: Annotated[Path, typer.Option(help="Folder for NAME.pose.json and NAME.pose.png.")] = Path("out"),
+    output: Annotated[Path, typer.Option(help="Folder for what is written: NAME.pose.json, NAME.pose.png ...")] = Path(
+        "out"
+    ),
     threshold: ThresholdOption = 0.5,
+    smoothing: Annotated[Smoothing, typer.Option(help="How joints are smoothed over time.")] = Smoothing.OFFLINE,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Write the film with the skeletons drawn on it.")] = False,
 ) -> None:
-    """Estimate the 3D poses in pictures: a JSON file and a figure for each, and a table of the joints.
+    """Estimate the 3D poses in pictures and films, or of everyone in a dataset.
 
-    A picture that cannot be read is reported and left out; the others are still done.
+    A source that cannot be read is reported and left out; the others are still done.
     """
-    checkpoint = load_checkpoint(model)
-    predictor = _Predictor(
-        *checkpoint, checkpoint.model.config.skeleton, model or PACKAGED_MODEL, list(box or []), focal_px, threshold
+    _require_one_kind(sources, webcam, dataset)
+    options = PredictOptions(
+        model=model,
+        output=output,
+        boxes=tuple(box or ()),
+        threshold=threshold,
+        camera=CameraOptions(focal_px=focal_px),
+        smoothing=smoothing,
+        overlay=overlay,
+        split=split,
+        batch_size=batch_size,
     )
-    with one_line_errors(str(output)):
-        output.mkdir(parents=True, exist_ok=True)
-    if not box:
-        typer.echo("no --box given: taking each picture to show one person who fills it", err=True)
+    if dataset is not None:
+        from .predict_dataset import predict_dataset
+
+        predict_dataset(dataset, options)
+    elif webcam is not None:
+        from .predict_video import predict_video
+
+        predict_video(webcam, options)
+    else:
+        _predict_files(sources or [], options)
+
+
+def _require_one_kind(sources: Sequence[str] | None, webcam: int | None, dataset: str | None) -> None:
+    """Refuse a command that names nothing to look at, or several kinds of it."""
+    given = [bool(sources), webcam is not None, dataset is not None]
+    if sum(given) != 1:
+        raise typer.BadParameter("name pictures or films, or give --webcam, or give --dataset: one of the three")
+
+
+def _predict_files(sources: Sequence[str], options: PredictOptions) -> None:
+    """Predict the pictures together and each film by itself."""
+    films = [source for source in sources if _is_film(source)]
+    pictures = [source for source in sources if not _is_film(source)]
     failed = False
-    for picture, name in zip(pictures, _output_names(pictures), strict=True):
+    if pictures:
+        from .predict_pictures import predict_pictures
+
+        failed = not predict_pictures(pictures, options)
+    for film in films:
+        from .predict_video import predict_video
+
         try:
-            people = predictor.predict(picture, output / name)
+            predict_video(film, options)
         except typer.Exit:
             failed = True
-            continue
-        if len(pictures) == 1:
-            _print_joints(people, predictor.skeleton)
-        found = ", ".join(_count_found(person) for person in people)
-        typer.echo(f"{picture}: {found} joints found, see {output / name}.pose.png and {name}.pose.json")
     if failed:
         raise typer.Exit(2)
 
 
-@dataclass
-class _Predictor:
-    """A checkpoint and the options of `predict`: turns a picture into two files."""
-
-    processor: "JointDetrImageProcessor"
-    model: "JointDetrForPoseEstimation"
-    skeleton: "Skeleton"
-    model_name: str
-    boxes: list[Box] = field(default_factory=list)
-    focal_px: float | None = None
-    threshold: float = 0.5
-
-    def predict(self, picture: str, target: Path) -> list[dict[str, Any]]:
-        """Write `target`.pose.json and `target`.pose.png and return the people."""
-        from ..picture_jointdetr import load_picture
-        from ..visualization import pose_figure, write_json
-
-        with one_line_errors(picture):
-            image = load_picture(picture)
-            boxes = [self.boxes] if self.boxes else None
-            inputs = self.processor(image, boxes=boxes, intrinsics=self.intrinsics(image), return_tensors="pt")
-        people = self.estimate(inputs)
-        with one_line_errors(str(target)):
-            write_json(people, f"{target}.pose.json", self.skeleton, self.describe(picture, image))
-            pose_figure(image, people, self.skeleton).savefig(f"{target}.pose.png")
-        return people
-
-    def estimate(self, inputs: "BatchFeature") -> list[dict[str, Any]]:
-        """Return the people of one picture, in the order of the boxes."""
-        import torch
-
-        with torch.inference_mode():
-            outputs = self.model(**inputs.to(self.model.device))
-        people = self.processor.post_process_pose_estimation(outputs, inputs, self.threshold, self.model.refiner)[0]
-        if not self.boxes:
-            return people
-        return [person | {"box": list(box)} for person, box in zip(people, self.boxes, strict=True)]
-
-    def intrinsics(self, image: "Image.Image") -> list[list[float]] | None:
-        """Camera matrix (3, 3) for the focal length, the optical axis through the picture's middle."""
-        if self.focal_px is None:
-            return None
-        return [[self.focal_px, 0, image.width / 2], [0, self.focal_px, image.height / 2], [0, 0, 1]]
-
-    def describe(self, picture: str, image: "Image.Image") -> dict[str, Any]:
-        """Head of the JSON file: where the numbers come from."""
-        from .. import __version__
-
-        return {
-            "software": f"jointdetr {__version__}",
-            "model": self.model_name,
-            "threshold": self.threshold,
-            "picture": picture,
-            "picture_size": [image.width, image.height],
-            "intrinsics": self.intrinsics(image),
-        }
-
-
-def _output_names(pictures: Sequence[str]) -> list[str]:
-    """File names without suffix, one for each picture; the second `a` is `a-2`, so that none overwrites another."""
-    names: list[str] = []
-    for picture in pictures:
-        stem = Path(urlparse(picture).path if "://" in picture else picture).stem or "picture"
-        name, number = stem, 1
-        while name in names:
-            number += 1
-            name = f"{stem}-{number}"
-        names.append(name)
-    return names
-
-
-def _print_joints(people: Sequence[dict[str, Any]], skeleton: "Skeleton") -> None:
-    """Print every joint of every person."""
-    from rich.console import Console
-
-    for number, person in enumerate(people, start=1):
-        title = f"person {number}: {_count_found(person)} joints found"
-        Console().print(_joint_table(person, skeleton, title))
-
-
-def _count_found(person: dict[str, Any]) -> str:
-    return f"{int(person['detected'].sum())} of {len(person['detected'])}"
-
-
-def _joint_table(person: dict[str, Any], skeleton: "Skeleton", title: str) -> Any:
-    """One person's joints in millimetres as a table; what was not found is marked as a guess."""
-    from rich import box
-    from rich.table import Table
-
-    root = skeleton.joints[skeleton.root]
-    caption = f"millimetres from the {root}\nx right, y down, z away from the camera"
-    if "joints_camera" in person and person["joints_camera"].isfinite().all():
-        place = ", ".join(_millimetres(person["joints_camera"][skeleton.root].tolist()))
-        caption += f"\n{root}: {place} from the camera"
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
-    table.add_column("joint")
-    for column in ("x", "y", "z", "score"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    rows = zip(
-        skeleton.joints, person["joints"].tolist(), person["scores"].tolist(), person["detected"].tolist(), strict=True
-    )
-    for name, position, score, found in rows:
-        remark = "" if found else "missing" if math.isnan(position[0]) else "guess"
-        table.add_row(name, *_millimetres(position), f"{score:.2f}", remark)
-    return table
-
-
-def _millimetres(position: Sequence[float]) -> list[str]:
-    """Whole millimetres, a dash for what is unknown."""
-    return ["-" if math.isnan(value) else f"{value:.0f}" for value in position]
+def _is_film(source: str) -> bool:
+    """Tell a film by the suffix of its name."""
+    path = urlparse(source).path if "://" in source else source
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES

@@ -1,0 +1,93 @@
+"""What `jointdetr predict` was asked for, shared by its three kinds of source: pictures, films and data sets."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGED_MODEL = "jointdetr (in the package)"
+VIDEO_SUFFIXES = frozenset(
+    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv")
+)
+
+
+class Box(NamedTuple):
+    """A person's box in pixels: left edge, top edge, width, height."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Format(str, Enum):
+    """Kinds of file that poses can be written as."""
+
+    JSON = "json"
+    NPZ = "npz"
+    CSV = "csv"
+    BVH = "bvh"
+    GLB = "glb"
+
+
+class Smoothing(str, Enum):
+    """How the joints of a film are smoothed over time."""
+
+    NONE = "none"
+    ONE_EURO = "one-euro"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """What is known of the camera that took all of the sources.
+
+    Args:
+        focal_px: Focal length in px, the optical axis through the picture's middle.
+        field_of_view: Angle in degrees across the picture's longer side: a guess in place of a focal length.
+        distortion: The lens, as `brown:K1,K2,P1,P2,...` or `fisheye:K1,K2,K3,K4`.
+        file: JSON file with all of it, and the place of the camera in the world.
+    """
+
+    focal_px: float | None = None
+    field_of_view: float | None = None
+    distortion: str | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """The options of `jointdetr predict`.
+
+    Args:
+        model: Folder or Hub repository of the checkpoint; None for the one in the package.
+        output: Folder for everything that is written.
+        boxes: A person's box each, the same in every picture; none for the whole picture or the detector's boxes.
+        detector: Folder or Hub repository of an object-detection checkpoint that finds the people.
+        detector_threshold: People less probable than this are left out.
+        threshold: Joints less probable than this count as not found.
+        formats: Kinds of file to write the poses as.
+        camera: What is known of the camera.
+        smoothing: How the joints of a film are smoothed over time.
+        overlay: Write a film with the skeletons drawn over it.
+        split: Split of the data set to predict.
+        batch_size: Crops that go through the network at once.
+    """
+
+    model: str | None = None
+    output: Path = Path("out")
+    boxes: tuple[Box, ...] = ()
+    detector: str | None = None
+    detector_threshold: float = 0.5
+    threshold: float = 0.5
+    formats: tuple[Format, ...] = (Format.JSON,)
+    camera: CameraOptions = field(default_factory=CameraOptions)
+    smoothing: Smoothing = Smoothing.OFFLINE
+    overlay: bool = False
+    split: str = "train"
+    batch_size: int = 32
+
+    @property
+    def model_name(self) -> str:
+        """What the written files call the checkpoint."""
+        return self.model or PACKAGED_MODEL
