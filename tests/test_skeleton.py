@@ -15,12 +15,26 @@ def test_human36m_is_the_documented_order():
     assert HUMAN36M.joints[7:11] == ("spine", "thorax", "neck", "head")
     assert HUMAN36M.parents == (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
     assert MPI_INF_3DHP.joints[14:] == ("pelvis", "spine", "head")
-    assert SKELETONS == {"human36m": HUMAN36M, "mpi_inf_3dhp": MPI_INF_3DHP}
+
+
+def test_every_skeleton_is_found_by_its_name():
+    assert all(name == skeleton.name for name, skeleton in SKELETONS.items())
+    sizes = {name: len(skeleton.joints) for name, skeleton in SKELETONS.items()}
+    assert sizes == {
+        "human36m": 17,
+        "mpi_inf_3dhp": 17,
+        "smpl": 24,
+        "lsp": 14,
+        "panoptic": 19,
+        "panoptic_body": 15,
+        "coco": 17,
+        "mpii": 16,
+        "cmu_mocap": 31,
+    }
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
 def test_mirroring_keeps_names_and_bones(skeleton):
-    assert len(skeleton.joints) == 17
     swap = {a: b for pair in skeleton.flip_pairs for a, b in (pair, pair[::-1])}
     for joint, name in enumerate(skeleton.joints):
         mirrored = name.replace("left", "?").replace("right", "left").replace("?", "right")
