@@ -1,0 +1,166 @@
+"""Joints of one skeleton as those of another: by the place on the body they name, and by stated formulas.
+
+Data sets use the same word for different places and different words for the same one. So every joint stands for a
+*point* of the body: the one of its own name, unless `POINT_OF_JOINT` says otherwise. A joint of the target is the
+source's joint at the same point; failing that, a weighted mean of points by the first of `FORMULAS` the source can
+fill; failing that, it cannot be had.
+
+Shape vocabulary: `source` and `target` joints, `axes` (2 px or 3 mm).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from ..skeleton_jointdetr import Skeleton
+
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A point of the body from other points.
+
+    Args:
+        weights: share of each point; they add up to 1.
+        note: what is approximate about it.
+    """
+
+    weights: Mapping[str, float]
+    note: str
+
+
+@dataclass(frozen=True)
+class JointSource:
+    """Where a joint of the target comes from.
+
+    Args:
+        weights: share of each joint of the source, by its index; a single 1.0 if it has the joint itself.
+        notes: what is approximate about it; empty if the source has the joint itself.
+    """
+
+    weights: Mapping[int, float]
+    notes: tuple[str, ...] = ()
+
+
+# Joints that stand for another point than the one of their name. `neck` is its base, between the shoulders; `face` is
+# at the mouth and nose; `skull_base` is where the neck ends; `head` is the middle of the head.
+POINT_OF_JOINT: dict[str, dict[str, str]] = {
+    "human36m": {"thorax": "neck", "neck": "face", "head": "head_top"},
+    "smpl": {"spine2": "spine", "head": "skull_base"},
+    "mpii": {"thorax": "neck", "upper_neck": "skull_base"},
+    "cmu_mocap": {"upper_neck": "skull_base"},
+}
+
+_SAME_PLACE = "taken as the same place"
+FORMULAS: dict[str, tuple[Formula, ...]] = {
+    "pelvis": (Formula({"left_hip": 0.5, "right_hip": 0.5}, "middle of the hips"),),
+    "neck": (
+        Formula(
+            {"left_shoulder": 0.5, "right_shoulder": 0.5}, "middle of the shoulders; the neck is higher if they hang"
+        ),
+    ),
+    "spine": (Formula({"pelvis": 0.5, "neck": 0.5}, "midpoint of pelvis and neck; a bent back curves away from it"),),
+    "face": (
+        Formula({"nose": 1.0}, f"the nose, {_SAME_PLACE}"),
+        Formula({"neck": 0.5, "head_top": 0.5}, "midpoint of neck and head top, which lies inside the head"),
+    ),
+    "nose": (Formula({"face": 1.0}, f"the face, {_SAME_PLACE}"),),
+    "head": (
+        Formula({"left_ear": 0.5, "right_ear": 0.5}, "middle of the ears"),
+        Formula({"skull_base": 0.5, "head_top": 0.5}, "midpoint of the skull's base and its top"),
+    ),
+    "left_collar": (Formula({"neck": 0.5, "left_shoulder": 0.5}, "midpoint of neck and shoulder"),),
+    "right_collar": (Formula({"neck": 0.5, "right_shoulder": 0.5}, "midpoint of neck and shoulder"),),
+}
+
+
+def map_skeleton(joints: Array, source: Skeleton, target: Skeleton, valid: Array | None = None) -> tuple[Array, Array]:
+    """Give the joints of one skeleton as those of another.
+
+    Args:
+        joints: `(..., source, axes)` of any unit; NaN where unknown.
+        source: their skeleton.
+        target: the skeleton that is asked for.
+        valid: `(..., source)` bool, which joints are known; those that are not NaN if left out.
+
+    Returns:
+        mapped: `(..., target, axes)`, NaN where a joint cannot be had.
+        mask: `(..., target)` bool, False where a joint cannot be had.
+
+    Raises:
+        ValueError: `joints` are not the source's, or `valid` does not fit them.
+    """
+    _require_shapes(joints, source, valid)
+    weights, possible = mapping_weights(source, target)
+    if isinstance(joints, torch.Tensor):
+        known = ~joints.isnan().any(dim=-1) if valid is None else valid
+        share = torch.from_numpy(weights).to(joints)
+        have = torch.from_numpy(possible).to(known.device)
+        mask = have & ((~known).to(joints.dtype) @ (share != 0).to(joints.dtype).T == 0)
+        mapped = share @ torch.where(known[..., None], joints, 0.0)
+        return torch.where(mask[..., None], mapped, torch.nan), mask
+    known = ~np.isnan(joints).any(axis=-1) if valid is None else valid
+    mask = possible & ((~known).astype(np.float32) @ (weights != 0).T.astype(np.float32) == 0)
+    mapped = (weights @ np.where(known[..., None], joints, 0.0)).astype(joints.dtype)
+    return np.where(mask[..., None], mapped, joints.dtype.type(np.nan)), mask
+
+
+def mapping_weights(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """Share of each source joint in each target joint, `(target, source)`, and which can be had, `(target,)` bool."""
+    weights = np.zeros((len(target.joints), len(source.joints)))
+    sources = joint_sources(source, target)
+    for row, found in zip(weights, sources, strict=True):
+        if found is not None:
+            row[list(found.weights)] = list(found.weights.values())
+    return weights, np.array([found is not None for found in sources])
+
+
+def joint_sources(source: Skeleton, target: Skeleton) -> list[JointSource | None]:
+    """Where each joint of the target comes from; None where it cannot be had."""
+    given = {point: joint for joint, point in enumerate(body_points(source))}
+    return [_find(point, given, frozenset()) for point in body_points(target)]
+
+
+def body_points(skeleton: Skeleton) -> list[str]:
+    """The point of the body that each joint of a skeleton stands for."""
+    renamed = POINT_OF_JOINT.get(skeleton.name, {})
+    return [renamed.get(joint, joint) for joint in skeleton.joints]
+
+
+def _find(point: str, given: Mapping[str, int], asked: frozenset[str]) -> JointSource | None:
+    """Take a point from the source, or fill a formula for it; `asked` are points that wait for this one."""
+    if point in given:
+        return JointSource({given[point]: 1.0})
+    for formula in FORMULAS.get(point, ()):
+        if asked & formula.weights.keys():
+            continue
+        parts = {part: _find(part, given, asked | {point}) for part in formula.weights}
+        if None not in parts.values():
+            return _combine(formula, parts)
+    return None
+
+
+def _combine(formula: Formula, parts: Mapping[str, JointSource | None]) -> JointSource:
+    """Fill a formula whose points are all found."""
+    weights: dict[int, float] = {}
+    notes = [formula.note]
+    for point, found in parts.items():
+        for joint, share in found.weights.items():
+            weights[joint] = weights.get(joint, 0.0) + formula.weights[point] * share
+        notes += [f"{point}: {note}" for note in found.notes]
+    return JointSource(weights, tuple(notes))
+
+
+def _require_shapes(joints: Array, source: Skeleton, valid: Array | None) -> None:
+    """Refuse joints of another skeleton, and flags that do not fit them."""
+    count = len(source.joints)
+    if joints.ndim < 2 or joints.shape[-2] != count:
+        raise ValueError(
+            f"`joints` must be (..., {count}, axes) for skeleton {source.name!r}, got {tuple(joints.shape)}"
+        )
+    if valid is not None and tuple(valid.shape) != tuple(joints.shape[:-1]):
+        raise ValueError(f"`valid` must be {tuple(joints.shape[:-1])} as `joints`, got {tuple(valid.shape)}")
