@@ -158,10 +158,12 @@ class JointDetrPreTrainedModel(PreTrainedModel):
             init.zeros_(module[-1].weight)
             init.zeros_(module[-1].bias)
             if isinstance(module, JointDetrConfidenceHead):
-                init.constant_(module[-1].bias[:1], math.log(ERROR_PRIOR))
+                init.copy_(module[-1].bias, torch.tensor([math.log(ERROR_PRIOR), 0.0]))
         elif isinstance(module, JointDetrClassHead):
-            init.constant_(module.bias, math.log(CLASS_PRIOR / (1 - CLASS_PRIOR)))
-            init.zeros_(module.bias[-1:])
+            # in one go: a slice of a parameter does not know that it has been loaded, and would be overwritten
+            prior = torch.full(module.bias.shape, math.log(CLASS_PRIOR / (1 - CLASS_PRIOR)))
+            prior[-1] = 0.0
+            init.copy_(module.bias, prior)
         elif isinstance(module, JointDetrModel):
             init.normal_(module.level_embed)
             init.normal_(module.query_position_embeddings.weight)
