@@ -1,0 +1,150 @@
+// The renderer, the camera that turns under the mouse, light and ground. Draws only when something has changed.
+import * as THREE from "three";
+import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
+
+const FIELD_OF_VIEW = 35; // degrees, vertical
+const MARGIN = 1.12; // room around the people
+const MIN_RADIUS = 0.6; // metres
+const NEARLY_TOP = 0.001; // radians; exactly from above the camera would not know its up
+const SIMILAR = 1.25; // new people up to this much larger or smaller leave the camera's distance alone
+const VIEWS = {
+  start: { azimuth: 0.5, polar: 1.35 },
+  front: { azimuth: 0, polar: Math.PI / 2 },
+  side: { azimuth: Math.PI / 2, polar: Math.PI / 2 },
+  top: { azimuth: 0, polar: NEARLY_TOP },
+};
+
+export class Stage {
+  /**
+   * @param element where the canvas goes; it has a size by its own style
+   * @param beforeDraw called with the time in milliseconds before every picture; returns true to ask for another one
+   */
+  constructor(element, beforeDraw) {
+    this.element = element;
+    this.beforeDraw = beforeDraw;
+    this.picturesDrawn = 0;
+    this.radius = 0;
+    this.request = null;
+    this.renderer = new THREE.WebGLRenderer({ antialias: true, alpha: true, preserveDrawingBuffer: true });
+    this.renderer.setPixelRatio(Math.min(window.devicePixelRatio, 2));
+    this.camera = new THREE.PerspectiveCamera(FIELD_OF_VIEW, 1, 0.05, 500);
+    this.scene = new THREE.Scene();
+    this.#addLight();
+    element.append(this.renderer.domElement);
+    this.controls = new OrbitControls(this.camera, this.renderer.domElement);
+    this.controls.enableDamping = true;
+    this.controls.addEventListener("change", () => this.draw());
+    this.resizeObserver = new ResizeObserver(() => this.#resize());
+    this.resizeObserver.observe(element);
+  }
+
+  get canvas() {
+    return this.renderer.domElement;
+  }
+
+  /** Asks for a new picture with the next refresh of the screen. */
+  draw() {
+    this.request ??= requestAnimationFrame((now) => this.#drawNow(now));
+  }
+
+  /** Lays the grid and aims the camera at people of this size who stand on the ground around the origin. */
+  fit(size) {
+    const radius = Math.max(Math.hypot(size.x, size.y, size.z) / 2, MIN_RADIUS);
+    const first = this.radius === 0;
+    const similar = !first && radius / this.radius < SIMILAR && this.radius / radius < SIMILAR;
+    this.size = size;
+    this.#moveTarget(new THREE.Vector3(0, size.y / 2, 0));
+    if (similar) return;
+    this.radius = radius;
+    this.controls.minDistance = radius * 0.3;
+    this.controls.maxDistance = radius * 12;
+    this.#aim(first ? VIEWS.start : null);
+  }
+
+  /** Looks from "front" (where the photographer stood), "side" or "top". */
+  setView(name) {
+    if (!(name in VIEWS)) throw new Error(`a view is one of ${Object.keys(VIEWS).join(", ")}, got ${name}`);
+    this.#aim(VIEWS[name]);
+  }
+
+  setGrid(palette) {
+    this.grid?.removeFromParent();
+    this.grid?.dispose();
+    const reach = Math.max(this.size?.x ?? 0, this.size?.z ?? 0, 1.5);
+    const metres = 2 * Math.ceil(reach * 0.75 + 0.5);
+    const step = metres > 40 ? 1 : 2; // lines a metre
+    this.grid = new THREE.GridHelper(metres, metres * step, palette.gridMain, palette.grid);
+    this.scene.add(this.grid);
+  }
+
+  /** Pixels from the canvas's top left corner, for a point of the scene that the camera sees. */
+  project(point) {
+    const seen = point.clone().project(this.camera);
+    const { clientWidth, clientHeight } = this.canvas;
+    return { x: ((seen.x + 1) / 2) * clientWidth, y: ((1 - seen.y) / 2) * clientHeight, depth: seen.z };
+  }
+
+  dispose() {
+    cancelAnimationFrame(this.request);
+    this.resizeObserver.disconnect();
+    this.controls.dispose();
+    this.grid?.dispose();
+    this.renderer.dispose();
+    this.canvas.remove();
+  }
+
+  #addLight() {
+    const sun = new THREE.DirectionalLight(0xffffff, 1.4);
+    sun.position.set(2, 4, 3);
+    this.scene.add(new THREE.HemisphereLight(0xffffff, 0x8a8f99, 2.2), sun);
+  }
+
+  #moveTarget(target) {
+    this.camera.position.add(target.clone().sub(this.controls.target));
+    this.controls.target.copy(target);
+    this.controls.update();
+    this.draw();
+  }
+
+  /** Stands off as far as everybody needs, in the direction of a view or in the present one. */
+  #aim(view) {
+    const direction = new THREE.Spherical().setFromVector3(this.camera.position.clone().sub(this.controls.target));
+    if (view) [direction.theta, direction.phi] = [view.azimuth, view.polar];
+    direction.radius = this.#distance(view === VIEWS.top);
+    this.camera.position.setFromSpherical(direction).add(this.controls.target);
+    this.controls.update();
+    this.draw();
+  }
+
+  /** From where everybody fits into the picture, from above or from whatever side. */
+  #distance(fromAbove) {
+    const { x, y, z } = this.size ?? { x: 0, y: 0, z: 0 };
+    const around = Math.max(Math.hypot(x, z), MIN_RADIUS) / 2; // half the width from the worst side, and the depth
+    const upright = Math.max(y / 2, MIN_RADIUS);
+    const [width, height, depth] = fromAbove ? [around, around, upright] : [around, upright, around];
+    const slope = Math.tan(THREE.MathUtils.degToRad(FIELD_OF_VIEW) / 2);
+    return (depth + Math.max(width / (slope * this.camera.aspect), height / slope)) * MARGIN;
+  }
+
+  #resize() {
+    const { clientWidth: width, clientHeight: height } = this.element;
+    if (!width || !height) return; // hidden, as in a tab that is closed
+    const first = this.sized === undefined;
+    this.sized = true;
+    this.renderer.setSize(width, height);
+    this.camera.aspect = width / height;
+    this.camera.updateProjectionMatrix();
+    if (first && this.radius) this.#aim(null); // the distance was set for another shape
+    this.#drawNow(performance.now()); // at once: a canvas is empty after a change of size
+  }
+
+  #drawNow(now) {
+    cancelAnimationFrame(this.request);
+    this.request = null;
+    const more = this.beforeDraw(now);
+    const moving = this.controls.update();
+    this.renderer.render(this.scene, this.camera);
+    this.picturesDrawn += 1;
+    if (more || moving) this.draw();
+  }
+}
