@@ -41,7 +41,8 @@ class ModelRecipe:
     Args:
         config: arguments of `JointDetrConfig` (of `JointRefinerConfig` in `train_refiner`) that differ from its
             defaults; the skeleton comes from the recipe.
-        init_from: folder or Hub name of a model to go on from; its config is kept, `config` overrides it.
+        init_from: folder or Hub name of a model to go on from; its config is kept, `config` overrides it. A model of
+            another skeleton is adapted, see `adapt_to_skeleton`.
         backbone_from: folder or Hub name of a backbone with trained weights, such as `microsoft/resnet-50`.
         deformable_detr_from: folder or Hub name of a Deformable DETR, such as `SenseTime/deformable-detr`; its sizes
             are taken over.

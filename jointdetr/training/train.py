@@ -22,6 +22,7 @@ import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from ..adaptation import adapt_to_skeleton
 from ..configuration_jointdetr import JointDetrConfig
 from ..data.loading import load_pose_dataset
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
@@ -112,8 +113,8 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
     """Make the recipe's model, with whatever weights it starts from.
 
     Raises:
-        ValueError: More than one starting point is given, or one that does not fit, such as a model of another
-            skeleton.
+        ValueError: More than one starting point is given, or one that does not fit, such as a refinement network for
+            another skeleton.
     """
     settings = recipe.model
     starts = [settings.init_from, settings.backbone_from, settings.deformable_detr_from]
@@ -123,7 +124,7 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
         )
     if settings.init_from is not None:
         model = JointDetrForPoseEstimation.from_pretrained(settings.init_from, dtype=torch.float32, **settings.config)
-        _require_skeleton(model, skeleton)
+        model = _fit_to_skeleton(model, skeleton)
     elif settings.deformable_detr_from is not None:
         fields = _config_fields(recipe, skeleton)
         model = JointDetrForPoseEstimation.from_deformable_detr(settings.deformable_detr_from, **fields)
@@ -179,14 +180,12 @@ def _config_fields(recipe: Recipe, skeleton: Skeleton) -> dict:
     return fields | recipe.model.config
 
 
-def _require_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> None:
-    """Refuse a model whose joints are not the recipe's; the name and the flip pairs may differ."""
+def _fit_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> JointDetrForPoseEstimation:
+    """Adapt a model whose joints are not the recipe's; the name and the flip pairs may differ."""
     own = model.config.skeleton
-    if (own.joints, own.parents, own.root) != (skeleton.joints, skeleton.parents, skeleton.root):
-        raise ValueError(
-            f"`model.init_from` must be of the recipe's skeleton {skeleton.name!r} with joints {skeleton.joints}, "
-            f"got {own.name!r} with joints {own.joints}"
-        )
+    if (own.joints, own.parents, own.root) == (skeleton.joints, skeleton.parents, skeleton.root):
+        return model
+    return adapt_to_skeleton(model, skeleton)
 
 
 def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> None:

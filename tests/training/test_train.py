@@ -76,10 +76,14 @@ def test_refuses_what_cannot_be_trained(recipe_values, pose_folder):
         build_model(build(Recipe, {"model": {"init_from": "a", "backbone_from": "b"}}), HUMAN36M)
 
 
-def test_refuses_to_go_on_from_a_model_of_another_skeleton(tiny_model_folder):
+def test_a_model_of_another_skeleton_is_adapted_and_keeps_the_joints_it_knows(tiny_model_folder):
+    start = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
     recipe = build(Recipe, {"skeleton": "mpi_inf_3dhp", "model": {"init_from": str(tiny_model_folder)}})
-    with pytest.raises(ValueError, match="skeleton 'mpi_inf_3dhp' .*, got 'human36m'"):
-        build_model(recipe, MPI_INF_3DHP)
+    model = build_model(recipe, MPI_INF_3DHP)
+    assert model.config.skeleton == MPI_INF_3DHP
+    head, old_head = (one.model.decoder.heads[0].class_head.weight for one in (model, start))
+    assert torch.equal(head[MPI_INF_3DHP.joints.index("pelvis")], old_head[HUMAN36M.joints.index("pelvis")])
+    assert not any(parameter.requires_grad for parameter in model.refiner.parameters())
 
 
 def test_a_run_reports_to_the_recipes_tracker_alone(recipe_values, monkeypatch):
