@@ -17,7 +17,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.loading import check_rows
 from ..data.schema import decode_depth_map
-from ..geometry_jointdetr import flip_permutation
+from ..geometry_jointdetr import crop_intrinsics, flip_permutation
 from ..image_processing_jointdetr import person_crop_affine, warp_image
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
@@ -152,6 +152,20 @@ class PoseDataset(torch.utils.data.Dataset):
         row = self._poses[index]
         affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding)
         return self._pose_labels(row, View(), affine.numpy())
+
+    def camera_labels(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where row `index`'s root is in camera space, and the plain crop's camera.
+
+        Returns:
+            `(3,)` mm and intrinsics `(3, 3)` in px of the network's input, each NaN where unknown.
+        """
+        row = self._poses[index]
+        root = self.skeleton.root
+        position = torch.tensor(row["joints_3d"][root], dtype=torch.float64)
+        affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding)
+        intrinsics = crop_intrinsics(torch.tensor(row["intrinsics"], dtype=torch.float64), affine.double())
+        known = bool(row["joints_3d_valid"][root]) and row["intrinsics"][0][0] > 0.0
+        return (position, intrinsics) if known else (position * torch.nan, intrinsics * torch.nan)
 
     def _pixel_values(
         self, image: Image.Image, affine: np.ndarray, cutouts: list[tuple[slice, slice]], rng: np.random.Generator

@@ -1,20 +1,18 @@
 """Evaluation: how far predicted poses are from the truth, how many joints are detected, and what guessing would give.
 
-`python -m jointdetr.training.evaluate --model FOLDER_OR_REPO --dataset FOLDER_OR_REPO`
-
-Protocol. One crop per row, from the row's own box, without test-time augmentation, camera intrinsics or ground-truth
-depth or scale. Positions are relative to the skeleton's root, and means are over all labelled joints of all rows, the
+This is the plain evaluation, for any data of the model's skeleton; the papers' protocols are in `protocols.py` and
+`evaluate_protocol.py`. One crop per row, from the row's own box, without test-time augmentation or ground-truth depth
+or scale. Positions are relative to the skeleton's root, and means are over all labelled joints of all rows, the
 root included. A joint is *detected* if the class probability of the query assigned to it reaches the threshold. Every
 joint counts in the errors, detected or not: what is missing is filled by the refinement network, and where there is
 none, or nothing of the person is detected, by the joint's assigned query whatever its probability. Errors over
-detected joints alone are given beside, with the fraction that they are of all (`recall`).
+detected joints alone are given beside, with the fraction that they are of all (`recall`). Where the data have camera
+intrinsics, errors in camera space are given too, which no other number depends on.
 
 Shape vocabulary: `poses` (N), `queries`, `joints` (J). Positions are root-relative millimetres in camera axes.
 """
 
-import argparse
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,18 +21,20 @@ from pathlib import Path
 import datasets
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..assembly_jointdetr import AssembledPoses, assemble_poses
-from ..data.loading import load_pose_dataset
-from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
 from ..skeleton_jointdetr import SKELETONS, Skeleton
+from .camera_space import CameraTargets, place_poses
 from .dataset import CropSettings, PoseDataset, PoseMixture, collate_poses
 from .metrics import TrivialBaselines, auc, joint_errors, mpjpe, pa_mpjpe, pck
+from .reliability import Reliability, measure_reliability
+from .report import Report, ReportTable, number
+
+_OUTPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,25 @@ class PoseTargets:
         return cls(*stacked)
 
 
+@dataclass
+class Predictions:
+    """What a model says of every row, and the truth.
+
+    Args:
+        outputs: the network's, on the CPU.
+        targets: true poses.
+        cameras: true places and intrinsics.
+        skeleton: of the targets.
+        seconds: how long it took.
+    """
+
+    outputs: JointDetrPoseEstimationOutput
+    targets: PoseTargets
+    cameras: CameraTargets
+    skeleton: Skeleton
+    seconds: float
+
+
 @dataclass(frozen=True)
 class EvaluationResult:
     """Metrics of a model, per joint and of the trivial baselines, with the settings that they depend on.
@@ -80,16 +99,19 @@ class EvaluationResult:
     Args:
         metrics: mean errors in mm (`mpjpe`, `pa_mpjpe`, and `mpjpe_` with `detected`, `visible` or `occluded` for some
             of the joints), fractions (`pck_150`, `auc`, `recall`), and `point_error`, the mean distance in the picture
-            as a fraction of the crop's side. NaN where there is no such joint.
+            as a fraction of the crop's side. With intrinsics also `mpjpe_absolute` and `mrpe` in mm, over the fraction
+            `placed` of the people. NaN where there is no such joint.
         joints: for each joint's name its `mpjpe`, `pa_mpjpe` and `recall`.
         baselines: for each trivial baseline its `mpjpe`, `pa_mpjpe`, `pck_150` and `auc`.
         protocol: what was evaluated and how.
+        reliability: whether the model's confidence can be used; None where it was not asked.
     """
 
     metrics: dict[str, float]
     joints: dict[str, dict[str, float]]
     baselines: dict[str, dict[str, float]]
     protocol: dict[str, str | int | float | bool]
+    reliability: Reliability | None = None
 
     def flat(self) -> dict[str, float]:
         """All numbers in one dictionary, with names such as `mean_pose/mpjpe` and `joint/head/recall`."""
@@ -100,30 +122,77 @@ class EvaluationResult:
             flat |= {f"joint/{name}/{metric}": value for metric, value in values.items()}
         return flat
 
+    def report(self) -> Report:
+        """Lay out the model beside the baselines, the single joints, camera space and confidence."""
+        overall = [
+            [
+                name,
+                *(number(values[metric]) for metric in ("mpjpe", "pa_mpjpe")),
+                *(number(100 * values[metric]) for metric in ("pck_150", "auc")),
+            ]
+            for name, values in {"model": self.metrics, **self.baselines}.items()
+        ]
+        single = [
+            [name, number(values["mpjpe"]), number(values["pa_mpjpe"]), number(100 * values["recall"])]
+            for name, values in self.joints.items()
+        ]
+        tables = [
+            ReportTable("All joints", ["predictor", "MPJPE mm", "PA-MPJPE mm", "PCK@150 %", "AUC %"], overall),
+            ReportTable("Single joints", ["joint", "MPJPE mm", "PA-MPJPE mm", "detected %"], single),
+            ReportTable("Parts of it", ["what", "value"], self._details()),
+        ]
+        content = {name: value for name, value in vars(self).items() if name != "reliability"}
+        if self.reliability is not None:
+            tables.append(reliability_table(self.reliability))
+            content["reliability"] = self.reliability.content()
+        return Report("Evaluation", tables, self.protocol, content)
+
+    def _details(self) -> list[list[str]]:
+        """Numbers over some of the joints, in the picture and in camera space."""
+        m = self.metrics
+        rows = [["joints detected, %", number(100 * m["recall"])]]
+        rows += [[f"MPJPE of {part} joints, mm", number(m[f"mpjpe_{part}"])] for part in _SUBSETS]
+        rows.append(["distance in the picture, % of the crop's side", number(100 * m["point_error"])])
+        return rows + camera_rows(m)
+
     def save(self, path: str | Path) -> None:
-        """Write everything as JSON; numbers that do not exist are null."""
-        content = dataclasses.asdict(self)
-        Path(path).write_text(json.dumps(_without_nan(content), indent=2) + "\n")
+        """Write everything as `.json`, where numbers that do not exist are null, or the tables as `.md` or `.txt`."""
+        self.report().save(path)
 
     def print(self, console: Console | None = None) -> None:
-        """Print two tables: the model beside the baselines, and the single joints."""
-        console = console or Console()
-        overall = Table("predictor", "MPJPE mm", "PA-MPJPE mm", "PCK@150 %", "AUC %", title="All joints")
-        for name, values in {"model": self.metrics, **self.baselines}.items():
-            percent = [f"{100 * values[metric]:.1f}" for metric in ("pck_150", "auc")]
-            overall.add_row(name, f"{values['mpjpe']:.1f}", f"{values['pa_mpjpe']:.1f}", *percent)
-        console.print(overall)
-        single = Table("joint", "MPJPE mm", "PA-MPJPE mm", "detected %", title="Single joints")
-        for name, values in self.joints.items():
-            single.add_row(name, *(f"{values[m]:.1f}" for m in ("mpjpe", "pa_mpjpe")), f"{100 * values['recall']:.1f}")
-        console.print(single)
-        m = self.metrics
-        console.print(
-            f"{100 * m['recall']:.1f}% of the joints detected, MPJPE of these {m['mpjpe_detected']:.1f} mm; "
-            f"visible {m['mpjpe_visible']:.1f} mm, occluded {m['mpjpe_occluded']:.1f} mm; "
-            f"in the picture {100 * m['point_error']:.1f}% of the crop's side"
-        )
-        console.print(", ".join(f"{name} {value}" for name, value in self.protocol.items()))
+        """Print the tables and what they depend on."""
+        self.report().print(console)
+
+
+_SUBSETS = ("detected", "visible", "occluded")
+
+
+def camera_rows(metrics: dict[str, float]) -> list[list[str]]:
+    """Lines of a table about camera space; none where no intrinsics are known."""
+    if "mrpe" not in metrics:
+        return []
+    return [
+        ["MPJPE in camera space (absolute), mm", number(metrics["mpjpe_absolute"])],
+        ["error of the root in camera space (MRPE), mm", number(metrics["mrpe"])],
+        ["people placed in camera space, %", number(100 * metrics["placed"])],
+    ]
+
+
+def reliability_table(reliability: Reliability) -> ReportTable:
+    """Lay out how far the confidence is true."""
+    labels = {
+        "score_ece": ("score: expected calibration error against hits within 150 mm, %", 100.0, 1),
+        "sigma_gap": ("expected error: mean gap to the measured error, mm", 1.0, 1),
+        "sigma_rank_correlation": ("expected error: rank correlation with the measured error", 1.0, 2),
+        "visible_ece": ("visibility: expected calibration error, %", 100.0, 1),
+        "visible_accuracy": ("visibility: accuracy at one half, %", 100.0, 1),
+    }
+    rows = [
+        [label, number(factor * reliability.metrics[name], digits)]
+        for name, (label, factor, digits) in labels.items()
+        if name in reliability.metrics
+    ]
+    return ReportTable("Confidence, of every joint whatever its score", ["what", "value"], rows)
 
 
 class PoseMetrics:
@@ -193,24 +262,61 @@ def evaluate_model(
     skeleton = model.config.skeleton
     if len(rows):
         skeleton = _as_rows_call_it(skeleton, rows[0]["skeleton"])
+    found = predict_rows(model, processor, rows, skeleton, settings)
+    detected, completed = complete_poses(found.outputs, settings, refiner_on_cpu(model))
+    fitted_here = baselines is None
+    if fitted_here:
+        baselines = TrivialBaselines.fit(found.targets.joints, found.targets.valid, skeleton)
+    result = score_poses(detected, completed, found.targets, skeleton, baselines)
+    truth = (found.targets.joints, found.targets.valid)
+    if found.cameras.known.any():
+        placed = place_poses(detected, completed.joints, truth, found.cameras, skeleton.root)
+        result.metrics.update(placed.metrics())
+    result.protocol.update(
+        **describe_run(model, found, settings),
+        baselines_fitted_to="evaluated poses" if fitted_here else "training poses",
+    )
+    likeliest = assemble_poses(found.outputs, 0.0, None, settings.assignment)
+    reliability = measure_reliability(likeliest, *truth, found.targets.visible, skeleton.root)
+    return dataclasses.replace(result, reliability=reliability)
+
+
+def predict_rows(
+    model: JointDetrForPoseEstimation,
+    processor: BaseImageProcessor,
+    rows: datasets.Dataset,
+    skeleton: Skeleton,
+    settings: EvaluationSettings,
+) -> Predictions:
+    """Run a model over a data set of the given skeleton, which may be another than the model's.
+
+    Raises:
+        ValueError: The rows are of another skeleton, lack a column, or there are none.
+    """
     dataset = PoseDataset(rows, skeleton, CropSettings.from_processor(processor))
     started = time.monotonic()
     outputs, targets = _run_model(model.to(settings.device).eval(), dataset, settings)
-    detected, completed = complete_poses(outputs, settings, model.refiner and _on_cpu(model.refiner))
-    fitted_here = baselines is None
-    if fitted_here:
-        baselines = TrivialBaselines.fit(targets.joints, targets.valid, skeleton)
-    result = score_poses(detected, completed, targets, skeleton, baselines)
-    result.protocol.update(
-        threshold=settings.threshold,
-        assignment=settings.assignment,
-        refiner=model.refiner is not None,
-        box="dataset",
-        input=f"{dataset.crop.width}x{dataset.crop.height}",
-        baselines_fitted_to="evaluated poses" if fitted_here else "training poses",
-        poses_per_second=round(len(dataset) / (time.monotonic() - started), 2),
-    )
-    return result
+    seconds = time.monotonic() - started
+    labels = [dataset.camera_labels(index) for index in range(len(dataset))]
+    roots, intrinsics = (torch.stack(parts) for parts in zip(*labels, strict=True))
+    return Predictions(outputs, targets, CameraTargets(roots, intrinsics, dataset.crop.size), skeleton, seconds)
+
+
+def describe_run(
+    model: JointDetrForPoseEstimation, found: Predictions, settings: EvaluationSettings
+) -> dict[str, str | int | float | bool]:
+    """Fine print that every kind of evaluation shares."""
+    height, width = found.cameras.size
+    return {
+        "threshold": settings.threshold,
+        "assignment": settings.assignment,
+        "refiner": model.refiner is not None,
+        "box": "dataset",
+        "input": f"{width}x{height}",
+        "test_time_augmentation": "none",
+        "intrinsics": "for camera space alone" if found.cameras.known.any() else "not used",
+        "poses_per_second": round(len(found.targets.joints) / found.seconds, 2),
+    }
 
 
 def _as_rows_call_it(skeleton: Skeleton, name: str) -> Skeleton:
@@ -227,7 +333,7 @@ def complete_poses(
     detected = assemble_poses(outputs, settings.threshold, refiner, settings.assignment)
     likeliest = assemble_poses(outputs, 0.0, None, settings.assignment)
     joints = torch.where(detected.joints.isfinite(), detected.joints, likeliest.joints)
-    return detected, AssembledPoses(joints, likeliest.points, likeliest.scores, likeliest.detected)
+    return detected, dataclasses.replace(likeliest, joints=joints)
 
 
 def score_poses(
@@ -248,7 +354,7 @@ def score_poses(
     """
     joints, target, valid = completed.joints, targets.joints, targets.valid
     metrics = _pose_metrics(joints, target, valid)
-    subsets = {"detected": detected.detected, "visible": targets.visible, "occluded": ~targets.visible}
+    subsets = dict(zip(_SUBSETS, (detected.detected, targets.visible, ~targets.visible), strict=True))
     metrics |= {f"mpjpe_{name}": mpjpe(joints, target, valid & part).item() for name, part in subsets.items()}
     recall = (detected.detected & valid).sum(dim=0) / valid.sum(dim=0)  # (joints,)
     metrics["recall"] = ((detected.detected & valid).sum() / valid.sum()).item()
@@ -280,22 +386,25 @@ def _run_model(
 ) -> tuple[JointDetrPoseEstimationOutput, PoseTargets]:
     """Predict for a whole dataset: the outputs, on the CPU, and the truth."""
     loader = DataLoader(dataset, settings.batch_size, num_workers=settings.workers, collate_fn=collate_poses)
-    logits, joints, points, labels = [], [], [], []
+    batches: dict[str, list[torch.Tensor]] = {name: [] for name in _OUTPUTS}
+    labels = []
     for batch in loader:
         outputs = model(pixel_values=batch["pixel_values"].to(settings.device))
-        if outputs.logits is not None:
-            logits.append(outputs.logits.float().cpu())
-        joints.append(outputs.pred_joints.float().cpu())
-        points.append(outputs.pred_points.float().cpu())
+        for name, parts in batches.items():
+            if getattr(outputs, name) is not None:
+                parts.append(getattr(outputs, name).float().cpu())
         labels += batch["labels"]
-    merged = JointDetrPoseEstimationOutput(
-        logits=torch.cat(logits) if logits else None, pred_joints=torch.cat(joints), pred_points=torch.cat(points)
-    )
-    return merged, PoseTargets.from_labels(labels)
+    merged = {name: torch.cat(parts) if parts else None for name, parts in batches.items()}
+    return JointDetrPoseEstimationOutput(**merged), PoseTargets.from_labels(labels)
+
+
+def refiner_on_cpu(model: JointDetrForPoseEstimation) -> PreTrainedModel | None:
+    """Copy the model's refinement network, if it has one, to where the predictions are gathered."""
+    return None if model.refiner is None else _on_cpu(model.refiner)
 
 
 def _on_cpu(refiner: PreTrainedModel) -> PreTrainedModel:
-    """Copy a refinement network, which is small, to where the predictions are gathered."""
+    """Copy a refinement network, which is small."""
     copy = type(refiner)(refiner.config)
     copy.load_state_dict(refiner.state_dict())
     return copy.float().eval()
@@ -311,43 +420,6 @@ def _pose_metrics(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Te
     }
 
 
-def _without_nan(content: object) -> object:
-    """Replace NaN, which JSON has not, by None."""
-    if isinstance(content, dict):
-        return {name: _without_nan(value) for name, value in content.items()}
-    return None if isinstance(content, float) and content != content else content
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description="Evaluate a pose model on a pose dataset.")
-    parser.add_argument("--model", required=True, help="folder or Hub repository of the model")
-    parser.add_argument("--dataset", required=True, help="parquet file, folder or Hub repository of the dataset")
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--threshold", type=float, default=EvaluationSettings.threshold)
-    parser.add_argument("--assignment", choices=["hungarian", "argmax"], default=EvaluationSettings.assignment)
-    parser.add_argument("--batch-size", type=int, default=EvaluationSettings.batch_size)
-    parser.add_argument("--workers", type=int, default=EvaluationSettings.workers)
-    parser.add_argument("--device", default=EvaluationSettings.device)
-    parser.add_argument("--limit", type=int, help="evaluate the first so many rows")
-    parser.add_argument("--baseline-dataset", help="training data to fit the trivial baselines to")
-    parser.add_argument("--output", help="JSON file to write")
-    options = parser.parse_args(arguments)
-    model = JointDetrForPoseEstimation.from_pretrained(options.model, dtype=torch.float32)
-    processor = JointDetrImageProcessorPil.from_pretrained(options.model)
-    rows = load_pose_dataset(options.dataset, options.split)
-    rows = rows if options.limit is None else rows.select(range(min(options.limit, len(rows))))
-    settings = EvaluationSettings(**{f.name: getattr(options, f.name) for f in dataclasses.fields(EvaluationSettings)})
-    baselines = None
-    if options.baseline_dataset is not None:
-        training_rows = load_pose_dataset(options.baseline_dataset)
-        baselines = fit_baselines(training_rows, model.config.skeleton)
-    result = evaluate_model(model, processor, rows, settings, baselines)
-    result.print()
-    if options.output is not None:
-        result.save(options.output)
-
-
 def fit_baselines(rows: datasets.Dataset, skeleton: Skeleton, limit: int = 5000) -> TrivialBaselines:
     """Fit the trivial baselines to at most `limit` rows spread over a training set."""
     step = max(1, len(rows) // limit)
@@ -355,7 +427,3 @@ def fit_baselines(rows: datasets.Dataset, skeleton: Skeleton, limit: int = 5000)
     joints, valid = torch.tensor(columns["joints_3d"]), torch.tensor(columns["joints_3d_valid"])
     root = skeleton.root
     return TrivialBaselines.fit(joints - joints[:, root : root + 1], valid & valid[:, root : root + 1], skeleton)
-
-
-if __name__ == "__main__":
-    main()

@@ -64,8 +64,28 @@ def pa_mpjpe(
     return _mean(joint_errors(aligned, target), valid, per_joint)
 
 
+def mrpe(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean root position error: distance of the roots in camera space.
+
+    Source: Moon et al., "Camera distance-aware top-down approach for 3D multi-person pose estimation", ICCV 2019. The
+    absolute counterpart of `mpjpe` is `mpjpe` itself, of joints in camera space.
+
+    Args:
+        predicted: `(poses, 3)` mm in camera space.
+        target: `(poses, 3)` mm in camera space.
+
+    Returns:
+        Mean distance in mm; NaN without a pose.
+    """
+    return joint_errors(predicted, target).mean()
+
+
 def pck(
-    predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor | None = None, threshold_mm: float = 150.0
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    valid: torch.Tensor | None = None,
+    threshold_mm: float = 150.0,
+    per_joint: bool = False,
 ) -> torch.Tensor:
     """Fraction of the joints whose error is below a threshold, strictly (3D PCK of MPI-INF-3DHP at 150 mm).
 
@@ -76,11 +96,12 @@ def pck(
         target: `(..., joints, 3)` root-relative, mm.
         valid: `(..., joints)` bool, the joints that count; all of them by default.
         threshold_mm: the threshold.
+        per_joint: return `(joints,)` instead of one number.
 
     Returns:
         Fraction in [0, 1]. MPI-INF-3DHP's official number is over 14 joints, without pelvis, spine and head.
     """
-    return _mean((joint_errors(predicted, target) < threshold_mm).to(target.dtype), valid, per_joint=False)
+    return _mean((joint_errors(predicted, target) < threshold_mm).to(target.dtype), valid, per_joint)
 
 
 def auc(
@@ -88,6 +109,7 @@ def auc(
     target: torch.Tensor,
     valid: torch.Tensor | None = None,
     thresholds_mm: Sequence[float] = AUC_THRESHOLDS_MM,
+    per_joint: bool = False,
 ) -> torch.Tensor:
     """Area under the PCK curve: mean of `pck` over evenly spaced thresholds (MPI-INF-3DHP: 0:5:150, strict).
 
@@ -98,11 +120,13 @@ def auc(
         target: `(..., joints, 3)` root-relative, mm.
         valid: `(..., joints)` bool, the joints that count; all of them by default.
         thresholds_mm: the thresholds.
+        per_joint: return `(joints,)` instead of one number.
 
     Returns:
         Fraction in [0, 1].
     """
-    return torch.stack([pck(predicted, target, valid, float(threshold)) for threshold in thresholds_mm]).mean()
+    curve = [pck(predicted, target, valid, float(threshold), per_joint) for threshold in thresholds_mm]
+    return torch.stack(curve).mean(dim=0)
 
 
 def heading(joints: torch.Tensor, left_hip: int, right_hip: int) -> torch.Tensor:

@@ -2,11 +2,14 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from jointdetr import AssembledPoses, JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.cli import app
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.evaluate import (
@@ -15,7 +18,6 @@ from jointdetr.training.evaluate import (
     complete_poses,
     evaluate_model,
     fit_baselines,
-    main,
     score_poses,
 )
 from jointdetr.training.metrics import TrivialBaselines, mpjpe
@@ -87,12 +89,15 @@ def test_a_refiner_fills_missing_joints_and_nothing_is_left_out():
     outputs = exact_outputs(targets)
     outputs.logits[0] = 0.0  # a person of whom no joint is detected
 
-    def refiner(joints, missing):
-        filled = torch.where(missing[..., None], torch.full_like(joints, 7.0), joints)
-        return AssembledPoses(filled.masked_fill(missing.all(1)[:, None, None], torch.nan), None, None, None)
+    class FillsSevens:
+        config = SimpleNamespace(refine_detected=False)
+
+        def __call__(self, joints, missing):
+            filled = torch.where(missing[..., None], torch.full_like(joints, 7.0), joints)
+            return AssembledPoses(filled.masked_fill(missing.all(1)[:, None, None], torch.nan), None, None, None)
 
     outputs.logits[1, 2, 17] = 20.0  # the right knee
-    detected, completed = complete_poses(outputs, EvaluationSettings(), refiner)
+    detected, completed = complete_poses(outputs, EvaluationSettings(), FillsSevens())
     assert detected.detected.sum(dim=1).tolist() == [0, 16, 17]
     assert completed.joints.isfinite().all()
     assert completed.joints[1, 2].tolist() == [7.0] * 3
@@ -121,14 +126,18 @@ def test_evaluates_a_model_and_writes_json(tiny_model_folder, pose_rows, tmp_pat
 
 
 def test_the_command_line_agrees_with_the_function(tiny_model_folder, pose_folder, pose_rows, tmp_path):
-    arguments = ["--model", tiny_model_folder, "--dataset", pose_folder, "--baseline-dataset", pose_folder]
-    main([str(a) for a in [*arguments, "--limit", 4, "--output", tmp_path / "result.json"]])
+    files = ["--output", tmp_path / "result.json", "--reliability", tmp_path / "reliability.png"]
+    arguments = ["--model", tiny_model_folder, "--dataset", pose_folder, "--baseline-dataset", pose_folder, *files]
+    run = CliRunner().invoke(app, ["evaluate", *(str(a) for a in [*arguments, "--limit", 4])])
+    assert run.exit_code == 0, run.output
     saved = json.loads((tmp_path / "result.json").read_text())
     model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
     processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
     expected = evaluate_model(model, processor, pose_rows.select(range(4))).metrics
     assert saved["metrics"]["mpjpe"] == pytest.approx(expected["mpjpe"], rel=1e-5)
     assert saved["protocol"]["baselines_fitted_to"] == "training poses"
+    assert saved["reliability"]["metrics"]["score_ece"] >= 0
+    assert (tmp_path / "reliability.png").stat().st_size > 5000
 
 
 def test_refuses_rows_of_another_skeleton(tiny_model_folder, pose_rows):

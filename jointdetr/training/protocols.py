@@ -1,0 +1,258 @@
+"""The papers' evaluation protocols, each with its fine print, and how a data set's rows are chosen for one.
+
+A protocol is data: which frames of which subjects and cameras, which joints, relative to which root, which metrics,
+and what the means are over. `evaluate_protocol` in `evaluate.py` follows it.
+
+Shape vocabulary: `poses` (N), `joints` (J). Positions are millimetres in camera axes.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import datasets
+import torch
+
+from ..skeleton_jointdetr import Skeleton
+from .metrics import auc, mpjpe, pa_mpjpe, pck
+
+_LIMBS = tuple(
+    f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("right", "left")
+)
+_HUMAN36M_JOINTS = (
+    *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax"),
+    *("neck", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a protocol: its label with the unit, how it is computed, and a factor on what is printed."""
+
+    label: str
+    function: Callable[..., torch.Tensor]
+    rule: str
+    factor: float = 1.0
+
+
+METRICS = {
+    "mpjpe": Metric("MPJPE mm", mpjpe, "both poses moved to their root, no other alignment"),
+    "pa_mpjpe": Metric(
+        "PA-MPJPE mm", pa_mpjpe, "aligned by rotation, translation and scale over the scored joints, no reflection"
+    ),
+    "pck_150": Metric("PCK@150 %", pck, "joints closer than 150 mm, strictly; both poses moved to their root", 100.0),
+    "auc": Metric(
+        "AUC %", auc, "mean PCK over the thresholds 0:5:150 mm, both ends included, strictly below each", 100.0
+    ),
+}
+"""Metrics by name: functions of predicted and true joints `(poses, joints, 3)` and `valid` `(poses, joints)`."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """An evaluation protocol.
+
+    Args:
+        name: on the command line.
+        title: of the report.
+        skeletons: names of the skeletons that the data may have.
+        joints: names of the joints that are scored.
+        root: joints in whose middle the positions' origin is, in prediction and truth; they need not be scored.
+        metrics: names in `METRICS`, the headline first.
+        headline_mean: whether papers quote the mean over `frames` or the mean over `groups` of per-group means.
+        grouped_by: column that the per-group means are over.
+        group_pattern: regular expression for the part of the column that names the group; the whole by default.
+        subjects: that have to be there; other subjects' rows are left out. Empty takes all.
+        cameras: likewise.
+        frame_step: of each recording every so many frames count, from its first number on.
+        poses: how many there are officially; None where papers differ.
+        fine_print: what else the papers fix, by topic.
+    """
+
+    name: str
+    title: str
+    skeletons: tuple[str, ...]
+    joints: tuple[str, ...]
+    root: tuple[str, ...]
+    metrics: tuple[str, ...]
+    headline_mean: str
+    grouped_by: str
+    fine_print: dict[str, str]
+    group_pattern: str = r"(.*)"
+    subjects: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+    frame_step: int = 1
+    poses: int | None = None
+
+    def group_of(self, value: str) -> str:
+        """Name the group of a row by its value in the column `grouped_by`."""
+        match = re.fullmatch(self.group_pattern, value)
+        return match.group(1) if match else value
+
+    def scored_joints(self, skeleton: Skeleton) -> list[str]:
+        """Those of the protocol's joints that the data have."""
+        return [name for name in self.joints if name in skeleton.joints]
+
+    def missing_from(self, present: dict[str, set[str]], poses: int) -> list[str]:
+        """Say what the papers evaluate and the chosen rows have not; numbers are not comparable then."""
+        lacking = [
+            f"{kind} {name}"
+            for kind, names in (("subject", self.subjects), ("camera", self.cameras))
+            for name in names
+            if name not in present[kind]
+        ]
+        if self.poses is not None and poses != self.poses:
+            lacking.append(f"{poses} of the official {self.poses} poses")
+        return lacking
+
+
+_HUMAN36M_FINE_PRINT = {
+    "training data": "S1, S5, S6, S7, S8 by the protocol",
+    "traps": "17 joints with the zero root, not 16; S9's Greeting, SittingDown 1 and Waiting 1 are shifted by about "
+    "200 mm, which relative errors do not see; the mesh papers' 'P2' is another test (one camera, 14 joints)",
+}
+
+_HUMAN36M = {
+    "skeletons": ("human36m",),
+    "joints": _HUMAN36M_JOINTS,
+    "root": ("pelvis",),
+    "headline_mean": "groups",
+    "grouped_by": "action",
+    "group_pattern": r"(.*?)(?:[ _]\d+)?",  # both takes of an action are one action
+    "subjects": ("S9", "S11"),
+    "cameras": ("54138969", "55011271", "58860488", "60457274"),
+    "frame_step": 64,
+    "fine_print": _HUMAN36M_FINE_PRINT,
+}
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(name="human36m-p1", title="Human3.6M, protocol 1", metrics=("mpjpe", "pck_150", "auc"), **_HUMAN36M),
+        Protocol(name="human36m-p2", title="Human3.6M, protocol 2", metrics=("pa_mpjpe",), **_HUMAN36M),
+        Protocol(
+            name="3dhp",
+            title="MPI-INF-3DHP, test set",
+            skeletons=("mpi_inf_3dhp",),
+            joints=("head_top", "neck", *_LIMBS),
+            root=("pelvis",),
+            metrics=("pck_150", "auc", "mpjpe"),
+            headline_mean="frames",
+            grouped_by="subject",
+            subjects=tuple(f"TS{number}" for number in range(1, 7)),
+            poses=2929,
+            fine_print={
+                "ground truth": "the data's own: the official script takes univ_annot3 (one universal skeleton size); "
+                "annot3 gives other numbers, so say which one was converted",
+                "joints left out": "pelvis, spine, head",
+            },
+        ),
+        Protocol(
+            name="3dpw",
+            title="3DPW, test split",
+            skeletons=("lsp", "smpl"),
+            joints=("neck", "head_top", *_LIMBS),
+            root=("right_hip", "left_hip"),
+            metrics=("pa_mpjpe", "mpjpe"),
+            headline_mean="frames",
+            grouped_by="action",
+            fine_print={
+                "ground truth": "papers regress 14 joints from the SMPL mesh by the Human3.6M regressor, as "
+                "rows of skeleton lsp should hold; SMPL's own joints (skeleton smpl) give other numbers",
+            },
+        ),
+        Protocol(
+            name="panoptic",
+            title="CMU Panoptic, HD cameras 16 and 30",
+            skeletons=("panoptic", "panoptic_body"),
+            joints=("neck", "nose", "pelvis", *_LIMBS),
+            root=("pelvis",),
+            metrics=("mpjpe", "pa_mpjpe"),
+            headline_mean="groups",
+            grouped_by="action",
+            group_pattern=r"\d*_?([a-zA-Z]+).*",  # 160906_pizza1 is pizza
+            cameras=("00_16", "00_30"),
+            poses=None,
+            fine_print={"official size": "9,600 frames of haggling, mafia, ultimatum and pizza"},
+        ),
+    )
+}
+"""Protocols by name."""
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """The rows that a protocol evaluates.
+
+    Args:
+        rows: in the order of the data set.
+        groups: group of every row.
+        lacking: what is missing for numbers that can be compared with papers; empty if nothing.
+    """
+
+    rows: datasets.Dataset
+    groups: list[str]
+    lacking: list[str]
+
+
+def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> ChosenRows:
+    """Take the rows of a protocol's subjects, cameras and frames.
+
+    Raises:
+        ValueError: Another skeleton, no row of the protocol's subjects or cameras, or frames that are not there.
+    """
+    if not len(rows):
+        raise ValueError(f"protocol {protocol.name} needs at least one row, got an empty split")
+    columns = rows.select_columns(["skeleton", "subject", "action", "camera", "frame"])[:]
+    others = sorted(set(columns["skeleton"]) - set(protocol.skeletons))
+    if others:
+        row = next(index for index, name in enumerate(columns["skeleton"]) if name in others)
+        expected = " or ".join(repr(name) for name in protocol.skeletons)
+        raise ValueError(
+            f"protocol {protocol.name} needs rows of skeleton {expected}, got {others[0]!r} in row {row} "
+            f"(subject {columns['subject'][row]!r}, frame {columns['frame'][row]})"
+        )
+    chosen = list(range(len(rows)))
+    for kind, names in (("subject", protocol.subjects), ("camera", protocol.cameras)):
+        chosen = _with_names(chosen, columns[kind], names, f"protocol {protocol.name} needs rows of {kind}")
+    if protocol.frame_step > 1:
+        chosen = _every_nth_frame(chosen, columns, protocol)
+    present = {kind: {columns[kind][index] for index in chosen} for kind in ("subject", "camera")}
+    groups = [protocol.group_of(columns[protocol.grouped_by][index]) for index in chosen]
+    return ChosenRows(rows.select(chosen), groups, protocol.missing_from(present, len(chosen)))
+
+
+def _with_names(chosen: list[int], values: list[str], names: tuple[str, ...], complaint: str) -> list[int]:
+    """Keep the rows whose value is among the names, if there are names."""
+    kept = [index for index in chosen if not names or values[index] in names]
+    if not kept:
+        found = sorted({values[index] for index in chosen})
+        raise ValueError(f"{complaint} {', '.join(names)}, got only {', '.join(map(repr, found[:8]))}")
+    return kept
+
+
+def _every_nth_frame(chosen: list[int], columns: dict[str, list], protocol: Protocol) -> list[int]:
+    """Keep every so many frames of each recording.
+
+    Frames are counted from 0 or from 1, whatever the data set's lowest number is congruent to; data that were
+    converted with the protocol's step already are kept whole.
+
+    Raises:
+        ValueError: The data set has frames at another step, of which the protocol's cannot be taken.
+    """
+    step = protocol.frame_step
+    recordings: dict[tuple, list[int]] = defaultdict(list)
+    for index in chosen:
+        recordings[tuple(columns[name][index] for name in ("subject", "action", "camera"))].append(index)
+    for recording, indices in recordings.items():
+        frames = sorted(columns["frame"][index] for index in indices)
+        spacing = math.gcd(*(after - before for before, after in zip(frames, frames[1:], strict=False)))
+        if spacing and step % spacing:
+            raise ValueError(
+                f"protocol {protocol.name} needs every {step}th frame, got every {spacing}th in "
+                f"{' '.join(recording)}: convert with a step that divides {step}"
+            )
+    offset = min(columns["frame"][index] for index in chosen) % step
+    return [index for index in chosen if columns["frame"][index] % step == offset]
