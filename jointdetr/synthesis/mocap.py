@@ -25,6 +25,7 @@ from .rotations import rotation_about, rotation_between
 TO_BODY_AXES = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
 CHANNELS = ("rx", "ry", "rz")
 METRES_TO_MM = 1000.0
+MM_PER_INCH = 25.4
 
 # Which recorded bone turns which bone of the body; bones left out follow their parents.
 TRUNK_BONES = {
@@ -56,6 +57,7 @@ class RecordedSkeleton:
         names: Name of each bone, parents first; the first is "root".
         parents: Index of each bone's parent, -1 for the root.
         directions: `(bones, 3)`, where each bone points at rest; the root's is zero.
+        lengths_mm: `(bones,)`, the root's is zero.
         axes: `(bones, 3, 3)`, the axes each bone turns about.
         channels: What a line of the motion file says about each bone, such as ("rx", "rz").
     """
@@ -63,6 +65,7 @@ class RecordedSkeleton:
     names: list[str]
     parents: list[int]
     directions: Tensor
+    lengths_mm: Tensor
     axes: Tensor
     channels: list[tuple[str, ...]]
 
@@ -82,10 +85,12 @@ def read_asf(path: Path | str) -> RecordedSkeleton:
     bones["root"] = _read_root(path, sections["root"])
     parents = _read_hierarchy(path, sections["hierarchy"], set(bones))
     names = ["root", *parents]
+    lengths = [bones[name].length for name in names]
     return RecordedSkeleton(
         names=names,
         parents=[names.index(parents[name]) if name in parents else -1 for name in names],
         directions=torch.tensor([bones[name].direction for name in names], dtype=torch.float64),
+        lengths_mm=_unit_mm(path, sections.get("units", [])) * torch.tensor(lengths, dtype=torch.float64),
         axes=_rotation_xyz(torch.tensor([bones[name].axis for name in names], dtype=torch.float64)),
         channels=[bones[name].channels for name in names],
     )
@@ -96,6 +101,7 @@ class _Bone:
     """What an ASF file says about one bone."""
 
     direction: tuple[float, ...] = (0.0, 0.0, 0.0)
+    length: float = 0.0
     axis: tuple[float, ...] = (0.0, 0.0, 0.0)
     channels: tuple[str, ...] = ()
 
@@ -136,6 +142,17 @@ def _numbers(path: Path, line: Line, count: int) -> tuple[float, ...]:
     return values
 
 
+def _unit_mm(path: Path, lines: list[Line]) -> float:
+    """The unit of length in mm: CMU's files give the number of units in an inch."""
+    for line in lines:
+        if line[1][0].lower() == "length":
+            (units_per_inch,) = _numbers(path, line, 1)
+            if units_per_inch <= 0:
+                raise ValueError(f"{path}, line {line[0]}: expected a length above 0, got {units_per_inch}")
+            return MM_PER_INCH / units_per_inch
+    return MM_PER_INCH
+
+
 def _read_root(path: Path, lines: list[Line]) -> _Bone:
     """The root's channels, from its line `order`."""
     for number, words in lines:
@@ -164,10 +181,12 @@ def _read_bones(path: Path, lines: list[Line]) -> dict[str, _Bone]:
             bone = _Bone()
         elif keyword == "name" and bone is not None and len(words) == 2:
             bones[words[1]] = bone
-        elif keyword in ("name", "direction", "axis", "dof") and bone is None:
+        elif keyword in ("name", "direction", "length", "axis", "dof") and bone is None:
             raise ValueError(f"{path}, line {number}: `{keyword}` stands outside of a bone's `begin` and `end`")
         elif keyword == "direction":
             bone.direction = _numbers(path, line, 3)
+        elif keyword == "length":
+            (bone.length,) = _numbers(path, line, 1)
         elif keyword == "axis":
             if words[4:] != ["XYZ"]:
                 raise ValueError(f"{path}, line {number}: expected an axis in the order XYZ, got {words[4:]}")

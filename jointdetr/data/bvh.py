@@ -1,0 +1,202 @@
+"""BVH motion files: the tree of joints, and where every joint is in every frame.
+
+BVH states neither its unit nor which way is up; this module keeps both as they are. Rotations are degrees about the
+joint's own axes, applied in the order in which the file lists them.
+
+Source of the format: Biovision's description, https://research.cs.wisc.edu/graphics/Courses/cs-838-1999/Jeff/BVH.html
+
+Shape vocabulary: `frames`, `joints` of the file with its end sites, `channels` of a frame.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+ROTATIONS = {"xrotation": 0, "yrotation": 1, "zrotation": 2}
+POSITIONS = {"xposition": 0, "yposition": 1, "zposition": 2}
+END_SITE_SUFFIX = "_end"
+
+
+@dataclass(frozen=True)
+class BvhMotion:
+    """A BVH file.
+
+    Args:
+        names: name of each joint, parents first; an end site is named after its parent, with `_end`.
+        parents: index of each joint's parent, -1 for the root.
+        offsets: `(joints, 3)` from the parent, in the unit of the file.
+        channels: of each joint, in lower case, such as ("zrotation", "xrotation", "yrotation").
+        frame_time_s: seconds from one frame to the next.
+        values: `(frames, channels)`, channels of all joints in the order of the joints.
+    """
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    offsets: np.ndarray
+    channels: tuple[tuple[str, ...], ...]
+    frame_time_s: float
+    values: np.ndarray
+
+    def rest_pose(self) -> np.ndarray:
+        """Where the joints are when nothing is turned: `(joints, 3)`, unit of the file."""
+        positions = np.zeros_like(self.offsets)
+        for joint, parent in enumerate(self.parents):
+            positions[joint] = self.offsets[joint] + (positions[parent] if parent >= 0 else 0.0)
+        return positions
+
+    def positions(self, step: int = 1) -> np.ndarray:
+        """Where the joints are in every `step`-th frame: `(frames, joints, 3)`, unit of the file."""
+        values = self.values[::step]
+        turned = np.zeros((len(values), len(self.names), 3, 3))
+        positions = np.zeros((len(values), len(self.names), 3))
+        first = 0
+        for joint, (parent, channels) in enumerate(zip(self.parents, self.channels, strict=True)):
+            local = values[:, first : first + len(channels)]
+            first += len(channels)
+            rotation, offset = _local_motion(local, channels, self.offsets[joint])
+            if parent < 0:
+                turned[:, joint], positions[:, joint] = rotation, offset
+            else:
+                turned[:, joint] = turned[:, parent] @ rotation
+                positions[:, joint] = positions[:, parent] + np.einsum("fij,fj->fi", turned[:, parent], offset)
+        return positions
+
+
+def read_bvh(path: str | Path) -> BvhMotion:
+    """Read a BVH file.
+
+    Raises:
+        ValueError: It is no BVH file, is cut off, or has a number that is none; it names the file and the line.
+    """
+    path = Path(path)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    tree = _Tree(path)
+    start = next((number for number, line in enumerate(lines) if line.strip().upper() == "MOTION"), None)
+    if not lines or lines[0].strip().upper() != "HIERARCHY" or start is None:
+        raise ValueError(f"{path}: expected a BVH file with the lines HIERARCHY and MOTION")
+    for number, line in enumerate(lines[1:start], start=2):
+        tree.read(number, line.split())
+    if tree.open or not tree.names:
+        raise ValueError(f"{path}, line {start + 1}: the hierarchy before MOTION is not complete")
+    frame_time_s, values = _read_motion(path, lines, start, sum(map(len, tree.channels)))
+    return BvhMotion(
+        names=tuple(tree.names),
+        parents=tuple(tree.parents),
+        offsets=np.array(tree.offsets),
+        channels=tuple(tree.channels),
+        frame_time_s=frame_time_s,
+        values=values,
+    )
+
+
+@dataclass
+class _Tree:
+    """The hierarchy as far as it is read; `open` are the joints whose brace is not closed yet."""
+
+    path: Path
+    names: list[str] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    offsets: list[tuple[float, ...]] = field(default_factory=list)
+    channels: list[tuple[str, ...]] = field(default_factory=list)
+    open: list[int] = field(default_factory=list)
+
+    def read(self, number: int, words: list[str]) -> None:
+        """Take in a line."""
+        keyword = words[0].upper() if words else "{"
+        if keyword in ("ROOT", "JOINT", "END"):
+            self._add(number, keyword, words[1:])
+        elif keyword == "OFFSET" and self.open:
+            self.offsets[self.open[-1]] = self._numbers(number, words[1:])
+        elif keyword == "CHANNELS" and self.open:
+            self.channels[self.open[-1]] = self._channels(number, words[1:])
+        elif keyword == "}" and self.open:
+            self.open.pop()
+        elif keyword != "{":
+            raise ValueError(
+                f"{self.path}, line {number}: expected a line of a BVH hierarchy, got {' '.join(words)!r}"
+            )
+
+    def _add(self, number: int, keyword: str, words: list[str]) -> None:
+        """Begin a joint or an end site."""
+        if (keyword == "ROOT") != (not self.names) or (keyword != "ROOT" and not self.open):
+            raise ValueError(f"{self.path}, line {number}: expected one ROOT with all other joints inside of it")
+        parent = self.open[-1] if self.open else -1
+        name = self.names[parent] + END_SITE_SUFFIX if keyword == "END" else " ".join(words)
+        if not name or name in self.names:
+            raise ValueError(f"{self.path}, line {number}: expected a joint's name of its own, got {name!r}")
+        self.open.append(len(self.names))
+        self.names.append(name)
+        self.parents.append(parent)
+        self.offsets.append((0.0, 0.0, 0.0))
+        self.channels.append(())
+
+    def _numbers(self, number: int, words: list[str]) -> tuple[float, ...]:
+        """Read the three numbers of an offset."""
+        try:
+            values = tuple(float(word) for word in words)
+        except ValueError:
+            values = ()
+        if len(values) != 3 or not np.isfinite(values).all():
+            raise ValueError(f"{self.path}, line {number}: expected three numbers after OFFSET, got {words}")
+        return values
+
+    def _channels(self, number: int, words: list[str]) -> tuple[str, ...]:
+        """Read the names of a joint's channels."""
+        names = tuple(word.lower() for word in words[1:])
+        known = set(names) <= {*ROTATIONS, *POSITIONS} and len(set(names)) == len(names)
+        if not known or words[0] != str(len(names)):
+            raise ValueError(
+                f"{self.path}, line {number}: expected CHANNELS, their number and names such as Xrotation, got {words}"
+            )
+        return names
+
+
+def _read_motion(path: Path, lines: list[str], start: int, num_channels: int) -> tuple[float, np.ndarray]:
+    """Read the frame time in seconds and the values `(frames, channels)` that follow MOTION in line `start`."""
+    header = [line.split(":") for line in lines[start + 1 : start + 3]]
+    try:
+        (_, count), (_, frame_time) = header
+        num_frames, frame_time_s = int(count), float(frame_time)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, line {start + 2}: expected `Frames:` and `Frame Time:`, each with a number"
+        ) from error
+    rows = [(number, line) for number, line in enumerate(lines[start + 3 :], start + 4) if line.strip()]
+    if len(rows) != num_frames or num_frames < 1:
+        raise ValueError(f"{path}: expected {num_frames} frames as line {start + 2} says, got {len(rows)}; cut off?")
+    values = np.empty((num_frames, num_channels))
+    for row, (number, line) in zip(values, rows, strict=True):
+        words = line.split()
+        try:
+            row[:] = np.array(words, dtype=np.float64).reshape(num_channels)
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}: expected {num_channels} numbers, got {len(words)} words"
+            ) from error
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(broken):
+        raise ValueError(f"{path}, line {rows[broken[0]][0]}: expected finite numbers, got NaN or infinity")
+    return frame_time_s, values
+
+
+def _local_motion(values: np.ndarray, channels: tuple[str, ...], offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation `(frames, 3, 3)` and translation `(frames, 3)` from the parent; positions stand for the offset."""
+    rotation = np.broadcast_to(np.eye(3), (len(values), 3, 3))
+    translation = np.repeat(offset[None], len(values), axis=0)
+    for channel, value in zip(channels, values.T, strict=True):
+        if channel in POSITIONS:
+            translation[:, POSITIONS[channel]] = value
+        else:
+            rotation = rotation @ _axis_rotation(ROTATIONS[channel], np.radians(value))
+    return rotation, translation
+
+
+def _axis_rotation(axis: int, angle: np.ndarray) -> np.ndarray:
+    """Rotation about a coordinate axis: `(frames,)` radians -> `(frames, 3, 3)`."""
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    rotation = np.zeros((len(angle), 3, 3))
+    rotation[:, axis, axis] = 1.0
+    rotation[:, first, first] = rotation[:, second, second] = np.cos(angle)
+    rotation[:, first, second], rotation[:, second, first] = -np.sin(angle), np.sin(angle)
+    return rotation
