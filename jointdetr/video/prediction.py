@@ -1,0 +1,188 @@
+"""A film in, the poses of its people out, a few frames at a time.
+
+Frames go through the network in small batches. Within a batch every person is looked for in one place; the boxes move
+between batches, with the poses just found (see `tracking`). Where nobody is known, or the detector's turn has come,
+the people are found anew.
+
+Shape vocabulary: people, joints.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .reading import Frame, FrameReader
+from .smoothing import SmoothingSettings
+from .tracking import Tracker, TrackingSettings, body_box, is_there
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Person = Mapping[str, Any]
+Estimator = Callable[..., list[list[Person]]]
+"""`estimator(images, boxes=..., batch_size=..., threshold=...)`, such as the pipeline "pose-estimation-3d"."""
+Detector = Callable[["Image.Image"], Sequence[Sequence[float]]]
+"""Finds the people in a picture: boxes `(people, 4)`."""
+ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera")
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How a film is gone through.
+
+    Args:
+        boxes: Box of each person in the first frame, x, y, width, height in px; without boxes and without a detector
+            the whole picture is taken to show one person, who is then followed.
+        detector: Finds people, at the start and every `detect_every_s` seconds.
+        detect_every_s: How often the detector looks; it always does when nobody is known.
+        tracking: How people are followed.
+        smoothing: What is done to the motion afterwards.
+        threshold: Joints less probable than this count as not found.
+        batch_size: Frames that go through the network at once. More are faster on a GPU, but the boxes of all of them
+            come from the frames before.
+        step: Looks at every `step`-th frame.
+        camera: More arguments of the estimator, such as `intrinsics`, the same for each picture.
+    """
+
+    boxes: Sequence[Sequence[float]] = ()
+    detector: Detector | None = None
+    detect_every_s: float = 0.5
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    smoothing: SmoothingSettings = field(default_factory=SmoothingSettings)
+    threshold: float = 0.5
+    batch_size: int = 1
+    step: int = 1
+    camera: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "step"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}")
+        if self.boxes and self.detector is not None:
+            raise ValueError("`boxes` or `detector` must be given, got both")
+
+
+class FrameResult(NamedTuple):
+    """The people in one frame.
+
+    Args:
+        frame: The frame.
+        people: A row of [`jointdetr.motion.motion_schema`] for each person there, in the order of their numbers.
+    """
+
+    frame: Frame
+    people: list[dict[str, Any]]
+
+
+class VideoPredictor:
+    """Estimates the poses in the frames of one film, in their order.
+
+    Args:
+        estimator: The pipeline, or what takes and gives the same.
+        settings: How to go through the film.
+        tracker: The people known at the first frame to come, to go on with a film; None: the film begins.
+    """
+
+    def __init__(self, estimator: Estimator, settings: VideoSettings, tracker: Tracker | None = None) -> None:
+        self.estimator = estimator
+        self.settings = settings
+        self.tracker = tracker
+
+    def predict(self, frames: Iterable[Frame]) -> Iterator[list[FrameResult]]:
+        """Yield the results of batches of frames; between two of them `tracker` is all that the next ones need."""
+        frames = iter(frames)
+        while batch := list(islice(frames, self.settings.batch_size)):
+            yield self.predict_batch(batch)
+
+    def predict_batch(self, batch: Sequence[Frame]) -> list[FrameResult]:
+        """Estimate the poses in frames that follow each other."""
+        tracker = self._find_people(batch[0])
+        people = [track.person for track in tracker.tracks]
+        boxes = [_visible_boxes(tracker.boxes(frame.time_s), frame.image.size) for frame in batch]
+        poses = self._estimate([frame.image for frame in batch], boxes) if people else [[]] * len(batch)
+        results = []
+        for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
+            there = tracker.see(of_frame, frame.time_s)
+            rows = [_row(frame, *each) for each in zip(people, at, of_frame, strict=True)]
+            results.append(FrameResult(frame, [row for row, seen in zip(rows, there, strict=True) if seen]))
+        tracker.give_up(batch[-1].time_s, batch[-1].image.size)
+        return results
+
+    def _find_people(self, frame: Frame) -> Tracker:
+        """Bring the known people up to date before a batch that begins with this frame."""
+        settings = self.settings
+        if self.tracker is None:
+            self.tracker = Tracker(settings.tracking)
+            self.tracker.start(settings.boxes, frame.time_s)
+        tracker = self.tracker
+        if settings.boxes:
+            return tracker
+        if settings.detector is None:
+            if not tracker.tracks:
+                tracker.find(self._boxes_in_whole_picture(frame), frame.time_s)
+        elif not tracker.tracks or frame.time_s - tracker.found_s >= settings.detect_every_s:
+            tracker.find(settings.detector(frame.image), frame.time_s)
+        return tracker
+
+    def _boxes_in_whole_picture(self, frame: Frame) -> list[list[float]]:
+        """Take the picture to show one person, look closer, and return that person's box, if there is one."""
+        pose = self._estimate([frame.image], None)[0][0]
+        if is_there(pose):
+            boxes = _visible_boxes([body_box(pose["joints_2d"])], frame.image.size)
+            pose = self._estimate([frame.image], [boxes])[0][0]
+        return [body_box(pose["joints_2d"])] if is_there(pose) else []
+
+    def _estimate(
+        self, images: list["Image.Image"], boxes: list[list[list[float]]] | None
+    ) -> list[list[dict[str, np.ndarray]]]:
+        """Estimate the poses at the boxes of each picture, or in the whole pictures."""
+        estimated = self.estimator(
+            images,
+            boxes=boxes,
+            threshold=self.settings.threshold,
+            batch_size=len(images),
+            **{name: [value] * len(images) for name, value in self.settings.camera.items()},
+        )
+        return [[_to_arrays(person) for person in people] for people in estimated]
+
+
+def _visible_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> list[list[float]]:
+    """Move boxes `(people, 4)` that have left the picture of (width, height) back to its edge."""
+    return [
+        [min(max(x, 1 - width), size[0] - 1), min(max(y, 1 - height), size[1] - 1), width, height]
+        for x, y, width, height in boxes
+    ]
+
+
+def _to_arrays(person: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Take what a row needs of a person; positions that are not known become NaN."""
+    arrays = {name: np.array(person[name], dtype=np.float64) for name in ROW_ARRAYS if name in person}
+    return arrays | {"detected": np.array(person["detected"], dtype=bool)}
+
+
+def _row(frame: Frame, person: int, box: Sequence[float], pose: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A row of `motion_schema`."""
+    return {"frame": frame.index, "time_s": frame.time_s, "person": person, "box": np.array(box), **pose}
+
+
+def predict_motion(
+    source: str | Path | Iterable[Frame], estimator: Estimator, settings: VideoSettings | None = None
+) -> Iterator[FrameResult]:
+    """Yield the people in each frame of a film, as they are found, unsmoothed; constant memory.
+
+    Args:
+        source: A film, or frames that follow each other.
+        estimator: The pipeline "pose-estimation-3d".
+        settings: How to go through the film.
+
+    Raises:
+        ValueError: The source is no film, or what the pipeline refuses.
+    """
+    settings = settings or VideoSettings()
+    frames = FrameReader(source, settings.step) if isinstance(source, str | Path) else source
+    for batch in VideoPredictor(estimator, settings).predict(frames):
+        yield from batch

@@ -1,0 +1,205 @@
+"""Who is who from frame to frame: people keep their numbers, and the last pose tells where to look next.
+
+A person's next box is the one around the joints just found, so the network itself does the tracking. Boxes from
+outside (a detector's, say) are matched to the people already known by overlap, with one optimal assignment.
+
+Shape vocabulary: people, joints. Boxes are x, y, width, height in px.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+LEAST_OVERLAP = 0.3  # of a found box with a known one, to be the same person
+LEAST_FOUND = 0.5  # of the joints, for a person to be there
+BODY_BEYOND_JOINTS = 0.08  # of the joints' longer side; what synthetic walkers, runners and boxers have on average
+# How far a box follows the joints just found, so that it moves smoothly and does not jitter with them: shares of the
+# difference to what was expected (an alpha-beta filter).
+PLACE_GAIN = 0.7
+SPEED_GAIN = 0.2
+SMALLEST_BOX_PX = 8.0
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """How people are followed.
+
+    Args:
+        follow: Move each box along with its person; False: leave the boxes where they were given.
+        patience_s: Who has not been seen for longer is given up, and has another number when seen again.
+    """
+
+    follow: bool = True
+    patience_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.patience_s < np.inf:
+            raise ValueError(f"`patience_s` must be positive, got {self.patience_s}")
+
+
+@dataclass
+class Track:
+    """A person who is being followed.
+
+    Args:
+        person: The person's number.
+        box: Where the person was when last seen.
+        seen_s: When that was.
+        velocity: Of the box, x and y in px/s.
+        start: The given box to go back to when the person is lost; None: give the person up.
+    """
+
+    person: int
+    box: list[float]
+    seen_s: float
+    velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    start: list[float] | None = None
+
+    def box_at(self, time_s: float) -> list[float]:
+        """Where to look for the person: the box moved on at its velocity."""
+        x, y, width, height = self.box
+        passed_s = time_s - self.seen_s
+        return [x + self.velocity[0] * passed_s, y + self.velocity[1] * passed_s, width, height]
+
+    def follow(self, box: Sequence[float], time_s: float) -> None:
+        """Move on to where the person is now seen."""
+        expected, passed_s = np.array(self.box_at(time_s)), time_s - self.seen_s
+        difference = np.array(box) - expected
+        middle = difference[:2] + difference[2:] / 2
+        size = expected[2:] + PLACE_GAIN * difference[2:]
+        self.box = [*(expected[:2] + expected[2:] / 2 + PLACE_GAIN * middle - size / 2).tolist(), *size.tolist()]
+        if passed_s > 0:
+            self.velocity = (np.array(self.velocity) + SPEED_GAIN * middle / passed_s).tolist()
+        self.seen_s = time_s
+
+
+@dataclass
+class Tracker:
+    """The people of a film at one moment.
+
+    `state` gives all of it for JSON, and `Tracker.of_state` makes it anew, so that a film can be gone on with.
+    """
+
+    settings: TrackingSettings
+    tracks: list[Track] = field(default_factory=list)
+    next_person: int = 0
+    found_s: float | None = None  # when boxes from outside last came
+
+    @classmethod
+    def of_state(cls, settings: TrackingSettings, state: Mapping[str, Any]) -> "Tracker":
+        """Make the tracker that said `state`."""
+        tracks = [Track(**track) for track in state["tracks"]]
+        return cls(settings, tracks, state["next_person"], state["found_s"])
+
+    def state(self) -> dict[str, Any]:
+        """Say everything that the next frames depend on, in words for JSON."""
+        return {
+            "tracks": [asdict(track) for track in self.tracks],
+            "next_person": self.next_person,
+            "found_s": self.found_s,
+        }
+
+    def boxes(self, time_s: float) -> list[list[float]]:
+        """Where to look for each person at a time, in the order of their numbers."""
+        return [track.box_at(time_s) for track in self.tracks]
+
+    def start(self, boxes: Sequence[Sequence[float]], time_s: float) -> None:
+        """Take on people whose boxes are given once and for all; they are never given up."""
+        for box in boxes:
+            self._take_on(box, time_s, start=[float(number) for number in box])
+
+    def find(self, boxes: Sequence[Sequence[float]], time_s: float) -> None:
+        """Match boxes of people just found to the people known, and take on those who are new."""
+        self.found_s = time_s
+        matches = match_boxes(self.boxes(time_s), boxes)
+        for known, found in matches:
+            self.tracks[known].follow(boxes[found], time_s)
+        for number in sorted(set(range(len(boxes))) - {found for _, found in matches}):
+            self._take_on(boxes[number], time_s)
+
+    def see(self, poses: Sequence[Mapping[str, np.ndarray]], time_s: float) -> list[bool]:
+        """Take note of the poses found at the boxes, and move these.
+
+        Args:
+            poses: For each person, in order, `joints_2d` `(joints, 2)` px and `detected` `(joints,)`.
+            time_s: When they were seen.
+
+        Returns:
+            For each person whether they are there: whether at least half of the joints were found.
+        """
+        there = [bool(is_there(pose)) for pose in poses]
+        for track, pose, seen in zip(self.tracks, poses, there, strict=True):
+            if seen and self.settings.follow:
+                track.follow(body_box(pose["joints_2d"]), time_s)
+            elif seen:
+                track.seen_s = time_s
+        return there
+
+    def give_up(self, time_s: float, size: tuple[int, int]) -> None:
+        """Forget who has not been seen for too long or has left the picture of (width, height) px.
+
+        Who was given at the start is looked for there again.
+        """
+        kept = []
+        for track in self.tracks:
+            is_away = not _is_in_picture(track.box_at(time_s), size)
+            is_lost = is_away or time_s - track.seen_s > self.settings.patience_s
+            if is_lost and track.start is None:
+                continue
+            if is_lost:
+                track.box, track.velocity, track.seen_s = track.start, [0.0, 0.0], time_s
+            kept.append(track)
+        self.tracks = kept
+
+    def _take_on(self, box: Sequence[float], time_s: float, start: list[float] | None = None) -> None:
+        self.tracks.append(Track(self.next_person, [float(number) for number in box], time_s, start=start))
+        self.next_person += 1
+
+
+def is_there(pose: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether a pose is that of a person: at least half of the joints `detected` `(joints,)`."""
+    return np.mean(pose["detected"]) >= LEAST_FOUND
+
+
+def body_box(joints_2d: np.ndarray) -> list[float]:
+    """Return the box of the body around joints `(joints, 2)` px, of which some may be NaN."""
+    known = joints_2d[np.isfinite(joints_2d).all(-1)]
+    low, high = known.min(0), known.max(0)
+    margin = BODY_BEYOND_JOINTS * max((high - low).max(), SMALLEST_BOX_PX)
+    return [*(low - margin).tolist(), *(high - low + 2 * margin).tolist()]
+
+
+def match_boxes(known: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    """Pair boxes so that the sum of overlaps (intersection over union) is greatest; pairs hardly overlapping are none.
+
+    Args:
+        known: `(people, 4)`.
+        found: `(others, 4)`.
+
+    Returns:
+        Pairs (index of the known box, index of the found one).
+    """
+    if not len(known) or not len(found):
+        return []
+    overlaps = box_overlaps(np.array(known, float), np.array(found, float))
+    overlaps[overlaps < LEAST_OVERLAP] = 0.0
+    pairs = zip(*linear_sum_assignment(-overlaps), strict=True)
+    return [(int(first), int(second)) for first, second in pairs if overlaps[first, second] > 0]
+
+
+def box_overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes `(people, 4)` and `(others, 4)`: `(people, others)`."""
+    first, second = first[:, None], second[None]
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
+    common = (high - low).clip(min=0).prod(-1)
+    return common / (first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - common)
+
+
+def _is_in_picture(box: Sequence[float], size: tuple[int, int]) -> bool:
+    """Tell whether a box and a picture of (width, height) have pixels in common."""
+    x, y, width, height = box
+    return x < size[0] and y < size[1] and x + width > 0 and y + height > 0

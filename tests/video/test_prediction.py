@@ -1,0 +1,154 @@
+"""Films through an estimator that finds a bright square, in place of the network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from films import FilmSettings, write_film
+from PIL import Image, ImageDraw
+
+from jointdetr.video.prediction import VideoPredictor, VideoSettings, predict_motion
+from jointdetr.video.reading import Frame
+from jointdetr.video.tracking import Tracker, TrackingSettings
+
+SIZE = (160, 96)
+
+
+def picture_of(squares: Sequence[tuple[float, float]]) -> Image.Image:
+    """White squares of 20 px on black, with these top left corners."""
+    image = Image.new("RGB", SIZE)
+    for x, y in squares:
+        ImageDraw.Draw(image).rectangle((x, y, x + 19, y + 19), fill="white")
+    return image
+
+
+def walk(count: int, step: float = 2.0) -> list[Frame]:
+    """A square that walks to the right."""
+    return [Frame(index, index / 25, picture_of([(10 + step * index, 40)])) for index in range(count)]
+
+
+class SquareEstimator:
+    """Takes a square in a box for a person: four joints at its corners; remembers how it was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def __call__(self, images: list[Image.Image], boxes: Any = None, **kwargs: Any) -> list[list[dict[str, Any]]]:
+        self.calls.append({"images": len(images), "boxes": boxes, **kwargs})
+        whole = [0, 0, *SIZE]
+        all_boxes = [[whole]] * len(images) if boxes is None else boxes
+        return [[self.person(image, box) for box in of] for image, of in zip(images, all_boxes, strict=True)]
+
+    @staticmethod
+    def person(image: Image.Image, box: Sequence[float]) -> dict[str, Any]:
+        x, y, width, height = box
+        pixels = np.argwhere(np.asarray(image.convert("L")) > 128)[:, ::-1]
+        inside = pixels[((pixels >= (x - 4, y - 4)) & (pixels < (x + width + 4, y + height + 4))).all(1)]
+        if not len(inside):
+            nothing = [[None] * 3] * 4
+            return {"joints": nothing, "joints_2d": [[None] * 2] * 4, "scores": [0.1] * 4, "detected": [False] * 4}
+        (left, top), (right, bottom) = inside.min(0).tolist(), (inside.max(0) + 1).tolist()
+        corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+        joints = [[10 * (x - left), 10 * (y - top), 0] for x, y in corners]
+        return {"joints": joints, "joints_2d": corners, "scores": [0.9] * 4, "detected": [True] * 4}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_person_is_found_in_the_whole_picture_and_followed(batch_size):
+    estimator = SquareEstimator()
+    results = list(predict_motion(walk(20), estimator, VideoSettings(batch_size=batch_size)))
+
+    assert [result.frame.index for result in results] == list(range(20))
+    assert [[row["person"] for row in result.people] for result in results] == [[0]] * 20
+    lefts = [result.people[0]["joints_2d"][0, 0] for result in results]
+    assert lefts == [10 + 2 * index for index in range(20)]
+    assert estimator.calls[0]["boxes"] is None
+    assert all(call["boxes"] is not None for call in estimator.calls[1:])
+    assert max(call["images"] for call in estimator.calls) == batch_size
+
+
+def test_rows_are_complete():
+    row = list(predict_motion(walk(1), SquareEstimator()))[0].people[0]
+
+    assert set(row) == {"frame", "time_s", "person", "box", "joints", "joints_2d", "scores", "detected"}
+    assert row["joints"].shape == (4, 3)
+    assert row["detected"].dtype == bool
+
+
+def test_two_given_people_keep_their_numbers_when_they_pass_each_other():
+    frames = [
+        Frame(index, index / 25, picture_of([(10 + 2 * index, 10), (120 - 2 * index, 60)])) for index in range(40)
+    ]
+    boxes = [[8, 8, 24, 24], [118, 58, 24, 24]]
+    results = list(predict_motion(frames, SquareEstimator(), VideoSettings(boxes=boxes)))
+
+    tops = {row["person"]: row["joints_2d"][0, 1] for row in results[-1].people}
+    assert tops == {0: 10, 1: 60}
+
+
+def test_detector_finds_newcomers_and_is_asked_now_and_then():
+    frames = [Frame(i, i / 25, picture_of([(10, 10), (100, 60)] if i >= 12 else [(10, 10)])) for i in range(30)]
+    asked = []
+
+    def detector(image: Image.Image) -> list[list[float]]:
+        asked.append(image)
+        return [[100, 60, 20, 20], [10, 10, 20, 20]] if image.getpixel((105, 65))[0] > 128 else [[10, 10, 20, 20]]
+
+    settings = VideoSettings(detector=detector, detect_every_s=0.2)
+    results = list(predict_motion(frames, SquareEstimator(), settings))
+
+    assert [row["person"] for row in results[11].people] == [0]
+    assert [row["person"] for row in results[-1].people] == [0, 1]
+    assert len(asked) == 6  # frames 0, 5, 10, 15, 20 and 25
+
+
+def test_nobody_is_no_error():
+    frames = [Frame(index, index / 25, picture_of([])) for index in range(5)]
+
+    assert [result.people for result in predict_motion(frames, SquareEstimator())] == [[]] * 5
+    nobody = VideoSettings(detector=lambda image: [])
+    assert [result.people for result in predict_motion(frames, SquareEstimator(), nobody)] == [[]] * 5
+
+
+def test_person_who_leaves_and_comes_back_has_another_number():
+    there, away = picture_of([(10, 40)]), picture_of([])
+    pictures = [there] * 5 + [away] * 10 + [there] * 5
+    frames = [Frame(index, index / 25, picture) for index, picture in enumerate(pictures)]
+    results = list(predict_motion(frames, SquareEstimator(), VideoSettings(tracking=TrackingSettings(patience_s=0.2))))
+
+    assert [len(result.people) for result in results] == [1] * 5 + [0] * 10 + [1] * 5
+    assert results[-1].people[0]["person"] == 1
+
+
+def test_going_on_from_a_state_gives_the_same():
+    frames, settings = walk(20), VideoSettings(batch_size=2)
+    whole = [result for batch in VideoPredictor(SquareEstimator(), settings).predict(frames) for result in batch]
+    first = VideoPredictor(SquareEstimator(), settings)
+    list(first.predict(frames[:8]))
+    tracker = Tracker.of_state(settings.tracking, first.tracker.state())
+    second = VideoPredictor(SquareEstimator(), settings, tracker)
+    rest = [result for batch in second.predict(frames[8:]) for result in batch]
+
+    for expected, result in zip(whole[8:], rest, strict=True):
+        np.testing.assert_equal(result.people, expected.people)
+
+
+def test_film_is_read_and_camera_handed_on(tmp_path):
+    path = write_film(tmp_path / "film.mp4", [frame.image for frame in walk(6)], FilmSettings())
+    estimator = SquareEstimator()
+    settings = VideoSettings(step=2, threshold=0.3, camera={"intrinsics": np.eye(3)})
+    results = list(predict_motion(path, estimator, settings))
+
+    assert [result.frame.index for result in results] == [0, 2, 4]
+    assert all(len(call["intrinsics"]) == call["images"] for call in estimator.calls)
+    assert {call["threshold"] for call in estimator.calls} == {0.3}
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match="`batch_size` must be 1 or more, got 0"):
+        VideoSettings(batch_size=0)
+    with pytest.raises(ValueError, match="`boxes` or `detector`"):
+        VideoSettings(boxes=[[0, 0, 1, 1]], detector=lambda image: [])
+    with pytest.raises(ValueError, match="`patience_s` must be positive"):
+        TrackingSettings(patience_s=0)
