@@ -21,11 +21,10 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import ModelOutput, is_torchvision_available
 
 from .assembly_jointdetr import AssembledPoses, assemble_poses
-from .geometry_jointdetr import apply_affine, crop_intrinsics, invert_affine, solve_root_translation
+from .camera_jointdetr import Camera, validate_intrinsics
+from .geometry_jointdetr import apply_affine, crop_intrinsics, invert_affine
 from .picture_jointdetr import iterate_pictures, load_picture
-
-# Two joints would determine a translation, but put it metres away when either is a few pixels off.
-MIN_JOINTS_FOR_TRANSLATION = 3
+from .placement_jointdetr import place_poses, single_precision
 
 
 def person_crop_affine(
@@ -165,9 +164,10 @@ class JointDetrImageProcessorMixin:
             kwargs: Settings of the processor to override.
 
         Returns:
-            `pixel_values` `(crops, 3, height, width)`, `crop_affine` `(crops, 2, 3)` px of the picture -> px of the
-            crop, `image_index` `(crops,)`, `image_sizes` `(images, 2)` height and width in px, and, where intrinsics
-            are given, `crop_intrinsics` `(crops, 3, 3)` in px of the crop.
+            `pixel_values` `(crops, 3, height, width)`, `boxes` `(crops, 4)` px of the picture, `crop_affine`
+            `(crops, 2, 3)` px of the picture -> px of the crop, `image_index` `(crops,)`, `image_sizes` `(images, 2)`
+            height and width in px, and, where intrinsics are given, `crop_intrinsics` `(crops, 3, 3)` in px of the
+            crop.
 
         Raises:
             ValueError: A picture, box or matrix that cannot be right.
@@ -195,12 +195,13 @@ class JointDetrImageProcessorMixin:
         per_image_boxes = _boxes_of_images(boxes, len(sources), is_single)
         matrices = None if intrinsics is None else _validate_intrinsics(intrinsics, len(sources), is_single)
 
-        crops, affines, image_index, image_sizes = [], [], [], []
+        crops, crop_boxes, affines, image_index, image_sizes = [], [], [], [], []
         size = (settings["size"].height, settings["size"].width)
         for index, (source, image_boxes) in enumerate(zip(sources, per_image_boxes, strict=True)):
             image = load_picture(source, f"images[{index}]", settings["input_data_format"])
             image_sizes.append((image.height, image.width))
-            for affine in _crop_affines(image_boxes, image.size, size, settings["box_padding"]):
+            for box, affine in _boxes_and_affines(image_boxes, image.size, size, settings["box_padding"]):
+                crop_boxes.append(box)
                 crops.append(warp_image(image, affine, size, PILImageResampling(settings["resample"])))
                 affines.append(affine)
                 image_index.append(index)
@@ -208,6 +209,7 @@ class JointDetrImageProcessorMixin:
         affine = torch.stack(affines) if affines else torch.zeros(0, 2, 3, dtype=torch.float64)
         data = {
             "pixel_values": _to_pixel_values(crops, size, settings),
+            "boxes": np.array(crop_boxes, dtype=np.float32).reshape(-1, 4),
             "crop_affine": affine.float().numpy(),
             "image_index": np.array(image_index, dtype=np.int64),
             "image_sizes": np.array(image_sizes, dtype=np.int64),
@@ -234,6 +236,7 @@ class JointDetrImageProcessorMixin:
         inputs: BatchFeature,
         threshold: float = 0.5,
         refiner: PreTrainedModel | None = None,
+        cameras: Sequence[Camera | None] | None = None,
     ) -> list[list[dict[str, torch.Tensor]]]:
         """Turn the network's output into people.
 
@@ -242,29 +245,43 @@ class JointDetrImageProcessorMixin:
             inputs: What this processor returned, the network's input.
             threshold: Joints less probable than this are missing.
             refiner: Fills missing joints and refines the others; usually `model.refiner`.
+            cameras: The camera of each picture, as far as it is known, in place of `intrinsics` in `inputs`.
 
         Returns:
             For each picture a list of people, in the order of its boxes; each is a dictionary of float32 tensors on
-            the CPU: `joints` `(joints, 3)` root-relative mm, `scores` `(joints,)`, `detected` `(joints,)` bool,
-            `joints_2d` `(joints, 2)` px of the picture, and, if intrinsics were given, `joints_camera` `(joints, 3)`
-            mm in camera space. Missing joints are NaN in `joints_2d`, and in the other two where no refiner fills
-            them. `joints_camera` is NaN for a person of whom fewer than three joints are detected, or whose joints
-            no place in front of the camera explains.
+            the CPU: `joints` `(joints, 3)` root-relative mm, `joints_2d` `(joints, 2)` px of the picture, `scores`
+            `(joints,)`, `detected` `(joints,)` bool, `inside` `(joints,)` bool, `box` `(4,)` px of the picture.
+            Missing joints are NaN in `joints_2d`, and in 3D where no refiner fills them. `inside` says whether a
+            joint lies in the picture, of missing ones by where the filled skeleton would be seen.
+
+            Models with a confidence head add `sigmas` `(joints,)`, the expected error in mm, and `visible`
+            `(joints,)`, the probability of being inside the picture and not occluded.
+
+            Where the camera is known, there are `joints_camera` `(joints, 3)` mm in camera space, `residual_px`
+            (root mean square distance of the detected joints from `joints_camera` seen by the camera),
+            `intrinsics_guessed` (bool) and, with extrinsics, `joints_world` `(joints, 3)` mm. They are NaN for a
+            person of whom fewer than three joints are detected, or whose joints no place in front of the camera
+            explains.
 
         Raises:
-            ValueError: Outputs and inputs belong to different batches, or the threshold is outside [0, 1].
+            ValueError: Outputs and inputs belong to different batches, the threshold is outside [0, 1], or there is
+                not one entry in `cameras` for each picture.
         """
         image_index = inputs["image_index"].tolist()
         people: list[list[dict[str, torch.Tensor]]] = [[] for _ in inputs["image_sizes"]]
+        if cameras is not None and len(cameras) != len(people):
+            raise ValueError(
+                f"`cameras` must have one entry for each of the {len(people)} pictures, got {len(cameras)}"
+            )
         if not image_index:
             return people
         if len(outputs.pred_joints) != len(image_index):
             raise ValueError(
                 f"`outputs` must be of the {len(image_index)} crops in `inputs`, got {len(outputs.pred_joints)}"
             )
-        results = _results_of_crops(assemble_poses(outputs, threshold, refiner), inputs)
-        for crop, index in enumerate(image_index):
-            people[index].append({name: value[crop] for name, value in results.items()})
+        poses = _on_cpu(assemble_poses(outputs, threshold, refiner))
+        for index, person in zip(image_index, _people_of_crops(poses, inputs, cameras), strict=True):
+            people[index].append(person)
         return people
 
 
@@ -282,21 +299,54 @@ else:
     JointDetrImageProcessor = JointDetrImageProcessorPil
 
 
-def _results_of_crops(poses: AssembledPoses, inputs: BatchFeature) -> dict[str, torch.Tensor]:
-    """Return each of the results of post-processing for all crops at once, `(crops, ...)` on the CPU."""
-    poses = AssembledPoses(poses.joints.cpu(), poses.points.cpu(), poses.scores.cpu(), poses.detected.cpu())
-    height, width = inputs["pixel_values"].shape[-2:]
-    crop_points = poses.points * torch.tensor([width, height])  # (crops, joints, 2) px
+def _on_cpu(poses: AssembledPoses) -> AssembledPoses:
+    """Return the poses on the CPU."""
+    fields = vars(poses).items()
+    return AssembledPoses(**{name: None if value is None else value.cpu() for name, value in fields})
+
+
+def _people_of_crops(
+    poses: AssembledPoses, inputs: BatchFeature, cameras: Sequence[Camera | None] | None
+) -> list[dict[str, torch.Tensor]]:
+    """Return the person of each crop."""
+    crop_cameras = _cameras_of_crops(inputs, cameras)
+    placed = place_poses(poses, inputs, crop_cameras)
     results = {
         "joints": poses.joints,
+        "joints_2d": placed.joints_2d.float(),
         "scores": poses.scores,
         "detected": poses.detected,
-        "joints_2d": apply_affine(crop_points, invert_affine(_single_precision(inputs, "crop_affine"))),
+        "inside": placed.inside,
+        "box": single_precision(inputs, "boxes"),
+        "sigmas": poses.sigmas,
+        "visible": poses.visible,
+        "joints_camera": placed.joints_camera.float(),
+        "residual_px": placed.residual_px.float(),
+        "joints_world": placed.joints_world.float(),
     }
-    if inputs.get("crop_intrinsics") is not None:
-        intrinsics = _single_precision(inputs, "crop_intrinsics")
-        results["joints_camera"] = _place_in_camera(poses, crop_points, intrinsics)
-    return results
+    people = []
+    for crop, camera in enumerate(crop_cameras):
+        left_out = {name for name, values in results.items() if values is None}
+        if camera is None:
+            left_out |= {"joints_camera", "residual_px"}
+        if camera is None or camera.extrinsics is None:
+            left_out.add("joints_world")
+        person = {name: values[crop] for name, values in results.items() if name not in left_out}
+        if camera is not None:
+            person["intrinsics_guessed"] = torch.tensor(camera.guessed)
+        people.append(person)
+    return people
+
+
+def _cameras_of_crops(inputs: BatchFeature, cameras: Sequence[Camera | None] | None) -> list[Camera | None]:
+    """Return the camera of each crop's picture: the one given, or that of the intrinsics the processor was given."""
+    if cameras is not None:
+        return [cameras[index] for index in inputs["image_index"].tolist()]
+    if inputs.get("crop_intrinsics") is None:
+        return [None] * len(inputs["image_index"])
+    to_picture = invert_affine(single_precision(inputs, "crop_affine").double())
+    matrices = crop_intrinsics(single_precision(inputs, "crop_intrinsics").double(), to_picture)
+    return [Camera(matrix) for matrix in matrices]
 
 
 def _to_array(values: Any, name: str) -> np.ndarray:
@@ -331,20 +381,21 @@ def _validate_boxes(entry: Any, name: str) -> np.ndarray:
     return boxes
 
 
-def _crop_affines(
+def _boxes_and_affines(
     boxes: np.ndarray | None, image_size: tuple[int, int], size: tuple[int, int], padding: float
-) -> list[torch.Tensor]:
-    """Return the affine map of each crop of one picture, `image_size` (width, height) and `size` (height, width)."""
+) -> list[tuple[Sequence[float], torch.Tensor]]:
+    """Return box and affine map of each crop of one picture, `image_size` (width, height), `size` (height, width)."""
     width, height = image_size
     if boxes is None:
-        return [person_crop_affine((0, 0, width, height), size, padding=1.0)]
+        whole = (0.0, 0.0, float(width), float(height))
+        return [(whole, person_crop_affine(whole, size, padding=1.0))]
     for x, y, box_width, box_height in boxes.tolist():
         if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
             raise ValueError(
                 f"`boxes` must overlap their pictures, got {[x, y, box_width, box_height]} outside a picture of "
                 f"{width} x {height} px"
             )
-    return [person_crop_affine(box, size, padding) for box in boxes.tolist()]
+    return [(box, person_crop_affine(box, size, padding)) for box in boxes.tolist()]
 
 
 def _validate_intrinsics(intrinsics: Any, num_images: int, is_single: bool) -> torch.Tensor:
@@ -356,13 +407,7 @@ def _validate_intrinsics(intrinsics: Any, num_images: int, is_single: bool) -> t
         raise ValueError(
             f"`intrinsics` must have one 3x3 matrix for each of the {num_images} pictures, got shape {matrices.shape}"
         )
-    for matrix in matrices:
-        is_camera = np.isfinite(matrix).all() and np.array_equal(matrix[2], [0, 0, 1])
-        if not (is_camera and matrix[0, 0] > 0 and matrix[1, 1] > 0 and np.linalg.det(matrix) > 0):
-            raise ValueError(
-                "`intrinsics` must be finite [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with positive focal lengths, "
-                f"got {matrix.tolist()}"
-            )
+    matrices = np.stack([validate_intrinsics(matrix) for matrix in matrices])
     return torch.from_numpy(matrices)
 
 
@@ -378,29 +423,6 @@ def _to_pixel_values(crops: list[Image.Image], size: tuple[int, int], settings: 
         shift = np.divide(settings["image_mean"], settings["image_std"])
     scale, shift = (np.broadcast_to(value, 3).astype(np.float32)[:, None, None] for value in (scale, shift))
     return np.ascontiguousarray(pixels, dtype=np.float32) * scale - shift
-
-
-def _single_precision(inputs: BatchFeature, name: str) -> torch.Tensor:
-    """Return geometry of the batch on the CPU, refusing what half precision has spoilt by whole pixels."""
-    values = inputs[name]
-    if values.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"`inputs[{name!r}]` must be in single precision, got {values.dtype}: cast `pixel_values` alone"
-        )
-    return values.float().cpu()
-
-
-def _place_in_camera(poses: AssembledPoses, crop_points: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-    """Move root-relative joints to where the camera of the crop sees them: `(crops, joints, 3)` mm, or NaN."""
-    weights = poses.scores * poses.detected
-    enough = (weights > 0).sum(dim=-1) >= MIN_JOINTS_FOR_TRANSLATION  # (crops,)
-    joints_camera = torch.full_like(poses.joints, torch.nan)
-    joints_camera[enough] = poses.joints[enough] + solve_root_translation(
-        poses.joints[enough], crop_points[enough], intrinsics[enough], weights[enough]
-    ).unsqueeze(-2)
-    behind = (joints_camera[..., 2] <= 0).any(dim=-1)
-    joints_camera[behind] = torch.nan
-    return joints_camera
 
 
 __all__ = ["JointDetrImageProcessor", "JointDetrImageProcessorPil"]

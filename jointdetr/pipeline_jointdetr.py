@@ -4,19 +4,31 @@ Shape vocabulary: crops (one for each person of each picture), joints.
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import Pipeline
-from transformers.image_processing_utils import BatchFeature
+from transformers.utils import ModelOutput
+
+from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
+from .detection import detect_people, load_detector
+from .picture_jointdetr import iterate_pictures, load_picture
+
+CROPS_PER_PASS = 16
+# What post-processing needs of the network's output; the rest would fill the memory with many people.
+NEEDED_OUTPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
+PREPROCESS_ARGUMENTS = ("detector", "detector_threshold", *CAMERA_ARGUMENTS)
+FORWARD_ARGUMENTS = ("threshold", "crops_per_pass")
+POSTPROCESS_ARGUMENTS = ("return_tensors",)
 
 
 class JointDetrPipeline(Pipeline):
     """3D human poses of the people in a picture.
 
     `pipeline("pose-estimation-3d", model=...)` makes one; see `__call__`. `batch_size` counts pictures: all people of
-    a batch of pictures go through the network at once.
+    a batch of pictures go through the network together, `crops_per_pass` at once.
     """
 
     _load_processor = False
@@ -26,6 +38,7 @@ class JointDetrPipeline(Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any):
         """Make the pipeline as transformers does, and turn off the model's training behaviour."""
+        self._detectors: dict[str, Pipeline] = {}  # the last one that was loaded by name
         super().__init__(*args, **kwargs)
         self.model.eval()
 
@@ -34,19 +47,29 @@ class JointDetrPipeline(Pipeline):
 
         Args:
             images: Path, URL, PIL image, array or tensor, or a list of such. Items may also be dictionaries with the
-                keys `image`, `boxes` and `intrinsics`, which is how a data set or generator gives boxes.
+                key `image` and any of `boxes`, `camera`, `intrinsics`, `distortion`, `extrinsics` and `field_of_view`,
+                which is how a data set or generator gives what differs from picture to picture.
             boxes: Person boxes `(people, 4)`: x, y, width, height in px; for a list of pictures, a list of them.
-                Without boxes the whole picture is taken to show one person; with an empty list, nobody.
+                With an empty list, nobody is in the picture. Without boxes, `detector` finds the people; without a
+                detector the whole picture is taken to show one person.
             intrinsics: Camera matrix `(3, 3)` in px; for a list of pictures, a list of them.
-            kwargs: `threshold` (`float`, defaults to 0.5), `batch_size`, `num_workers`.
+            kwargs: `detector` (an object-detection pipeline, or the name of a checkpoint of one) and
+                `detector_threshold` (`float`, defaults to 0.5); `camera` ([`Camera`], or the path of its JSON file),
+                or else `distortion`, `extrinsics` and `field_of_view` (degrees across the picture's longer side, a
+                guess in place of intrinsics), see [`Camera`]; `threshold` (`float`, defaults to 0.5);
+                `return_tensors` (`bool`, defaults to `False`); `crops_per_pass` (`int`, defaults to 16);
+                `batch_size`, `num_workers` (0 with a detector). All of these apply to every picture, and may be given
+                once and for all when the pipeline is made.
 
         Returns:
-            A list of people for each picture (the one list for one picture). A person is a dictionary of plain lists:
-            `joints` (root-relative mm), `joints_camera` (mm, where intrinsics are given), `joints_2d` (px), `scores`
-            and `detected`, in the order of `labels`, the joints' names. The coordinates of a missing joint are `None`.
+            A list of people for each picture (the one list for one picture), in the order of the boxes, those of a
+            detector from left to right; empty where there is nobody. A person is a dictionary of plain lists, numbers
+            and, for what is missing, `None`: what [`JointDetrImageProcessor.post_process_pose_estimation`] describes,
+            and `labels`, the joints' names. With `return_tensors` they are tensors, with NaN for what is missing.
 
         Raises:
-            ValueError: Not one entry in `boxes` or `intrinsics` for each picture, or what the processor refuses.
+            ValueError: Not one entry in `boxes` or `intrinsics` for each picture, or a picture, box, camera or
+                detector that cannot be right.
         """
         if isinstance(images, (list, tuple)):
             all_boxes = _for_each(boxes, len(images), "boxes")
@@ -57,38 +80,86 @@ class JointDetrPipeline(Pipeline):
             return super().__call__(images, **kwargs)
         return super().__call__(_item(images, boxes, intrinsics), **kwargs)
 
-    def _sanitize_parameters(self, threshold: float | None = None) -> tuple[dict, dict, dict]:
-        return {}, {} if threshold is None else {"threshold": threshold}, {}
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        unknown = given.keys() - {*PREPROCESS_ARGUMENTS, *FORWARD_ARGUMENTS, *POSTPROCESS_ARGUMENTS}
+        if unknown:
+            raise TypeError(f"the pipeline knows no argument {', '.join(sorted(unknown))}")
+        if "detector" in given:
+            given["detector"] = self._load_detector(given["detector"])
+        before, network, after = (
+            {name: given[name] for name in names if name in given}
+            for names in (PREPROCESS_ARGUMENTS, FORWARD_ARGUMENTS, POSTPROCESS_ARGUMENTS)
+        )
+        return before, network, after
 
-    def preprocess(self, item: Any) -> dict[str, BatchFeature]:
-        """Crop the people of one picture."""
+    def _load_detector(self, detector: Pipeline | str | os.PathLike) -> Pipeline:
+        """Return the detector; one that is named is loaded once, not for every picture."""
+        if not isinstance(detector, (str, os.PathLike)):
+            return detector
+        name = os.fspath(detector)
+        if name not in self._detectors:
+            self._detectors = {name: load_detector(name, device=self.device)}
+        return self._detectors[name]
+
+    def preprocess(
+        self,
+        item: Any,
+        detector: Pipeline | None = None,
+        detector_threshold: float = 0.5,
+        **camera_arguments: Any,
+    ) -> dict[str, Any]:
+        """Find and crop the people of one picture."""
         item = item if isinstance(item, Mapping) else {"image": item}
         if "image" not in item:
             raise ValueError(f"an item of the pipeline must have the key `image`, got {sorted(item)}")
-        inputs = self.image_processor(
-            item["image"], boxes=item.get("boxes"), intrinsics=item.get("intrinsics"), return_tensors="pt"
-        )
-        if len(inputs["image_sizes"]) != 1:
-            raise ValueError(f"an item of the pipeline must be one picture, got {len(inputs['image_sizes'])}")
-        return {"inputs": inputs.to(self.dtype)}
+        sources = list(iterate_pictures(item["image"]))
+        if len(sources) != 1:
+            raise ValueError(f"an item of the pipeline must be one picture, got {len(sources)}")
+        image = load_picture(sources[0], "image")
+        boxes = item.get("boxes")
+        if boxes is None and detector is not None:
+            (boxes,) = detect_people(detector, [image], detector_threshold)
+        inputs = self.image_processor(image, boxes=boxes, return_tensors="pt")
+        known = {name: item.get(name, camera_arguments.get(name)) for name in CAMERA_ARGUMENTS}
+        return {"inputs": inputs.to(self.dtype), "camera": camera_of_picture(image.size, known)}
 
-    def _forward(self, model_inputs: dict[str, Mapping | list[Mapping]], threshold: float = 0.5) -> dict[str, list]:
-        """Find the people of one picture, or of a list of pictures in one pass of the network."""
-        batch = model_inputs["inputs"]
-        inputs = _concatenate(batch if isinstance(batch, list) else [batch])
-        outputs = self.model(pixel_values=inputs["pixel_values"]) if len(inputs["pixel_values"]) else None
+    def _forward(
+        self, model_inputs: dict[str, Any], threshold: float = 0.5, crops_per_pass: int = CROPS_PER_PASS
+    ) -> dict[str, list]:
+        """Find the people of one picture, or of a list of pictures together."""
+        batch, cameras = model_inputs["inputs"], model_inputs["camera"]
+        is_batch = isinstance(batch, list)
+        inputs = _concatenate(batch if is_batch else [batch])
         people = self.image_processor.post_process_pose_estimation(
-            outputs, inputs, threshold=threshold, refiner=self.model.refiner
+            self._run_model(inputs["pixel_values"], crops_per_pass),
+            inputs,
+            threshold=threshold,
+            refiner=self.model.refiner,
+            cameras=cameras if is_batch else [cameras],
         )
-        return {"people": people if isinstance(batch, list) else people[0]}
+        return {"people": people if is_batch else people[0]}
 
-    def postprocess(self, model_outputs: dict[str, list[dict[str, torch.Tensor]]]) -> list[dict[str, list]]:
-        """Turn the tensors of one picture's people into plain lists."""
+    def _run_model(self, pixel_values: torch.Tensor, crops_per_pass: int) -> ModelOutput | None:
+        """Run the network over all crops, a limited number at once; None if there are no crops."""
+        if crops_per_pass < 1:
+            raise ValueError(f"`crops_per_pass` must be at least 1, got {crops_per_pass}")
+        if not len(pixel_values):
+            return None
+        passes = [self.model(pixel_values=chunk) for chunk in pixel_values.split(crops_per_pass)]
+        parts = [[getattr(outputs, name) for outputs in passes] for name in NEEDED_OUTPUTS]
+        joined = [None if values[0] is None else torch.cat(values) for values in parts]
+        return type(passes[0])(**dict(zip(NEEDED_OUTPUTS, joined, strict=True)))
+
+    def postprocess(
+        self, model_outputs: dict[str, list[dict[str, torch.Tensor]]], return_tensors: bool = False
+    ) -> list[dict[str, Any]]:
+        """Turn the tensors of one picture's people into plain lists and numbers."""
         labels = [name for _, name in sorted(self.model.config.id2label.items())]
-        return [
-            {"labels": labels, **{name: _to_plain(values.tolist()) for name, values in person.items()}}
-            for person in model_outputs["people"]
-        ]
+        people = model_outputs["people"]
+        if not return_tensors:
+            people = [{name: _to_plain(values.tolist()) for name, values in person.items()} for person in people]
+        return [{"labels": labels, **person} for person in people]
 
 
 def _item(image: Any, boxes: Any, intrinsics: Any) -> dict[str, Any]:
@@ -109,8 +180,6 @@ def _for_each(values: Sequence | None, num_images: int, name: str) -> Sequence:
 
 def _concatenate(batch: list[Mapping]) -> dict[str, torch.Tensor]:
     """Join the inputs of pictures that were processed one by one."""
-    if len({frozenset(item) for item in batch}) > 1:
-        raise ValueError("`intrinsics` must be given for all pictures of a batch or for none, got some")
     inputs = {name: torch.cat([item[name] for item in batch]) for name in batch[0]}
     crops = torch.tensor([len(item["pixel_values"]) for item in batch])
     inputs["image_index"] = torch.arange(len(batch)).repeat_interleave(crops)

@@ -64,7 +64,7 @@ def test_crop_intrinsics_project_into_the_crop():
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
 def test_flip_mirrors_positions_and_trades_names(skeleton):
-    joints = torch.randn(3, 17, 3)
+    joints = torch.randn(3, len(skeleton.joints), 3)
     flipped = geometry.flip_joints(joints, skeleton.flip_pairs)
     left, right = skeleton.joints.index("left_wrist"), skeleton.joints.index("right_wrist")
     torch.testing.assert_close(flipped[:, left], joints[:, right] * torch.tensor([-1.0, 1.0, 1.0]))
@@ -178,13 +178,37 @@ def test_root_translation_minimises_the_weighted_error():
     assert gradient.norm() < 1e-8 * elsewhere.norm()
 
 
+def test_the_robust_root_translation_is_as_exact_as_the_plain_one():
+    joints, roots = make_people(3, 4)
+    points = geometry.project(joints + roots[..., None, :], INTRINSICS)
+    weights = torch.rand(3, 4, 17).double() + 0.1
+    solved = geometry.solve_root_translation(joints, points, INTRINSICS, weights, robust=True)
+    assert (solved - roots).abs().max() < 1e-6
+
+
+def test_the_robust_root_translation_withstands_outliers():
+    joints, roots = make_people(200)
+    points = geometry.project(joints + roots[:, None], INTRINSICS)
+    noisy = points + torch.randn_like(points) * 3
+    spoilt = noisy.clone()
+    spoilt[:, [3, 9, 13]] += torch.randn(200, 3, 2).double() * 150
+
+    def error(points: torch.Tensor, robust: bool) -> float:
+        solved = geometry.solve_root_translation(joints, points, INTRINSICS, robust=robust)
+        return (solved - roots).norm(dim=-1).mean().item()
+
+    assert error(spoilt, robust=True) < 0.3 * error(spoilt, robust=False)
+    assert error(noisy, robust=True) < 1.15 * error(noisy, robust=False)  # what robustness costs without outliers
+
+
 def test_root_translation_is_nan_where_all_points_coincide():
     joints, roots = make_people(2)
     points = geometry.project(joints + roots[:, None], INTRINSICS)
     points[0] = points[0, :1]
-    solved = geometry.solve_root_translation(joints, points, INTRINSICS)
-    assert solved[0].isnan().all()
-    assert (solved[1] - roots[1]).abs().max() < 1e-6
+    for robust in (False, True):
+        solved = geometry.solve_root_translation(joints, points, INTRINSICS, robust=robust)
+        assert solved[0].isnan().all()
+        assert (solved[1] - roots[1]).abs().max() < 1e-6
 
 
 def test_root_translation_refuses_too_few_joints_and_singular_intrinsics():
@@ -194,6 +218,11 @@ def test_root_translation_refuses_too_few_joints_and_singular_intrinsics():
     weights[3] = 1
     with pytest.raises(ValueError, match="at least 2 joints"):
         geometry.solve_root_translation(joints, points, INTRINSICS, weights)
+    weights[4:6] = 1
+    joints[4, 1] = torch.nan
+    with pytest.raises(ValueError, match="finite where their weight is positive"):
+        geometry.solve_root_translation(joints, points, INTRINSICS, weights)
+    joints[4, 1] = 0.0
     for spoilt in (INTRINSICS * torch.tensor([1.0, 0.0, 1.0]), INTRINSICS * torch.nan):
         with pytest.raises(ValueError, match="`intrinsics` must be invertible"):
             geometry.solve_root_translation(joints, points, spoilt)

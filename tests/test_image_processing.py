@@ -3,7 +3,7 @@
 import base64
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +15,10 @@ from PIL import Image
 from transformers import AutoImageProcessor
 from transformers.utils import is_torchvision_available
 
-from jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil
+from jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil, JointRefinerConfig
 from jointdetr.geometry_jointdetr import apply_affine, compose_affine, crop_intrinsics, invert_affine, project
 from jointdetr.image_processing_jointdetr import person_crop_affine, warp_image
+from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.picture_jointdetr import load_picture
 
 INTRINSICS = [[500.0, 0.0, 100.0], [0.0, 510.0, 80.0], [0.0, 0.0, 1.0]]
@@ -438,13 +439,15 @@ def test_both_backends_agree(colours):
     torch.testing.assert_close(dict(fast), dict(plain))
 
 
-def make_outputs(joints: torch.Tensor, points: torch.Tensor, missing: tuple[int, ...] = ()) -> SimpleNamespace:
+def make_outputs(
+    joints: torch.Tensor, points: torch.Tensor, missing: Sequence[int] = ()
+) -> JointDetrPoseEstimationOutput:
     """What a perfect network would say: query j is joint j, and the joints in `missing` are told from nothing."""
     crops, num_joints, _ = joints.shape
     logits = torch.full((crops, num_joints, num_joints + 1), -20.0)
     for joint in range(num_joints):
         logits[:, joint, num_joints if joint in missing else joint] = 0.0
-    return SimpleNamespace(logits=logits, pred_joints=joints, pred_points=points)
+    return JointDetrPoseEstimationOutput(logits=logits, pred_joints=joints, pred_points=points)
 
 
 @pytest.fixture
@@ -486,11 +489,14 @@ def test_missing_joints_are_nan_and_do_not_place_the_person(processor, scene):
 
 
 def test_a_refiner_fills_missing_joints_in_camera_space_too(processor, scene):
-    def refiner(joints: torch.Tensor, missing: torch.Tensor) -> SimpleNamespace:
-        return SimpleNamespace(joints=torch.where(missing[..., None], scene.joints, joints))
+    class KnowingRefiner:
+        config = JointRefinerConfig()
+
+        def __call__(self, joints: torch.Tensor, missing: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(joints=torch.where(missing[..., None], scene.joints, joints))
 
     outputs = make_outputs(scene.joints, scene.normalised, missing=(3, 13))
-    person = processor.post_process_pose_estimation(outputs, scene.inputs, refiner=refiner)[2][0]
+    person = processor.post_process_pose_estimation(outputs, scene.inputs, refiner=KnowingRefiner())[2][0]
     torch.testing.assert_close(person["joints_camera"], scene.joints[2] + scene.roots[2], atol=2.0, rtol=0)
     assert person["joints_2d"][[3, 13]].isnan().all() and not person["detected"][3]
 
@@ -507,12 +513,13 @@ def test_people_who_cannot_be_placed_are_nan_in_camera_space(processor, scene):
 
 def test_half_precision_outputs_are_processed_in_single_precision(processor, scene):
     outputs = make_outputs(scene.joints, scene.normalised)
-    half = SimpleNamespace(**{name: value.bfloat16() for name, value in vars(outputs).items()})
-    rounded = SimpleNamespace(**{name: value.bfloat16().float() for name, value in vars(outputs).items()})
+    half = type(outputs)(**{name: value.bfloat16() for name, value in outputs.items()})
+    rounded = type(outputs)(**{name: value.bfloat16().float() for name, value in outputs.items()})
     found = processor.post_process_pose_estimation(half, scene.inputs)[2][0]
     expected = processor.post_process_pose_estimation(rounded, scene.inputs)[2][0]
     for name, values in found.items():
-        assert values.dtype == (torch.bool if name == "detected" else torch.float32)
+        is_answer = name in ("detected", "inside", "intrinsics_guessed")
+        assert values.dtype == (torch.bool if is_answer else torch.float32)
         torch.testing.assert_close(values, expected[name])
 
 

@@ -1,0 +1,292 @@
+"""Cameras: the matrix, the lens and the place in the world, and what to guess where nothing is known.
+
+Camera axes are x right, y down, z forward, in millimetres. Image points are continuous pixel coordinates, where the
+centre of the first pixel is 0.5 (OpenCV counts from 0 there: add 0.5 to the `cx` and `cy` of its calibrations). Lens
+distortion is OpenCV's, computed by OpenCV.
+
+Shape vocabulary: points (image points).
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+LENS_MODELS = {"brown": (4, 5, 8, 12, 14), "fisheye": (4,)}
+"""Names of the lens models, and how many coefficients OpenCV takes for each."""
+
+CAMERA_KEYS = ("intrinsics", "distortion", "extrinsics")
+CAMERA_ARGUMENTS = ("camera", *CAMERA_KEYS, "field_of_view")
+"""Names under which something may be said of a picture's camera."""
+
+UNDISTORTION_CRITERIA = (3, 200, 1e-10)  # OpenCV's "whichever comes first" of steps and precision
+UNDISTORTION_TOLERANCE_PX = 0.1  # beyond it the lens model has no inverse at that point
+ORTHONORMAL_TOLERANCE = 1e-3  # calibrations are printed with few digits
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """A lens.
+
+    Args:
+        model: `brown` (OpenCV's standard model) or `fisheye` (its fisheye model).
+        coefficients: In OpenCV's order: k1, k2, p1, p2, k3 ... for `brown` (4, 5, 8, 12 or 14 of them), k1 to k4 for
+            `fisheye`.
+
+    Raises:
+        ValueError: An unknown model, or not its number of finite coefficients.
+    """
+
+    model: str
+    coefficients: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what OpenCV could not use."""
+        if self.model not in LENS_MODELS:
+            raise ValueError(f"`distortion` must be one of the models {', '.join(LENS_MODELS)}, got {self.model!r}")
+        object.__setattr__(self, "coefficients", tuple(float(value) for value in self.coefficients))
+        counts = LENS_MODELS[self.model]
+        if len(self.coefficients) not in counts or not all(map(math.isfinite, self.coefficients)):
+            allowed = " or ".join(map(str, counts))
+            raise ValueError(
+                f"`distortion` of the model {self.model} must have {allowed} finite coefficients, "
+                f"got {list(self.coefficients)}"
+            )
+
+    @classmethod
+    def from_value(cls, value: "Distortion | Mapping[str, Any] | str") -> "Distortion":
+        """Read a lens from `{"model": ..., "coefficients": [...]}` or from `MODEL:K1,K2,...`."""
+        if isinstance(value, Distortion):
+            return value
+        if isinstance(value, str):
+            model, _, numbers = value.partition(":")
+            value = {"model": model, "coefficients": [number for number in numbers.split(",") if number.strip()]}
+        if not isinstance(value, Mapping) or value.keys() != {"model", "coefficients"}:
+            raise ValueError(f"`distortion` must have a `model` and its `coefficients`, got {value!r}")
+        try:
+            return cls(value["model"], tuple(float(number) for number in value["coefficients"]))
+        except (TypeError, OverflowError) as error:
+            raise ValueError(f"`distortion` must have numbers as coefficients, got {value!r}") from error
+
+    def distort(self, points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+        """Move ideal image points `(points, 2)` to where the lens shows them; NaN stays NaN."""
+        cv2 = _opencv()
+        result = np.full(points.shape, np.nan)
+        known = np.isfinite(points).all(axis=-1)
+        if known.any():
+            rays = np.concatenate([points[known], np.ones((known.sum(), 1))], axis=-1) @ np.linalg.inv(intrinsics).T
+            project = cv2.fisheye.projectPoints if self.model == "fisheye" else cv2.projectPoints
+            still = np.zeros(3)
+            distorted, _ = project(rays[:, None], still, still, intrinsics, np.array(self.coefficients))
+            result[known] = distorted[:, 0]
+        return result
+
+    def undistort(self, points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+        """Move image points `(points, 2)` to where an ideal lens would show them; NaN where that is nowhere."""
+        cv2 = _opencv()
+        result = np.full(points.shape, np.nan)
+        known = np.isfinite(points).all(axis=-1)
+        if not known.any():
+            return result
+        seen, coefficients = np.ascontiguousarray(points[known, None]), np.array(self.coefficients)
+        if self.model == "fisheye":
+            ideal = cv2.fisheye.undistortPoints(
+                seen, intrinsics, coefficients, P=intrinsics, criteria=UNDISTORTION_CRITERIA
+            )
+        else:
+            ideal = cv2.undistortImagePoints(seen, intrinsics, coefficients, arg1=UNDISTORTION_CRITERIA)
+        result[known] = ideal[:, 0]
+        error = np.linalg.norm(self.distort(result, intrinsics) - points, axis=-1)
+        result[~(error < UNDISTORTION_TOLERANCE_PX)] = np.nan
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A camera that took a picture.
+
+    Args:
+        intrinsics: `(3, 3)` camera matrix in px of the upright picture.
+        distortion: The lens; None for an ideal one.
+        extrinsics: `(3, 4)` rotation and translation from the world to the camera, in mm; `(4, 4)` is taken too.
+            None where the world is of no interest.
+        guessed: Whether the intrinsics are a guess, not a calibration.
+
+    Raises:
+        ValueError: Intrinsics with a focal length of zero, singular or not finite; extrinsics that are no rotation
+            and translation; a skewed camera with a lens, which OpenCV does not know.
+    """
+
+    intrinsics: np.ndarray
+    distortion: Distortion | None = None
+    extrinsics: np.ndarray | None = None
+    guessed: bool = False
+
+    def __post_init__(self) -> None:
+        """Take lists as arrays and refuse what is no camera."""
+        object.__setattr__(self, "intrinsics", validate_intrinsics(self.intrinsics))
+        if self.distortion is not None:
+            object.__setattr__(self, "distortion", Distortion.from_value(self.distortion))
+            if self.intrinsics[0, 1] != 0 or self.intrinsics[1, 0] != 0:
+                raise ValueError(f"`intrinsics` must have no skew beside `distortion`, got {self.intrinsics.tolist()}")
+        if self.extrinsics is not None:
+            object.__setattr__(self, "extrinsics", _validate_extrinsics(self.extrinsics))
+
+    @classmethod
+    def from_focal_px(cls, focal_px: float, size: tuple[int, int], **others: Any) -> "Camera":
+        """Make a camera that looks through the middle of a picture of `size` (width, height) px."""
+        width, height = size
+        return cls(np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1]]), **others)
+
+    @classmethod
+    def from_field_of_view(cls, degrees: float, size: tuple[int, int], **others: Any) -> "Camera":
+        """Guess the camera of a picture from the angle across its longer side.
+
+        Args:
+            degrees: The angle; 50 to 75 for most phones and webcams, 25 to 45 for a zoomed lens.
+            size: Width and height of the picture in px.
+            others: More arguments of the camera.
+
+        Returns:
+            A camera with `guessed` set.
+
+        Raises:
+            ValueError: The angle is not between 0 and 180 degrees.
+        """
+        if not 0 < degrees < 180:
+            raise ValueError(f"`field_of_view` must be between 0 and 180 degrees, got {degrees}")
+        focal_px = max(size) / 2 / math.tan(math.radians(degrees) / 2)
+        return cls.from_focal_px(focal_px, size, **others, guessed=True)
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike) -> "Camera":
+        """Read a camera from a JSON file.
+
+        Args:
+            path: File with `intrinsics` (3x3, px) and, if known, `distortion` (`model` and `coefficients`) and
+                `extrinsics` (3x4 or 4x4, world to camera, mm).
+
+        Returns:
+            The camera.
+
+        Raises:
+            ValueError: The file is no JSON, has other keys, or describes no camera; the message names the file.
+            OSError: It cannot be read.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or "intrinsics" not in content or not content.keys() <= set(CAMERA_KEYS):
+                keys = sorted(content) if isinstance(content, dict) else type(content).__name__
+                raise ValueError(f"expected `intrinsics` and perhaps `distortion` and `extrinsics`, got {keys}")
+            return cls(**content)
+        except ValueError as error:
+            raise ValueError(f"the camera file {os.fspath(path)} is not valid: {error}") from error
+
+    def distort(self, points: torch.Tensor) -> torch.Tensor:
+        """Move ideal image points `(..., 2)` px to where the lens shows them."""
+        return self._through_lens(points, Distortion.distort)
+
+    def undistort(self, points: torch.Tensor) -> torch.Tensor:
+        """Move image points `(..., 2)` px to where an ideal lens would show them; NaN where that is nowhere."""
+        return self._through_lens(points, Distortion.undistort)
+
+    def _through_lens(self, points: torch.Tensor, move: Any) -> torch.Tensor:
+        if self.distortion is None:
+            return points
+        moved = move(self.distortion, points.double().cpu().reshape(-1, 2).numpy(), self.intrinsics)
+        return torch.from_numpy(moved).reshape(points.shape).to(points)
+
+    def describe(self) -> dict[str, Any]:
+        """Say what is known of the camera as plain numbers, for the head of a file."""
+        lens, place = self.distortion, self.extrinsics
+        return {
+            "intrinsics": self.intrinsics.tolist(),
+            "intrinsics_guessed": self.guessed,
+            "distortion": None if lens is None else {"model": lens.model, "coefficients": list(lens.coefficients)},
+            "extrinsics": None if place is None else place.tolist(),
+        }
+
+
+def camera_of_picture(size: tuple[int, int], known: Mapping[str, Any]) -> Camera | None:
+    """Return the camera of a picture from whatever is known of it.
+
+    Args:
+        size: Width and height of the picture in px.
+        known: Either `camera`, a [`Camera`] or the path of its JSON file, or what one is made of: `intrinsics`, or
+            `field_of_view` in degrees as a guess, and perhaps `distortion` and `extrinsics`. None stands for nothing.
+
+    Returns:
+        The camera; None if nothing is known.
+
+    Raises:
+        ValueError: Both ways are used, or neither gives intrinsics, or what is known is no camera.
+    """
+    parts = {name: known[name] for name in CAMERA_ARGUMENTS if known.get(name) is not None}
+    camera = parts.pop("camera", None)
+    if camera is not None:
+        if parts:
+            raise ValueError(f"`camera` must be given alone, got {', '.join(parts)} beside it")
+        return Camera.from_json(camera) if isinstance(camera, (str, os.PathLike)) else camera
+    field_of_view = parts.pop("field_of_view", None)
+    if "intrinsics" in parts:
+        return Camera(**parts)
+    if field_of_view is not None:
+        return Camera.from_field_of_view(field_of_view, size, **parts)
+    if parts:
+        raise ValueError(f"{', '.join(parts)} must come with `intrinsics` or `field_of_view`, got neither")
+    return None
+
+
+def validate_intrinsics(intrinsics: Any, name: str = "intrinsics") -> np.ndarray:
+    """Return a camera matrix `(3, 3)` as float64 if it is one; `ValueError` otherwise."""
+    matrix = _to_matrix(intrinsics, name)
+    if matrix.shape != (3, 3):
+        raise ValueError(f"`{name}` must be a 3x3 matrix, got shape {matrix.shape}")
+    is_camera = np.isfinite(matrix).all() and np.array_equal(matrix[2], [0, 0, 1])
+    if not (is_camera and matrix[0, 0] > 0 and matrix[1, 1] > 0 and np.linalg.det(matrix) > 0):
+        raise ValueError(
+            f"`{name}` must be finite [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with positive focal lengths, "
+            f"got {matrix.tolist()}"
+        )
+    return matrix
+
+
+def _validate_extrinsics(extrinsics: Any) -> np.ndarray:
+    """Return extrinsics `(3, 4)` as float64 if they are a rotation and a translation."""
+    matrix = _to_matrix(extrinsics, "extrinsics")
+    if matrix.shape == (4, 4) and np.array_equal(matrix[3], [0, 0, 0, 1]):
+        matrix = matrix[:3]
+    if matrix.shape != (3, 4) or not np.isfinite(matrix).all():
+        raise ValueError(f"`extrinsics` must be a finite 3x4 or 4x4 matrix [R | t], got {matrix.tolist()}")
+    rotation = matrix[:, :3]
+    is_orthonormal = np.abs(rotation @ rotation.T - np.eye(3)).max() < ORTHONORMAL_TOLERANCE
+    if not is_orthonormal or np.linalg.det(rotation) < 0:
+        raise ValueError(f"`extrinsics` must begin with a rotation, got {rotation.tolist()}")
+    return matrix
+
+
+def _to_matrix(values: Any, name: str) -> np.ndarray:
+    """Convert nested numbers to float64, naming them where they are ragged or no numbers."""
+    try:
+        return np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be an array of numbers, got {values!r}") from error
+
+
+def _opencv() -> ModuleType:
+    """Import OpenCV, which only lenses need."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError('lens distortion needs OpenCV: pip install "jointdetr[camera]"') from error
+    return cv2
+
+
+__all__ = ["CAMERA_ARGUMENTS", "Camera", "Distortion", "camera_of_picture", "validate_intrinsics"]
