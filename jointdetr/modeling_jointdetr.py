@@ -320,15 +320,15 @@ class JointDetrModel(JointDetrPreTrainedModel):
         Raises:
             ValueError: If there is no picture.
         """
-        if not len(pixel_values):
+        if pixel_values.shape[0] == 0:
             raise ValueError("`pixel_values` must hold at least one crop of a person, got none.")
         tokens, position_embeddings, layout = self.extract_features(pixel_values, pixel_mask)
         encoded = self.encoder(tokens, position_embeddings, layout, **kwargs).last_hidden_state
         query_positions, queries = self.query_position_embeddings.weight.split(self.config.d_model, dim=1)
-        query_positions = query_positions.expand(len(encoded), -1, -1)
+        query_positions = query_positions.expand(encoded.shape[0], -1, -1)
         reference_points = self.reference_points(query_positions).float().sigmoid()
         decoded = self.decoder(
-            queries.expand(len(encoded), -1, -1), query_positions, reference_points, encoded, layout, **kwargs
+            queries.expand(encoded.shape[0], -1, -1), query_positions, reference_points, encoded, layout, **kwargs
         )
         return JointDetrModelOutput(**decoded, encoder_last_hidden_state=encoded, spatial_shapes=layout.spatial_shapes)
 
