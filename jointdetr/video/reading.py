@@ -6,8 +6,9 @@ the film as a player counts it, and always grow; indices count every frame of th
 
 import logging
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FALLBACK_RATE = 25.0  # frames a second where neither the file nor its frames tell
+CAMERA_PAUSE_S = 0.005
 # The linear part (a, b, c, d) of a display matrix, which takes pixel (x, y) to (a x + c y, b x + d y).
 TRANSPOSITIONS = {
     (0, 1, -1, 0): Image.Transpose.ROTATE_270,
@@ -72,6 +74,7 @@ class FrameReader:
         step: Gives every `step`-th frame.
         start, stop: Index of the first frame to give and of the first one after the last; None: to the end.
         container_format: FFmpeg's name of the format where the file does not tell, such as "v4l2" for a camera.
+        options: Options of that format, such as a camera's frame rate.
     """
 
     path: str | Path
@@ -79,6 +82,7 @@ class FrameReader:
     start: int = 0
     stop: int | None = None
     container_format: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.step < 1 or self.start < 0:
@@ -121,7 +125,7 @@ class FrameReader:
     def _open(self) -> "InputContainer":
         """Open the film."""
         try:
-            return self.av.open(str(self.path), format=self.container_format)
+            return self.av.open(str(self.path), format=self.container_format, options=dict(self.options))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.path}: no such file") from error
         except (self.av.FFmpegError, OSError, ValueError) as error:
@@ -147,6 +151,10 @@ class FrameReader:
                 frames = packet.decode()
             except StopIteration:
                 return
+            except self.av.error.BlockingIOError:  # a camera on macOS that has no new picture yet
+                time.sleep(CAMERA_PAUSE_S)
+                packets = container.demux(stream)
+                continue
             except self.av.FFmpegError as error:
                 logger.debug("%s: near frame %d: %s", self.path, index, error)
                 self.broken += 1
