@@ -22,9 +22,11 @@ from .tracking import Tracker, TrackingSettings, body_box, is_there
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ..camera_jointdetr import Camera
+
 Person = Mapping[str, Any]
 Estimator = Callable[..., list[list[Person]]]
-"""`estimator(images, boxes=..., batch_size=..., threshold=...)`, such as the pipeline "pose-estimation-3d"."""
+"""The pipeline "pose-estimation-3d", or what is called in the same way."""
 Detector = Callable[["Image.Image"], Sequence[Sequence[float]]]
 """Finds the people in a picture: boxes `(people, 4)`."""
 ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera")
@@ -45,7 +47,7 @@ class VideoSettings:
         batch_size: Frames that go through the network at once. More are faster on a GPU, but the boxes of all of them
             come from the frames before.
         step: Looks at every `step`-th frame.
-        camera: More arguments of the estimator, such as `intrinsics`, the same for each picture.
+        camera: What is known of the camera, for the joints' place in front of it.
     """
 
     boxes: Sequence[Sequence[float]] = ()
@@ -56,7 +58,7 @@ class VideoSettings:
     threshold: float = 0.5
     batch_size: int = 1
     step: int = 1
-    camera: Mapping[str, Any] = field(default_factory=dict)
+    camera: "Camera | None" = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "step"):
@@ -129,23 +131,20 @@ class VideoPredictor:
         return tracker
 
     def _boxes_in_whole_picture(self, frame: Frame) -> list[list[float]]:
-        """Take the picture to show one person, look closer, and return that person's box, if there is one."""
-        pose = self._estimate([frame.image], None)[0][0]
-        if is_there(pose):
-            boxes = _visible_boxes([body_box(pose["joints_2d"])], frame.image.size)
-            pose = self._estimate([frame.image], [boxes])[0][0]
-        return [body_box(pose["joints_2d"])] if is_there(pose) else []
+        """Let the estimator look at the whole picture and then closer; return the boxes of the people there."""
+        people = [pose for pose in self._estimate([frame.image], None)[0] if is_there(pose)]
+        boxes = _visible_boxes([body_box(pose["joints_2d"]) for pose in people], frame.image.size)
+        closer = self._estimate([frame.image], [boxes])[0] if boxes else []
+        return [body_box(pose["joints_2d"]) for pose in closer if is_there(pose)]
 
     def _estimate(
         self, images: list["Image.Image"], boxes: list[list[list[float]]] | None
     ) -> list[list[dict[str, np.ndarray]]]:
         """Estimate the poses at the boxes of each picture, or in the whole pictures."""
+        settings = self.settings
+        camera = {} if settings.camera is None else {"camera": settings.camera}
         estimated = self.estimator(
-            images,
-            boxes=boxes,
-            threshold=self.settings.threshold,
-            batch_size=len(images),
-            **{name: [value] * len(images) for name, value in self.settings.camera.items()},
+            images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), return_tensors=True, **camera
         )
         return [[_to_arrays(person) for person in people] for people in estimated]
 

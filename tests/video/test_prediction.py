@@ -8,6 +8,7 @@ import pytest
 from films import FilmSettings, write_film
 from PIL import Image, ImageDraw
 
+from jointdetr.camera_jointdetr import Camera
 from jointdetr.video.prediction import VideoPredictor, VideoSettings, predict_motion
 from jointdetr.video.reading import Frame
 from jointdetr.video.tracking import Tracker, TrackingSettings
@@ -137,11 +138,11 @@ def test_going_on_from_a_state_gives_the_same():
 def test_film_is_read_and_camera_handed_on(tmp_path):
     path = write_film(tmp_path / "film.mp4", [frame.image for frame in walk(6)], FilmSettings())
     estimator = SquareEstimator()
-    settings = VideoSettings(step=2, threshold=0.3, camera={"intrinsics": np.eye(3)})
+    settings = VideoSettings(step=2, threshold=0.3, camera=Camera(np.eye(3)))
     results = list(predict_motion(path, estimator, settings))
 
     assert [result.frame.index for result in results] == [0, 2, 4]
-    assert all(len(call["intrinsics"]) == call["images"] for call in estimator.calls)
+    assert all(call["camera"] is settings.camera for call in estimator.calls)
     assert {call["threshold"] for call in estimator.calls} == {0.3}
 
 
