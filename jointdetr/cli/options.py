@@ -40,7 +40,7 @@ def one_line_errors(subject: str) -> Iterator[None]:
     """Report what the user can put right in one line, and exit with code 2."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:  # ImportError: an extra of the package is not installed
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         typer.echo(f"jointdetr: {subject}: {reason}", err=True)
         raise typer.Exit(2) from error

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from .options import ModelOption, ThresholdOption
-from .predict_options import VIDEO_SUFFIXES, Box, CameraOptions, PredictOptions, Smoothing
+from .predict_options import VIDEO_SUFFIXES, Box, CameraOptions, Format, PredictOptions, Smoothing
 
 
 class PredictCommand(TyperCommand):
@@ -50,12 +50,39 @@ def predict(
             parser=_parse_box,
             metavar="X Y W H",
             help="A person's box in pixels, in every picture given; repeat it for more people. "
-            "Without it the whole picture is taken to show one person.",
+            "Without boxes and a detector the whole picture is taken to show one person.",
         ),
     ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="Folder or Hub repository of an object-detection model of transformers: finds the people."),
+    ] = None,
+    detector_threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="People whom the detector finds less probable are left out.")
+    ] = 0.5,
     focal_px: Annotated[
         float | None,
         typer.Option(min=1.0, help="Focal length in pixels: adds the joints' place in front of the camera."),
+    ] = None,
+    fov: Annotated[
+        float | None,
+        typer.Option(
+            help="Angle in degrees across the picture's longer side, such as 60: a guess if you know no focal length."
+        ),
+    ] = None,
+    distortion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL:K1,K2,...",
+            help="The lens in OpenCV's coefficients, brown:k1,k2,p1,p2,k3 or fisheye:k1,k2,k3,k4.",
+        ),
+    ] = None,
+    camera: Annotated[
+        Path | None,
+        typer.Option(help="JSON file with intrinsics and, if known, distortion and extrinsics of the camera."),
+    ] = None,
+    file_format: Annotated[
+        list[Format] | None, typer.Option("--format", help="Kind of file for the poses; repeat it for more kinds.")
     ] = None,
     model: ModelOption = None,
     output: Annotated[Path, typer.Option(help="Folder for what is written: NAME.pose.json, NAME.pose.png ...")] = Path(
@@ -70,12 +97,17 @@ def predict(
     A source that cannot be read is reported and left out; the others are still done.
     """
     _require_one_kind(sources, webcam, dataset)
+    if box and detector is not None:
+        raise typer.BadParameter("give --box or --detector, not both")
     options = PredictOptions(
         model=model,
         output=output,
         boxes=tuple(box or ()),
+        detector=detector,
+        detector_threshold=detector_threshold,
         threshold=threshold,
-        camera=CameraOptions(focal_px=focal_px),
+        formats=tuple(file_format or (Format.JSON,)),
+        camera=CameraOptions(focal_px, fov, distortion, camera),
         smoothing=smoothing,
         overlay=overlay,
         split=split,

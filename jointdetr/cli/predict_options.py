@@ -3,7 +3,13 @@
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from .options import load_checkpoint, one_line_errors
+
+if TYPE_CHECKING:
+    from ..camera_jointdetr import Camera
+    from ..pipeline_jointdetr import JointDetrPipeline
 
 PACKAGED_MODEL = "jointdetr (in the package)"
 VIDEO_SUFFIXES = frozenset(
@@ -54,6 +60,22 @@ class CameraOptions:
     distortion: str | None = None
     file: Path | None = None
 
+    def for_picture(self, size: tuple[int, int]) -> "Camera | None":
+        """Return the camera of a picture of `size` (width, height), None if nothing is known of it.
+
+        Raises:
+            ValueError: The options contradict each other, or describe no camera.
+        """
+        from ..camera_jointdetr import Camera, camera_of_picture
+
+        ways = [name for name in ("focal_px", "field_of_view", "file") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise ValueError(f"a camera must be described in one way, got {' and '.join(ways)}")
+        if self.focal_px is not None:
+            return Camera.from_focal_px(self.focal_px, size, distortion=self.distortion)
+        known = {"camera": self.file, "distortion": self.distortion, "field_of_view": self.field_of_view}
+        return camera_of_picture(size, known)
+
 
 @dataclass(frozen=True)
 class PredictOptions:
@@ -64,7 +86,7 @@ class PredictOptions:
         output: Folder for everything that is written.
         boxes: A person's box each, the same in every picture; none for the whole picture or the detector's boxes.
         detector: Folder or Hub repository of an object-detection checkpoint that finds the people.
-        detector_threshold: People less probable than this are left out.
+        detector_threshold: Boxes less probable than this are left out.
         threshold: Joints less probable than this count as not found.
         formats: Kinds of file to write the poses as.
         camera: What is known of the camera.
@@ -91,3 +113,20 @@ class PredictOptions:
     def model_name(self) -> str:
         """What the written files call the checkpoint."""
         return self.model or PACKAGED_MODEL
+
+    def load_estimator(self) -> "JointDetrPipeline":
+        """Load the checkpoint and the detector as one pipeline; what cannot be loaded is one line and exit code 2."""
+        from ..pipeline_jointdetr import JointDetrPipeline
+
+        checkpoint = load_checkpoint(self.model)
+        with one_line_errors(str(self.detector)):
+            return JointDetrPipeline(
+                model=checkpoint.model,
+                image_processor=checkpoint.processor,
+                device=checkpoint.model.device,
+                threshold=self.threshold,
+                crops_per_pass=self.batch_size,
+                detector=self.detector,
+                detector_threshold=self.detector_threshold,
+                return_tensors=True,
+            )

@@ -9,86 +9,77 @@ from urllib.parse import urlparse
 
 import typer
 
-from .options import load_checkpoint, one_line_errors
-from .predict_options import PredictOptions
+from .options import one_line_errors
+from .predict_options import Format, PredictOptions
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import BatchFeature
 
-    from ..image_processing_jointdetr import JointDetrImageProcessor
-    from ..modeling_jointdetr import JointDetrForPoseEstimation
+    from ..camera_jointdetr import Camera
+    from ..pipeline_jointdetr import JointDetrPipeline
     from ..skeleton_jointdetr import Skeleton
+
+Person = dict[str, Any]
 
 
 def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
     """Write the poses in each picture and tell whether all could be read; one that cannot is reported."""
-    checkpoint = load_checkpoint(options.model)
-    predictor = _Predictor(*checkpoint, checkpoint.model.config.skeleton, options)
+    predictor = _Predictor(options.load_estimator(), options)
     with one_line_errors(str(options.output)):
         options.output.mkdir(parents=True, exist_ok=True)
-    if not options.boxes:
-        typer.echo("no --box given: taking each picture to show one person who fills it", err=True)
+    if not options.boxes and options.detector is None:
+        typer.echo("no --box given and no --detector: taking each picture to show one person who fills it", err=True)
     failed = False
     for picture, name in zip(pictures, _output_names(pictures), strict=True):
-        target = options.output / name
         try:
-            people = predictor.predict(picture, target)
+            people = predictor.predict(picture, options.output / name)
         except typer.Exit:
             failed = True
             continue
         if len(pictures) == 1:
             _print_joints(people, predictor.skeleton)
         found = ", ".join(_count_found(person) for person in people)
-        typer.echo(f"{picture}: {found} joints found, see {target}.pose.png and {name}.pose.json")
+        written = " and ".join(f"{name}.pose.{suffix}" for suffix in predictor.suffixes)
+        summary = f"{found} joints found" if people else "nobody found"
+        typer.echo(f"{picture}: {summary}, see {written} in {options.output}")
     return not failed
 
 
 @dataclass
 class _Predictor:
-    """A checkpoint and the options of `predict`: turns a picture into two files."""
+    """A pipeline and the options of `predict`: turns a picture into files."""
 
-    processor: "JointDetrImageProcessor"
-    model: "JointDetrForPoseEstimation"
-    skeleton: "Skeleton"
+    estimator: "JointDetrPipeline"
     options: PredictOptions
 
-    def predict(self, picture: str, target: Path) -> list[dict[str, Any]]:
-        """Write `target`.pose.json and `target`.pose.png and return the people."""
+    @property
+    def skeleton(self) -> "Skeleton":
+        """The joints that the model finds."""
+        return self.estimator.model.config.skeleton
+
+    @property
+    def suffixes(self) -> list[str]:
+        """The files that are written for each picture."""
+        return ["png", *(kind.value for kind in self.options.formats)]
+
+    def predict(self, picture: str, target: Path) -> list[Person]:
+        """Write `target`.pose.png and the files of poses, and return the people."""
         from ..picture_jointdetr import load_picture
-        from ..visualization import pose_figure, write_json
+        from ..visualization import pose_figure
 
         with one_line_errors(picture):
             image = load_picture(picture)
-            boxes = [self.options.boxes] if self.options.boxes else None
-            inputs = self.processor(image, boxes=boxes, intrinsics=self.intrinsics(image), return_tensors="pt")
-        people = self.estimate(inputs)
+            camera = self.options.camera.for_picture(image.size)
+            boxes = [list(box) for box in self.options.boxes] or None
+            people = self.estimator(image, boxes=boxes, camera=camera)
         with one_line_errors(str(target)):
-            write_json(people, f"{target}.pose.json", self.skeleton, self.describe(picture, image))
+            about = self.describe(picture, image, camera)
+            for kind in self.options.formats:
+                write_people(people, f"{target}.pose.{kind.value}", self.skeleton, about)
             pose_figure(image, people, self.skeleton).savefig(f"{target}.pose.png")
         return people
 
-    def estimate(self, inputs: "BatchFeature") -> list[dict[str, Any]]:
-        """Return the people of one picture, in the order of the boxes."""
-        import torch
-
-        with torch.inference_mode():
-            outputs = self.model(**inputs.to(self.model.device))
-        people = self.processor.post_process_pose_estimation(
-            outputs, inputs, self.options.threshold, self.model.refiner
-        )[0]
-        if not self.options.boxes:
-            return people
-        return [person | {"box": list(box)} for person, box in zip(people, self.options.boxes, strict=True)]
-
-    def intrinsics(self, image: "Image.Image") -> list[list[float]] | None:
-        """Camera matrix (3, 3) for the focal length, the optical axis through the picture's middle."""
-        focal_px = self.options.camera.focal_px
-        if focal_px is None:
-            return None
-        return [[focal_px, 0, image.width / 2], [0, focal_px, image.height / 2], [0, 0, 1]]
-
-    def describe(self, picture: str, image: "Image.Image") -> dict[str, Any]:
+    def describe(self, picture: str, image: "Image.Image", camera: "Camera | None") -> dict[str, Any]:
         """Head of the JSON file: where the numbers come from."""
         from .. import __version__
 
@@ -96,10 +87,21 @@ class _Predictor:
             "software": f"jointdetr {__version__}",
             "model": self.options.model_name,
             "threshold": self.options.threshold,
+            "detector": self.options.detector,
             "picture": picture,
             "picture_size": [image.width, image.height],
-            "intrinsics": self.intrinsics(image),
+            **({"intrinsics": None} if camera is None else camera.describe()),
         }
+
+
+def write_people(people: Sequence[Person], path: str, skeleton: "Skeleton", about: dict[str, Any]) -> None:
+    """Write the people of one picture in the format that the file's suffix names."""
+    from ..visualization import write_json, write_npz
+
+    if path.endswith(Format.JSON.value):
+        write_json(people, path, skeleton, about)
+    else:
+        write_npz(people, path, skeleton)
 
 
 def _output_names(pictures: Sequence[str]) -> list[str]:

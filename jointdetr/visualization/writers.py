@@ -21,13 +21,15 @@ FIELDS = {
     "person": "number of the person, the same in all frames",
     "joints": "mm, relative to the root joint, camera axes: x right, y down, z forward",
     "joints_camera": "mm, from the camera's centre, camera axes: x right, y down, z forward",
+    "joints_world": "mm, in the world that the camera's extrinsics come from",
     "joints_2d": "px of the picture, from its top left corner",
     "scores": "probability of the joint's class, 0 to 1",
     "detected": "false: the joint was not found, its position is a guess or missing (null)",
     "sigmas": "mm, how far off the joint is expected to be",
     "visible": "probability that the joint is not hidden, 0 to 1",
-    "inside": "true: the joint lies within the picture",
+    "inside": "true: the joint lies within the picture; with `detected` false it is hidden there or overlooked",
     "residual_px": "px, root mean square distance between the joints projected by the camera and `joints_2d`",
+    "intrinsics_guessed": "true: `joints_camera` stands on a guessed field of view, depths are off by its factor",
     "box": "px of the picture: x, y, width, height",
 }
 
