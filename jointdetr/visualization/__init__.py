@@ -1,15 +1,23 @@
-"""Poses as pictures and as files: overlays, figures from two sides, JSON and NPZ, a page with a 3D viewer."""
+"""Poses as pictures and as files: overlays, figures, tables, animation, and a page with a 3D viewer."""
 
+from .bvh import write_bvh
 from .figures import draw_overlay, pose_figure
+from .files import write_poses
+from .glb import write_glb
 from .page import viewer_bundle, viewer_data, write_viewer_html
-from .writers import write_json, write_npz
+from .writers import write_csv, write_json, write_npz, write_parquet
 
 __all__ = [
     "draw_overlay",
     "pose_figure",
     "viewer_bundle",
     "viewer_data",
+    "write_bvh",
+    "write_csv",
+    "write_glb",
     "write_json",
     "write_npz",
+    "write_parquet",
+    "write_poses",
     "write_viewer_html",
 ]

@@ -1,18 +1,19 @@
-"""Poses as tables in files: JSON that explains itself, and NPZ for NumPy.
+"""Poses as tables in files: JSON that explains itself, NPZ for NumPy, CSV for spreadsheets, Parquet for long films.
 
 Shape vocabulary: people, joints. Positions are millimetres in camera axes (x right, y down, z forward), pixels in 2D.
 """
 
+import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..motion import skeleton_to_dict
+from ..motion import PoseMotion, motion_rows, motion_schema, motions_from_rows, skeleton_to_dict
 from ..skeleton_jointdetr import Skeleton
 
 FIELDS = {
@@ -32,6 +33,12 @@ FIELDS = {
     "intrinsics_guessed": "true: `joints_camera` stands on a guessed field of view, depths are off by its factor",
     "box": "px of the picture: x, y, width, height",
 }
+
+
+CSV_COLUMNS = (
+    *("frame", "time_s", "person", "joint", "x_mm", "y_mm", "z_mm"),
+    *("camera_x_mm", "camera_y_mm", "camera_z_mm", "x_px", "y_px", "score", "detected"),
+)
 
 
 def write_json(
@@ -84,6 +91,62 @@ def write_npz(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
     }
     with open(path, "wb") as file:
         np.savez_compressed(file, **described, **arrays)
+
+
+def write_csv(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
+    """Write poses as CSV: one row for each joint of each person in each frame; what is not known is left empty.
+
+    Columns: `frame`, `time_s`, `person`, `joint`; `x_mm`, `y_mm`, `z_mm` relative to the root joint; `camera_x_mm`,
+    `camera_y_mm`, `camera_z_mm` from the camera's centre; `x_px`, `y_px`; `score`; `detected`, 1 or 0.
+
+    Args:
+        people: As for [`write_json`].
+        path: File to write.
+        skeleton: Names of the joints.
+
+    Raises:
+        ValueError: A row does not fit the skeleton.
+    """
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(CSV_COLUMNS)
+        for motion in motions_from_rows(people, skeleton):
+            writer.writerows(_csv_rows(motion))
+
+
+def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
+    """Write poses as Parquet, by [`motion_schema`].
+
+    Args:
+        people: As for [`write_json`].
+        path: File to write.
+        skeleton: Names and parents of the joints; written to the file's metadata.
+
+    Raises:
+        ValueError: A row does not fit the skeleton.
+    """
+    from pyarrow import Table, parquet
+
+    rows = motion_rows(motions_from_rows(people, skeleton))
+    plain = [{name: np.asarray(value).tolist() for name, value in row.items()} for row in rows]
+    parquet.write_table(Table.from_pylist(plain, schema=motion_schema(skeleton)), path)
+
+
+def _csv_rows(motion: PoseMotion) -> Iterator[list[Any]]:
+    """Rows of one person's joints, in the order of `CSV_COLUMNS`."""
+    unknown = np.full(motion.joints.shape, np.nan)
+    camera = unknown if motion.joints_camera is None else motion.joints_camera
+    points = unknown[..., :2] if motion.points is None else motion.points
+    scores = unknown[..., 0] if motion.scores is None else motion.scores
+    for frame, joint in np.ndindex(motion.detected.shape):
+        place = (*motion.joints[frame, joint], *camera[frame, joint], *points[frame, joint])
+        numbers = [*(_decimals(value, 2) for value in place), _decimals(scores[frame, joint], 4)]
+        when = [motion.frames[frame], f"{motion.times_s[frame]:.6f}", motion.person]
+        yield [*when, motion.skeleton.joints[joint], *numbers, int(motion.detected[frame, joint])]
+
+
+def _decimals(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else ""
 
 
 def _to_numpy(values: Any) -> np.ndarray:

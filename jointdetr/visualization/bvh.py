@@ -1,0 +1,110 @@
+"""Motions as BVH, for Blender and other animation programs.
+
+Axes and units are those that Blender's importer takes for granted: y up, the person facing +z at rest, metres, one
+frame in `Frame Time` seconds. Angles are degrees.
+
+Shape vocabulary: frames, nodes (joints of the rig, parents first).
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ..motion import PoseMotion
+from .rig import RigMotion, fit_rig
+
+EVEN = 0.02  # share by which steps of time may differ and still count as equal
+SINGLE_FRAME_S = 0.04
+TIP = 0.3  # length of the end beyond the last joint, of the bone that leads to it
+
+
+def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
+    """Write one person's motion as BVH, with constant bone lengths and a rotation for each bone.
+
+    The root moves as `motion.root_camera` says, seen from a camera at the origin that looks along -z; without it the
+    root stays, and the lowest joint of the film touches the ground y = 0. Uneven times are resampled.
+
+    Returns:
+        What was written; its `describe()` says how far constant lengths moved the joints and which were filled in.
+
+    Raises:
+        ValueError: No joint is known in any frame.
+    """
+    times_s = even_times(motion.times_s)
+    rig = fit_rig(motion, times_s)
+    step_s = (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(times_s) > 1 else SINGLE_FRAME_S
+    orders = turning_orders(rig)
+    angles = [euler_degrees(rig.rotations[:, node], order) for node, order in enumerate(orders)]
+    lines = ["HIERARCHY", *_hierarchy(rig, orders, 0, "")]
+    lines += ["MOTION", f"Frames: {len(times_s)}", f"Frame Time: {step_s:.8f}"]
+    lines += [_numbers(frame) for frame in np.concatenate([rig.root, *angles], axis=1)]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
+    return rig
+
+
+def even_times(times_s: np.ndarray) -> np.ndarray:
+    """Times `(frames,)` in equal steps: the given ones if they are, else as many as their median step makes."""
+    steps = np.diff(times_s)
+    if len(steps) == 0 or np.abs(steps / np.median(steps) - 1).max() < EVEN:
+        return times_s
+    duration = times_s[-1] - times_s[0]
+    return times_s[0] + np.linspace(0, duration, round(duration / np.median(steps)) + 1)
+
+
+def turning_orders(rig: RigMotion) -> list[str]:
+    """The order of axes each node turns about, such as "ZXY".
+
+    The axis in the middle must not turn by 90 degrees, or the other two cannot be told apart. So it is the one along
+    the bone at rest, about which bones hardly turn; the root may face anywhere, but seldom lies down.
+    """
+    orders = ["YXZ"]
+    for node in rig.nodes[1:]:
+        along = np.abs(rig.offsets[[index for index, other in enumerate(rig.nodes) if other.joint in node.children]])
+        middle = "XYZ"[along.sum(0).argmax()] if len(along) else "Y"
+        orders.append({"X": "ZXY", "Y": "ZYX", "Z": "XZY"}[middle])
+    return orders
+
+
+def euler_degrees(rotations: np.ndarray, order: str) -> np.ndarray:
+    """Angles about three axes `(frames, 3)` of rotations `(frames, 3, 3)`, without jumps between frames.
+
+    Every rotation has two triples of angles, and each angle any number of full turns: the nearest to the frame before.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Gimbal lock")  # then any split between the other two is right
+        angles = Rotation.from_matrix(rotations).as_euler(order, degrees=True)
+    for frame in range(1, len(angles)):
+        before = angles[frame - 1]
+        first = _nearest_turn(angles[frame], before)
+        second = _nearest_turn(angles[frame] * [1, -1, 1] + 180.0, before)
+        angles[frame] = min(first, second, key=lambda triple: np.abs(triple - before).sum())
+    return angles
+
+
+def _nearest_turn(angles: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """The same angles, whole turns added, within half a turn of those before."""
+    return before + np.remainder(angles - before + 180.0, 360.0) - 180.0
+
+
+def _hierarchy(rig: RigMotion, orders: list[str], index: int, indent: str) -> list[str]:
+    """Lines of a node and all below it."""
+    node, inner = rig.nodes[index], indent + "\t"
+    rotations = " ".join(f"{axis}rotation" for axis in orders[index])
+    kind, channels = "JOINT", f"CHANNELS 3 {rotations}"
+    if node.parent < 0:
+        kind, channels = "ROOT", f"CHANNELS 6 Xposition Yposition Zposition {rotations}"
+    lines = [f"{indent}{kind} {'_'.join(node.name.split())}", indent + "{"]
+    lines += [f"{inner}OFFSET {_numbers(rig.offsets[index])}", inner + channels]
+    below = [child for child, other in enumerate(rig.nodes) if other.parent == index]
+    for child in below:
+        lines += _hierarchy(rig, orders, child, inner)
+    if not below:
+        tip = _numbers(rig.offsets[index] * TIP)
+        lines += [inner + "End Site", inner + "{", f"{inner}\tOFFSET {tip}", inner + "}"]
+    return [*lines, indent + "}"]
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " ".join(f"{value:.6f}" for value in values)
