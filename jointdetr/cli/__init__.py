@@ -6,6 +6,7 @@ line on stderr and exit code 2.
 
 import typer
 
+from .convert import convert
 from .evaluate import evaluate
 from .predict import PredictCommand, predict
 from .synthesize import synthesize
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=PredictCommand)(predict)
+app.command()(convert)
 app.command()(synthesize)
 app.command()(train)
 app.command()(train_refiner)

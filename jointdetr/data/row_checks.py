@@ -90,8 +90,6 @@ def _finite_problem(row: Mapping[str, Any]) -> Problem | None:
             return Problem(f"NaN or infinity in `{name}`", f"joints {joints.tolist()}")
     if not any(row[f"{name}_valid"].any() for name in ("joints_3d", "joints_2d") if name in row):
         return Problem("no joint is labelled")
-    if "intrinsics" in row and not (np.isnan(row["intrinsics"]).all() or np.isfinite(row["intrinsics"]).all()):
-        return Problem("NaN or infinity in `intrinsics`", f"got {row['intrinsics'].tolist()}")
     if "box" in row and (not np.isfinite(row["box"]).all() or min(row["box"][2:]) < 2):
         return Problem("a box without an area", f"x, y, width, height {np.round(row['box'], 1).tolist()} px")
     return None
@@ -120,11 +118,13 @@ def _unit_hint(longest_bone: float) -> str:
 
 
 def _camera_problem(row: Mapping[str, Any]) -> Problem | None:
-    """Find people who are behind the camera or outside of the picture."""
+    """Find people who are behind the camera or outside of the picture, and cameras of no finite numbers."""
     depths = row["joints_3d"][row["joints_3d_valid"], 2]
     if len(depths) and depths.min() <= 0:
         detail = f"z = {depths.min():.0f} mm; are these world instead of camera coordinates?"
         return Problem("3D joints behind the camera", detail)
+    if not (np.isnan(row["intrinsics"]).all() or np.isfinite(row["intrinsics"]).all()):
+        return Problem("NaN or infinity in `intrinsics`", f"got {row['intrinsics'].tolist()}")
     points = row["joints_2d"][row["joints_2d_valid"]]
     if len(points) and not is_inside(points, row["picture_size"]).any():
         width, height = row["picture_size"]

@@ -1,0 +1,50 @@
+"""`jointdetr convert`: make a pose dataset of another data set's own files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import one_line_errors
+
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the pictures, where it is not the one that the labels lie in."),
+]
+StepOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Take every so manieth frame; if left out, as many as the data set's users do."),
+]
+
+
+def convert(
+    name: Annotated[str, typer.Argument(help="Which data set: human36m, mpi-inf-3dhp, ...; a wrong one lists all.")],
+    source: Annotated[Path, typer.Argument(help="Its folder, or the file with its labels.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write to; an interrupted run goes on where it stopped.")],
+    workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1,
+    check: Annotated[int, typer.Option(min=0, help="Draw the labels of so many rows, to look at.")] = 0,
+    step: StepOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows of each recording.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split, such as train or test.")] = None,
+    images: ImagesOption = None,
+) -> None:
+    """Convert a data set of pictures with 3D poses, or of poses alone, for training and evaluation."""
+    from ..data.conversion import ConversionSettings
+    from ..data.conversion import convert as write_dataset
+    from ..data.conversion_check import write_check_pictures
+    from ..data.converters import Source, make_converter
+
+    with one_line_errors(str(source)):
+        converter = make_converter(name, Source(source, images, step))
+        report = write_dataset(converter, ConversionSettings(output, workers, split, limit))
+        drawn = write_check_pictures(output, check) if check else []
+    for line in report.lines():
+        typer.echo(line)
+    if drawn:
+        typer.echo(f"{len(drawn)} pictures to look at: {drawn[0].parent}")
+    complaints = list(report.complaints())
+    for complaint in complaints:
+        typer.echo(f"jointdetr: {source}: {complaint}", err=True)
+    if complaints:
+        raise typer.Exit(2)
+    typer.echo(f"{output}: {sum(report.rows.values())} rows")
