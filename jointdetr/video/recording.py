@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,10 +24,11 @@ import pyarrow.parquet as pq
 from ..motion import motion_schema
 from ..skeleton_jointdetr import Skeleton
 from .prediction import FrameResult, VideoPredictor
-from .reading import FrameReader
+from .reading import Frame
 from .tracking import Tracker
 
 PROGRESS_KEY = b"jointdetr.progress"
+ABOUT_KEY = b"jointdetr.about"
 SETTINGS_FILE = "settings.json"
 ROWS_AT_ONCE = 1024
 KEEP_EVERY_S = 10.0
@@ -105,22 +106,31 @@ class PoseRecording:
         for part in self.parts:
             yield from pq.read_table(part).to_pylist()
 
-    def finish(self, rows: Iterable[Row]) -> None:
-        """Write the table from the rows it is to hold, those of the parts perhaps smoothed, and remove the parts."""
-        _write_aside(self.path, lambda aside: _write_table(rows, self.schema, aside))
+    def write_table(self, rows: Iterable[Row], about: Mapping[str, Any]) -> None:
+        """Write the table from rows, those of the parts or smoothed ones; `about` says what they are."""
+        schema = self.schema.with_metadata(self.schema.metadata | {ABOUT_KEY: json.dumps(about).encode()})
+        _write_aside(self.path, lambda aside: _write_groups(rows, schema, aside))
+
+    def remove_parts(self) -> None:
+        """Forget the way to the table, once all that is made of it is there."""
         shutil.rmtree(self.folder)
+        self.parts = []
 
 
 def record_poses(
-    reader: FrameReader, predictor: VideoPredictor, recording: PoseRecording, keep_every_s: float = KEEP_EVERY_S
+    frames_from: Callable[[int], Iterable[Frame]],
+    predictor: VideoPredictor,
+    recording: PoseRecording,
+    keep_every_s: float = KEEP_EVERY_S,
 ) -> Iterator[list[FrameResult]]:
     """Go through a film, or go on where it was left, and keep the rows.
 
     Args:
-        reader: The film from its beginning.
-        predictor: What to do with it; its tracker is set to what it was.
-        recording: Where the rows go. Its `finish` is left to the caller.
-        keep_every_s: How much work may be lost, in seconds of time spent.
+        frames_from: Gives the frames of the film from an index on.
+        predictor: What to do with them; its tracker is set to what it was.
+        recording: Where the rows go. The table is left to the caller.
+        keep_every_s: How much work may be lost if the process is killed, in seconds of time spent. On an error and on
+            Ctrl-C nothing is lost.
 
     Yields:
         The results of each batch of frames.
@@ -130,16 +140,22 @@ def record_poses(
         return
     if progress.tracker is not None:
         predictor.tracker = Tracker.of_state(predictor.settings.tracking, progress.tracker)
-    rows: list[Row] = []
+    held: tuple[list[Row], Progress] = ([], progress)  # one name, so that Ctrl-C never comes between the two
     kept_at = time.monotonic()
-    for results in predictor.predict(replace(reader, start=reader.start + progress.next_frame)):
-        rows += [row for result in results for row in result.people]
-        progress = Progress(results[-1].frame.index + reader.step - reader.start, predictor.tracker.state())
-        if time.monotonic() - kept_at >= keep_every_s:
-            recording.add(rows, progress)
-            rows, kept_at = [], time.monotonic()
-        yield results
-    recording.add(rows, replace(progress, finished=True))
+    finished = False
+    try:
+        for results in predictor.predict(frames_from(progress.next_frame)):
+            rows = [row for result in results for row in result.people]
+            last = results[-1].frame.index
+            held = (held[0] + rows, Progress(last + predictor.settings.step, predictor.tracker.state()))
+            if time.monotonic() - kept_at >= keep_every_s:
+                recording.add(*held)
+                held, kept_at = ([], held[1]), time.monotonic()
+            yield results
+        finished = True
+    finally:
+        if held[0] or finished:
+            recording.add(held[0], replace(held[1], finished=finished))
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -159,7 +175,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | list) else value.tolist()
 
 
-def _write_table(rows: Iterable[Row], schema: pa.Schema, path: Path) -> None:
+def _write_groups(rows: Iterable[Row], schema: pa.Schema, path: Path) -> None:
     """Write rows in groups of a fixed number."""
     rows = iter(rows)
     with pq.ParquetWriter(path, schema) as writer:

@@ -49,7 +49,7 @@ def _directshow_name(number: int) -> str:
 def newest_frames(reader: FrameReader) -> Iterator[Frame]:
     """Yield frames of a source that does not wait, leaving out those that came while the last one was in work.
 
-    A thread goes on reading and keeps the newest frame alone. Indices count what was read, so they may jump.
+    A thread goes on reading and keeps the newest frame alone. Indices count the frames that are given.
 
     Raises:
         ValueError: What the reader raises.
@@ -58,10 +58,10 @@ def newest_frames(reader: FrameReader) -> Iterator[Frame]:
     done = Event()
     Thread(target=_read, args=(reader, newest, done), daemon=True).start()
     try:
-        while (frame := newest.get()) is not None:
+        for index, frame in enumerate(iter(newest.get, None)):
             if isinstance(frame, BaseException):
                 raise frame
-            yield frame
+            yield frame._replace(index=index)
     finally:
         done.set()
 

@@ -1,0 +1,252 @@
+"""Estimating the 3D poses in films and before a webcam: a table of poses, and what is made from it."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .options import one_line_errors
+from .predict_options import PredictOptions
+
+if TYPE_CHECKING:
+    from ..video.motions import Jitter
+    from ..video.prediction import Detector, VideoSettings
+    from ..video.reading import Frame
+    from ..video.smoothing import SmoothingSettings
+
+INTERRUPTED = 130  # what shells expect of a command that was stopped by Ctrl-C
+
+
+def predict_video(source: str | int, options: PredictOptions) -> None:
+    """Write the poses of everyone in a film, or before the webcam of this number until Ctrl-C is pressed.
+
+    `NAME.poses.parquet` is written in any case. Where the command was stopped or killed, the same command goes on.
+    """
+    subject = f"webcam {source}" if isinstance(source, int) else source
+    with _one_line_import_errors(subject), one_line_errors(subject):
+        options.output.mkdir(parents=True, exist_ok=True)
+        film = _Film(source, options)
+    with one_line_errors(subject):
+        film.estimate()
+        film.finish()
+
+
+@contextmanager
+def _one_line_import_errors(subject: str) -> Iterator[None]:
+    """Report a package that is not installed in one line, and exit with code 2."""
+    try:
+        yield
+    except ImportError as error:
+        typer.echo(f"jointdetr: {subject}: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+@dataclass
+class _Film:
+    """A film, or what a webcam sees, on its way through `predict`.
+
+    Args:
+        source: Path of the film, or the number of the webcam.
+        options: What was asked for.
+    """
+
+    source: str | int
+    options: PredictOptions
+    frames_done: int = field(init=False, default=0)
+    seconds_spent: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        """Look at the first frame, load the model and see how far an earlier run has come."""
+        from ..video.prediction import VideoPredictor
+        from ..video.reading import FrameReader
+        from ..video.recording import PoseRecording
+        from ..video.webcam import open_webcam
+
+        self.is_live = isinstance(self.source, int)
+        self.name = time.strftime("webcam-%Y%m%d-%H%M%S") if self.is_live else Path(self.source).stem
+        self.reader: FrameReader = open_webcam(self.source) if self.is_live else FrameReader(self.source)
+        settings = self._settings(next(iter(self.reader)))
+        estimator = replace(self.options, detector=None).load_estimator()
+        self.skeleton = estimator.model.config.skeleton
+        self.predictor = VideoPredictor(estimator, settings)
+        self.recording = PoseRecording(self._path("parquet"), self.skeleton, self._describe(settings))
+        if not settings.boxes and settings.detector is None:
+            typer.echo("no --box given and no --detector: taking the first frame to show one person", err=True)
+
+    def _path(self, suffix: str) -> Path:
+        return self.options.output / f"{self.name}.poses.{suffix}"
+
+    def _settings(self, first: "Frame") -> "VideoSettings":
+        """What the options mean for a film that begins with this frame."""
+        from ..video.prediction import VideoSettings
+
+        return VideoSettings(
+            boxes=[list(box) for box in self.options.boxes],
+            detector=self._detector(),
+            smoothing=self._smoothing(),
+            threshold=self.options.threshold,
+            camera=self.options.camera.for_picture(first.image.size),
+        )
+
+    def _detector(self) -> "Detector | None":
+        """What finds the people in a frame, if a detector was named."""
+        from ..detection import detect_people, load_detector
+
+        if self.options.detector is None:
+            return None
+        detector, threshold = load_detector(self.options.detector), self.options.detector_threshold
+        return lambda image: detect_people(detector, [image], threshold)[0]
+
+    def _smoothing(self) -> "SmoothingSettings":
+        from ..video.smoothing import SmoothingSettings
+
+        return SmoothingSettings(self.options.smoothing.value)
+
+    def _describe(self, settings: "VideoSettings") -> dict[str, Any]:
+        """Where the numbers come from; rows of two runs belong together only if this is the same for both."""
+        from .. import __version__
+
+        path = Path(str(self.source))
+        camera = settings.camera
+        return {
+            "software": f"jointdetr {__version__}",
+            "film": path.name,
+            "film_bytes": path.stat().st_size if path.is_file() else None,
+            "model": self.options.model_name,
+            "threshold": settings.threshold,
+            "boxes": [list(box) for box in settings.boxes],
+            "detector": self.options.detector,
+            "detector_threshold": self.options.detector_threshold,
+            "camera": None if camera is None else camera.describe(),
+        }
+
+    def estimate(self) -> None:
+        """Go through the frames, or through those that an earlier run has left."""
+        from ..video.recording import record_poses
+
+        done = self.recording.progress
+        if done.next_frame:
+            typer.echo(f"{self.source}: going on at frame {done.next_frame}", err=True)
+        started = time.monotonic()
+        try:
+            with self._progress(done.next_frame) as advance:
+                for results in record_poses(self._frames, self.predictor, self.recording):
+                    self.frames_done += len(results)
+                    advance(len(results))
+        except KeyboardInterrupt:
+            if not self.is_live:
+                next_frame = self.recording.progress.next_frame
+                typer.echo(f"{self.source}: stopped; the same command goes on at frame {next_frame}", err=True)
+                raise typer.Exit(INTERRUPTED) from None
+        self.seconds_spent = time.monotonic() - started
+
+    def _frames(self, start: int) -> Iterable["Frame"]:
+        """The frames from an index on; those of a webcam are kept as a film if they are to be drawn on later."""
+        from ..video.drawing import FilmWriter
+        from ..video.webcam import newest_frames
+
+        if not self.is_live:
+            self.reader.start = start
+            yield from self.reader
+        elif not self.options.overlay:
+            yield from newest_frames(self.reader)
+        else:
+            with FilmWriter(self._kept_film()) as film:
+                for frame in newest_frames(self.reader):
+                    film.write(frame.image, frame.time_s)
+                    yield frame
+
+    def _kept_film(self) -> Path:
+        return self.options.output / f"{self.name}.mp4"
+
+    @contextmanager
+    def _progress(self, start: int) -> Iterator[Any]:
+        """Show how far the film is and how fast it goes, on a terminal."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        speed = TextColumn("{task.fields[speed]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            total = None if self.is_live else self.reader.info().num_frames
+            task = progress.add_task(str(self.source), total=total, completed=start, speed="")
+
+            def advance(frames: int) -> None:
+                rate = progress.tasks[task].speed
+                progress.update(task, advance=frames, speed="" if rate is None else f"{rate:.1f} frames/s")
+
+            yield advance
+
+    def finish(self) -> None:
+        """Smooth the rows, write the table and all that is made of it, and report."""
+        from ..video.motions import Jitter, measure_jitter, smooth_rows
+
+        before, after = Jitter(), Jitter()
+        smoothing = self.predictor.settings.smoothing
+        rows = measure_jitter(self.recording.rows(), before)
+        rows = measure_jitter(smooth_rows(rows, self.skeleton, smoothing), after)
+        self.recording.write_table(rows, self.recording.settings | {"smoothing": vars(smoothing)})
+        written = [self._path("parquet").name, *self._write_other_formats()]
+        if self.options.overlay:
+            written.append(self._write_overlay())
+        self.recording.remove_parts()
+        self._report(before, after)
+        typer.echo(f"see {', '.join(written)} in {self.options.output}")
+
+    def _write_other_formats(self) -> list[str]:
+        """Write the table in the other formats asked for, and return the names of the files."""
+        from ..motion import load_motions, motion_rows
+        from ..visualization import write_poses
+
+        if not self.options.formats:
+            return []
+        rows = motion_rows(load_motions(self._path("parquet")))
+        written: dict[Path, str] = {}
+        for kind in self.options.formats:
+            written |= write_poses(rows, self._path(kind.value), self.skeleton, self.recording.settings)
+        for path, note in written.items():
+            if note:
+                typer.echo(f"{path.name}: {note}")
+        return [path.name for path in written]
+
+    def _write_overlay(self) -> str:
+        """Draw the people over the film, and return the name of the file."""
+        from ..video.drawing import write_overlay
+        from ..video.reading import FrameReader
+        from ..video.recording import read_rows
+
+        film = FrameReader(self._kept_film() if self.is_live else self.source)
+        for _ in write_overlay(film, read_rows(self._path("parquet")), self.skeleton, self._path("mp4")):
+            pass
+        return self._path("mp4").name
+
+    def _report(self, before: "Jitter", after: "Jitter") -> None:
+        """Say what was found, how fast, and how much steadier it became."""
+        people = self.predictor.tracker.next_person if self.predictor.tracker else 0
+        broken = f", {self.reader.broken} broken frames left out" if self.reader.broken else ""
+        rate = self.frames_done / self.seconds_spent if self.frames_done else 0.0
+        typer.echo(f"{self.source}: {self.frames_done} frames, {people} people, {rate:.1f} frames/s{broken}")
+        smoothing = self.predictor.settings.smoothing
+        (frame_before, second_before), (frame_after, second_after) = before.means(), after.means()
+        if smoothing.method == "none" or not before.count:
+            typer.echo(f"mean acceleration {frame_before:.1f} mm/frame^2, {second_before:.0f} mm/s^2; not smoothed")
+            return
+        typer.echo(
+            f"mean acceleration {frame_before:.1f} -> {frame_after:.1f} mm/frame^2, "
+            f"{second_before:.0f} -> {second_after:.0f} mm/s^2, {_describe_smoothing(smoothing)}"
+        )
+
+
+def _describe_smoothing(smoothing: "SmoothingSettings") -> str:
+    """What was done to the motion, and by how much that makes it late."""
+    from ..video.smoothing import OneEuroFilter
+
+    if smoothing.method == "offline":
+        return f"smoothed offline to {smoothing.cutoff_hz:g} Hz, not late"
+    rest_ms, moving_ms = (1000 * OneEuroFilter(smoothing).delay_s(speed) for speed in (0.0, 1000.0))
+    return f"smoothed by One-Euro, {rest_ms:.0f} ms late at rest and {moving_ms:.0f} ms at 1 m/s"
