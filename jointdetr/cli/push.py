@@ -1,0 +1,69 @@
+"""`jointdetr push`: publish a model, and the demo beside it, on the Hugging Face Hub."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import ModelOption, load_checkpoint, one_line_errors
+
+if TYPE_CHECKING:
+    from ..hub import ReportedEvaluation
+
+LicenseOption = Annotated[
+    str | None, typer.Option(help="Licence of the weights, as apache-2.0; needed unless the folder has a README.md.")
+]
+EvaluationOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=FILE", help="JSON file of `jointdetr evaluate` for the card. May be repeated."),
+]
+
+
+def push(
+    repo: Annotated[str, typer.Argument(help="Name on the Hub, USER/NAME.")],
+    model: ModelOption = None,
+    tag: Annotated[str | None, typer.Option(help="Name of this version, as v1.0.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Publish a new version where files are already.")] = False,
+    license: LicenseOption = None,
+    training_data: Annotated[str | None, typer.Option(help="What it was trained on, for the card.")] = None,
+    evaluation: EvaluationOption = None,
+    space: Annotated[bool, typer.Option("--space", help="Publish the demo as a Space of the same name too.")] = False,
+    space_folder: Annotated[Path, typer.Option(help="The Space's own files, as in the repository.")] = Path("space"),
+) -> None:
+    """Publish a model on the Hub: weights, image processor, code and model card."""
+    from ..hub import ModelCardDetails, PushSettings, push_to_hub
+
+    with one_line_errors(repo):
+        details = ModelCardDetails(
+            license=license,
+            training_data=training_data,
+            evaluations=_read_evaluations(evaluation or []),
+            page=_existing_card(model),
+            revision=tag,
+        )
+        settings = PushSettings(private, update, tag, space_folder if space else None)
+        checkpoint = load_checkpoint(model)
+        addresses = push_to_hub(checkpoint.model, checkpoint.processor, repo, details, settings)
+    for address in addresses:
+        typer.echo(f"published {address}")
+
+
+def _read_evaluations(options: list[str]) -> "list[ReportedEvaluation]":
+    """Read the files behind NAME=FILE."""
+    from ..hub import ReportedEvaluation
+
+    evaluations = []
+    for option in options:
+        name, separator, path = option.partition("=")
+        if not (name and separator):
+            raise ValueError(f"--evaluation must be NAME=FILE, got {option}")
+        evaluations.append(ReportedEvaluation.read(path, name))
+    return evaluations
+
+
+def _existing_card(model: str | None) -> Path | None:
+    """The model card in the checkpoint's folder, if it is a folder and has one."""
+    page = Path(model or str(files("jointdetr") / "pretrained")) / "README.md"
+    return page if page.is_file() else None

@@ -1,0 +1,194 @@
+"""Uploads: each repository gets everything in one commit, or nothing."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi, RepoCard
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+)
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..modeling_jointdetr import JointDetrForPoseEstimation
+from ..remote_code import save_with_remote_code
+from .model_card import ModelCardDetails, write_model_card
+
+PACKAGE = Path(__file__).parents[1]
+MODEL_VARIABLE = "JOINTDETR_MODEL"
+"""Environment variable by which the Space knows its model."""
+
+# Files of an earlier version that would be stale in a new one.
+STALE_MODEL_FILES = ["*.py", "*.safetensors", "*.safetensors.index.json"]
+STALE_SPACE_FILES = ["jointdetr/*"]
+
+
+@dataclass(frozen=True)
+class PushSettings:
+    """How to publish.
+
+    Args:
+        private: make the repository private. One that exists has to be private already.
+        update: publish a new version in a repository that has files; without it, such a repository is refused.
+        tag: name of the model's version, which `from_pretrained(..., revision=tag)` takes.
+        space_folder: publish the demo too, as a Space of the same name: the folder with its own files `app.py`,
+            `README.md` and `requirements.txt`. The package goes beside them, without its checkpoint.
+    """
+
+    private: bool = False
+    update: bool = False
+    tag: str | None = None
+    space_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """A folder on its way to a repository."""
+
+    folder: Path
+    repo: str
+    repo_type: str
+    stale: list[str]
+    tag: str | None = None
+
+
+def push_to_hub(
+    model: JointDetrForPoseEstimation,
+    processor: BaseImageProcessor,
+    repo: str,
+    card: ModelCardDetails,
+    settings: PushSettings | None = None,
+) -> list[str]:
+    """Publish a model: weights, image processor, pipeline, the code of all of them, and a card.
+
+    Args:
+        model: The model. It is left in evaluation mode.
+        processor: Its image processor.
+        repo: Name on the Hub, `user/name`.
+        card: What the model card says.
+        settings: How to publish.
+
+    Returns:
+        Address of the model, and of the Space if there is one.
+
+    Raises:
+        ValueError: The name is none; a repository has files already, or is public though it should be private, or has
+            the tag; the Space's folder lacks a file.
+        PermissionError: There is no token, or it is not valid, or may not write there.
+        ConnectionError: The Hub cannot be reached.
+        OSError: The Hub refused, or the upload broke off. Nothing of it is visible then, and it can be repeated.
+    """
+    settings = settings or PushSettings()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_with_remote_code(model, processor, folder / "model")
+        write_model_card(folder / "model", model, processor, repo, card)
+        uploads = [_Upload(folder / "model", repo, "model", STALE_MODEL_FILES, settings.tag)]
+        if settings.space_folder is not None:
+            _prepare_space(settings.space_folder, folder / "space", repo)
+            uploads.append(_Upload(folder / "space", repo, "space", STALE_SPACE_FILES))
+        with _plain_errors(repo):
+            return _publish(uploads, settings)
+
+
+def _prepare_space(source: Path, folder: Path, model_repo: str) -> None:
+    """Copy the Space's own files and the package, and name the model in the metadata."""
+    for needed in ("app.py", "README.md"):
+        if not (source / needed).is_file():
+            raise ValueError(f"the folder of the Space must hold {needed}, got {source} without it")
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=_without_checkpoint)
+    card = RepoCard.load(folder / "README.md")
+    card.data.models = [model_repo]
+    card.save(folder / "README.md")
+
+
+def _without_checkpoint(folder: str, names: list[str]) -> set[str]:
+    """What of the package a Space does not carry."""
+    left_out = {"__pycache__"} | ({"pretrained"} if Path(folder) == PACKAGE else set())
+    return left_out & set(names)
+
+
+def _publish(uploads: list[_Upload], settings: PushSettings) -> list[str]:
+    """Check that nothing stands in the way of any upload, then make what is new and upload one commit each."""
+    api = HfApi()
+    api.whoami()
+    exist = [_check_repository(api, upload, settings) for upload in uploads]
+    addresses = []
+    for upload, exists in zip(uploads, exist, strict=True):
+        repository = {"repo_id": upload.repo, "repo_type": upload.repo_type}
+        is_space = upload.repo_type == "space"
+        if not exists:
+            sdk = {"space_sdk": "gradio"} if is_space else {}
+            api.create_repo(**repository, private=settings.private or None, **sdk)
+        if is_space:
+            api.add_space_variable(upload.repo, MODEL_VARIABLE, upload.repo)
+        commit = api.upload_folder(
+            **repository,
+            folder_path=upload.folder,
+            commit_message=f"Publish {upload.tag or 'with jointdetr'}",
+            delete_patterns=upload.stale,
+        )
+        if upload.tag is not None:
+            api.create_tag(**repository, tag=upload.tag, revision=commit.oid)
+        addresses.append(str(commit.repo_url))
+    return addresses
+
+
+def _check_repository(api: HfApi, upload: _Upload, settings: PushSettings) -> bool:
+    """Return whether the repository exists; refuse to overwrite, to publish what is private, and to move a tag."""
+    try:
+        info = api.repo_info(upload.repo, repo_type=upload.repo_type)
+    except RepositoryNotFoundError:
+        return False
+    if settings.private and not info.private:
+        raise ValueError(f"{upload.repo} must be private to be pushed to as private; it exists and is public")
+    published = [file.rfilename for file in info.siblings or [] if file.rfilename != ".gitattributes"]
+    if published and not settings.update:
+        raise ValueError(f"{upload.repo} exists as a {upload.repo_type}; --update publishes a new version of it")
+    tags = api.list_repo_refs(upload.repo, repo_type=upload.repo_type).tags
+    if upload.tag in {tag.name for tag in tags}:
+        raise ValueError(f"{upload.repo} has the tag {upload.tag} already; tags do not move, choose another one")
+    return True
+
+
+@contextmanager
+def _plain_errors(repo: str) -> Iterator[None]:
+    """Say in one line what the Hub's client says in many."""
+    try:
+        yield
+    except LocalTokenNotFoundError as error:
+        raise PermissionError("there is no token: run `hf auth login`, or set HF_TOKEN") from error
+    except HFValidationError as error:
+        raise ValueError(f"the name must be USER/NAME as on the Hub, got {repo!r}: {error}") from error
+    except HfHubHTTPError as error:
+        raise _refusal(error) from error
+    except HTTPError as error:  # of the transport: no answer
+        raise ConnectionError(f"the Hub cannot be reached, nothing was published: {error}") from error
+    except RuntimeError as error:  # how the client reports that a file did not arrive
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise _refusal(error.__cause__) from error
+        raise OSError(f"the upload broke off, nothing was published, repeat it: {_first_line(error)}") from error
+
+
+def _refusal(error: HfHubHTTPError) -> OSError:
+    """Translate the Hub's answer."""
+    status = error.response.status_code
+    reason = error.server_message or _first_line(error)
+    if status == 401:
+        return PermissionError(f"the Hub does not accept the token, run `hf auth login` again: {reason}")
+    if status == 403:
+        return PermissionError(f"the token may not write there: {reason}")
+    return OSError(f"the Hub refused ({status}), nothing was published: {reason}")
+
+
+def _first_line(error: Exception) -> str:
+    """The start of a long message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
