@@ -11,6 +11,7 @@ from .evaluate import evaluate
 from .predict import PredictCommand, predict
 from .synthesize import synthesize
 from .train import train, train_refiner
+from .view import view
 
 app = typer.Typer(
     help="3D human pose from one picture: predict it, make synthetic people, train, evaluate.",
@@ -24,6 +25,7 @@ app.command()(synthesize)
 app.command()(train)
 app.command()(train_refiner)
 app.command()(evaluate)
+app.command()(view)
 
 
 @app.command()
