@@ -9,6 +9,7 @@ import typer
 from .convert import convert
 from .evaluate import evaluate
 from .predict import PredictCommand, predict
+from .push import push
 from .synthesize import synthesize
 from .train import train, train_refiner
 from .view import view
@@ -25,6 +26,7 @@ app.command()(synthesize)
 app.command()(train)
 app.command()(train_refiner)
 app.command()(evaluate)
+app.command()(push)
 app.command()(view)
 
 
