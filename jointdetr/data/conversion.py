@@ -30,8 +30,8 @@ report = convert(MyCaptures(Path("captures")), ConversionSettings("converted", w
 ```
 
 What a row may leave out is said by [`jointdetr.data.rows.complete_row`]; a label that is not known is NaN, positions
-are mm in the camera's axes, frames count from 0. People in one picture need different values of `subject`. The
-skeleton must be in `SKELETONS` or reach the user another way, as rows say its name only. With `skeletons_only = True`
+are mm in the camera's axes, frames count from 0. People in one picture need different values of `subject`. Rows say
+the name of the skeleton only; the folder has it whole, as `skeleton.json`. With `skeletons_only = True`
 in the class, rows are of [`jointdetr.data.rows.skeleton_features`]: no picture, `joints_3d` in mm with y down.
 
 Every row is checked (`jointdetr.data.row_checks`). One that fails is left out and reported; if most fail, the
@@ -48,7 +48,7 @@ import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -62,8 +62,9 @@ from .row_checks import find_problem, knee_bend, recording_problem, reprojection
 from .rows import Problem, RowError, complete_row, complete_skeleton_row, skeleton_features
 from .schema import pose_features
 from .shards import OnProgress, fill, parquet_aside, prepare_folder, run_workers, write_aside
+from .skeleton_files import skeleton_json
 
-SETTINGS_FILE, REPORT_FILE = "settings.json", "conversion.json"
+SETTINGS_FILE, REPORT_FILE, SKELETON_FILE = "settings.json", "conversion.json", "skeleton.json"
 ROWS_AT_ONCE = 64
 MOST_EXAMPLES = 5
 LARGEST_REFUSED_FRACTION = 0.5
@@ -243,6 +244,7 @@ def convert(converter: Converter, settings: ConversionSettings) -> ConversionRep
     recordings = _choose(converter, settings.split)
     folder = Path(settings.output)
     prepare_folder(folder, f".conversion/{SETTINGS_FILE}", _identity(converter, settings))
+    write_aside(folder / SKELETON_FILE, skeleton_json(converter.skeleton).encode())
     for path in _marker_paths(folder):
         if RecordingReport.load(path).failed is not None:  # another try
             path.unlink()
@@ -279,10 +281,15 @@ def _choose(converter: Converter, split: str | None) -> list[Recording]:
 
 def _identity(converter: Converter, settings: ConversionSettings) -> dict[str, Any]:
     """Everything that decides what the files hold, unlike where the source lies and by how many it is converted."""
-    options = {option.name: getattr(converter, option.name) for option in fields(converter)}
-    kept = {name: value for name, value in options.items() if not isinstance(value, Path)}
     named = {"converter": type(converter).__name__, "skeleton": converter.skeleton.name, "limit": settings.limit}
-    return json.loads(json.dumps(named | kept))  # as it will be read again
+    return json.loads(json.dumps(named | _options(converter)))  # as it will be read again
+
+
+def _options(described: Any) -> dict[str, Any]:
+    """Return the options of a converter, and of the converter or skeleton among them; not where the source lies."""
+    options = {option.name: getattr(described, option.name) for option in fields(described)}
+    kept = {name: value for name, value in options.items() if not isinstance(value, Path)}
+    return {name: _options(value) if is_dataclass(value) else value for name, value in kept.items()}
 
 
 @dataclass(frozen=True)

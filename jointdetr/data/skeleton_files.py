@@ -1,0 +1,101 @@
+"""Skeletons as JSON files: what a data set of one's own joints carries with it.
+
+```json
+{
+  "name": "dog",
+  "joints": ["hips", "left_paw", "right_paw"],
+  "parents": [null, "hips", "hips"],
+  "flip_pairs": [["left_paw", "right_paw"]],
+  "root": "hips"
+}
+```
+
+Joints may be given by name or by index; null or -1 is no parent.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..skeleton_jointdetr import SKELETONS, Skeleton
+
+KEYS = ("name", "joints", "parents", "flip_pairs", "root")
+
+
+def read_skeleton(path: str | Path) -> Skeleton:
+    """Read a skeleton from a JSON file.
+
+    Raises:
+        ValueError: The file is broken, describes no skeleton, or uses the name of another skeleton.
+    """
+    path = Path(path)
+    try:
+        skeleton = skeleton_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ValueError(f"{path} must describe the skeleton, but does not exist") from None
+    except ValueError as error:
+        raise ValueError(f"{path} must describe a skeleton: {error}") from error
+    return skeleton
+
+
+def write_skeleton(skeleton: Skeleton, path: str | Path) -> None:
+    """Write a skeleton as JSON, joints by their index, as recipes have it."""
+    Path(path).write_text(skeleton_json(skeleton), encoding="utf-8")
+
+
+def skeleton_json(skeleton: Skeleton) -> str:
+    """Return the text of a skeleton's file."""
+    entries = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in asdict(skeleton).items())
+    return f"{{\n{entries}\n}}\n"
+
+
+def skeleton_from_dict(values: Any) -> Skeleton:
+    """Make a skeleton of what a file or a recipe says.
+
+    Raises:
+        ValueError: A key is missing or unknown, a joint does not exist, or the joints are no tree.
+    """
+    if not isinstance(values, dict) or set(values) != set(KEYS):
+        found = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        raise ValueError(f"expected the keys {list(KEYS)}, got {found}")
+    joints = values["joints"]
+    if not isinstance(joints, list | tuple) or not all(isinstance(joint, str) and joint for joint in joints):
+        raise ValueError(f"`joints` must be a list of names, got {joints!r}")
+    pairs = [_indices(joints, pair, "flip_pairs") for pair in _list(values["flip_pairs"], "flip_pairs")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"`flip_pairs` must be pairs of joints, got {values['flip_pairs']!r}")
+    skeleton = Skeleton(
+        name=str(values["name"]),
+        joints=tuple(joints),
+        parents=_indices(joints, values["parents"], "parents"),
+        flip_pairs=tuple(pairs),
+        root=_index(joints, values["root"], "root"),
+    )
+    known = SKELETONS.get(skeleton.name)
+    if known is not None and (known.joints, known.parents) != (skeleton.joints, skeleton.parents):
+        raise ValueError(f"`name` must not be that of another skeleton, got {skeleton.name!r}")
+    return skeleton
+
+
+def _indices(joints: list[str], values: Any, key: str) -> tuple[int, ...]:
+    """Indices of joints that are given by name or by index."""
+    return tuple(_index(joints, value, key) for value in _list(values, key))
+
+
+def _index(joints: list[str], value: Any, key: str) -> int:
+    """Index of a joint; -1 for none."""
+    if value is None:
+        return -1
+    if isinstance(value, str) and value in joints:
+        return joints.index(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"`{key}` must name joints of `joints`, got {value!r}")
+
+
+def _list(values: Any, key: str) -> list:
+    """Refuse what is no list."""
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"`{key}` must be a list, got {values!r}")
+    return list(values)

@@ -1,0 +1,178 @@
+"""COCO: annotation files as the official ones are, read back; compared with pycocotools; broken ones refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conversion_examples import jpeg
+
+from jointdetr.data import coco
+from jointdetr.data.coco import CocoKeypoints
+from jointdetr.data.conversion import ConversionSettings, convert
+from jointdetr.data.loading import load_pose_dataset
+from jointdetr.data.mapped import MappedConverter
+from jointdetr.skeleton_jointdetr import CMU_MOCAP, COCO, HUMAN36M
+
+
+def annotation(number: int, picture: int, labelled: int = 17, **changes) -> dict:
+    keypoints = np.zeros((17, 3), dtype=int)
+    for joint in range(labelled):
+        keypoints[joint] = (20 + 4 * joint, 100 - 3 * joint, 1 + joint % 2)
+    return {
+        "id": number,
+        "image_id": picture,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": 500.0,
+        "segmentation": [],
+        "bbox": [10.5, 20.0, 90.0, 100.0],
+        "num_keypoints": labelled,
+        "keypoints": keypoints.ravel().tolist(),
+    } | changes
+
+
+def write_source(folder: Path, annotations: list[dict], split: str = "val2017", pictures: int = 3) -> Path:
+    content = {
+        "info": {"year": 2017},
+        "licenses": [],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO.joints), "skeleton": [[16, 14]]}],
+        "images": [
+            {"id": 100 + number, "file_name": f"{100 + number:012d}.jpg", "width": 128, "height": 128}
+            for number in range(pictures)
+        ],
+        "annotations": annotations,
+    }
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / split).mkdir(exist_ok=True)
+    (folder / "annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(content))
+    for number in range(pictures):
+        (folder / split / f"{100 + number:012d}.jpg").write_bytes(jpeg(number))
+    return folder
+
+
+PEOPLE = [
+    annotation(7, 101),
+    annotation(8, 100),
+    annotation(9, 101, labelled=5),
+    annotation(10, 102, labelled=0),
+    annotation(11, 102, iscrowd=1),
+]
+
+
+def test_people_become_rows_without_3d(tmp_path):
+    report = convert(CocoKeypoints(write_source(tmp_path / "coco", PEOPLE)), ConversionSettings(tmp_path / "out"))
+    assert report.rows == {"validation": 2} and not report.failed
+    assert {reason: refusals.count for reason, refusals in report.skipped.items()} == {
+        "a crowd": 1,
+        "too few joints are labelled": 1,
+    }
+    rows = load_pose_dataset(tmp_path / "out", "validation")
+    assert rows["frame"][:] == [100, 101] and rows["subject"][:] == ["8", "7"]
+    row = rows[1]
+    assert not any(row["joints_3d_valid"]) and np.isnan(row["intrinsics"]).all()
+    assert row["box"] == [10.5, 20.0, 90.0, 100.0] and row["skeleton"] == "coco"
+    np.testing.assert_allclose(row["joints_2d"][2], (28.5, 94.5))  # px centres at .5
+    assert row["visible"] == [joint % 2 == 1 for joint in range(17)] and all(row["joints_2d_valid"])
+
+
+def test_labels_are_those_of_pycocotools(tmp_path):
+    pycocotools = pytest.importorskip("pycocotools.coco")
+    source = write_source(tmp_path / "coco", PEOPLE)
+    official = pycocotools.COCO(str(source / "annotations" / "person_keypoints_val2017.json"))
+    converter = CocoKeypoints(source, fewest_joints=1)
+    rows = [row for row in converter.rows(converter.recordings()[0]) if isinstance(row, dict)]
+    assert [int(row["subject"]) for row in rows] == [8, 7, 9]
+    for row in rows:
+        (theirs,) = official.loadAnns([int(row["subject"])])
+        keypoints = np.array(theirs["keypoints"]).reshape(17, 3)
+        labelled = keypoints[:, 2] > 0
+        np.testing.assert_array_equal(np.isfinite(row["joints_2d"]).all(axis=1), labelled)
+        np.testing.assert_allclose(row["joints_2d"][labelled], keypoints[labelled, :2] + 0.5)
+        assert row["image"].name == official.loadImgs([row["frame"]])[0]["file_name"]
+    names = official.loadCats([1])[0]["keypoints"]
+    assert tuple(names) == COCO.joints
+
+
+def test_recordings_hold_some_pictures_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(coco, "PICTURES_PER_RECORDING", 2)
+    source = write_source(tmp_path / "coco", [annotation(number, 100 + number) for number in range(3)])
+    write_source(source, [annotation(0, 100)], "train2017", 1)
+    report = convert(CocoKeypoints(source), ConversionSettings(tmp_path / "out"))
+    assert report.rows == {"train": 1, "validation": 3}
+    assert len(list((tmp_path / "out" / "data").glob("validation-*.parquet"))) == 2
+
+
+def test_mapped_to_human36m_for_mixed_training(tmp_path):
+    source = write_source(tmp_path / "coco", [annotation(0, 100), annotation(1, 101, labelled=16)])
+    converter = MappedConverter(CocoKeypoints(source), HUMAN36M)
+    report = convert(converter, ConversionSettings(tmp_path / "out"))
+    assert report.rows == {"validation": 2}
+    rows = load_pose_dataset(tmp_path / "out", "validation")
+    first, second = rows[0], rows[1]
+    assert first["skeleton"] == "human36m"
+    assert [not valid for valid in first["joints_2d_valid"]] == [name == "head" for name in HUMAN36M.joints]
+    hips = (np.array([20 + 44, 100 - 33]) + [20 + 48, 100 - 36]) / 2 + 0.5
+    np.testing.assert_allclose(first["joints_2d"][0], hips)
+    assert first["visible"][0] is False  # the right hip is hidden, so the middle is
+    assert first["visible"][HUMAN36M.joints.index("left_hip")] is True
+    lost = np.array(first["joints_2d_valid"]) & ~np.array(second["joints_2d_valid"])
+    assert [HUMAN36M.joints[joint] for joint in np.flatnonzero(lost)] == ["right_ankle"]
+    with pytest.raises(ValueError, match="cannot be mapped to 'cmu_mocap': nothing gives its root 'root'"):
+        MappedConverter(CocoKeypoints(source), CMU_MOCAP)
+
+
+def test_pictures_may_lie_elsewhere(tmp_path):
+    source = write_source(tmp_path / "coco", [annotation(0, 100)])
+    (source / "images").mkdir()
+    (source / "val2017").rename(source / "images" / "val2017")
+    assert sum(convert(CocoKeypoints(source), ConversionSettings(tmp_path / "a")).rows.values()) == 1
+    (source / "images").rename(tmp_path / "pictures")
+    converter = CocoKeypoints(source, images=tmp_path / "pictures")
+    assert sum(convert(converter, ConversionSettings(tmp_path / "b")).rows.values()) == 1
+    report = convert(CocoKeypoints(source), ConversionSettings(tmp_path / "c"))
+    assert "the pictures of val2017 must lie in" in report.failed["000"]
+
+
+def test_a_missing_picture_is_reported(tmp_path):
+    source = write_source(tmp_path / "coco", [annotation(number, 100 + number) for number in range(3)])
+    (source / "val2017" / "000000000101.jpg").unlink()
+    report = convert(CocoKeypoints(source), ConversionSettings(tmp_path / "out"))
+    assert report.rows == {"validation": 2}
+    assert "frame 101" in report.skipped["the picture does not exist"].examples[0]
+
+
+def test_wrong_key_points_are_reported(tmp_path):
+    people = [annotation(0, 100), annotation(1, 101), annotation(2, 102, keypoints=[1, 2, 2])]
+    report = convert(CocoKeypoints(write_source(tmp_path / "coco", people)), ConversionSettings(tmp_path / "out"))
+    assert report.rows == {"validation": 2}
+    assert "frame 102: annotation 2 has 3 numbers" in report.skipped["not 17 key points"].examples[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "must be a JSON file of COCO"),
+        ("[]", "must have a list 'images'"),
+        ('{"images": []}', "must have a list 'annotations'"),
+        ('{"images": [{"id": 1}], "annotations": []}', "entry 0 of 'images' must have"),
+        ('{"images": [], "annotations": [{"bbox": []}]}', "entry 0 of 'annotations' must have"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, text, message):
+    source = write_source(tmp_path, [])
+    (source / "annotations" / "person_keypoints_val2017.json").write_text(text)
+    with pytest.raises(ValueError, match=f"person_keypoints_val2017.json.*{message}"):
+        CocoKeypoints(source).recordings()
+
+
+def test_annotations_of_unknown_pictures_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"annotations name pictures that are not there: \[999\]"):
+        CocoKeypoints(write_source(tmp_path, [annotation(0, 999)])).recordings()
+
+
+def test_a_folder_without_annotations_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"COCO must have annotations as .*person_keypoints_train2017\.json, got none"
+    ):
+        CocoKeypoints(tmp_path).recordings()
