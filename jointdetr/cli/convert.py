@@ -15,6 +15,10 @@ StepOption = Annotated[
     int | None,
     typer.Option(min=1, help="Take every so manieth frame; if left out, as many as the data set's users do."),
 ]
+LabelsOption = Annotated[
+    str | None,
+    typer.Option(metavar="KIND", help="Which labels, where a data set has several: annot3 or univ_annot3 of 3DHP."),
+]
 
 
 def convert(
@@ -27,6 +31,7 @@ def convert(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows of each recording.")] = None,
     split: Annotated[str | None, typer.Option(help="Only this split, such as train or test.")] = None,
     images: ImagesOption = None,
+    labels: LabelsOption = None,
 ) -> None:
     """Convert a data set of pictures with 3D poses, or of poses alone, for training and evaluation."""
     from ..data.conversion import ConversionSettings
@@ -35,7 +40,7 @@ def convert(
     from ..data.converters import Source, make_converter
 
     with one_line_errors(str(source)):
-        converter = make_converter(name, Source(source, images, step))
+        converter = make_converter(name, Source(source, images, step, labels))
         report = write_dataset(converter, ConversionSettings(output, workers, split, limit))
         drawn = write_check_pictures(output, check) if check else []
     for line in report.lines():

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .conversion import Converter
+from .mapped import MappedConverter
+from .skeleton_files import find_skeleton
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Source:
         path: the folder or file with the labels.
         images: the folder that names of pictures are relative to; None where `path` says it.
         step: take every `step`-th frame of a recording; None takes as many as the data set's users do.
+        labels: which of several kinds of labels to take, where a data set has them.
+        skeleton: name of a skeleton, or a `skeleton.json`, that the joints are mapped to; None keeps the data set's.
 
     Raises:
         ValueError: `path` or `images` does not exist, or `step` is below 1.
@@ -27,6 +31,8 @@ class Source:
     path: Path
     images: Path | None = None
     step: int | None = None
+    labels: str | None = None
+    skeleton: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
@@ -46,7 +52,10 @@ def make_converter(name: str, source: Source) -> Converter:
     """
     if name not in CONVERTERS:
         raise ValueError(f"there are converters for {', '.join(CONVERTERS)}; got {name!r}")
-    return CONVERTERS[name](source)
+    converter = CONVERTERS[name](source)
+    if source.skeleton is None:
+        return converter
+    return MappedConverter(converter, find_skeleton(source.skeleton))
 
 
 def _human36m(source: Source) -> Converter:
@@ -61,7 +70,49 @@ def _mpi_inf_3dhp(source: Source) -> Converter:
     return mpi_inf_3dhp_converter(source)
 
 
+def _three_dpw(source: Source) -> Converter:
+    from .three_dpw import ThreeDpw
+
+    return ThreeDpw(source.path, source.images, source.step or ThreeDpw.step)
+
+
+def _panoptic(source: Source) -> Converter:
+    from .panoptic import Panoptic
+
+    return Panoptic(source.path, source.step or Panoptic.step)
+
+
+def _coco(source: Source) -> Converter:
+    from .coco import CocoKeypoints
+
+    return CocoKeypoints(source.path, source.images)
+
+
+def _folder(source: Source) -> Converter:
+    from .folder import Folder
+
+    return Folder(source.path, source.images)
+
+
+def _bvh(source: Source) -> Converter:
+    from .motion_files import Bvh
+
+    return Bvh(source.path, source.step or Bvh.step)
+
+
+def _asf_amc(source: Source) -> Converter:
+    from .motion_files import AsfAmc
+
+    return AsfAmc(source.path, source.step or AsfAmc.step)
+
+
 CONVERTERS: dict[str, Callable[[Source], Converter]] = {
     "human36m": _human36m,
     "mpi-inf-3dhp": _mpi_inf_3dhp,
+    "3dpw": _three_dpw,
+    "panoptic": _panoptic,
+    "coco": _coco,
+    "folder": _folder,
+    "bvh": _bvh,
+    "asf-amc": _asf_amc,
 }

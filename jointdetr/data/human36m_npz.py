@@ -58,7 +58,7 @@ class Human36mNpz(Converter):
         for index, name in enumerate(self._names):
             pictures.setdefault(name.recording, []).append(index)
         return [
-            Recording(name, self._split(name), self.annotations, np.array(indices))
+            Recording(name, self.split_of_recording(name), self.annotations, np.array(indices))
             for name, indices in sorted(pictures.items())
         ]
 
@@ -70,7 +70,7 @@ class Human36mNpz(Converter):
             if self.step is None or frame % self.step == 0:
                 yield self._labels(index, name, frame)
 
-    def _split(self, recording: str) -> str:
+    def split_of_recording(self, recording: str) -> str:
         """Split of a recording, by its subject."""
         return split_of(recording.partition("_")[0])
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import av
 import cdflib.cdfwrite
+import h5py
 import numpy as np
+import scipy.io
 from conversion_examples import STANDING
 from PIL import Image
 
@@ -90,4 +92,73 @@ def write_human36m(folder: Path, num_frames: int = 70, film_frames: int | None =
         write_poses(poses, as_recorded(joints[subject]))
         film = folder / subject / "Videos" / "WalkingDog 1.54138969.mp4"
         write_film(film, film_frames or num_frames, (1000, 1002))
+    return joints
+
+
+MPI_OF_HUMAN36M = [10, 8, 14, 15, 16, 11, 12, 13, 1, 2, 3, 4, 5, 6, 0, 7, 9]
+RECORDED_OF_MPI = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
+MPI_INTRINSICS = np.array([[1497.7, 0, 1024.7], [0, 1497.1, 1051.4], [0, 0, 1]])
+
+
+def mpi_motion(num_frames: int, place: Iterable[float] = (100, 50, 4000)) -> np.ndarray:
+    """`motion` with the joints of MPI-INF-3DHP."""
+    return motion(num_frames, place)[:, MPI_OF_HUMAN36M]
+
+
+def mpi_points(joints: np.ndarray, intrinsics: np.ndarray = MPI_INTRINSICS) -> np.ndarray:
+    """Pinhole projection."""
+    homogeneous = joints @ intrinsics.T
+    return homogeneous[..., :2] / homogeneous[..., 2:]
+
+
+def write_mpi_training(
+    folder: Path, num_frames: int = 20, cameras: tuple[int, ...] = (0, 8), **changes: object
+) -> None:
+    """A training sequence of MPI-INF-3DHP: MAT 5, calibration, films of some cameras in pictures of a quarter's size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    small = MPI_INTRINSICS * [[0.25], [0.25], [1]]
+    cells = {name: np.empty((14, 1), dtype=object) for name in ("annot2", "annot3", "univ_annot3")}
+    for camera in range(14):
+        joints = mpi_motion(num_frames, (100 + 10 * camera, 50, 4000))
+        recorded = {"annot2": np.zeros((num_frames, 28, 2)), "annot3": np.zeros((num_frames, 28, 3))}
+        recorded["annot2"][:, RECORDED_OF_MPI] = mpi_points(joints, small)
+        recorded["annot3"][:, RECORDED_OF_MPI] = joints
+        recorded["univ_annot3"] = 0.9 * recorded["annot3"]
+        for name, cell in cells.items():
+            cell[camera, 0] = recorded[name].reshape(num_frames, -1)
+    scipy.io.savemat(folder / "annot.mat", {**cells, "frames": np.arange(num_frames), **changes})
+    lines = ["Skeletool Camera Calibration File V1.0"]
+    for camera in range(14):
+        matrix = np.eye(4)
+        matrix[:3, :3] = small
+        numbers = " ".join(map(str, matrix.ravel()))
+        identity = " ".join(map(str, np.eye(4).ravel()))
+        lines += [f"name          {camera}", "  sensor      10 10", "  size        512 512", "  animated    0"]
+        lines += [f"  intrinsic   {numbers} ", f"  extrinsic   {identity} ", "  radial      0"]
+    (folder / "camera.calibration").write_text("\n".join(lines) + "\n")
+    for camera in cameras:
+        write_film(folder / "imageSequence" / f"video_{camera}.avi", num_frames, (512, 512), rate=25)
+
+
+def write_mpi_test(folder: Path, num_frames: int = 12, first: int = 1, **changes: object) -> np.ndarray:
+    """A test sequence of MPI-INF-3DHP, HDF5 MAT and pictures, its third frame not valid: joints `(frames, 17, 3)`."""
+    joints = mpi_motion(num_frames)
+    valid = np.ones((num_frames, 1))
+    valid[2] = 0
+    common = 0.9 * (joints - joints[:, 14:15])
+    arrays = {
+        "annot2": mpi_points(joints)[:, None],
+        "annot3": joints[:, None],
+        "univ_annot3": common[:, None] + [0.0, 0.0, 2000.0],
+        "valid_frame": valid,
+        "activity_annotation": np.full((num_frames, 1), 3.0),
+    }
+    pictures = folder / "imageSequence"
+    pictures.mkdir(parents=True, exist_ok=True)
+    with h5py.File(folder / "annot_data.mat", "w", userblock_size=512) as file:
+        for name, array in {**arrays, **changes}.items():
+            if array is not None:
+                file[name] = array
+    for frame in range(num_frames):
+        Image.new("RGB", (2048, 2048), (shade(frame),) * 3).save(pictures / f"img_{frame + first:06d}.jpg")
     return joints
