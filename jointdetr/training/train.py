@@ -25,6 +25,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from ..adaptation import adapt_to_skeleton
 from ..configuration_jointdetr import JointDetrConfig
 from ..data.loading import load_pose_dataset
+from ..data.skeleton_files import read_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
@@ -146,21 +147,23 @@ def build_processor(recipe: Recipe) -> JointDetrImageProcessorPil:
 
 
 def resolve_skeleton(recipe: Recipe) -> Skeleton:
-    """Return the recipe's skeleton: one of `SKELETONS`, or one that the recipe describes.
+    """Return the recipe's skeleton: one of `SKELETONS`, or one that a JSON file or the recipe itself describes.
 
     Raises:
         ValueError: The name is unknown, or the description is none of a skeleton.
     """
-    if isinstance(recipe.skeleton, str):
-        if recipe.skeleton not in SKELETONS:
-            raise ValueError(f"`skeleton` must be one of {sorted(SKELETONS)} or a mapping, got {recipe.skeleton!r}")
+    if not isinstance(recipe.skeleton, str):
+        try:
+            return skeleton_from_dict(recipe.skeleton)
+        except ValueError as error:
+            raise ValueError(f"`skeleton` of the recipe must describe one: {error}") from error
+    if recipe.skeleton in SKELETONS:
         return SKELETONS[recipe.skeleton]
-    values = dict(recipe.skeleton)
-    expected = {"name", "joints", "parents", "flip_pairs", "root"}
-    if set(values) != expected:
-        raise ValueError(f"`skeleton` must have the keys {sorted(expected)}, got {sorted(values)}")
-    values |= {name: tuple(values[name]) for name in ("joints", "parents")}
-    return Skeleton(**{**values, "flip_pairs": tuple(tuple(pair) for pair in values["flip_pairs"])})
+    if recipe.skeleton.endswith(".json"):
+        return read_skeleton(recipe.skeleton)
+    raise ValueError(
+        f"`skeleton` must be one of {sorted(SKELETONS)}, a .json file or a mapping, got {recipe.skeleton!r}"
+    )
 
 
 def load_source(source: DataSource) -> datasets.Dataset:
