@@ -114,7 +114,7 @@ def mpi_points(joints: np.ndarray, intrinsics: np.ndarray = MPI_INTRINSICS) -> n
 def write_mpi_training(
     folder: Path, num_frames: int = 20, cameras: tuple[int, ...] = (0, 8), **changes: object
 ) -> None:
-    """A training sequence of MPI-INF-3DHP: MAT 5, calibration, films of some cameras in pictures of a quarter's size."""
+    """A training sequence of MPI-INF-3DHP: MAT 5, calibration, films of some cameras, a quarter as large."""
     folder.mkdir(parents=True, exist_ok=True)
     small = MPI_INTRINSICS * [[0.25], [0.25], [1]]
     cells = {name: np.empty((14, 1), dtype=object) for name in ("annot2", "annot3", "univ_annot3")}
