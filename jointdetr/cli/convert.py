@@ -19,6 +19,10 @@ LabelsOption = Annotated[
     str | None,
     typer.Option(metavar="KIND", help="Which labels, where a data set has several: annot3 or univ_annot3 of 3DHP."),
 ]
+SkeletonOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Map the joints to this skeleton, such as human36m, or to a skeleton.json."),
+]
 
 
 def convert(
@@ -32,6 +36,7 @@ def convert(
     split: Annotated[str | None, typer.Option(help="Only this split, such as train or test.")] = None,
     images: ImagesOption = None,
     labels: LabelsOption = None,
+    skeleton: SkeletonOption = None,
 ) -> None:
     """Convert a data set of pictures with 3D poses, or of poses alone, for training and evaluation."""
     from ..data.conversion import ConversionSettings
@@ -40,7 +45,7 @@ def convert(
     from ..data.converters import Source, make_converter
 
     with one_line_errors(str(source)):
-        converter = make_converter(name, Source(source, images, step, labels))
+        converter = make_converter(name, Source(source, images, step, labels, skeleton))
         report = write_dataset(converter, ConversionSettings(output, workers, split, limit))
         drawn = write_check_pictures(output, check) if check else []
     for line in report.lines():

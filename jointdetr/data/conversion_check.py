@@ -15,9 +15,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ..skeleton_jointdetr import SKELETONS
+from ..skeleton_jointdetr import Skeleton
 from ..visualization.figures import draw_overlay
+from .conversion import SKELETON_FILE
 from .row_checks import project_row
+from .skeleton_files import read_skeleton
 
 CHECK_FOLDER = "check"
 VIEW_SIZE_PX, VIEW_HEIGHT_MM = 480, 2400.0
@@ -34,17 +36,17 @@ def write_check_pictures(folder: str | Path, count: int) -> list[Path]:
         The files.
     """
     written = []
+    skeleton = read_skeleton(Path(folder) / SKELETON_FILE)
     for shard, number, row in _spread_rows(Path(folder), count):
         path = Path(folder) / CHECK_FOLDER / f"{shard.stem}-{number:06d}.png"
         path.parent.mkdir(exist_ok=True)
-        draw_row(row).save(path)
+        draw_row(row, skeleton).save(path)
         written.append(path)
     return written
 
 
-def draw_row(row: dict[str, Any]) -> Image.Image:
+def draw_row(row: dict[str, Any], skeleton: Skeleton) -> Image.Image:
     """Draw the labels of one row over its picture, or a skeleton without one from the front and from the side."""
-    skeleton = SKELETONS[row["skeleton"]]
     arrays = {name: np.array(value) for name, value in row.items() if isinstance(value, list)}
     if "image" not in row:
         points = _two_views(arrays["joints_3d"], skeleton.root)

@@ -23,6 +23,19 @@ from ..skeleton_jointdetr import SKELETONS, Skeleton
 KEYS = ("name", "joints", "parents", "flip_pairs", "root")
 
 
+def find_skeleton(name_or_file: str) -> Skeleton:
+    """Return one of `SKELETONS` by its name, or read a file whose name ends with `.json`.
+
+    Raises:
+        ValueError: There is none of this name, or the file does not describe one.
+    """
+    if name_or_file.endswith(".json"):
+        return read_skeleton(name_or_file)
+    if name_or_file not in SKELETONS:
+        raise ValueError(f"the skeleton must be one of {', '.join(SKELETONS)} or a .json file, got {name_or_file!r}")
+    return SKELETONS[name_or_file]
+
+
 def read_skeleton(path: str | Path) -> Skeleton:
     """Read a skeleton from a JSON file.
 
