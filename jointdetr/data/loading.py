@@ -1,5 +1,6 @@
 """Pose datasets from a folder, a file or the Hub, checked against the schema and the skeleton."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import datasets
@@ -7,9 +8,11 @@ import datasets
 from ..skeleton_jointdetr import Skeleton
 from .schema import pose_features
 
+POSE_COLUMNS = tuple(pose_features())
+
 
 def load_pose_dataset(
-    path_or_repo: str | Path, split: str = "train", streaming: bool = False
+    path_or_repo: str | Path, split: str = "train", streaming: bool = False, columns: Collection[str] = POSE_COLUMNS
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Load a pose dataset.
 
@@ -18,9 +21,10 @@ def load_pose_dataset(
             name of a dataset repository on the Hub.
         split: name of the split; a folder saved as one dataset has the split `train` alone.
         streaming: read the rows as they are asked for; `Trainer` and `PoseDataset` need it to be False.
+        columns: what must be there; for skeletons without pictures `jointdetr.data.rows.SKELETON_COLUMNS`.
 
     Raises:
-        ValueError: The split does not exist, or the columns are not those of `pose_features`.
+        ValueError: The split does not exist, or a column is missing.
     """
     path = Path(path_or_repo)
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
@@ -32,13 +36,13 @@ def load_pose_dataset(
         rows = datasets.load_dataset("parquet", data_files=str(path), split=split, streaming=streaming)
     else:
         rows = datasets.load_dataset(str(path_or_repo), split=split, streaming=streaming)
-    check_columns(rows)
+    check_columns(rows, columns)
     return rows
 
 
-def check_columns(rows: datasets.Dataset | datasets.IterableDataset) -> None:
-    """Raise `ValueError` unless every column of `pose_features` is there."""
-    missing = set(pose_features()) - set(rows.column_names or [])
+def check_columns(rows: datasets.Dataset | datasets.IterableDataset, columns: Collection[str] = POSE_COLUMNS) -> None:
+    """Raise `ValueError` unless every column is there."""
+    missing = set(columns) - set(rows.column_names or [])
     if missing:
         raise ValueError(f"a pose dataset must have the columns {sorted(missing)} too, got {rows.column_names}")
 

@@ -22,13 +22,15 @@ from typing import Any, Literal
 import torch
 
 from ..configuration_jointdetr import JointRefinerConfig
+from ..data.loading import load_pose_dataset
 from ..geometry_jointdetr import flip_joints
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
 from .metrics import joint_errors
 from .recipe import DataSource, load_recipe, save_recipe
-from .train import load_source, resolve_skeleton
+from .train import resolve_skeleton
 
+LABEL_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton")
 _SYNTHESIS_BATCH = 512
 
 
@@ -43,7 +45,8 @@ class RefinerRecipe:
         config: arguments of `JointRefinerConfig` that differ from its defaults.
         synthetic: number of synthetic skeletons; they have Human3.6M's joints.
         preset: poses of the synthetic skeletons.
-        sources: pose datasets whose skeletons are used as well; poses that lack a joint are left out.
+        sources: pose datasets, or skeletons without pictures as `jointdetr convert` makes them of motion capture, that
+            are used as well; poses that lack a joint are left out.
         held_out: fraction of the skeletons kept for the evaluation.
         tilt_degrees: largest tilt and roll of the camera.
         noise_mm: largest deviation of the noise on the joints; each pose draws its own between 0 and this.
@@ -125,7 +128,9 @@ def gather_skeletons(recipe: RefinerRecipe, skeleton: Skeleton) -> torch.Tensor:
             raise ValueError(f"synthetic skeletons have the joints of {HUMAN36M.name!r}, expected {skeleton.name!r}")
         parts.append(synthetic_skeletons(recipe.synthetic, recipe.seed, recipe.preset))
     for source in recipe.sources:
-        columns = load_source(source).select_columns(["joints_3d", "joints_3d_valid", "skeleton"])[:]
+        rows = load_pose_dataset(source.path, source.split, columns=LABEL_COLUMNS)
+        count = len(rows) if source.limit is None else min(source.limit, len(rows))
+        columns = rows.select_columns(list(LABEL_COLUMNS))[:count]
         if set(columns["skeleton"]) != {skeleton.name}:
             raise ValueError(f"{source.path} must be of skeleton {skeleton.name!r}, got {set(columns['skeleton'])}")
         joints = torch.tensor(columns["joints_3d"])[torch.tensor(columns["joints_3d_valid"]).all(dim=1)]

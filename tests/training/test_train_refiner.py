@@ -3,10 +3,13 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from jointdetr import JointRefiner
+from jointdetr.data.conversion import ConversionSettings, convert
+from jointdetr.data.human36m_skeletons import Human36mSkeletons
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.recipe import build
 from jointdetr.training.train_refiner import (
@@ -56,6 +59,17 @@ def test_skeletons_of_datasets_without_a_joint_are_left_out(pose_folder, pose_ro
     assert poses.shape == (16, 17, 3)
     expected = torch.tensor(pose_rows[0]["joints_3d"]) - torch.tensor(pose_rows[0]["joints_3d"][0])
     torch.testing.assert_close(poses[0], expected)
+
+
+def test_skeletons_without_pictures_are_read(tmp_path):
+    takes = {"S1": {"Walking": np.random.default_rng(0).normal(0, 0.2, (11, 17, 3))}}
+    np.savez(tmp_path / "data_3d_h36m.npz", positions_3d=takes)
+    convert(Human36mSkeletons(tmp_path / "data_3d_h36m.npz"), ConversionSettings(tmp_path / "skeletons"))
+    sources = [{"path": str(tmp_path / "skeletons"), "limit": 2}]
+    poses = gather_skeletons(build(RefinerRecipe, {"synthetic": 0, "sources": sources}), HUMAN36M)
+    x, y, z = 1000 * torch.tensor(takes["S1"]["Walking"][5] - takes["S1"]["Walking"][5, 0]).float().T
+    assert poses.shape == (2, 17, 3)
+    torch.testing.assert_close(poses[1], torch.stack([x, -z, y], dim=-1), atol=1e-3, rtol=1e-5)
 
 
 def test_refuses_what_does_not_fit(pose_folder):
