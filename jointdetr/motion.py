@@ -240,7 +240,8 @@ def _row_value(value: Any, name: str, shape: tuple[int, ...], number: int) -> np
 def _motions_from_columns(columns: Columns, skeleton: Skeleton) -> list[PoseMotion]:
     """Split a table by person and bring each one's rows into the order of time."""
     for name in ("frame", "time_s", "person", "detected"):
-        unknown = np.flatnonzero(~np.isfinite(columns[name].reshape(len(columns[name]), -1)).all(-1))
+        is_known = np.isfinite(columns[name])
+        unknown = np.flatnonzero(~is_known.all(axis=tuple(range(1, is_known.ndim))))
         if unknown.size:
             raise ValueError(f"row {unknown[0]}: `{name}` must be known, got {columns[name][unknown[0]]}")
     motions = []
@@ -326,6 +327,8 @@ def _read_parquet(path: Path) -> list[PoseMotion]:
     skeleton = skeleton_from_dict(json.loads(schema.metadata[SKELETON_KEY]))
     known = [name for name in motion_schema(skeleton).names if name in schema.names]
     table = parquet.read_table(path, columns=known)
+    if not len(table):
+        return []
     shapes = _row_shapes(skeleton)
     columns = {name: _column(table.column(name).combine_chunks(), name, shapes[name]) for name in known}
     for name in set(shapes) - set(known):

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ..video.reading import Frame
     from ..video.smoothing import SmoothingSettings
 
-INTERRUPTED = 130  # what shells expect of a command that was stopped by Ctrl-C
-
 
 def predict_video(source: str | int, options: PredictOptions) -> None:
     """Write the poses of everyone in a film, or before the webcam of this number until Ctrl-C is pressed.
@@ -141,7 +139,7 @@ class _Film:
             if not self.is_live:
                 next_frame = self.recording.progress.next_frame
                 typer.echo(f"{self.source}: stopped; the same command goes on at frame {next_frame}", err=True)
-                raise typer.Exit(INTERRUPTED) from None
+                raise
         self.seconds_spent = time.monotonic() - started
 
     def _frames(self, start: int) -> Iterable["Frame"]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 TIME_BASE = Fraction(1, 90_000)  # of MPEG; every usual rate fits
-QUALITY = "20"  # x264's constant rate factor: hardly to be told from the original
+QUALITY = "18"  # x264's constant rate factor: hardly to be told from the original
 
 
 @dataclass

@@ -143,9 +143,7 @@ class VideoPredictor:
         """Estimate the poses at the boxes of each picture, or in the whole pictures."""
         settings = self.settings
         camera = {} if settings.camera is None else {"camera": settings.camera}
-        estimated = self.estimator(
-            images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), return_tensors=True, **camera
-        )
+        estimated = self.estimator(images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), **camera)
         return [[_to_arrays(person) for person in people] for people in estimated]
 
 
@@ -159,8 +157,8 @@ def _visible_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> l
 
 def _to_arrays(person: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Take what a row needs of a person; positions that are not known become NaN."""
-    arrays = {name: np.array(person[name], dtype=np.float64) for name in ROW_ARRAYS if name in person}
-    return arrays | {"detected": np.array(person["detected"], dtype=bool)}
+    arrays = {name: np.asarray(person[name], dtype=np.float64) for name in ROW_ARRAYS if name in person}
+    return arrays | {"detected": np.asarray(person["detected"], dtype=bool)}
 
 
 def _row(frame: Frame, person: int, box: Sequence[float], pose: Mapping[str, np.ndarray]) -> dict[str, Any]:

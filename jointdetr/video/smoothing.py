@@ -39,7 +39,7 @@ class SmoothingSettings:
     method: Method = "offline"
     cutoff_hz: float = 4.0
     min_cutoff_hz: float = 1.0
-    beta: float = 0.005
+    beta: float = 0.002
     speed_cutoff_hz: float = 1.0
     max_gap_s: float = 0.5
 
@@ -208,28 +208,29 @@ def _mean_norm(vectors: np.ndarray) -> float:
     return float(norms.mean()) if len(norms) else float("nan")
 
 
-def measure_delay_s(before: np.ndarray, after: np.ndarray, times_s: np.ndarray, longest_s: float = 0.5) -> float:
-    """Find the delay at which a smoothed motion fits best onto the one before smoothing.
+def measure_delay_s(reference: np.ndarray, motion: np.ndarray, times_s: np.ndarray, longest_s: float = 0.5) -> float:
+    """Find by how much a motion is late: the delay of the reference that fits it best.
 
     Args:
-        before: `(frames, joints, 3)`; frames in which anything is missing are left out.
-        after: `(frames, joints, 3)`, smoothed.
+        reference: `(frames, joints, 3)`, a motion that is not late and does not jitter: the truth, or what the offline
+            smoother makes of it. Frames in which anything is missing are left out.
+        motion: `(frames, joints, 3)`.
         times_s: `(frames,)`, growing.
         longest_s: Longest delay to try, in steps of a millisecond.
 
     Returns:
-        Seconds by which `after` is late; NaN where the motion is shorter than twice the longest delay.
+        Seconds; NaN where the motion is shorter than twice the longest delay.
     """
-    whole = np.isfinite(before).all((1, 2)) & np.isfinite(after).all((1, 2))
+    whole = np.isfinite(reference).all((1, 2)) & np.isfinite(motion).all((1, 2))
     times_s = times_s[whole]
-    before, after = (values[whole].reshape(len(times_s), -1) for values in (before, after))
+    reference, motion = (values[whole].reshape(len(times_s), -1) for values in (reference, motion))
     later = times_s >= times_s[0] + longest_s if len(times_s) else np.zeros(0, bool)
     if not later.any() or times_s[-1] - times_s[0] < 2 * longest_s:
         return float("nan")
 
-    between_frames = CubicSpline(times_s, before)
+    between_frames = CubicSpline(times_s, reference)
 
     def misfit(delay_s: float) -> float:
-        return float(((between_frames(times_s[later] - delay_s) - after[later]) ** 2).sum())
+        return float(((between_frames(times_s[later] - delay_s) - motion[later]) ** 2).sum())
 
     return min((step / 1000 for step in range(int(longest_s * 1000) + 1)), key=misfit)

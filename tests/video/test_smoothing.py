@@ -69,7 +69,7 @@ def test_one_euro_is_late_by_the_delay_it_states():
     after = run_one_euro(straight, times_s, settings)
     stated = OneEuroFilter(settings).delay_s(speed)
 
-    assert stated == pytest.approx(1 / (2 * np.pi * 5))
+    assert stated == pytest.approx(1 / (2 * np.pi * 2.6))
     assert measure_delay_s(straight[-40:], after[-40:], times_s[-40:]) == pytest.approx(stated, abs=0.001)
 
 

@@ -1,0 +1,110 @@
+"""`jointdetr predict` of films, with a tiny untrained model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from films import corner_pictures, write_film, write_sound
+from typer.testing import CliRunner
+
+from jointdetr.cli import app
+from jointdetr.motion import load_motions
+from jointdetr.video import prediction, webcam
+from jointdetr.video.reading import FrameReader, iterate_frames
+
+NUM_FRAMES = 8
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    return write_film(tmp_path / "clip.mp4", corner_pictures(NUM_FRAMES, (96, 64)))
+
+
+def predict(*words: object):
+    """Run the command; an untrained model is sure of nothing, so that any joint counts as found."""
+    return CliRunner().invoke(app, ["predict", *map(str, words), "--threshold", "0"])
+
+
+def test_film_becomes_a_table_a_film_and_files(film, tiny_model_folder, tmp_path):
+    output = tmp_path / "out"
+    words = ["--model", tiny_model_folder, "--output", output, "--overlay", "--box", 20, 10, 30, 40]
+    result = predict(film, *words, "--format", "json", "--format", "npz", "--focal-px", 100)
+
+    assert result.exit_code == 0, result.output
+    assert f"{film}: {NUM_FRAMES} frames, 1 people" in result.stdout
+    assert "smoothed offline to 4 Hz, not late" in result.stdout
+    names = {"clip.poses.parquet", "clip.poses.json", "clip.poses.npz", "clip.poses.mp4"}
+    assert {path.name for path in output.iterdir()} == names
+    (motion,) = load_motions(output / "clip.poses.parquet")
+    np.testing.assert_allclose(motion.times_s, np.arange(NUM_FRAMES) / 25, atol=1e-6)
+    assert motion.boxes[0] == pytest.approx([20, 10, 30, 40])
+    assert len(list(iterate_frames(output / "clip.poses.mp4"))) == NUM_FRAMES
+    assert json.loads((output / "clip.poses.json").read_text())["film"] == "clip.mp4"
+
+
+def test_one_euro_states_its_delay(film, tiny_model_folder, tmp_path):
+    result = predict(film, "--model", tiny_model_folder, "--output", tmp_path / "out", "--smoothing", "one-euro")
+
+    assert "smoothed by One-Euro, 159 ms late at rest and 53 ms at 1 m/s" in result.stdout
+
+
+def test_stopped_command_goes_on_and_writes_the_same(film, tiny_model_folder, tmp_path, monkeypatch):
+    words = ["--model", tiny_model_folder, "--box", 20, 10, 30, 40]
+    assert predict(film, *words, "--output", tmp_path / "whole").exit_code == 0
+    original, calls = prediction.VideoPredictor.predict_batch, []
+
+    def interrupted(self, batch):
+        calls.append(batch)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return original(self, batch)
+
+    monkeypatch.setattr(prediction.VideoPredictor, "predict_batch", interrupted)
+    stopped = predict(film, *words, "--output", tmp_path / "parts")
+    assert stopped.exit_code == 130
+    assert f"{film}: stopped; the same command goes on at frame 3" in stopped.stderr
+    gone_on = predict(film, *words, "--output", tmp_path / "parts")
+
+    assert f"{film}: going on at frame 3" in gone_on.stderr
+    assert f"{NUM_FRAMES - 3} frames" in gone_on.stdout
+    table = "clip.poses.parquet"
+    assert (tmp_path / "parts" / table).read_bytes() == (tmp_path / "whole" / table).read_bytes()
+
+
+def test_files_that_are_no_films_are_one_line(film, tiny_model_folder, tmp_path):
+    sound = write_sound(tmp_path / "sound.mp4")
+    result = predict(sound, film, "--model", tiny_model_folder, "--output", tmp_path / "out")
+
+    assert result.exit_code == 2
+    assert f"jointdetr: {sound}: {sound}: expected a film, got a file with audio streams only" in result.stderr
+    assert (tmp_path / "out" / "clip.poses.parquet").exists()
+
+
+def test_webcam_that_is_not_there_is_one_line(tmp_path):
+    result = predict("--webcam", 97, "--output", tmp_path)
+
+    assert result.exit_code == 2
+    assert "jointdetr: webcam 97: webcam 97 cannot be opened" in result.stderr
+
+
+def test_webcam_is_recorded_until_ctrl_c(tiny_model_folder, tmp_path, monkeypatch):
+    source = FrameReader("testsrc=size=96x64:rate=20", container_format="lavfi")
+    monkeypatch.setattr(webcam, "open_webcam", lambda number: source)
+    original, calls = prediction.VideoPredictor.predict_batch, []
+
+    def interrupted(self, batch):
+        calls.append(batch)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return original(self, batch)
+
+    monkeypatch.setattr(prediction.VideoPredictor, "predict_batch", interrupted)
+    result = predict("--webcam", 0, "--model", tiny_model_folder, "--output", tmp_path / "out", "--overlay")
+
+    assert result.exit_code == 0, result.output
+    assert "0: 4 frames" in result.stdout
+    names = sorted(path.name.split(".", 1)[1] for path in (tmp_path / "out").iterdir())
+    assert names == ["mp4", "poses.json", "poses.mp4", "poses.parquet"]
+    (table,) = (tmp_path / "out").glob("*.parquet")
+    assert len(load_motions(table)[0]) == 4
