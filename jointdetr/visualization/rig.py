@@ -211,7 +211,7 @@ def _missing_at(motion: PoseMotion, times_s: np.ndarray) -> np.ndarray:
     frames = np.arange(len(motion))
     nearest = np.round(np.interp(times_s, motion.times_s, frames)).astype(int)
     step_s = np.median(np.diff(motion.times_s)) if len(motion) > 1 else 1.0
-    away = np.abs(motion.times_s[nearest] - times_s) > step_s  # nobody was seen then
+    away = np.abs(motion.times_s[nearest] - times_s) > step_s / 2  # nobody was seen then
     return motion.missing[nearest] | away[:, None]
 
 

@@ -108,12 +108,20 @@ export class Stage {
 
   /** Stands off as far as everybody needs, in the direction of a view or in the present one. */
   #aim(view) {
+    this.#stopTurning();
     const direction = new THREE.Spherical().setFromVector3(this.camera.position.clone().sub(this.controls.target));
     if (view) [direction.theta, direction.phi] = [view.azimuth, view.polar];
     direction.radius = this.#distance(view === VIEWS.top);
     this.camera.position.setFromSpherical(direction).add(this.controls.target);
     this.controls.update();
     this.draw();
+  }
+
+  /** Ends what is left of a turn after the mouse let go. */
+  #stopTurning() {
+    this.controls.enableDamping = false;
+    this.controls.update();
+    this.controls.enableDamping = true;
   }
 
   /** From where everybody fits into the picture, from above or from whatever side. */

@@ -1,0 +1,81 @@
+"""`jointdetr view`: what it writes and opens, and what it refuses."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from jointdetr.cli import app
+from jointdetr.motion import PoseMotion, motion_rows
+from jointdetr.skeleton_jointdetr import HUMAN36M
+from jointdetr.visualization import write_poses
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["view", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> list[PoseMotion]:
+    joints = np.random.default_rng(0).normal(0, 300, (3, 17, 3))
+    joints[1, 4] = np.nan
+    return [PoseMotion(HUMAN36M, [0.0, 0.04, 0.08], joints, np.isfinite(joints).all(-1))]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".npz", ".parquet"])
+def test_writes_a_page_that_fetches_nothing(suffix, film, tmp_path, monkeypatch):
+    monkeypatch.setattr("webbrowser.open", lambda url: pytest.fail("opened a browser"))
+    write_poses(motion_rows(film), tmp_path / f"film{suffix}", HUMAN36M)
+    result = run(tmp_path / f"film{suffix}", "--output", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    assert "1 person, 3 frames" in result.stdout
+    page = (tmp_path / "page.html").read_text()
+    assert "right_ankle" in page
+    assert "<script src" not in page
+    assert "<link" not in page
+
+
+def test_without_an_output_it_opens_a_page_beside_the_poses(film, tmp_path, monkeypatch):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)
+    assert run(tmp_path / "film.json").exit_code == 0
+    assert opened == [(tmp_path / "film.html").as_uri()]
+    assert (tmp_path / "film.html").is_file()
+
+
+def test_bad_files_are_one_line(film, tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)
+    cases = {
+        (tmp_path / "absent.json",): "absent.json",
+        (tmp_path / "broken.json",): "broken.json",
+        (tmp_path / "film.json", "--output", tmp_path / "nowhere" / "page.html"): "nowhere",
+    }
+    for arguments, named in cases.items():
+        result = run(*arguments)
+        assert result.exit_code == 2
+        (complaint,) = result.stderr.splitlines()
+        assert complaint.startswith("jointdetr: ")
+        assert named in complaint
+
+
+def test_without_rerun_the_extra_is_named(film, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)
+    result = run(tmp_path / "film.json", "--rerun")
+    assert result.exit_code == 2
+    assert 'pip install "jointdetr[view]"' in result.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rerun") is None, reason="rerun is not installed")
+def test_rerun_gets_every_joint_that_is_known(film, tmp_path):
+    import rerun
+
+    write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)
+    assert run(tmp_path / "film.json", "--rerun", "--output", tmp_path / "film.rrd").exit_code == 0
+    rows = rerun.recording.load_recording(tmp_path / "film.rrd").schema()
+    assert "/people/1" in str(rows)
