@@ -1,0 +1,57 @@
+"""The one public endpoint: `estimate`, for gradio_client, curl and MCP."""
+
+import gradio as gr
+
+from .camera import FOCAL_LENGTH, camera_of
+from .estimator import PoseEstimator
+from .guard import open_picture, plain_errors
+from .people import parse_boxes, read_boxes
+from .settings import DemoSettings
+
+
+def add_endpoint(estimator: PoseEstimator, settings: DemoSettings) -> None:
+    """Add the endpoint `/estimate` to the page: invisible components with one public listener."""
+
+    @plain_errors()
+    def estimate(picture: str, threshold: float = 0.5, focal_px: float | None = None, boxes: str = "") -> dict:
+        """Estimate the 3D poses of the people in one picture.
+
+        Without boxes, the server's detector finds the people if it has one; otherwise the whole picture is taken to
+        show one person.
+
+        Args:
+            picture: The picture.
+            threshold: A joint less probable than this counts as not found, from 0 to 1.
+            focal_px: Focal length in pixels, if known; it adds the joints' place before the camera.
+            boxes: Where the people are, as "x y width height; x y width height; ..." in pixels.
+
+        Returns:
+            The skeleton's joint names and parents, and for each person the joints in millimetres relative to the root
+            (x right, y down, z away from the camera), in pixels, their scores, and which of them were found.
+        """
+        image = open_picture(picture, settings)
+        camera = camera_of(FOCAL_LENGTH, focal_px, image)
+        given = parse_boxes(read_boxes(boxes), image, settings.max_people) if boxes.strip() else None
+        if given is None and estimator.detector:
+            given = estimator.find_people(image)
+        people = estimator.assemble(image, estimator.look(image, given), threshold, camera)
+        skeleton = estimator.skeleton
+        return {
+            "skeleton": {"name": skeleton.name, "joints": skeleton.joints, "parents": skeleton.parents},
+            "picture_size": [image.width, image.height],
+            "people": estimator.as_lists(people),
+        }
+
+    picture = gr.Image(type="filepath", image_mode=None, label="picture", visible=False)
+    threshold = gr.Slider(0, 1, 0.5, label="threshold", visible=False)
+    focal_px = gr.Number(None, label="focal_px", visible=False)
+    boxes = gr.Textbox("", label="boxes", max_length=2000, visible=False)
+    answer = gr.JSON(label="poses", visible=False)
+    gr.Button(visible=False).click(
+        estimate,
+        [picture, threshold, focal_px, boxes],
+        answer,
+        api_name="estimate",
+        concurrency_id="network",
+        concurrency_limit=1,
+    )

@@ -1,0 +1,67 @@
+"""The page of the demo, and the server that shows it."""
+
+from pathlib import Path
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from .about import TITLE, about_model, notice
+from .api import add_endpoint
+from .estimator import PoseEstimator
+from .guard import GuardedBlocks, RequestGuard
+from .picture_tab import PictureTab
+from .settings import DemoSettings
+from .viewer import static_files
+
+STYLE = Path(__file__).parent / "static" / "style.css"
+BASE64_GROWTH = 1.4  # a picture sent as text, with room for the rest of the request
+SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
+SYSTEM_MONO_FONTS = ["ui-monospace", "monospace"]
+MAX_SESSIONS = 500
+
+
+def build_app(settings: DemoSettings) -> gr.Blocks:
+    """Load the model and lay out the page.
+
+    Raises:
+        OSError: The checkpoint cannot be found.
+        ValueError: It is none of this package.
+    """
+    estimator = PoseEstimator(settings)
+    gr.set_static_paths([str(path) for path in static_files()])
+    lifetime = settings.keep_files_seconds
+    with GuardedBlocks(
+        title="jointdetr: 3D human pose", analytics_enabled=False, delete_cache=(max(lifetime // 10, 1), lifetime)
+    ) as app:
+        gr.Markdown(TITLE, elem_id="title")
+        gr.Markdown(notice(settings), elem_id="notice")
+        with gr.Tab("Picture"):
+            PictureTab(estimator, settings)
+        with gr.Tab("About the model"):
+            gr.Markdown(about_model(settings), elem_id="about")
+        add_endpoint(estimator, settings)
+    app.queue(max_size=settings.queue_length)
+    return app
+
+
+def launch(
+    settings: DemoSettings, host: str | None = None, port: int | None = None, share: bool = False, block: bool = True
+) -> gr.Blocks:
+    """Build the page and serve it, until interrupted if `block`; host and port default to Gradio's own variables."""
+    app = build_app(settings)
+    max_bytes = int(settings.max_file_mb * 1e6)
+    app.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        prevent_thread_lock=not block,
+        theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=SYSTEM_MONO_FONTS),
+        css_paths=STYLE,
+        max_file_size=max_bytes,
+        app_kwargs={"middleware": [Middleware(RequestGuard, max_bytes=int(max_bytes * BASE64_GROWTH))]},
+        state_session_capacity=MAX_SESSIONS,
+        footer_links=["api", "settings", "gradio"],
+        mcp_server=True,
+        ssr_mode=False,
+    )
+    return app

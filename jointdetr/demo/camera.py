@@ -1,0 +1,28 @@
+"""The camera as a visitor says it: unknown, a focal length in pixels, or a field of view in degrees."""
+
+from PIL import Image
+
+from ..camera_jointdetr import Camera
+
+UNKNOWN, FOCAL_LENGTH, FIELD_OF_VIEW = "unknown", "focal length, px", "field of view, degrees"
+KINDS = (UNKNOWN, FOCAL_LENGTH, FIELD_OF_VIEW)
+MAX_FOCAL_PX = 1e6
+
+
+def camera_of(kind: str, value: float | None, image: Image.Image) -> Camera | None:
+    """Return the camera of a picture, looking through its middle; `None` if unknown.
+
+    A field of view is the angle across the picture's longer side.
+
+    Raises:
+        ValueError: The number cannot be right.
+    """
+    if kind == UNKNOWN or value is None:
+        return None
+    if kind == FIELD_OF_VIEW:
+        if not 1 <= value <= 170:
+            raise ValueError(f"a field of view must be from 1 to 170 degrees, got {value:g}")
+        return Camera.from_field_of_view(value, image.size)
+    if not 1 <= value <= MAX_FOCAL_PX:
+        raise ValueError(f"a focal length must be from 1 to {MAX_FOCAL_PX:g} pixels, got {value:g}")
+    return Camera.from_focal_px(value, image.size)

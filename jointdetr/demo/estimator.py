@@ -1,0 +1,104 @@
+"""The model behind the demo: looks at a picture once, and assembles people from what it saw as often as asked.
+
+Shape vocabulary: people, joints.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import pipeline
+from transformers.utils import ModelOutput, logging
+
+from ..camera_jointdetr import Camera
+from ..detection import detect_people, load_detector
+from ..pipeline_jointdetr import JointDetrPipeline
+from ..skeleton_jointdetr import Skeleton
+from .people import Box
+from .settings import DemoSettings
+
+# What assembling people needs of the network's output; the rest, such as the encoder's tokens, is large.
+KEPT_OUTPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
+Person = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What the network saw in one picture.
+
+    Args:
+        boxes: The people's boxes; `None` if the whole picture was taken as one person.
+        outputs: The network's output for each of them, on the CPU; `None` if there is nobody.
+    """
+
+    boxes: list[Box] | None
+    outputs: ModelOutput | None
+
+
+class PoseEstimator:
+    """A checkpoint, and a detector of people if the settings name one, loaded through the Auto classes."""
+
+    def __init__(self, settings: DemoSettings):
+        logging.disable_progress_bar()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.pipeline: JointDetrPipeline = pipeline(
+            "pose-estimation-3d", model=settings.checkpoint, device=device, dtype=torch.float32
+        )
+        self.max_people = settings.max_people
+        self.detector = load_detector(settings.detector, device=device) if settings.detector else None
+
+    def find_people(self, image: Image.Image) -> list[Box]:
+        """Return the boxes of the largest people that the detector finds, from left to right.
+
+        Raises:
+            ValueError: The detector knows no people.
+        """
+        (boxes,) = detect_people(self.detector, [image])
+        largest = sorted(boxes, key=lambda box: box[2] * box[3], reverse=True)[: self.max_people]
+        return sorted(largest)
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The joints that the model finds."""
+        return self.pipeline.model.config.skeleton
+
+    @torch.inference_mode()
+    def look(self, image: Image.Image, boxes: list[Box] | None) -> Sighting:
+        """Run the network on every person of a picture."""
+        model, processor = self.pipeline.model, self.pipeline.image_processor
+        inputs = processor(image, boxes=None if boxes is None else [boxes], return_tensors="pt")
+        if not len(inputs["pixel_values"]):
+            return Sighting(boxes, None)
+        outputs = model(pixel_values=inputs["pixel_values"].to(model.device))
+        kept = {name: outputs[name].cpu() for name in KEPT_OUTPUTS if outputs.get(name) is not None}
+        return Sighting(boxes, type(outputs)(**kept))
+
+    @torch.inference_mode()
+    def assemble(
+        self, image: Image.Image, sighting: Sighting, threshold: float, camera: Camera | None
+    ) -> list[Person]:
+        """Return the people of a picture without running the network again.
+
+        Args:
+            image: The picture.
+            sighting: What `look` returned for it.
+            threshold: Joints less probable than this are missing.
+            camera: What took the picture, `None` if unknown.
+
+        Returns:
+            What `post_process_pose_estimation` returns for the picture.
+
+        Raises:
+            ValueError: The threshold is outside [0, 1].
+        """
+        model, processor = self.pipeline.model, self.pipeline.image_processor
+        inputs = processor(image, boxes=None if sighting.boxes is None else [sighting.boxes], return_tensors="pt")
+        outputs = sighting.outputs
+        if outputs is not None:
+            outputs = type(outputs)(**{name: value.to(model.device) for name, value in outputs.items()})
+        return processor.post_process_pose_estimation(outputs, inputs, threshold, model.refiner, cameras=[camera])[0]
+
+    def as_lists(self, people: list[Person]) -> list[dict[str, Any]]:
+        """Return people as the pipeline does: plain lists of numbers, `None` for what is missing."""
+        return self.pipeline.postprocess({"people": people})

@@ -1,0 +1,137 @@
+"""What keeps a public server safe: it opens only what was uploaded to it, fetches nothing, and limits what it accepts.
+
+Gradio itself would download an address that a client names in place of an upload, and would fetch one for
+`/gradio_api/file=http://...`. Neither is wanted here: a picture is uploaded, or sent as base64 through MCP.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+from PIL import Image
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..picture_jointdetr import DECODING_ERRORS, load_picture
+from .settings import DemoSettings
+
+UPLOAD_FIRST = "A file must be uploaded first: this server opens no path and no address that a client names."
+NO_PICTURE = "This file could not be read as a picture."
+FETCHES_ADDRESS = re.compile(r"/(file[=/]|proxy=)\W*https?:", flags=re.IGNORECASE)
+
+
+class GuardedBlocks(gr.Blocks):
+    """Blocks whose listeners, public and private, take no file but an uploaded one, and explain what they refuse."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        """Check the inputs of a listener before Gradio touches them."""
+        refuse_foreign_files(inputs)
+        try:
+            return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+        except gr.Error:  # which is a ValueError too
+            raise
+        except ValueError as error:
+            raise gr.Error(_reason(error), print_exception=False) from error
+
+
+class RequestGuard:
+    """ASGI middleware that refuses addresses to be fetched, and bodies larger than an upload may be."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int):
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if FETCHES_ADDRESS.search(scope["path"]):
+            await PlainTextResponse(UPLOAD_FIRST, status_code=403)(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise HTTPException(413, f"a request may have at most {self.max_bytes} bytes")
+            return message
+
+        await self.app(scope, receive_limited, send)
+
+
+def refuse_foreign_files(value: Any) -> None:
+    """Raise `gr.Error` if nested data of a request name a file that was not uploaded to this server."""
+    if isinstance(value, list):
+        for item in value:
+            refuse_foreign_files(item)
+    elif isinstance(value, dict):
+        path = value.get("path")
+        if path is not None and not _is_uploaded(path):
+            raise gr.Error(UPLOAD_FIRST, print_exception=False)
+        for item in value.values():
+            refuse_foreign_files(item)
+
+
+def _is_uploaded(path: Any) -> bool:
+    """Tell whether a path is that of a file in the folder for uploads."""
+    if not isinstance(path, str) or "://" in path or "\0" in path:
+        return False
+    file = Path(path).resolve()
+    return file.is_relative_to(Path(get_upload_folder()).resolve()) and file.is_file()
+
+
+def _reason(error: Exception) -> str:
+    """Say in words for a visitor why an input was refused, naming no file of the server."""
+    cause = error.__cause__
+    if isinstance(cause, Image.DecompressionBombError):
+        return "The picture has too many pixels."
+    if isinstance(cause, DECODING_ERRORS):
+        return NO_PICTURE
+    return "The request's data are not what this endpoint takes."
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Show a visitor what the package refuses, in its own words and without a stack trace. Also a decorator."""
+    try:
+        yield
+    except gr.Error:  # which is a ValueError too
+        raise
+    except ValueError as error:
+        message = str(error)
+        raise gr.Error(message[:1].upper() + message[1:], print_exception=False) from error
+
+
+def open_picture(path: str | None, settings: DemoSettings) -> Image.Image:
+    """Open an uploaded picture: upright RGB, within the limits.
+
+    Raises:
+        ValueError: There is none, it cannot be read, or it is too large.
+    """
+    if path is None:
+        raise ValueError("give a picture first")
+    require_file_size(path, settings)
+    try:
+        with Image.open(path) as header:
+            megapixels = header.width * header.height / 1e6
+            image = load_picture(header) if megapixels <= settings.max_megapixels else None
+    except DECODING_ERRORS as error:
+        raise ValueError(NO_PICTURE) from error
+    if image is None:  # decoded, it would fill the memory
+        limit = f"{settings.max_megapixels:g} million pixels"
+        raise ValueError(f"a picture may have at most {limit}, this one has {megapixels:.0f} million")
+    return image
+
+
+def require_file_size(path: str, settings: DemoSettings) -> None:
+    """Refuse a file that is larger than the settings allow."""
+    megabytes = Path(path).stat().st_size / 1e6
+    if megabytes > settings.max_file_mb:
+        raise ValueError(f"a file may have at most {settings.max_file_mb:g} MB, this one has {megabytes:.0f} MB")

@@ -1,0 +1,211 @@
+"""The tab for a picture: everything on it answers at once, and only a new picture or new boxes run the network."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ..skeleton_jointdetr import Skeleton
+from .camera import KINDS, UNKNOWN, camera_of
+from .estimator import Person, PoseEstimator, Sighting
+from .guard import open_picture, plain_errors
+from .people import Box, drawing_value, drawn_boxes, parse_boxes
+from .results import (
+    FILE_FORMATS,
+    TABLE_HEADERS,
+    display_copy,
+    overlay,
+    scene_motions,
+    table_rows,
+    viewer_value,
+    write_files,
+)
+from .settings import DemoSettings
+from .viewer import VIEW_HEIGHT_PX, boxes_area, pose_viewer
+
+EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
+WHOLE, DRAWN, FOUND = "whole picture", "boxes I draw", "found by detector"
+WORDS = "The skeleton appears here.<br>Drag to turn it, scroll or pinch to come closer."
+Values = Mapping[gr.components.Component, Any]
+Update = dict[gr.components.Component, Any]
+
+
+class PictureTab:
+    """The components of the tab and what they do. A listener takes and returns values by component."""
+
+    def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
+        self.estimator, self.settings = estimator, settings
+        self.sighting = gr.State(time_to_live=settings.keep_files_seconds)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=320):
+                self._add_inputs()
+            with gr.Column(scale=8, min_width=320):
+                self._add_results()
+        self._listen()
+
+    def _add_inputs(self) -> None:
+        self.picture = gr.Image(
+            label="Picture",
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "webcam", "clipboard"],
+            height=360,
+            elem_id="picture",
+            buttons=["fullscreen"],
+        )
+        pictures = [[str(path)] for path in EXAMPLES]
+        gr.Examples(pictures, [self.picture], elem_id="picture-examples", api_visibility="private", api_name=None)
+        modes = [WHOLE, DRAWN, *([FOUND] if self.estimator.detector else [])]
+        self.people = gr.Radio(modes, value=modes[-1] if FOUND in modes else WHOLE, label="People", elem_id="people")
+        self.boxes = boxes_area()
+        with gr.Accordion("Camera", open=False):
+            gr.Markdown(
+                "With the camera known, the people are placed before it. A field of view is the angle across the "
+                "picture's longer side: 50 to 75 degrees for most phones and webcams."
+            )
+            with gr.Row():
+                self.camera = gr.Dropdown(
+                    list(KINDS), value=UNKNOWN, label="Given as", min_width=140, elem_id="camera"
+                )
+                self.camera_value = gr.Number(None, label="Value", min_width=100, elem_id="camera-value")
+
+    def _add_results(self) -> None:
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=320):
+                self.view = pose_viewer(WORDS, "view")
+            with gr.Column(scale=2, min_width=240):
+                self.overlay = gr.Image(
+                    label="On the picture",
+                    interactive=False,
+                    format="jpeg",
+                    height=VIEW_HEIGHT_PX,
+                    elem_id="overlay",
+                    buttons=["fullscreen"],
+                )
+        self.status = gr.Markdown("", elem_id="status")
+        with gr.Row(equal_height=True):
+            with gr.Column(scale=3, min_width=320):
+                self.threshold = gr.Slider(
+                    0, 1, 0.5, step=0.01, label="A joint less probable than this is not found", elem_id="threshold"
+                )
+            with gr.Column(scale=2, min_width=240), gr.Row(elem_id="downloads"):
+                self.downloads = [
+                    gr.DownloadButton(
+                        name.upper(), size="sm", min_width=60, interactive=False, elem_id=f"download-{name}"
+                    )
+                    for name in FILE_FORMATS
+                ]
+        self.table = gr.Dataframe(
+            headers=TABLE_HEADERS, label="Joints", interactive=False, max_height=420, elem_id="table"
+        )
+
+    def _listen(self) -> None:
+        shown = [self.view, self.status, self.overlay, self.table, *self.downloads]
+        asked = {self.picture, self.people, self.boxes, self.threshold, self.camera, self.camera_value}
+        private = {"api_visibility": "private", "show_progress_on": [self.view], "trigger_mode": "always_last"}
+        network = {**private, "concurrency_id": "network", "concurrency_limit": 1}
+        self.picture.change(self.on_picture, asked, [self.sighting, self.boxes, *shown], **network)
+        self.people.input(self.on_people, asked, [self.sighting, self.boxes, *shown], **network)
+        self.boxes.input(self.on_boxes, asked, [self.sighting, *shown], **network)
+        view = asked | {self.sighting}
+        gr.on(
+            [self.threshold.release, self.camera.input, self.camera_value.submit, self.camera_value.blur],
+            self.on_view,
+            view,
+            shown,
+            concurrency_id="again",
+            concurrency_limit=1,
+            **private,
+        )
+
+    @plain_errors()
+    def on_picture(self, values: Values) -> Update:
+        """Look at a new picture, on which no box has been drawn."""
+        return self.on_people(dict(values) | {self.boxes: None})
+
+    @plain_errors()
+    def on_people(self, values: Values) -> Update:
+        """Look at the people of the picture, show them, and show the picture to draw boxes on if that is wanted."""
+        update = self.on_boxes(values)
+        if values[self.picture] is None:
+            return update | {self.boxes: gr.update(value=None, visible=False)}
+        image = open_picture(values[self.picture], self.settings)
+        drawing = drawing_value(display_copy(image), image.size, update[self.sighting].boxes or [])
+        return update | {self.boxes: gr.update(value=drawing, visible=values[self.people] == DRAWN)}
+
+    @plain_errors()
+    def on_boxes(self, values: Values) -> Update:
+        """Look at the people of the picture and show them; the drawing, which may have gone on, is left alone."""
+        if values[self.picture] is None:
+            return self._nothing() | {self.sighting: None}
+        image = open_picture(values[self.picture], self.settings)
+        boxes = self._boxes(image, values)
+        start = time.perf_counter()
+        sighting = self.estimator.look(image, boxes)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        shown = self._show(image, sighting, values, f"network {milliseconds:.0f} ms")
+        return shown | {self.sighting: sighting}
+
+    @plain_errors()
+    def on_view(self, values: Values) -> Update:
+        """Show what was seen with another threshold or camera."""
+        if values[self.picture] is None or values[self.sighting] is None:
+            return self._nothing()
+        image = open_picture(values[self.picture], self.settings)
+        return self._show(image, values[self.sighting], values, "network not run again")
+
+    def _boxes(self, image: Image.Image, values: Values) -> list[Box] | None:
+        """Return the people's boxes, `None` for the whole picture."""
+        if values[self.people] == DRAWN:
+            return parse_boxes(drawn_boxes(values[self.boxes]), image, self.settings.max_people)
+        return self.estimator.find_people(image) if values[self.people] == FOUND else None
+
+    def _show(self, image: Image.Image, sighting: Sighting, values: Values, note: str) -> Update:
+        """Return what everything shows of the people in a picture."""
+        camera = camera_of(values[self.camera], values[self.camera_value], image)
+        people = self.estimator.assemble(image, sighting, values[self.threshold], camera)
+        if not people:
+            return self._nothing() | {
+                self.status: "Nobody: draw a box around each person, or choose the whole picture."
+            }
+        skeleton = self.estimator.skeleton
+        about = {
+            "model": self.settings.model or "jointdetr (in the package)",
+            "threshold": values[self.threshold],
+            "picture_size": [image.width, image.height],
+            **({} if camera is None else camera.describe()),
+        }
+        paths = write_files(people, skeleton, about)
+        return {
+            self.view: viewer_value(scene_motions(people, skeleton)),
+            self.status: f"{count_found(people)}{distances(people, skeleton)}; {note}",
+            self.overlay: overlay(image, people, skeleton),
+            self.table: table_rows(people, skeleton),
+            **{
+                button: gr.update(value=path, interactive=True)
+                for button, path in zip(self.downloads, paths, strict=True)
+            },
+        }
+
+    def _nothing(self) -> Update:
+        """Return what everything shows where there is nobody."""
+        empty = {self.view: None, self.status: "", self.overlay: None, self.table: None}
+        return empty | {button: gr.update(value=None, interactive=False) for button in self.downloads}
+
+
+def count_found(people: Sequence[Person]) -> str:
+    """Say how many people and joints were found."""
+    found = [f"{int(person['detected'].sum())} of {len(person['detected'])}" for person in people]
+    noun = "person" if len(people) == 1 else "people"
+    return f"{len(people)} {noun}, {', '.join(found)} joints found"
+
+
+def distances(people: Sequence[Person], skeleton: Skeleton) -> str:
+    """Say how far away the people are, where the camera is known."""
+    depths = [person["joints_camera"][skeleton.root, 2].item() for person in people if "joints_camera" in person]
+    words = [f"{depth / 1000:.1f} m" if math.isfinite(depth) else "unknown" for depth in depths]
+    return f", {', '.join(words)} from the camera" if words else ""

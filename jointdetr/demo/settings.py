@@ -1,0 +1,72 @@
+"""What the demo runs and how much it accepts, from environment variables such as `JOINTDETR_MODEL`."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Settings of the demo. Each can be given as an environment variable: `JOINTDETR_` and its name in capitals.
+
+    Args:
+        model: Folder or Hub repository of the checkpoint; empty: the one in the package.
+        detector: Folder or Hub repository of an object detector that finds people; empty: none.
+        max_file_mb: Largest file accepted, in megabytes.
+        max_megapixels: Largest picture accepted, in millions of pixels.
+        max_video_seconds: Longest film accepted.
+        max_people: Most people in a picture.
+        queue_length: Requests that may wait; those after them are refused as "busy".
+        keep_files_seconds: How long uploaded and written files are kept.
+    """
+
+    model: str = ""
+    detector: str = ""
+    max_file_mb: float = 30
+    max_megapixels: float = 40
+    max_video_seconds: float = 30
+    max_people: int = 12
+    queue_length: int = 24
+    keep_files_seconds: int = 1800
+
+    def __post_init__(self) -> None:
+        """Refuse limits that would accept nothing."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is not str and not value > 0:
+                raise ValueError(f"`{field.name}` must be positive, got {value}")
+
+    @classmethod
+    def from_environment(cls, model: str | None = None, environment: Mapping[str, str] = os.environ) -> "DemoSettings":
+        """Read the settings from environment variables, defaults where there are none.
+
+        Args:
+            model: The checkpoint, whatever the variables say.
+            environment: Variables by name.
+
+        Raises:
+            ValueError: A variable is no number where one is expected, or not positive.
+        """
+        given = {} if model is None else {"model": model}
+        for field in fields(cls):
+            variable = f"JOINTDETR_{field.name.upper()}"
+            text = environment.get(variable, "").strip()
+            if not text or field.name in given:
+                continue
+            try:
+                given[field.name] = field.type(text)
+            except ValueError as error:
+                raise ValueError(f"{variable} must be a number, got {text!r}") from error
+        return cls(**given)
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the model is loaded from."""
+        return self.model or str(files("jointdetr") / "pretrained")
+
+    @property
+    def card(self) -> Path:
+        """The model's card, which may not exist: a model on the Hub has its card there."""
+        return Path(self.checkpoint) / "README.md"

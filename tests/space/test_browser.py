@@ -1,0 +1,274 @@
+"""The Space in a real browser: what a visitor does, on a large screen and on a phone, in the light and in the dark.
+
+Pictures of it go to `out/screenshots`, to be looked at. A test also fails if the page writes an error to the console,
+if a request fails, or if anything is asked of another machine.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+
+pytest.importorskip("playwright")
+from playwright.sync_api import Browser, BrowserContext, Download, Page, sync_playwright  # noqa: E402
+
+REPOSITORY = Path(__file__).parents[2]
+SCREENSHOTS = REPOSITORY / "out" / "screenshots"
+TIMEOUT_MS = 60_000
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--mute-audio",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+# The page itself ends these streams when it has what it asked for, or when it is left.
+ENDED_BY_THE_PAGE = re.compile(r"^/gradio_api/(queue/data|heartbeat/)")
+COLORFUL_PIXELS = """
+() => {
+  const canvas = document.querySelector('#view .jointdetr-view').shadowRoot.querySelector('canvas');
+  const copy = document.createElement('canvas');
+  [copy.width, copy.height] = [canvas.width, canvas.height];
+  const context = copy.getContext('2d');
+  context.drawImage(canvas, 0, 0);
+  const { data } = context.getImageData(0, 0, copy.width, copy.height);
+  let count = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    const [low, high] = [Math.min(data[i], data[i + 1], data[i + 2]), Math.max(data[i], data[i + 1], data[i + 2])];
+    if (data[i + 3] > 0 && high - low > 60) count++;
+  }
+  return count;
+}
+"""
+INSPECT = "() => document.querySelector('#view .jointdetr-view').viewer.inspect()"
+
+
+class Watch:
+    """Collects what a page must not do."""
+
+    def __init__(self, page: Page):
+        self.complaints: list[str] = []
+        page.on("console", lambda message: message.type == "error" and self.note("console", message.text))
+        page.on("pageerror", lambda error: self.note("exception", str(error)))
+        page.on("response", lambda response: response.status >= 400 and self.note(str(response.status), response.url))
+        page.on("requestfailed", lambda request: self.failed(request.url, request.failure))
+        page.on("request", lambda request: self.asked(request.url))
+
+    def note(self, kind: str, text: str) -> None:
+        self.complaints.append(f"{kind}: {text}")
+
+    def failed(self, url: str, reason: str | None) -> None:
+        if not ENDED_BY_THE_PAGE.match(urlparse(url).path):
+            self.note("failed", f"{url} {reason}")
+
+    def asked(self, url: str) -> None:
+        parts = urlparse(url)
+        if parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1":
+            self.note("another machine", url)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, space_url: str) -> Iterator[Callable[..., Page]]:
+    """Opens the Space in a window of its own; at the end no page may have complained."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    contexts: list[BrowserContext] = []
+    watches: list[Watch] = []
+
+    def open_one(query: str = "", **options: object) -> Page:
+        settings = {"viewport": {"width": 1360, "height": 900}, "accept_downloads": True} | options
+        contexts.append(browser.new_context(**settings))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        watches.append(Watch(page))
+        page.goto(space_url + query)
+        page.wait_for_selector("#picture input[type=file]", state="attached")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [complaint for watch in watches for complaint in watch.complaints] == []
+
+
+@pytest.fixture
+def page(open_page: Callable[..., Page]) -> Page:
+    return open_page()
+
+
+def give(page: Page, picture: Path) -> None:
+    """Upload a picture and wait until its skeleton is drawn."""
+    page.set_input_files("#picture input[type=file]", picture)
+    wait_for_skeleton(page)
+
+
+def wait_for_skeleton(page: Page, people: int = 1) -> None:
+    page.wait_for_function(
+        "(people) => { const viewer = document.querySelector('#view .jointdetr-view')?.viewer;"
+        " return viewer && viewer.inspect().people === people && viewer.inspect().picturesDrawn > 0; }",
+        arg=people,
+    )
+    page.wait_for_function("() => !document.querySelector('#view .progress-text')")
+
+
+def status(page: Page) -> str:
+    return page.inner_text("#status")
+
+
+def download(page: Page, name: str) -> Download:
+    with page.expect_download() as event:
+        page.click(f"#download-{name}")
+    return event.value
+
+
+class TestPicture:
+    def test_upload_draws_a_skeleton_that_turns(self, page, example_picture):
+        give(page, example_picture)
+        assert "1 person" in status(page)
+        assert page.evaluate(COLORFUL_PIXELS) > 1000
+        page.wait_for_selector("#overlay img")
+        before = page.evaluate(INSPECT)["azimuth"]
+        box = page.locator("#view canvas").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 160, y + 10, steps=8)
+        page.mouse.up()
+        assert abs(page.evaluate(INSPECT)["azimuth"] - before) > 0.3
+        page.screenshot(path=SCREENSHOTS / "picture.png", full_page=True)
+
+    def test_threshold_changes_what_is_found_without_the_network(self, page, example_picture):
+        give(page, example_picture)
+        assert "17 of 17 joints" in status(page)
+        slider = page.locator("#threshold input[type=range]")
+        slider.fill("0.98")
+        slider.dispatch_event("pointerup")
+        page.wait_for_function("() => document.querySelector('#status').innerText.includes('network not run')")
+        found = int(re.search(r"(\d+) of 17 joints", status(page))[1])
+        assert found < 17
+        assert page.locator("#table").get_by_text("guessed").count() > 0
+        page.screenshot(path=SCREENSHOTS / "guessed.png", full_page=True)
+
+    def test_downloads_are_what_they_say(self, page, example_picture, tmp_path):
+        import trimesh
+        from bvh import Bvh
+
+        give(page, example_picture)
+        files = {name: download(page, name) for name in ("json", "npz", "bvh", "glb")}
+        for name, file in files.items():
+            assert file.suggested_filename == f"pose.{name}"
+            file.save_as(tmp_path / f"pose.{name}")
+        document = json.loads((tmp_path / "pose.json").read_text())
+        with np.load(tmp_path / "pose.npz") as arrays:
+            assert np.allclose(arrays["joints"][0], document["people"][0]["joints"], atol=0.01)
+        motion = Bvh((tmp_path / "pose.bvh").read_text())
+        assert motion.nframes == 1
+        assert len(motion.get_joints_names()) >= 17
+        scene = trimesh.load(tmp_path / "pose.glb")
+        assert 1.0 < scene.extents.max() < 2.5, "metres"
+
+    def test_example(self, page):
+        page.locator("#picture-examples button.gallery-item").first.click()
+        wait_for_skeleton(page)
+        assert "1 person" in status(page)
+
+    def test_webcam(self, page):
+        page.get_by_label("Capture from camera").click()
+        page.locator("#picture").get_by_title("grant webcam access").click()
+        page.locator("#picture video").wait_for()
+        page.get_by_label("capture photo").click()
+        wait_for_skeleton(page)
+        page.screenshot(path=SCREENSHOTS / "webcam.png", full_page=True)
+
+    def test_camera_places_the_person(self, page, example_picture, tmp_path):
+        give(page, example_picture)
+        page.get_by_text("Camera", exact=True).click()
+        page.get_by_label("Given as").click()
+        page.get_by_role("option", name="field of view, degrees").click()
+        page.get_by_role("spinbutton", name="Value").fill("55")
+        page.get_by_role("spinbutton", name="Value").press("Enter")
+        page.wait_for_function("() => document.querySelector('#status').innerText.includes('from the camera')")
+        download(page, "json").save_as(tmp_path / "pose.json")
+        person = json.loads((tmp_path / "pose.json").read_text())["people"][0]
+        assert person["joints_camera"][0][2] > 1000
+
+    def test_two_people_by_boxes(self, page, example_picture, tmp_path):
+        from PIL import Image
+
+        with Image.open(example_picture) as image:
+            two = Image.new("RGB", (2 * image.width, image.height))
+            two.paste(image, (0, 0))
+            two.paste(image, (image.width, 0))
+        two.save(tmp_path / "two.jpg")
+        give(page, tmp_path / "two.jpg")
+        page.get_by_label("boxes I draw").check()
+        area = page.locator("#boxes canvas")
+        area.wait_for()
+        for people, (left, right) in enumerate([(0.02, 0.48), (0.52, 0.98)], start=1):
+            area.scroll_into_view_if_needed()
+            box = area.bounding_box()
+            page.mouse.move(box["x"] + box["width"] * left, box["y"] + 4)
+            page.mouse.down()
+            page.mouse.move(box["x"] + box["width"] * right, box["y"] + box["height"] - 4, steps=4)
+            page.mouse.up()
+            wait_for_skeleton(page, people)
+        assert status(page).startswith("2 people")
+        assert download(page, "bvh").suggested_filename == "pose-bvh.zip"
+        page.screenshot(path=SCREENSHOTS / "two-people.png", full_page=True)
+        box = area.bounding_box()
+        page.mouse.click(box["x"] + box["width"] * 0.48 - 8, box["y"] + 12)
+        wait_for_skeleton(page, 1)
+
+    def test_a_file_that_is_no_picture_is_refused_in_words(self, page, tmp_path):
+        (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+        page.set_input_files("#picture input[type=file]", tmp_path / "broken.png")
+        page.get_by_text("could not be read as a picture").first.wait_for()
+
+    def test_a_picture_taken_away_takes_its_skeleton_away(self, page, example_picture):
+        give(page, example_picture)
+        page.locator("#picture").get_by_label("Clear").or_(
+            page.locator("#picture").get_by_label("Remove Image")
+        ).click()
+        page.get_by_text("The skeleton appears here").wait_for()
+        assert page.locator("#download-json").is_disabled()
+
+
+class TestScreens:
+    def test_phone(self, open_page, example_picture):
+        page = open_page(viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True)
+        give(page, example_picture)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        for element in ("#picture", "#view", "#overlay", "#threshold", "#table", "#download-glb"):
+            box = page.locator(element).bounding_box()
+            assert box["x"] >= 0, element
+            assert box["x"] + box["width"] <= 390, element
+        page.screenshot(path=SCREENSHOTS / "phone.png", full_page=True)
+
+    def test_dark(self, open_page, example_picture):
+        page = open_page("?__theme=dark")
+        give(page, example_picture)
+        background = page.evaluate("getComputedStyle(document.querySelector('.gradio-container')).backgroundColor")
+        assert max(int(value) for value in re.findall(r"\d+", background)[:3]) < 60
+        assert page.evaluate(COLORFUL_PIXELS) > 1000
+        page.screenshot(path=SCREENSHOTS / "dark.png", full_page=True)
+
+    def test_about(self, page):
+        page.get_by_role("tab", name="About the model").click()
+        page.get_by_role("heading", name="Limits").wait_for()
+        page.screenshot(path=SCREENSHOTS / "about.png", full_page=True)

@@ -1,0 +1,169 @@
+"""The parts of the demo that need no server: settings, boxes, cameras, results, what the page says of the model."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("gradio")
+
+from jointdetr import HUMAN36M  # noqa: E402
+from jointdetr.demo import DemoSettings  # noqa: E402
+from jointdetr.demo.about import about_model, card_section, notice  # noqa: E402
+from jointdetr.demo.camera import FIELD_OF_VIEW, FOCAL_LENGTH, UNKNOWN, camera_of  # noqa: E402
+from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
+from jointdetr.demo.people import drawing_value, drawn_boxes, parse_boxes, read_boxes  # noqa: E402
+from jointdetr.demo.results import display_copy, overlay, table_rows, write_files  # noqa: E402
+
+IMAGE = Image.new("RGB", (320, 240), "gray")
+
+
+@pytest.fixture(scope="module")
+def estimator(tiny_model_folder):
+    return PoseEstimator(DemoSettings(model=str(tiny_model_folder)))
+
+
+@pytest.fixture
+def person() -> dict[str, torch.Tensor]:
+    joints = torch.randn(17, 3) * 300
+    detected = torch.ones(17, dtype=torch.bool)
+    detected[3] = False
+    points = torch.rand(17, 2) * torch.tensor([320, 240])
+    points[3] = torch.nan
+    return {"joints": joints, "joints_2d": points, "scores": torch.full((17,), 0.9), "detected": detected}
+
+
+def as_array(values: list[Any]) -> np.ndarray:
+    """Numbers of plain lists, NaN for None."""
+    return np.array(values, dtype=float)
+
+
+class TestSettings:
+    def test_come_from_the_environment(self):
+        environment = {"JOINTDETR_MODEL": "user/model", "JOINTDETR_MAX_FILE_MB": "2.5", "JOINTDETR_QUEUE_LENGTH": "3"}
+        settings = DemoSettings.from_environment(environment=environment)
+        assert (settings.model, settings.max_file_mb, settings.queue_length) == ("user/model", 2.5, 3)
+        assert DemoSettings.from_environment("other", environment).model == "other"
+        assert DemoSettings.from_environment(environment={}) == DemoSettings()
+
+    @pytest.mark.parametrize("text", ["many", "-1", "0", "1.5"])
+    def test_refuse_what_is_no_limit(self, text):
+        with pytest.raises(ValueError, match="(?i)queue_length"):
+            DemoSettings.from_environment(environment={"JOINTDETR_QUEUE_LENGTH": text})
+
+
+class TestBoxes:
+    def test_are_cut_to_the_picture(self):
+        assert parse_boxes([[-10, 5, 100, 400]], IMAGE, 2) == [[0, 5, 90, 235]]
+        assert parse_boxes(None, IMAGE, 2) == []
+
+    @pytest.mark.parametrize(
+        "boxes", ["x", [[1, 2, 3]], [[0, 0, float("nan"), 5]], [["0", 0, 9, 9]], [[0, 0, 3, 3]], [[0, 0, 9, 9]] * 3]
+    )
+    def test_are_refused_in_words(self, boxes):
+        with pytest.raises(ValueError, match="box|at most 2 people"):
+            parse_boxes(boxes, IMAGE, 2)
+
+    def test_may_be_text(self):
+        assert read_boxes("1 2 3 4.5; 5, 6, 7, 8;") == [[1, 2, 3, 4.5], [5, 6, 7, 8]]
+        with pytest.raises(ValueError, match="boxes must be numbers"):
+            read_boxes("1 2 three 4")
+
+    def test_drawing_holds_picture_size_and_boxes(self):
+        value = drawing_value(display_copy(IMAGE), IMAGE.size, [[1, 2, 30, 40]])
+        assert json.loads(value)["size"] == [320, 240]
+        assert json.loads(value)["picture"].startswith("data:image/jpeg;base64,")
+        assert drawn_boxes(value) == [[1, 2, 30, 40]]
+        assert drawn_boxes(None) is None
+        for broken in ("[", "5", "{}"):
+            with pytest.raises(ValueError, match="box"):
+                drawn_boxes(broken)
+
+
+class TestCamera:
+    def test_field_of_view_and_focal_length_agree(self):
+        expected = np.array([[160, 0, 160], [0, 160, 120], [0, 0, 1]])
+        assert camera_of(FIELD_OF_VIEW, 90, IMAGE).intrinsics == pytest.approx(expected)
+        assert camera_of(FOCAL_LENGTH, 160, IMAGE).intrinsics == pytest.approx(expected)
+        assert camera_of(UNKNOWN, 500, IMAGE) is None
+        assert camera_of(FOCAL_LENGTH, None, IMAGE) is None
+
+    @pytest.mark.parametrize(("kind", "value"), [(FIELD_OF_VIEW, 180), (FIELD_OF_VIEW, 0), (FOCAL_LENGTH, 0)])
+    def test_impossible_numbers_are_refused(self, kind, value):
+        with pytest.raises(ValueError, match="must be from 1 to"):
+            camera_of(kind, value, IMAGE)
+
+
+class TestEstimator:
+    def test_assembles_as_the_pipeline_without_the_network(self, estimator, monkeypatch):
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8))
+        boxes = [[10, 20, 100, 200], [150, 0, 120, 230]]
+        sighting = estimator.look(image, boxes)
+        camera = camera_of(FOCAL_LENGTH, 400, image)
+        expected = {
+            threshold: estimator.pipeline(image, boxes=boxes, camera=camera, threshold=threshold)
+            for threshold in (0.0, 0.1)
+        }
+        monkeypatch.setattr(estimator.pipeline.model, "forward", None)
+        for threshold, people in expected.items():
+            got = estimator.as_lists(estimator.assemble(image, sighting, threshold, camera))
+            assert [person["detected"] for person in got] == [person["detected"] for person in people]
+            for person, other in zip(got, people, strict=True):
+                for name in ("joints", "joints_2d", "joints_camera", "scores"):
+                    assert as_array(person[name]) == pytest.approx(as_array(other[name]), abs=1e-3, nan_ok=True)
+
+    def test_nobody(self, estimator):
+        sighting = estimator.look(IMAGE, [])
+        assert estimator.assemble(IMAGE, sighting, 0.5, None) == []
+
+    def test_whole_picture_is_one_person(self, estimator):
+        assert len(estimator.assemble(IMAGE, estimator.look(IMAGE, None), 0.5, None)) == 1
+
+
+class TestResults:
+    def test_table_says_what_is_guessed(self, person):
+        rows = table_rows([person, person], HUMAN36M)
+        assert len(rows) == 34
+        assert rows[3][1] == "right ankle"
+        assert rows[3][5:] == [None, None, 0.9, "guessed"]
+        assert rows[20][0] == 2
+        assert rows[0][2] == round(person["joints"][0, 0].item())
+
+    def test_overlay_is_no_larger_than_a_screen(self, person):
+        large = IMAGE.resize((3200, 2400))
+        drawn = overlay(large, [person | {"joints_2d": person["joints_2d"] * 10}], HUMAN36M)
+        assert max(drawn.size) == 1024
+        assert len(drawn.getcolors(1 << 20)) > 50
+        assert overlay(large, [], HUMAN36M).size == drawn.size
+
+    def test_several_people_are_an_archive_of_bvh(self, person, tmp_path, monkeypatch):
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        json_path, npz_path, bvh_path, glb_path = write_files([person, person], HUMAN36M, {"threshold": 0.5})
+        assert len(json.loads(Path(json_path).read_text())["people"]) == 2
+        assert np.load(npz_path)["joints"].shape == (2, 17, 3)
+        assert zipfile.ZipFile(bvh_path).namelist() == ["pose-1.bvh", "pose-2.bvh"]
+        assert Path(glb_path).read_bytes()[:4] == b"glTF"
+
+
+class TestAbout:
+    @pytest.mark.usefixtures("shipped_checkpoint")
+    def test_numbers_are_those_of_the_card(self):
+        settings = DemoSettings()
+        card = settings.card.read_text(encoding="utf-8")
+        error = notice(settings).split(" mm off")[0].split()[-1]
+        assert f"| this checkpoint | {error}." in card or f"| this checkpoint | {int(error) - 1}." in card
+        assert "## Numbers" in about_model(settings)
+        assert "## Limits" in about_model(settings)
+        assert "## Training" not in about_model(settings)
+
+    def test_other_models_have_their_own_card(self):
+        settings = DemoSettings(model="user/model")
+        assert "user/model" in notice(settings)
+        assert "huggingface.co/user/model" in about_model(settings)
+        assert card_section("# A\n## B\ntext\n## C\n", "B") == "## B\ntext"
+        assert card_section("# A", "B") == ""
