@@ -22,6 +22,7 @@ def save_with_remote_code(
         folder: Where to save; made if it does not exist.
     """
     base_model = f"{JointDetrModel.__module__.split('.')[-1]}.{JointDetrModel.__name__}"
-    model.config.auto_map = (model.config.auto_map or {}) | {"AutoModel": base_model}
+    known = vars(model.config).get("auto_map") or {}  # not there on a config that was never saved with its code
+    model.config.auto_map = known | {"AutoModel": base_model}
     pipeline = JointDetrPipeline(model=model, image_processor=processor, device=model.device)
     pipeline.save_pretrained(folder)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from jointdetr.cli import app
 
 REPOSITORY = Path(__file__).parents[1]
-CARRIED = ("jointdetr", "docs", "examples")
+CARRIED = ("jointdetr", "docs", "examples", "space")
 """Folders of the repository that a reader has below the current one."""
 
 # The same commands on a small scale: an option or a recipe's key that is given twice has the last value.

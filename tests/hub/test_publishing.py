@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from documents import REPOSITORY
+from hub_client import HubClient
 from huggingface_hub import ModelCard
 from huggingface_hub import constants as hub_constants
 from loopback_hub import LoopbackHub, Refusal
@@ -223,6 +225,20 @@ def test_transformers_own_methods_publish_too_and_by_xet(hub, client, model_fold
     assert "Two pictures of noise." in hub.storage.text(trained, "README.md")  # ours, in place of Trainer's
     found = client.run("estimate.py", "tester/trained", "main", arrays, token=None, xet=True)
     assert_same_joints(found, tmp_path / "run" / "final", arrays)
+
+
+def test_the_page_on_publishing_runs(hub, client, shipped_checkpoint):
+    page = client.folder / "page"
+    page.mkdir()
+    HubClient(hub, page).run("run_page.py", REPOSITORY / "docs" / "hub.md", xet=True)
+    poses = hub.storage.model("tester/poses")
+    assert set(poses.tags) == {"v1.0", "v1.1"}
+    card = ModelCard(hub.storage.contents[poses.find("v1.0").files["README.md"].sha256].decode())
+    assert "# jointdetr-tiny" in card.text  # the folder's own
+    assert {result.dataset_name for result in card.data.eval_results} == {"Synthetic people"}
+    assert hub.storage.model("tester/secret").private
+    assert "40,000 synthetic people." in hub.storage.text(hub.storage.model("tester/from-python"), "README.md")
+    assert hub.storage.space("tester/poses").variables == {"JOINTDETR_MODEL": "tester/poses"}
 
 
 def test_an_unreachable_hub_is_said_to_be_so(model_folder, monkeypatch):

@@ -94,7 +94,7 @@ def test_recipes_of_the_package_build_their_models(path):
 def test_a_skeleton_can_be_described():
     values = {"name": "stick", "joints": ["a", "b"], "parents": [-1, 0], "flip_pairs": [], "root": 0}
     assert resolve_skeleton(build(Recipe, {"skeleton": values})).joints == ("a", "b")
-    with pytest.raises(ValueError, match="`skeleton` must have the keys"):
+    with pytest.raises(ValueError, match="`skeleton` of the recipe must describe one: expected the keys"):
         resolve_skeleton(build(Recipe, {"skeleton": {"name": "stick"}}))
     with pytest.raises(ValueError, match="`skeleton` must be one of .*got 'horse'"):
         resolve_skeleton(build(Recipe, {"skeleton": "horse"}))
