@@ -2,7 +2,7 @@
 
 `python -m jointdetr.visualization.skeleton_figure docs/images/skeletons` draws those of the package.
 
-Shape vocabulary: `joints`. Places are in body heights, x to the viewer's right, y up; the person's left is at the right.
+Shape vocabulary: `joints`. Places are in body heights, x to the viewer's right, y up; the left is at the right.
 """
 
 import argparse
@@ -60,7 +60,7 @@ JOINT_SIZE, FONT_SIZE, NAMES_X = 150, 6.5, 0.85
 
 def skeleton_figure(skeleton: Skeleton) -> Figure:
     """Draw a skeleton: joints by their index, names beside them, the root ringed."""
-    figure = Figure(figsize=(5.6, 4.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(5.6, 4.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     places, sides = joint_places(skeleton), joint_sides(skeleton)
