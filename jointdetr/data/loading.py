@@ -1,62 +1,81 @@
 """Pose datasets from a folder, a file or the Hub, checked against the schema and the skeleton."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import datasets
+import numpy as np
+from datasets.exceptions import DatasetGenerationError
 
 from ..skeleton_jointdetr import Skeleton
 from .schema import pose_features
 
 POSE_COLUMNS = tuple(pose_features())
 
+PoseRows = datasets.Dataset | datasets.IterableDataset
+
+SAVED_SHARDS = 64
+"""Parts that a folder of `save_to_disk` is streamed in, for workers and processes to share."""
+
 
 def load_pose_dataset(
     path_or_repo: str | Path, split: str = "train", streaming: bool = False, columns: Collection[str] = POSE_COLUMNS
-) -> datasets.Dataset | datasets.IterableDataset:
+) -> PoseRows:
     """Load a pose dataset.
 
     Args:
         path_or_repo: a parquet file, a folder of parquet files, a folder written by `Dataset.save_to_disk`, or the
             name of a dataset repository on the Hub.
         split: name of the split; a folder saved as one dataset has the split `train` alone.
-        streaming: read the rows as they are asked for; `Trainer` and `PoseDataset` need it to be False.
+        streaming: read the rows as they are asked for, from the disk or from the Hub, without a local copy;
+            `PoseStream` takes them, `PoseDataset` needs random access.
         columns: what must be there; for skeletons without pictures `jointdetr.data.rows.SKELETON_COLUMNS`.
 
     Raises:
-        ValueError: The split does not exist, or a column is missing.
+        ValueError: The split does not exist or is empty, or the columns are not those of `pose_features`.
     """
-    path = Path(path_or_repo)
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        rows = _load_saved(path, split)
-        rows = rows.to_iterable_dataset() if streaming else rows
-    elif path.is_file():
-        if split != "train":
-            raise ValueError(f'`split` must be "train" for the single file {path}, got {split!r}')
-        rows = datasets.load_dataset("parquet", data_files=str(path), split=split, streaming=streaming)
-    else:
-        rows = datasets.load_dataset(str(path_or_repo), split=split, streaming=streaming)
+    try:
+        rows = _load(path_or_repo, split, streaming)
+    except DatasetGenerationError as error:
+        raise ValueError(f"{path_or_repo} cannot be read: {error.__cause__ or error}") from error
     check_columns(rows, columns)
+    if isinstance(rows, datasets.Dataset) and not len(rows):
+        raise ValueError(f"split {split!r} of {path_or_repo} must have at least one row, got none")
+    if isinstance(rows, datasets.Dataset) and streaming:
+        return rows.to_iterable_dataset(num_shards=min(SAVED_SHARDS, len(rows)))
     return rows
 
 
-def check_columns(rows: datasets.Dataset | datasets.IterableDataset, columns: Collection[str] = POSE_COLUMNS) -> None:
+def _load(path_or_repo: str | Path, split: str, streaming: bool) -> PoseRows:
+    """Read whichever kind of place this is."""
+    path = Path(path_or_repo)
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        return _load_saved(path, split)
+    if path.is_file():
+        if split != "train":
+            raise ValueError(f'`split` must be "train" for the single file {path}, got {split!r}')
+        return datasets.load_dataset("parquet", data_files=str(path), split=split, streaming=streaming)
+    if path.is_dir():
+        return _load_folder(path, split, streaming)
+    return datasets.load_dataset(str(path_or_repo), split=split, streaming=streaming)
+
+
+def check_columns(rows: PoseRows, columns: Collection[str] = POSE_COLUMNS) -> None:
     """Raise `ValueError` unless every column is there."""
     missing = set(columns) - set(rows.column_names or [])
     if missing:
         raise ValueError(f"a pose dataset must have the columns {sorted(missing)} too, got {rows.column_names}")
 
 
-def check_rows(rows: datasets.Dataset, skeleton: Skeleton) -> None:
+def check_rows(rows: PoseRows, skeleton: Skeleton) -> None:
     """Check that a dataset can be used for a skeleton, by its columns and its first row.
 
     Raises:
         ValueError: The dataset is empty, a column is missing, or its joints are not the skeleton's.
     """
     check_columns(rows)
-    if len(rows) == 0:
-        raise ValueError("a pose dataset must have at least one row, got none")
-    first = rows.select_columns(["skeleton", "joints_3d", "joints_2d"])[0]
+    first = first_labels(rows)
     if first["skeleton"] != skeleton.name:
         raise ValueError(f"the dataset's skeleton must be {skeleton.name!r}, got {first['skeleton']!r}")
     for name in ("joints_3d", "joints_2d"):
@@ -65,6 +84,55 @@ def check_rows(rows: datasets.Dataset, skeleton: Skeleton) -> None:
                 f"`{name}` must have the {len(skeleton.joints)} joints of skeleton {skeleton.name!r}, "
                 f"got {len(first[name])}"
             )
+
+
+def first_labels(rows: PoseRows) -> dict[str, Any]:
+    """Skeleton and joints of the first row; an empty dataset raises `ValueError`."""
+    labels = rows.select_columns(["skeleton", "joints_3d", "joints_2d"])
+    for row in labels.take(1):
+        return row
+    raise ValueError("a pose dataset must have at least one row, got none")
+
+
+def check_row(row: Mapping[str, Any], skeleton: Skeleton) -> None:
+    """Refuse a row that cannot be trained on or evaluated.
+
+    Raises:
+        ValueError: Another skeleton, a box without an area, or a label that is said to be known and is not finite.
+    """
+    if row["skeleton"] != skeleton.name:
+        raise ValueError(f"the row's skeleton must be {skeleton.name!r}, got {row['skeleton']!r}")
+    box = np.asarray(row["box"], dtype=np.float64)
+    if not (np.isfinite(box).all() and (box[2:] > 0).all()):
+        raise ValueError(f"`box` must be finite x, y, width, height of positive size, got {row['box']}")
+    for name in ("joints_3d", "joints_2d"):
+        joints, valid = np.asarray(row[name], dtype=np.float64), np.asarray(row[f"{name}_valid"], dtype=bool)
+        if not np.isfinite(joints[valid]).all():
+            wrong = np.flatnonzero(valid & ~np.isfinite(joints).all(axis=-1))
+            names = ", ".join(skeleton.joints[joint] for joint in wrong)
+            raise ValueError(f"`{name}` must be finite where `{name}_valid` is true, got NaN or infinity for {names}")
+
+
+def describe_row(row: Mapping[str, Any]) -> str:
+    """Say which row this is, for messages."""
+    return ", ".join(f"{name} {row[name]!r}" for name in ("subject", "action", "camera", "frame"))
+
+
+def undecoded(rows: PoseRows) -> PoseRows:
+    """Keep pictures as bytes: whoever crops them decodes them faster."""
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
+
+
+def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:
+    """Read a folder by the paths of its files: by its name, `load_dataset` takes it for another one in its cache."""
+    files = datasets.load_dataset_builder(str(path)).config.data_files
+    if split not in files:
+        raise ValueError(f"`split` must be one of {sorted(files)} for {path}, got {split!r}")
+    paths = {name: list(of_split) for name, of_split in files.items()}
+    return datasets.load_dataset("parquet", data_files=paths, split=split, streaming=streaming)
 
 
 def _load_saved(path: Path, split: str) -> datasets.Dataset:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..data.loading import check_rows
+from ..data.loading import check_row, check_rows, describe_row, undecoded
 from ..data.schema import decode_depth_map
 from ..geometry_jointdetr import crop_intrinsics, flip_permutation
 from ..image_processing_jointdetr import person_crop_affine, warp_image
@@ -32,6 +32,7 @@ from .augmentation import (
     sample_map,
 )
 
+_MAPS = ("part_map", "depth_map")
 _OUTSIDE_PART = 255  # becomes IGNORED_PART once the map is signed
 
 
@@ -80,62 +81,53 @@ class _StoredMaps:
     scale: float
 
 
-class PoseDataset(torch.utils.data.Dataset):
-    """Crops of a pose dataset's people with their labels, augmented or plain.
-
-    An example depends on the seed, the epoch and its index alone, not on workers or on the order of access. With
-    augmentation, call `set_epoch` before each epoch; in `Trainer`, let the callback `AugmentationEpoch` do it.
+class PoseExamples:
+    """Turns rows into crops of people with their labels, augmented or plain.
 
     Args:
-        rows: dataset with the columns of `jointdetr.data.schema.pose_features`.
-        skeleton: the skeleton of its joints.
+        skeleton: the skeleton of the rows' joints.
         crop: how a person becomes the network's input. Boxes are the rows' own.
         augmentation: how far views go; None takes the plain crop, for evaluation.
-        seed: of the augmentation.
-
-    Raises:
-        ValueError: The rows lack a column, or belong to another skeleton.
     """
 
-    def __init__(
-        self,
-        rows: datasets.Dataset,
-        skeleton: Skeleton,
-        crop: CropSettings,
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
-    ):
-        check_rows(rows, skeleton)
-        self.rows = _undecoded(rows.with_format(None))
-        pictures = [name for name in ("image", "part_map", "depth_map") if name in rows.column_names]
-        self._poses = self.rows.remove_columns(pictures)
+    def __init__(self, skeleton: Skeleton, crop: CropSettings, augmentation: Augmentation | None = None):
         self.skeleton = skeleton
         self.crop = crop
         self.augmentation = augmentation
-        self.seed = seed
-        self.epoch = 0
         self._flip = np.array(flip_permutation(skeleton.flip_pairs, len(skeleton.joints)))
         self._mirrored_parts = mirrored_parts()
-        self._has_maps = {"part_map", "depth_map"} <= set(rows.column_names)
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def example(self, row: dict, rng: np.random.Generator) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
+        """Return the example of a row whose pictures are not decoded yet; see `PoseDataset.__getitem__`.
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other views than in the epochs before."""
-        self.epoch = epoch
+        Raises:
+            ValueError: A label is not what it should be, or the picture cannot be read; the row is named.
+        """
+        try:
+            check_row(row, self.skeleton)
+            return self._example(row, rng)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{describe_row(row)}: {error}") from error
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
-        """Return example `index`.
+    def pose_labels(self, row: dict) -> dict[str, torch.Tensor]:
+        """Return the joints of a row as the plain crop shows them, without reading its picture."""
+        affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding)
+        return self._pose_labels(row, View(), affine.numpy())
+
+    def camera_labels(self, row: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where a row's root is in camera space, and the plain crop's camera.
 
         Returns:
-            `pixel_values` `(3, height, width)` float32 and `labels`: `joints_3d` `(J, 3)` root-relative mm,
-            `joints_3d_valid` `(J,)`, `joints_2d` `(J, 2)` in [0, 1] of the input, `joints_2d_valid` `(J,)`,
-            `visible` `(J,)`, and with `dense_reduction` `part_map` `(h, w)` int64 and `depth_map` `(h, w)` mm.
-            What is not valid is NaN.
+            `(3,)` mm and intrinsics `(3, 3)` in px of the network's input, each NaN where unknown.
         """
-        row = self.rows[index]
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        root = self.skeleton.root
+        position = torch.tensor(row["joints_3d"][root], dtype=torch.float64)
+        affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding)
+        intrinsics = crop_intrinsics(torch.tensor(row["intrinsics"], dtype=torch.float64), affine.double())
+        known = bool(row["joints_3d_valid"][root]) and row["intrinsics"][0][0] > 0.0
+        return (position, intrinsics) if known else (position * torch.nan, intrinsics * torch.nan)
+
+    def _example(self, row: dict, rng: np.random.Generator) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
         view = View() if self.augmentation is None else View.sample(self.augmentation, rng)
         crop_affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding).numpy()
         affine = view.affine(crop_affine, self.crop.size)  # (2, 3) original px -> input px
@@ -143,29 +135,8 @@ class PoseDataset(torch.utils.data.Dataset):
         labels = self._pose_labels(row, view, affine)
         image = load_picture(_open_stored(row["image"]), "image")
         if self.crop.dense_reduction is not None:
-            row_maps = self._open_maps(row, image.width)
-            labels |= self._dense_labels(row_maps, view, affine, cutouts)
+            labels |= self._dense_labels(_open_maps(row, image.width), view, affine, cutouts)
         return {"pixel_values": self._pixel_values(image, affine, cutouts, rng), "labels": labels}
-
-    def pose_labels(self, index: int) -> dict[str, torch.Tensor]:
-        """Return the joints of example `index` as the plain crop shows them, without reading its picture."""
-        row = self._poses[index]
-        affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding)
-        return self._pose_labels(row, View(), affine.numpy())
-
-    def camera_labels(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where row `index`'s root is in camera space, and the plain crop's camera.
-
-        Returns:
-            `(3,)` mm and intrinsics `(3, 3)` in px of the network's input, each NaN where unknown.
-        """
-        row = self._poses[index]
-        root = self.skeleton.root
-        position = torch.tensor(row["joints_3d"][root], dtype=torch.float64)
-        affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding)
-        intrinsics = crop_intrinsics(torch.tensor(row["intrinsics"], dtype=torch.float64), affine.double())
-        known = bool(row["joints_3d_valid"][root]) and row["intrinsics"][0][0] > 0.0
-        return (position, intrinsics) if known else (position * torch.nan, intrinsics * torch.nan)
 
     def _pixel_values(
         self, image: Image.Image, affine: np.ndarray, cutouts: list[tuple[slice, slice]], rng: np.random.Generator
@@ -201,13 +172,6 @@ class PoseDataset(torch.utils.data.Dataset):
             "visible": torch.from_numpy(np.array(row["visible"])[order]),
         }
 
-    def _open_maps(self, row: dict, image_width: int) -> _StoredMaps | None:
-        """Decode a row's dense maps, if it has them."""
-        if not self._has_maps or row["part_map"] is None or row["depth_map"] is None:
-            return None
-        part, depth = (np.asarray(_open_stored(row[name])) for name in ("part_map", "depth_map"))
-        return _StoredMaps(part, depth, image_width / part.shape[1])
-
     def _dense_labels(
         self, maps: _StoredMaps | None, view: View, affine: np.ndarray, cutouts: list[tuple[slice, slice]]
     ) -> dict[str, torch.Tensor]:
@@ -228,6 +192,80 @@ class PoseDataset(torch.utils.data.Dataset):
         parts = np.where(known, parts, IGNORED_PART)
         depths = np.where(known, depths, np.float32(np.nan))
         return {"part_map": torch.from_numpy(parts), "depth_map": torch.from_numpy(depths)}
+
+
+class PoseDataset(torch.utils.data.Dataset):
+    """Crops of a pose dataset's people with their labels, augmented or plain.
+
+    An example depends on the seed, the epoch and its index alone, not on workers or on the order of access. With
+    augmentation, call `set_epoch` before each epoch; in `Trainer`, let the callback `AugmentationEpoch` do it.
+
+    Args:
+        rows: dataset with the columns of `jointdetr.data.schema.pose_features`.
+        skeleton: the skeleton of its joints.
+        crop: how a person becomes the network's input. Boxes are the rows' own.
+        augmentation: how far views go; None takes the plain crop, for evaluation.
+        seed: of the augmentation.
+
+    Raises:
+        ValueError: The rows lack a column, or belong to another skeleton.
+    """
+
+    def __init__(
+        self,
+        rows: datasets.Dataset,
+        skeleton: Skeleton,
+        crop: CropSettings,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ):
+        check_rows(rows, skeleton)
+        self.rows = undecoded(rows.with_format(None))
+        pictures = [name for name in ("image", *_MAPS) if name in rows.column_names]
+        self._poses = self.rows.remove_columns(pictures)
+        self.examples = PoseExamples(skeleton, crop, augmentation)
+        self.seed = seed
+        self.epoch = 0
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The skeleton of the joints."""
+        return self.examples.skeleton
+
+    @property
+    def crop(self) -> CropSettings:
+        """How a person becomes the network's input."""
+        return self.examples.crop
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other views than in the epochs before."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
+        """Return example `index`.
+
+        Returns:
+            `pixel_values` `(3, height, width)` float32 and `labels`: `joints_3d` `(J, 3)` root-relative mm,
+            `joints_3d_valid` `(J,)`, `joints_2d` `(J, 2)` in [0, 1] of the input, `joints_2d_valid` `(J,)`,
+            `visible` `(J,)`, and with `dense_reduction` `part_map` `(h, w)` int64 and `depth_map` `(h, w)` mm.
+            What is not valid is NaN.
+        """
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        try:
+            return self.examples.example(self.rows[index], rng)
+        except ValueError as error:
+            raise ValueError(f"row {index}: {error}") from error
+
+    def pose_labels(self, index: int) -> dict[str, torch.Tensor]:
+        """Return the joints of example `index` as the plain crop shows them, without reading its picture."""
+        return self.examples.pose_labels(self._poses[index])
+
+    def camera_labels(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where row `index`'s root is in camera space `(3,)` mm, and the plain crop's camera `(3, 3)` px, or NaN."""
+        return self.examples.camera_labels(self._poses[index])
 
 
 class PoseMixture(torch.utils.data.ConcatDataset):
@@ -266,12 +304,12 @@ def _formats(content: bytes) -> tuple[str] | None:
     return ("PNG",) if content.startswith(b"\x89PNG") else None
 
 
-def _undecoded(rows: datasets.Dataset) -> datasets.Dataset:
-    """Keep pictures as bytes: `PoseDataset` decodes them faster itself."""
-    for name, feature in rows.features.items():
-        if isinstance(feature, datasets.Image):
-            rows = rows.cast_column(name, datasets.Image(decode=False))
-    return rows
+def _open_maps(row: dict, image_width: int) -> _StoredMaps | None:
+    """Decode a row's dense maps, if it has them."""
+    if any(row.get(name) is None for name in _MAPS):
+        return None
+    part, depth = (np.asarray(_open_stored(row[name])) for name in _MAPS)
+    return _StoredMaps(part, depth, image_width / part.shape[1])
 
 
 def _reduced(pixels: slice, reduction: int) -> slice:

@@ -26,6 +26,7 @@ from transformers import EvalPrediction, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..assembly_jointdetr import AssembledPoses, assemble_poses
+from ..data.loading import PoseRows
 from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .camera_space import CameraTargets, place_poses
@@ -420,10 +421,12 @@ def _pose_metrics(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Te
     }
 
 
-def fit_baselines(rows: datasets.Dataset, skeleton: Skeleton, limit: int = 5000) -> TrivialBaselines:
-    """Fit the trivial baselines to at most `limit` rows spread over a training set."""
-    step = max(1, len(rows) // limit)
-    columns = rows.select_columns(["joints_3d", "joints_3d_valid"]).select(range(0, len(rows), step))[:]
-    joints, valid = torch.tensor(columns["joints_3d"]), torch.tensor(columns["joints_3d_valid"])
+def fit_baselines(rows: PoseRows, skeleton: Skeleton, limit: int = 5000) -> TrivialBaselines:
+    """Fit the trivial baselines to at most `limit` rows: spread over a training set, or the first of a stream."""
+    labels = rows.select_columns(["joints_3d", "joints_3d_valid"])
+    if isinstance(labels, datasets.Dataset):
+        labels = labels.select(range(0, len(labels), max(1, len(labels) // limit)))
+    found = list(labels.take(limit))
+    joints, valid = (torch.tensor([row[name] for row in found]) for name in ("joints_3d", "joints_3d_valid"))
     root = skeleton.root
     return TrivialBaselines.fit(joints - joints[:, root : root + 1], valid & valid[:, root : root + 1], skeleton)

@@ -24,13 +24,18 @@ class DataSource:
     Args:
         path: parquet file, folder, or name on the Hub, see `load_pose_dataset`.
         split: name of the split.
-        repeat: how often each of its rows occurs in an epoch.
+        repeat: how often each of its rows occurs in an epoch; not with streaming.
+        weight: how often it is drawn from, relative to the other sources; with streaming alone.
+        map_skeleton: map the joints of another skeleton of `SKELETONS` to the recipe's, by `map_skeleton`; joints that
+            cannot be had have no label. With streaming alone.
         limit: use the first so many rows; null for all.
     """
 
     path: str
     split: str = "train"
     repeat: int = 1
+    weight: float = 1.0
+    map_skeleton: bool = False
     limit: int | None = None
 
 
@@ -77,11 +82,16 @@ class TrainData:
     Args:
         sources: pose datasets; all have the recipe's skeleton. Required for training, may be empty otherwise.
         workers: processes that load and augment. With 0 the training process does it itself.
+        streaming: read rows as they are needed, from the disk or the Hub, and draw them from the sources by their
+            weights, without end; `schedule.max_steps` says when to stop.
+        shuffle_buffer: rows of each source and worker that are held to be shuffled, with streaming.
         dense_reduction: make the dense maps this many times smaller than the input; null trains without them.
     """
 
     sources: list[DataSource] = field(default_factory=list)
     workers: int = 1
+    streaming: bool = False
+    shuffle_buffer: int = 1000
     dense_reduction: int | None = None
 
 
@@ -133,13 +143,15 @@ class EvaluationRecipe:
 
     Args:
         sources: pose datasets; empty for no evaluation.
-        every_epochs: how often; 0 for the end alone.
+        every_epochs: how often; 0 for the end alone. Streams have no epochs.
+        every_steps: how often, in optimiser steps, besides; 0 for not.
         batch_size: crops at once.
         threshold: joints less probable than this are missing.
     """
 
     sources: list[DataSource] = field(default_factory=list)
     every_epochs: int = 1
+    every_steps: int = 0
     batch_size: int = 64
     threshold: float = 0.5
 

@@ -17,22 +17,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..adaptation import adapt_to_skeleton
 from ..configuration_jointdetr import JointDetrConfig
-from ..data.loading import load_pose_dataset
+from ..data.loading import PoseRows, load_pose_dataset
+from ..data.mixing import RowMixture, Share, prepare_source
 from ..data.skeleton_files import read_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import SKELETONS, Skeleton
-from .dataset import CropSettings, PoseDataset, PoseMixture, collate_poses
+from .dataset import CropSettings, PoseDataset, PoseExamples, PoseMixture, collate_poses
 from .evaluate import PoseMetrics, fit_baselines
 from .recipe import DataSource, Recipe, load_recipe, save_recipe
+from .stream import PoseStream, StreamCheckpoint
 from .trainer import AugmentationEpoch, ConsoleLog, PoseTrainer, RunControl, WeightAverage
 
 
@@ -90,12 +91,16 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None) -> PoseTrainer
     processor = build_processor(recipe)
     average = WeightAverage(recipe.average_decay, checkpoint) if recipe.average_decay > 0.0 else None
     evaluation = _evaluation_data(recipe, skeleton, processor)
-    control = RunControl(recipe.checkpoint_minutes, recipe.evaluation.every_epochs if evaluation else 0)
-    callbacks = [AugmentationEpoch(), control, ConsoleLog()] + ([average] if average else [])
+    often = (recipe.evaluation.every_epochs, recipe.evaluation.every_steps) if evaluation else (0, 0)
+    control = RunControl(recipe.checkpoint_minutes, *often)
+    order = StreamCheckpoint(checkpoint) if recipe.train.streaming else AugmentationEpoch()
+    callbacks = [order, control, ConsoleLog()] + ([average] if average else [])
+    arguments = _training_arguments(recipe)
+    share = Share(arguments.process_index, arguments.world_size, recipe.train.workers)
     trainer = PoseTrainer(
         model=model,
-        args=_training_arguments(recipe),
-        train_dataset=_training_data(recipe, skeleton, processor),
+        args=arguments,
+        train_dataset=_training_data(recipe, skeleton, processor, share),
         eval_dataset=evaluation,
         data_collator=collate_poses,
         processing_class=processor,
@@ -166,10 +171,10 @@ def resolve_skeleton(recipe: Recipe) -> Skeleton:
     )
 
 
-def load_source(source: DataSource) -> datasets.Dataset:
+def load_source(source: DataSource, streaming: bool = False) -> PoseRows:
     """Load one source of rows."""
-    rows = load_pose_dataset(source.path, source.split)
-    return rows if source.limit is None else rows.select(range(min(source.limit, len(rows))))
+    rows = load_pose_dataset(source.path, source.split, streaming)
+    return rows if source.limit is None else rows.take(source.limit)
 
 
 def _config_fields(recipe: Recipe, skeleton: Skeleton) -> dict:
@@ -206,15 +211,35 @@ def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> No
     own.load_state_dict(trained.state_dict())
 
 
-def _training_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture:
-    """All training sources, augmented."""
+def _training_data(
+    recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil, share: Share
+) -> PoseMixture | PoseStream:
+    """All training sources, augmented: one after another, or mixed into a stream of which `share` is read."""
     crop = CropSettings.from_processor(processor, recipe.train.dense_reduction)
+    _require_one_way_of_mixing(recipe)
+    if recipe.train.streaming:
+        examples = PoseExamples(skeleton, crop, recipe.augmentation)
+        sources = recipe.train.sources
+        streams = [prepare_source(load_source(s, streaming=True), skeleton, s.map_skeleton) for s in sources]
+        weights = [source.weight for source in sources]
+        return PoseStream(RowMixture(streams, weights, recipe.seed, recipe.train.shuffle_buffer, share), examples)
     parts = []
     for source in recipe.train.sources:
         rows = load_source(source)
         for _ in range(source.repeat):
             parts.append(PoseDataset(rows, skeleton, crop, recipe.augmentation, recipe.seed + len(parts)))
     return PoseMixture(parts)
+
+
+def _require_one_way_of_mixing(recipe: Recipe) -> None:
+    """Refuse keys of the sources that the chosen way of reading does not heed."""
+    for number, source in enumerate(recipe.train.sources):
+        if recipe.train.streaming and source.repeat != 1:
+            raise ValueError(f"`train.sources[{number}].repeat` must be 1 with streaming: give a `weight` instead")
+        if not recipe.train.streaming and (source.weight != 1.0 or source.map_skeleton):
+            raise ValueError(f"`train.sources[{number}]` needs `train.streaming` for its `weight` or `map_skeleton`")
+    if recipe.train.streaming and recipe.schedule.max_steps is None:
+        raise ValueError("`schedule.max_steps` must say how long to train with streaming, as streams have no end")
 
 
 def _evaluation_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture | None:
@@ -225,8 +250,10 @@ def _evaluation_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrIma
 
 
 def _compute_metrics(recipe: Recipe, evaluation: PoseMixture, model: JointDetrForPoseEstimation) -> PoseMetrics:
-    """Metrics with baselines fitted to the first training source."""
-    baselines = fit_baselines(load_source(recipe.train.sources[0]), evaluation.datasets[0].skeleton)
+    """Metrics with baselines fitted to the first training source that has the skeleton itself."""
+    own = [source for source in recipe.train.sources if not source.map_skeleton] or recipe.evaluation.sources
+    rows = load_source(own[0], recipe.train.streaming)
+    baselines = fit_baselines(rows, evaluation.datasets[0].skeleton)
     return PoseMetrics(evaluation, recipe.evaluation.threshold, baselines, model.refiner)
 
 
@@ -258,6 +285,7 @@ def _training_arguments(recipe: Recipe) -> TrainingArguments:
         remove_unused_columns=False,
         eval_do_concat_batches=False,
         report_to=recipe.report_to,
+        ignore_data_skip=recipe.train.streaming,  # a stream goes on from its own checkpoint
         disable_tqdm=True,
     )
 

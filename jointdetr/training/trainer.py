@@ -16,9 +16,11 @@ from accelerate import PartialState
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .recipe import OptimizerRecipe, ScheduleRecipe
+from .stream import PoseStream, StreamLoader
 
 AVERAGE_FILE = "averaged_weights.safetensors"
 _SAMPLING_PARAMETERS = ("reference_point", "sampling_offsets")
@@ -152,11 +154,13 @@ class RunControl(TrainerCallback):
     Args:
         checkpoint_minutes: minutes between checkpoints.
         every_epochs: epochs between evaluations; 0 for none.
+        every_steps: optimiser steps between evaluations; 0 for none.
     """
 
-    def __init__(self, checkpoint_minutes: float, every_epochs: int):
+    def __init__(self, checkpoint_minutes: float, every_epochs: int, every_steps: int = 0):
         self.checkpoint_minutes = checkpoint_minutes
         self.every_epochs = every_epochs
+        self.every_steps = every_steps
         self._last_checkpoint = time.monotonic()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -174,6 +178,8 @@ class RunControl(TrainerCallback):
         if due or control.should_training_stop:
             control.should_save = True
             self._last_checkpoint = time.monotonic()
+        if self.every_steps and not control.should_training_stop and state.global_step < state.max_steps:
+            control.should_evaluate |= state.global_step % self.every_steps == 0
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for an evaluation every so many epochs, but not at the end, where there is one anyway."""
@@ -243,6 +249,18 @@ class PoseTrainer(Trainer):
         self._batches = 0
         self._images = 0
         self._last_log = time.monotonic()
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Load a stream, which is shared out to the processes already, by itself, and anything else as `Trainer`."""
+        if not isinstance(self.train_dataset, PoseStream):
+            return super().get_train_dataloader()
+        return StreamLoader(
+            self.train_dataset,
+            batch_size=self.args.train_batch_size,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over `parameter_groups`."""

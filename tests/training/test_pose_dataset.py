@@ -38,7 +38,7 @@ def test_the_picture_shows_a_joint_where_its_label_says(joint):
         found = torch.tensor([(spot * torch.from_numpy(grid)).sum() / spot.sum() for grid in (x, y)])
         distances = (points - found).norm(dim=-1)
         nearest = int(distances.argmin())
-        mirrored = dataset._flip[joint]
+        mirrored = dataset.examples._flip[joint]
         flips += nearest == mirrored != joint
         assert nearest in (joint, mirrored)
         assert distances[nearest] < 0.35
@@ -136,7 +136,7 @@ def test_dense_maps_follow_the_view():
         labels = dataset[0]["labels"]
         # the affine of the view, from where the plain and the augmented labels put the joints
         flipped = not torch.allclose(labels["joints_3d"].norm(dim=1), plain["joints_3d"].norm(dim=1))
-        order = dataset._flip if flipped else np.arange(17)
+        order = dataset.examples._flip if flipped else np.arange(17)
         source = np.column_stack([rows[0]["joints_2d"], np.ones(17)]) / (4, 4, 1)  # map px
         target = labels["joints_2d"].numpy().astype(float)[np.argsort(order)] * 16
         affine = np.linalg.lstsq(source, target, rcond=None)[0].T  # (2, 3)

@@ -1,0 +1,152 @@
+"""Streams of rows from several pose datasets: mixed by weight, shuffled, and shared out to processes and workers.
+
+Every process takes its own shards of every source, or every so many rows where there are fewer shards than processes,
+and its workers share these. So no row is seen twice in a pass, unless its source is drawn from so often that it ends
+before the others and begins again.
+
+Shape vocabulary: `joints` (J) of the skeleton.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets.distributed import split_dataset_by_node
+
+from ..skeleton_jointdetr import SKELETONS, Skeleton
+from .loading import check_rows, first_labels, undecoded
+from .schema import pose_features
+from .skeleton_mapping import map_skeleton, mapping_weights
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the data a process reads.
+
+    Args:
+        process: number of this process, over all machines.
+        processes: how many there are.
+        workers: of each process; sources with too few shards for all of them are split further where they can be.
+    """
+
+    process: int = 0
+    processes: int = 1
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class RowMixture:
+    """Rows of several sources, drawn by weight.
+
+    Args:
+        sources: streams with the columns of `pose_features`, all of one skeleton.
+        weights: how often each is drawn from, relative to the others.
+        seed: of shuffling and drawing.
+        buffer: rows of each source that are held to be shuffled; 0 keeps the order of the data.
+        share: which part this process reads.
+
+    Raises:
+        ValueError: There is no source, or the weights are not positive, one a source.
+    """
+
+    sources: Sequence[datasets.IterableDataset]
+    weights: Sequence[float]
+    seed: int = 0
+    buffer: int = 0
+    share: Share = Share()
+
+    def __post_init__(self) -> None:
+        """Refuse weights that draw nothing."""
+        if not self.sources or len(self.weights) != len(self.sources):
+            raise ValueError(f"a mixture needs one weight a source, got {len(self.weights)} for {len(self.sources)}")
+        if min(self.weights) <= 0.0:
+            raise ValueError(f"the weights of a mixture must be positive, got {list(self.weights)}")
+
+    def rows(self, passage: int = 0) -> datasets.IterableDataset:
+        """The rows of one pass, with pictures as bytes; each pass has its own order.
+
+        A pass ends when every source has been read to its end.
+        """
+        seed = (self.seed, passage)
+        parts = [self._prepared(source, seed) for source in self.sources]
+        fewest = min(part.num_shards for part in parts)
+        strategy = "shards" if fewest >= self.share.processes else "examples"
+        split = [split_dataset_by_node(part, self.share.process, self.share.processes, strategy) for part in parts]
+        if len(split) == 1:
+            return split[0]
+        probabilities = (np.array(self.weights) / np.sum(self.weights)).tolist()
+        return datasets.interleave_datasets(
+            split, probabilities, seed=_number(seed), stopping_strategy="all_exhausted"
+        )
+
+    def _prepared(self, source: datasets.IterableDataset, seed: tuple[int, int]) -> datasets.IterableDataset:
+        """Undecoded, in enough shards if possible, and shuffled; by the same seed in all processes."""
+        source = undecoded(source)
+        if source.num_shards < self.share.processes * max(1, self.share.workers):
+            source = source.reshard()
+        if not self.buffer:
+            return source
+        # as Python objects: pyarrow 26 gives the values of other rows when it gathers from a slice of nested lists
+        return source.map(_as_it_is, features=source.features).shuffle(seed=_number(seed), buffer_size=self.buffer)
+
+
+def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: bool) -> datasets.IterableDataset:
+    """Make a stream fit to be mixed with others of a skeleton.
+
+    Args:
+        rows: stream with the columns of `pose_features`.
+        skeleton: that all sources shall have.
+        mapped: map joints of another skeleton, which has to be one of `SKELETONS`.
+
+    Raises:
+        ValueError: The stream is empty or of another skeleton, or none of its joints can be mapped.
+    """
+    name = first_labels(rows)["skeleton"]
+    if not mapped or name == skeleton.name:
+        check_rows(rows, skeleton)
+        return rows
+    if name not in SKELETONS:
+        raise ValueError(f"only rows of the skeletons {sorted(SKELETONS)} can be mapped, got {name!r}")
+    if not mapping_weights(SKELETONS[name], skeleton)[1].any():
+        raise ValueError(f"no joint of skeleton {skeleton.name!r} can be had from skeleton {name!r}")
+    columns = list(pose_features())
+    return (
+        undecoded(rows)
+        .select_columns(columns)
+        .map(row_in_skeleton, fn_kwargs={"skeleton": skeleton}, features=_undecoded_features(skeleton))
+    )
+
+
+def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
+    """Map the joints of a row to another skeleton; what cannot be had is unknown.
+
+    A joint that is made of several others is visible if all of them are.
+    """
+    source = SKELETONS[row["skeleton"]]
+    mapped = dict(row, skeleton=skeleton.name)
+    for name in ("joints_3d", "joints_2d"):
+        valid = np.asarray(row[f"{name}_valid"], dtype=bool)
+        joints, known = map_skeleton(np.asarray(row[name], dtype=np.float64), source, skeleton, valid)
+        mapped |= {name: joints.astype(np.float32), f"{name}_valid": known}
+    weights, possible = mapping_weights(source, skeleton)
+    visible = np.asarray(row["visible"], dtype=bool)
+    mapped["visible"] = possible & (visible | (weights == 0)).all(axis=-1)
+    return mapped
+
+
+def _as_it_is(row: dict[str, Any]) -> dict[str, Any]:
+    return row
+
+
+def _undecoded_features(skeleton: Skeleton) -> datasets.Features:
+    """`pose_features` with pictures left as bytes."""
+    features = pose_features(len(skeleton.joints))
+    features["image"] = datasets.Image(decode=False)
+    return features
+
+
+def _number(seed: tuple[int, int]) -> int:
+    """One number for several, so that neighbouring seeds have nothing in common."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])

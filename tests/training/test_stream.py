@@ -1,0 +1,272 @@
+"""Streams: the rows of the disk, each once, by weight, and on from where a run stopped."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from pose_examples import make_row, make_rows
+
+from jointdetr import JointDetrForPoseEstimation
+from jointdetr.data.loading import load_pose_dataset
+from jointdetr.data.mixing import RowMixture, Share, prepare_source
+from jointdetr.skeleton_jointdetr import COCO, HUMAN36M
+from jointdetr.training.augmentation import Augmentation
+from jointdetr.training.dataset import CropSettings, PoseDataset, PoseExamples
+from jointdetr.training.recipe import Recipe, build
+from jointdetr.training.stream import PoseStream, StreamLoader
+from jointdetr.training.train import train
+
+CROP = CropSettings(height=32, width=32)
+PLAIN = PoseExamples(HUMAN36M, CROP)
+
+
+@pytest.fixture(autouse=True)
+def hasty_datasets(monkeypatch):
+    """At the end of every pass `datasets` waits five seconds for threads that read Parquet."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.05)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """A folder of four Parquet files of five rows each, of two row groups, whose frames are 0 to 19."""
+    folder = tmp_path_factory.mktemp("shards")
+    rows = make_rows([make_row(seed) for seed in range(20)]).remove_columns(["part_map", "depth_map"])
+    for number in range(4):
+        part = rows.select(range(5 * number, 5 * number + 5))
+        part.to_parquet(folder / f"train-{number:05d}-of-00004.parquet", batch_size=3)
+    return folder
+
+
+def stream(folder, **mixture):
+    return PoseStream(RowMixture([load_pose_dataset(folder, streaming=True)], [1.0], **mixture), PLAIN, passes=1)
+
+
+def roots(examples) -> list[float]:
+    """What tells rows apart in their examples: a joint's place in the crop, which also has to be the right row's."""
+    return [round(float(example["labels"]["joints_2d"][3, 0]), 5) for example in examples]
+
+
+def test_streams_give_the_examples_of_the_rows_on_the_disk(shards):
+    streamed = list(stream(shards))
+    stored = PoseDataset(load_pose_dataset(shards), HUMAN36M, CROP)
+    assert len(streamed) == len(stored) == 20
+    for left, right in zip(streamed, stored, strict=True):
+        assert torch.equal(left["pixel_values"], right["pixel_values"])
+        for name, value in right["labels"].items():
+            torch.testing.assert_close(left["labels"][name], value, equal_nan=True, rtol=0, atol=0)
+
+
+def test_streamed_and_stored_rows_are_equal(shards):
+    streamed = list(load_pose_dataset(shards, streaming=True))
+    stored = load_pose_dataset(shards)
+    assert len(streamed) == len(stored)
+    for left, right in zip(streamed, stored, strict=True):
+        assert left.keys() == right.keys()
+        for name in left:
+            if name != "image":
+                assert np.array_equal(left[name], right[name]), name
+        assert np.array_equal(np.asarray(left["image"]), np.asarray(right["image"]))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+@pytest.mark.parametrize("buffer", [0, 8])
+def test_processes_share_every_row_without_overlap(shards, processes, buffer):
+    """Four files: two processes have two each, three have unlike many, and seven have row groups or single rows."""
+    parts = [roots(stream(shards, buffer=buffer, share=Share(process, processes))) for process in range(processes)]
+    assert all(parts)
+    assert sorted(itertools.chain(*parts)) == sorted(roots(stream(shards)))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_share_every_row_of_their_process(shards, workers):
+    seen = []
+    for process in range(2):
+        part = stream(shards, buffer=8, share=Share(process, 2, workers))
+        loader = StreamLoader(part, batch_size=2, num_workers=workers)
+        seen += [roots({"labels": labels} for labels in batch["labels"]) for batch in loader]
+    assert sorted(itertools.chain(*seen)) == sorted(roots(stream(shards)))
+
+
+def test_every_pass_has_its_own_order(shards):
+    mixture = RowMixture([load_pose_dataset(shards, streaming=True)], [1.0], seed=3, buffer=20)
+    orders = [[row["frame"] for row in mixture.rows(passage)] for passage in (0, 1, 0)]
+    assert orders[0] == orders[2] != orders[1] and sorted(orders[0]) == sorted(orders[1]) == list(range(20))
+
+
+def test_sources_are_drawn_by_weight(tmp_path):
+    sources = []
+    for subject, seed in (("often", 0), ("seldom", 1)):
+        rows = make_rows([make_row(seed) | {"subject": subject}] * 60)
+        sources.append(rows.to_iterable_dataset(num_shards=4))
+    mixture = RowMixture(sources, [3.0, 1.0], seed=1, buffer=4)
+    count = Counter(row["subject"] for row in itertools.islice(mixture.rows(), 200))
+    assert count["often"] / count.total() == pytest.approx(0.75, abs=0.08)
+    with pytest.raises(ValueError, match="weights of a mixture must be positive"):
+        RowMixture(sources, [1.0, 0.0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_goes_on_where_it_stopped(shards, workers):
+    def loader():
+        sources = [load_pose_dataset(shards, streaming=True) for _ in range(2)]
+        mixture = RowMixture(sources, [2.0, 1.0], seed=5, share=Share(workers=workers))
+        return StreamLoader(
+            PoseStream(mixture, PoseExamples(HUMAN36M, CROP, Augmentation())), batch_size=3, num_workers=workers
+        )
+
+    def pixels(batches):
+        return [batch["pixel_values"] for batch in batches]
+
+    whole = pixels(itertools.islice(loader(), 24))  # several passes of each worker
+    first = loader()
+    taken = pixels(itertools.islice(first, 10))
+    state = json.loads(json.dumps(first.state_dict()))
+    second = loader()
+    second.load_state_dict(state)
+    rest = pixels(itertools.islice(second, 14))
+    assert all(torch.equal(a, b) for a, b in zip(whole, taken + rest, strict=True))
+
+
+def test_a_position_of_other_workers_is_refused(shards):
+    state = StreamLoader(stream(shards), batch_size=2).state_dict()
+    with pytest.raises(ValueError, match="processes and workers it had"):
+        StreamLoader(stream(shards), batch_size=2, num_workers=1).load_state_dict(state)
+
+
+def coco_rows():
+    """Rows of COCO's key points: 2D alone."""
+    rows = []
+    for seed in range(6):
+        row = make_row(seed) | {"skeleton": "coco", "joints_3d_valid": np.zeros(17, bool)}
+        row["joints_3d"] = np.full((17, 3), np.nan)
+        rows.append(row)
+    return make_rows(rows).remove_columns(["part_map", "depth_map"])
+
+
+def test_another_skeletons_rows_are_mapped_where_that_is_asked():
+    rows = coco_rows()
+    with pytest.raises(ValueError, match="skeleton must be 'human36m', got 'coco'"):
+        prepare_source(rows.to_iterable_dataset(), HUMAN36M, mapped=False)
+    mapped = next(iter(prepare_source(rows.to_iterable_dataset(), HUMAN36M, mapped=True)))
+    points, source = np.array(mapped["joints_2d"]), np.array(rows[0]["joints_2d"])
+    left, right = (COCO.joints.index(f"{side}_hip") for side in ("left", "right"))
+    np.testing.assert_allclose(points[HUMAN36M.joints.index("left_hip")], source[left], atol=1e-4)
+    np.testing.assert_allclose(points[HUMAN36M.root], source[[left, right]].mean(0), atol=1e-4)
+    head = HUMAN36M.joints.index("head")
+    assert not mapped["joints_2d_valid"][head] and not mapped["visible"][head] and np.isnan(points[head]).all()
+    assert not any(mapped["joints_3d_valid"])
+    visible = rows[0]["visible"]
+    assert mapped["visible"][HUMAN36M.root] == (visible[left] and visible[right])
+
+
+def streaming_recipe(values, tmp_path, shards, **train):
+    coco_rows().save_to_disk(tmp_path / "coco")
+    sources = [
+        {"path": str(shards), "weight": 2.0},
+        {"path": str(tmp_path / "coco"), "map_skeleton": True, "weight": 1.0},
+    ]
+    changed = {"sources": sources, "streaming": True, "shuffle_buffer": 4, "dense_reduction": None, "workers": 0}
+    return {**values, "train": {**changed, **train}, "evaluation": {**values["evaluation"], "every_steps": 4}}
+
+
+def test_rows_with_2d_labels_alone_take_part_in_training(recipe_values, shards, tmp_path, capsys):
+    """Mixed supervision from two streams; interrupted, it goes on from the position in the checkpoint."""
+    recipe_values["model"]["config"].pop("num_dense_parts")
+    values = streaming_recipe(recipe_values, tmp_path, shards)
+    values["checkpoint_minutes"] = 0.0
+    result = train(build(Recipe, values))
+    assert np.isfinite(result.metrics["eval_mpjpe"])
+    assert capsys.readouterr().out.count("    predictor") == 2  # at step 4 and at the end
+    checkpoint = sorted((tmp_path / "run").glob("checkpoint-*"))[-1]
+    saved = json.loads((checkpoint / "stream_position-0.json").read_text())
+    assert saved["positions"]["0"]["count"] == 6 * 2 and saved["processes"] == 1
+    values["schedule"] = {**values["schedule"], "max_steps": 8}
+    train(build(Recipe, values), resume=True)
+    checkpoint = tmp_path / "run" / "checkpoint-8"
+    assert json.loads((checkpoint / "stream_position-0.json").read_text())["positions"]["0"]["count"] == 8 * 2
+
+
+def test_rows_of_2d_labels_alone_move_the_model(recipe_values, tmp_path):
+    recipe_values["model"]["config"].pop("num_dense_parts")
+    (tmp_path / "none").mkdir()
+    coco_rows().to_parquet(tmp_path / "none" / "train.parquet")
+    values = streaming_recipe(recipe_values, tmp_path, tmp_path / "none")
+    values["train"]["sources"] = values["train"]["sources"][1:]
+    values |= {"evaluation": {}, "average_decay": 0.0}
+    trained = train(build(Recipe, values)).model
+    values["schedule"] = {"max_steps": 1, "warmup_steps": 0}
+    values["optimizer"] = {"learning_rate": 0.0}
+    untrained = train(build(Recipe, {**values, "output": str(tmp_path / "still")})).model
+    moved = {
+        name
+        for (name, before), after in zip(untrained.named_parameters(), trained.parameters(), strict=True)
+        if not torch.equal(before, after)
+    }
+    assert any("backbone" in name for name in moved) and any("class" in name for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"train.streaming": False}, "needs `train.streaming` for its `weight`"),
+        ({"schedule.max_steps": None}, "`schedule.max_steps` must say how long"),
+    ],
+)
+def test_recipes_that_mix_in_two_ways_are_refused(recipe_values, shards, tmp_path, change, complaint):
+    values = streaming_recipe(recipe_values, tmp_path, shards)
+    for key, value in change.items():
+        section, name = key.split(".")
+        values[section] = {**values[section], name: value}
+    with pytest.raises(ValueError, match=complaint):
+        train(build(Recipe, values))
+
+
+def test_repeat_is_refused_with_streaming(recipe_values, shards, tmp_path):
+    values = streaming_recipe(recipe_values, tmp_path, shards)
+    values["train"]["sources"][0]["repeat"] = 2
+    with pytest.raises(ValueError, match="must be 1 with streaming: give a `weight`"):
+        train(build(Recipe, values))
+
+
+def test_a_bad_row_is_named(tmp_path):
+    row = make_row(0)
+    row["joints_3d"][4] = np.nan
+    bad = make_rows([make_row(1), row | {"subject": "S7", "frame": 12}])
+    examples = PoseStream(RowMixture([bad.to_iterable_dataset()], [1.0]), PLAIN, passes=1)
+    with pytest.raises(ValueError, match="subject 'S7', .*frame 12: `joints_3d` must be finite.*left_hip"):
+        list(examples)
+    with pytest.raises(ValueError, match="row 1: subject 'S7'"):
+        PoseDataset(bad, HUMAN36M, CROP)[1]
+    bad.to_parquet(tmp_path / "train.parquet")
+    pq.write_table(pq.read_table(tmp_path / "train.parquet").slice(0, 0), tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match="train.parquet cannot be read"):
+        load_pose_dataset(tmp_path / "train.parquet")
+    with pytest.raises(ValueError, match="a pose dataset must have at least one row"):
+        prepare_source(bad.to_iterable_dataset().filter(lambda row: False), HUMAN36M, mapped=False)
+
+
+def test_two_processes_train_on_their_own_shards(recipe_values, shards, tmp_path):
+    recipe_values["model"]["config"].pop("num_dense_parts")
+    values = streaming_recipe(recipe_values, tmp_path, shards, workers=1, shuffle_buffer=0)
+    values["train"]["sources"] = values["train"]["sources"][:1]
+    values |= {"evaluation": {}, "schedule": {"max_steps": 5, "warmup_steps": 0}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "-m", "jointdetr.training.train", "--config", str(tmp_path / "recipe.yaml")]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    for process in range(2):  # five batches of two rows are each process's half of the data
+        saved = json.loads((checkpoint / f"stream_position-{process}.json").read_text())
+        assert (saved["process"], saved["positions"]["0"]["count"]) == (process, 10)
+    JointDetrForPoseEstimation.from_pretrained(tmp_path / "run" / "final")
