@@ -56,7 +56,7 @@ class ReportedEvaluation:
                 fine_print = {"protocol": content["protocol"], **content["fine_print"]}
             else:
                 metrics, fine_print = _metrics(content["metrics"]), dict(content["protocol"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} must be JSON that `jointdetr evaluate --output` wrote: {error!r}") from error
         if not metrics:
             raise ValueError(f"{path} must hold at least one of {', '.join(METRIC_LABELS)}, got none")

@@ -160,7 +160,8 @@ def test_the_space_carries_the_package_without_weights_and_names_its_model(outco
     assert space.sdk == "gradio"
     assert space.variables == {"JOINTDETR_MODEL": "tester/pose"}
     assert {"app.py", "README.md", "jointdetr/__init__.py", "jointdetr/hub/publishing.py"} <= set(space.head.files)
-    assert not [path for path in space.head.files if "__pycache__" in path or path.startswith("jointdetr/pretrained")]
+    unwanted = ("__pycache__", "node_modules", "jointdetr/pretrained")
+    assert not [path for path in space.head.files if any(part in path for part in unwanted)]
     assert "models:\n- tester/pose\n" in hub.storage.text(space, "README.md")
     assert "# Poses" in hub.storage.text(space, "README.md")
 
