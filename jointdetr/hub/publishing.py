@@ -94,8 +94,7 @@ def push_to_hub(
         if settings.space_folder is not None:
             _prepare_space(settings.space_folder, folder / "space", repo)
             uploads.append(_Upload(folder / "space", repo, "space", STALE_SPACE_FILES))
-        with _plain_errors(repo):
-            return _publish(uploads, settings)
+        return _publish(uploads, settings)
 
 
 def _prepare_space(source: Path, folder: Path, model_repo: str) -> None:
@@ -106,6 +105,10 @@ def _prepare_space(source: Path, folder: Path, model_repo: str) -> None:
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=_without_checkpoint)
     card = RepoCard.load(folder / "README.md")
+    if card.data.get("sdk") != "gradio":
+        raise ValueError(
+            f"the metadata of {source / 'README.md'} must have `sdk: gradio`, got {card.data.get('sdk')!r}"
+        )
     card.data.models = [model_repo]
     card.save(folder / "README.md")
 
@@ -119,27 +122,34 @@ def _without_checkpoint(folder: str, names: list[str]) -> set[str]:
 def _publish(uploads: list[_Upload], settings: PushSettings) -> list[str]:
     """Check that nothing stands in the way of any upload, then make what is new and upload one commit each."""
     api = HfApi()
-    api.whoami()
-    exist = [_check_repository(api, upload, settings) for upload in uploads]
+    with _plain_errors(uploads[0].repo, "nothing was published"):
+        api.whoami()
+        exist = [_check_repository(api, upload, settings) for upload in uploads]
     addresses = []
     for upload, exists in zip(uploads, exist, strict=True):
-        repository = {"repo_id": upload.repo, "repo_type": upload.repo_type}
-        is_space = upload.repo_type == "space"
-        if not exists:
-            sdk = {"space_sdk": "gradio"} if is_space else {}
-            api.create_repo(**repository, private=settings.private or None, **sdk)
-        if is_space:
-            api.add_space_variable(upload.repo, MODEL_VARIABLE, upload.repo)
-        commit = api.upload_folder(
-            **repository,
-            folder_path=upload.folder,
-            commit_message=f"Publish {upload.tag or 'with jointdetr'}",
-            delete_patterns=upload.stale,
-        )
-        if upload.tag is not None:
-            api.create_tag(**repository, tag=upload.tag, revision=commit.oid)
-        addresses.append(str(commit.repo_url))
+        with _plain_errors(upload.repo, f"nothing of the {upload.repo_type} was published"):
+            if not exists:
+                sdk = {"space_sdk": "gradio"} if upload.repo_type == "space" else {}
+                api.create_repo(upload.repo, repo_type=upload.repo_type, private=settings.private or None, **sdk)
+            addresses.append(_upload(api, upload))
     return addresses
+
+
+def _upload(api: HfApi, upload: _Upload) -> str:
+    """Put a folder into a repository in one commit, and return its address."""
+    if upload.repo_type == "space":
+        api.add_space_variable(upload.repo, MODEL_VARIABLE, upload.repo)
+    commit = api.upload_folder(
+        repo_id=upload.repo,
+        repo_type=upload.repo_type,
+        folder_path=upload.folder,
+        commit_message=f"Publish {upload.tag or 'with jointdetr'}",
+        delete_patterns=upload.stale,
+    )
+    if upload.tag is not None:
+        with _plain_errors(upload.repo, f"it was published, but without the tag {upload.tag}"):
+            api.create_tag(upload.repo, tag=upload.tag, revision=commit.oid)
+    return str(commit.repo_url)
 
 
 def _check_repository(api: HfApi, upload: _Upload, settings: PushSettings) -> bool:
@@ -160,8 +170,8 @@ def _check_repository(api: HfApi, upload: _Upload, settings: PushSettings) -> bo
 
 
 @contextmanager
-def _plain_errors(repo: str) -> Iterator[None]:
-    """Say in one line what the Hub's client says in many."""
+def _plain_errors(repo: str, outcome: str) -> Iterator[None]:
+    """Say in one line what the Hub's client says in many, and what has come of the upload."""
     try:
         yield
     except LocalTokenNotFoundError as error:
@@ -169,26 +179,26 @@ def _plain_errors(repo: str) -> Iterator[None]:
     except HFValidationError as error:
         raise ValueError(f"the name must be USER/NAME as on the Hub, got {repo!r}: {error}") from error
     except HfHubHTTPError as error:
-        raise _refusal(error) from error
+        raise _refusal(error, outcome) from error
     except HTTPError as error:  # of the transport: no answer
-        raise ConnectionError(f"the Hub cannot be reached, nothing was published: {error}") from error
+        raise ConnectionError(f"the Hub cannot be reached, {outcome}: {error}") from error
     except RuntimeError as error:  # how the client reports that a file did not arrive
         if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refusal(error.__cause__) from error
-        raise OSError(f"the upload broke off, nothing was published, repeat it: {_first_line(error)}") from error
+            raise _refusal(error.__cause__, outcome) from error
+        raise OSError(f"the upload broke off, {outcome}, repeat it: {_in_one_line(error)}") from error
 
 
-def _refusal(error: HfHubHTTPError) -> OSError:
+def _refusal(error: HfHubHTTPError, outcome: str) -> OSError:
     """Translate the Hub's answer."""
     status = error.response.status_code
-    reason = error.server_message or _first_line(error)
+    reason = error.server_message or _in_one_line(error)
     if status == 401:
         return PermissionError(f"the Hub does not accept the token, run `hf auth login` again: {reason}")
     if status == 403:
         return PermissionError(f"the token may not write there: {reason}")
-    return OSError(f"the Hub refused ({status}), nothing was published: {reason}")
+    return OSError(f"the Hub refused ({status}), {outcome}: {reason}")
 
 
-def _first_line(error: Exception) -> str:
-    """The start of a long message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _in_one_line(error: Exception) -> str:
+    """The text of an error without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

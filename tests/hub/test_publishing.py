@@ -79,6 +79,9 @@ def outcomes(client, broken_off, model_folder, space_folder, tmp_path_factory) -
     base = ["--model", str(model_folder), "--license", "mit"]
     full = [*base, "--evaluation", f"My people={numbers}", "--training-data", "Noise.", "--tag", "v1.0"]
     space = ["--space", "--space-folder", str(space_folder)]
+    no_sdk = tmp_path_factory.mktemp("no_sdk")
+    (no_sdk / "app.py").write_text("print(1)\n")
+    (no_sdk / "README.md").write_text("---\ntitle: Poses\n---\n")
     commands = {
         "full disk": {"arguments": ["push", "tester/full", *base]},
         "repeated": {"arguments": ["push", "tester/broken", *base]},
@@ -89,6 +92,7 @@ def outcomes(client, broken_off, model_folder, space_folder, tmp_path_factory) -
         "unchanged": {"arguments": ["push", "tester/pose", *full[:-2], "--tag", "v1.1", "--update", *space]},
         "secret": {"arguments": ["push", "tester/secret", *base, "--private"]},
         "no space": {"arguments": ["push", "tester/new", *base, "--space", "--space-folder", str(numbers.parent)]},
+        "no sdk": {"arguments": ["push", "tester/new", *base, "--space", "--space-folder", str(no_sdk)]},
         "no licence": {"arguments": ["push", "tester/new", "--model", str(model_folder)]},
         "no numbers": {"arguments": ["push", "tester/new", *base, "--evaluation", f"x={space_folder / 'app.py'}"]},
         "bad name": {"arguments": ["push", "tester/a b", *base]},
@@ -132,7 +136,7 @@ def test_an_upload_that_was_killed_leaves_nothing_to_see_and_can_be_repeated(bro
 
 def test_an_upload_that_the_hub_refuses_leaves_nothing_to_see(outcomes, hub):
     assert list(hub.storage.model("tester/full").head.files) == [".gitattributes"]
-    assert_one_line(outcomes["full disk"], "nothing was published", "storage quota exceeded")
+    assert_one_line(outcomes["full disk"], "nothing of the model was published", "storage quota exceeded")
 
 
 def test_a_model_is_published_with_its_card_and_tag_in_one_commit(outcomes, hub):
@@ -190,6 +194,7 @@ def test_what_is_private_stays_private(outcomes, hub):
     ("name", "complaint"),
     [
         ("no space", "must hold app.py"),
+        ("no sdk", "must have `sdk: gradio`"),
         ("no licence", "`license`"),
         ("no numbers", "app.py must be JSON that"),
         ("bad name", "must be USER/NAME"),
