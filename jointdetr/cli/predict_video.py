@@ -73,7 +73,7 @@ class _Film:
         self.predictor = VideoPredictor(estimator, settings)
         self.recording = PoseRecording(self._path("parquet"), self.skeleton, self._describe(settings))
         if not settings.boxes and settings.detector is None:
-            typer.echo("no --box given and no --detector: taking the first frame to show one person", err=True)
+            typer.echo("no --box given and no --detector: searching for one person", err=True)
 
     def _path(self, suffix: str) -> Path:
         return self.options.output / f"{self.name}.poses.{suffix}"

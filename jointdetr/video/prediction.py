@@ -1,8 +1,8 @@
 """A film in, the poses of its people out, a few frames at a time.
 
-Frames go through the network in small batches. Within a batch every person is looked for in one place; the boxes move
-between batches, with the poses just found (see `tracking`). Where nobody is known, or the detector's turn has come,
-the people are found anew.
+Frames go through the network in small batches. Where a person is looked for comes from the poses of the batches before
+(see `tracking`). Now and then people are looked for in the whole picture, by a detector or, while nobody is known, by
+the network itself.
 
 Shape vocabulary: people, joints.
 """
@@ -29,6 +29,9 @@ Estimator = Callable[..., list[list[Person]]]
 """The pipeline "pose-estimation-3d", or what is called in the same way."""
 Detector = Callable[["Image.Image"], Sequence[Sequence[float]]]
 """Finds the people in a picture: boxes `(people, 4)`."""
+SEARCH_SIZES = (1.0, 0.75, 0.55, 0.4)
+"""Edges of the windows in which a person is searched for, as shares of the picture's shorter edge."""
+LOOKS = 2  # at a window: in the window, and at the body found in it
 ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera")
 
 
@@ -38,9 +41,9 @@ class VideoSettings:
 
     Args:
         boxes: Box of each person in the first frame, x, y, width, height in px; without boxes and without a detector
-            the whole picture is taken to show one person, who is then followed.
+            one person is searched for, in windows all over the picture.
         detector: Finds people, at the start and every `detect_every_s` seconds.
-        detect_every_s: How often the detector looks; it always does when nobody is known.
+        detect_every_s: How often people are looked for; without a detector only while nobody is known.
         tracking: How people are followed.
         smoothing: What is done to the motion afterwards.
         threshold: Joints less probable than this count as not found.
@@ -108,7 +111,7 @@ class VideoPredictor:
         poses = self._estimate([frame.image for frame in batch], boxes) if people else [[]] * len(batch)
         results = []
         for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
-            there = tracker.see(of_frame, frame.time_s)
+            there = tracker.see(of_frame, at, frame.time_s)
             rows = [_row(frame, *each) for each in zip(people, at, of_frame, strict=True)]
             results.append(FrameResult(frame, [row for row, seen in zip(rows, there, strict=True) if seen]))
         tracker.give_up(batch[-1].time_s, batch[-1].image.size)
@@ -121,30 +124,49 @@ class VideoPredictor:
             self.tracker = Tracker(settings.tracking)
             self.tracker.start(settings.boxes, frame.time_s)
         tracker = self.tracker
-        if settings.boxes:
+        is_due = tracker.found_s is None or frame.time_s - tracker.found_s >= settings.detect_every_s
+        if settings.boxes or not is_due:
             return tracker
-        if settings.detector is None:
-            if not tracker.tracks:
-                tracker.find(self._boxes_in_whole_picture(frame), frame.time_s)
-        elif not tracker.tracks or frame.time_s - tracker.found_s >= settings.detect_every_s:
+        if settings.detector is not None:
             tracker.find(settings.detector(frame.image), frame.time_s)
+        elif not tracker.tracks:
+            tracker.find(self._search(frame), frame.time_s)
         return tracker
 
-    def _boxes_in_whole_picture(self, frame: Frame) -> list[list[float]]:
-        """Let the estimator look at the whole picture and then closer; return the boxes of the people there."""
-        people = [pose for pose in self._estimate([frame.image], None)[0] if is_there(pose)]
-        boxes = _visible_boxes([body_box(pose["joints_2d"]) for pose in people], frame.image.size)
-        closer = self._estimate([frame.image], [boxes])[0] if boxes else []
-        return [body_box(pose["joints_2d"]) for pose in closer if is_there(pose)]
+    def _search(self, frame: Frame) -> list[list[float]]:
+        """Look for one person everywhere in the picture, and again closer; return the box of the surest pose."""
+        boxes = search_windows(frame.image.size)
+        for _ in range(LOOKS):
+            poses = self._estimate([frame.image], [boxes])[0]
+            found = [(pose, box) for pose, box in zip(poses, boxes, strict=True) if is_there(pose, box)]
+            if not found:
+                return []
+            boxes = _visible_boxes([body_box(pose["joints_2d"]) for pose, _ in found], frame.image.size)
+        surest = max(range(len(found)), key=lambda index: found[index][0]["scores"].mean())
+        return [boxes[surest]]
 
     def _estimate(
-        self, images: list["Image.Image"], boxes: list[list[list[float]]] | None
+        self, images: list["Image.Image"], boxes: list[list[list[float]]]
     ) -> list[list[dict[str, np.ndarray]]]:
-        """Estimate the poses at the boxes of each picture, or in the whole pictures."""
+        """Estimate the poses at the boxes of each picture."""
         settings = self.settings
         camera = {} if settings.camera is None else {"camera": settings.camera}
         estimated = self.estimator(images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), **camera)
         return [[_to_arrays(person) for person in people] for people in estimated]
+
+
+def search_windows(size: tuple[int, int]) -> list[list[float]]:
+    """Square windows of several sizes all over a picture of (width, height), overlapping by half or so."""
+    windows = []
+    for share in SEARCH_SIZES:
+        edge = share * min(size)
+        columns, rows = (int(np.ceil(1.5 * (length - edge) / edge)) + 1 for length in size)
+        windows += [
+            [float(x), float(y), edge, edge]
+            for y in np.linspace(0, size[1] - edge, rows)
+            for x in np.linspace(0, size[0] - edge, columns)
+        ]
+    return windows
 
 
 def _visible_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> list[list[float]]:

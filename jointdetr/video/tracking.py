@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 LEAST_OVERLAP = 0.3  # of a found box with a known one, to be the same person
 LEAST_FOUND = 0.5  # of the joints, for a person to be there
+LEAST_AGREEMENT = 0.2  # overlap of the body found with the box it was looked for in
 BODY_BEYOND_JOINTS = 0.08  # of the joints' longer side; what synthetic walkers, runners and boxers have on average
 # How far a box follows the joints just found, so that it moves smoothly and does not jitter with them: shares of the
 # difference to what was expected (an alpha-beta filter).
@@ -120,17 +121,20 @@ class Tracker:
         for number in sorted(set(range(len(boxes))) - {found for _, found in matches}):
             self._take_on(boxes[number], time_s)
 
-    def see(self, poses: Sequence[Mapping[str, np.ndarray]], time_s: float) -> list[bool]:
+    def see(
+        self, poses: Sequence[Mapping[str, np.ndarray]], boxes: Sequence[Sequence[float]], time_s: float
+    ) -> list[bool]:
         """Take note of the poses found at the boxes, and move these.
 
         Args:
             poses: For each person, in order, `joints_2d` `(joints, 2)` px and `detected` `(joints,)`.
+            boxes: Where they were looked for.
             time_s: When they were seen.
 
         Returns:
-            For each person whether they are there: whether at least half of the joints were found.
+            For each person whether they are there, see [`is_there`].
         """
-        there = [bool(is_there(pose)) for pose in poses]
+        there = [is_there(pose, box) for pose, box in zip(poses, boxes, strict=True)]
         for track, pose, seen in zip(self.tracks, poses, there, strict=True):
             if seen and self.settings.follow:
                 track.follow(body_box(pose["joints_2d"]), time_s)
@@ -159,9 +163,16 @@ class Tracker:
         self.next_person += 1
 
 
-def is_there(pose: Mapping[str, np.ndarray]) -> bool:
-    """Tell whether a pose is that of a person: at least half of the joints `detected` `(joints,)`."""
-    return np.mean(pose["detected"]) >= LEAST_FOUND
+def is_there(pose: Mapping[str, np.ndarray], box: Sequence[float]) -> bool:
+    """Tell whether a pose is that of a person in a box.
+
+    At least half of the joints `detected` `(joints,)` must have been found, and their body must be about where the box
+    is: a pose that reaches far out of the picture that the network was given is imagined.
+    """
+    if np.mean(pose["detected"]) < LEAST_FOUND:
+        return False
+    overlap = box_overlaps(np.array([body_box(pose["joints_2d"])]), np.array([box], float))
+    return bool(overlap[0, 0] >= LEAST_AGREEMENT)
 
 
 def body_box(joints_2d: np.ndarray) -> list[float]:

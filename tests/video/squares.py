@@ -34,9 +34,7 @@ class SquareEstimator:
 
     def __call__(self, images: list[Image.Image], boxes: Any = None, **kwargs: Any) -> list[list[dict[str, Any]]]:
         self.calls.append({"images": len(images), "boxes": boxes, **kwargs})
-        whole = [0, 0, *SIZE]
-        all_boxes = [[whole]] * len(images) if boxes is None else boxes
-        return [[self.person(image, box) for box in of] for image, of in zip(images, all_boxes, strict=True)]
+        return [[self.person(image, box) for box in of] for image, of in zip(images, boxes, strict=True)]
 
     @staticmethod
     def person(image: Image.Image, box: Sequence[float]) -> dict[str, Any]:

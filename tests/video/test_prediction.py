@@ -7,13 +7,13 @@ from PIL import Image
 from squares import SquareEstimator, picture_of, walk
 
 from jointdetr.camera_jointdetr import Camera
-from jointdetr.video.prediction import VideoPredictor, VideoSettings, predict_motion
+from jointdetr.video.prediction import VideoPredictor, VideoSettings, predict_motion, search_windows
 from jointdetr.video.reading import Frame
 from jointdetr.video.tracking import Tracker, TrackingSettings
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_person_is_found_in_the_whole_picture_and_followed(batch_size):
+def test_person_is_searched_for_and_followed(batch_size):
     estimator = SquareEstimator()
     results = list(predict_motion(walk(20), estimator, VideoSettings(batch_size=batch_size)))
 
@@ -21,8 +21,7 @@ def test_person_is_found_in_the_whole_picture_and_followed(batch_size):
     assert [[row["person"] for row in result.people] for result in results] == [[0]] * 20
     lefts = [result.people[0]["joints_2d"][0, 0] for result in results]
     assert lefts == [10 + 2 * index for index in range(20)]
-    assert estimator.calls[0]["boxes"] is None
-    assert all(call["boxes"] is not None for call in estimator.calls[1:])
+    assert [len(call["boxes"][0]) > 1 for call in estimator.calls[:3]] == [True, True, False]
     assert max(call["images"] for call in estimator.calls) == batch_size
 
 
@@ -73,7 +72,8 @@ def test_person_who_leaves_and_comes_back_has_another_number():
     there, away = picture_of([(10, 40)]), picture_of([])
     pictures = [there] * 5 + [away] * 10 + [there] * 5
     frames = [Frame(index, index / 25, picture) for index, picture in enumerate(pictures)]
-    results = list(predict_motion(frames, SquareEstimator(), VideoSettings(tracking=TrackingSettings(patience_s=0.2))))
+    settings = VideoSettings(tracking=TrackingSettings(patience_s=0.2), detect_every_s=0.01)
+    results = list(predict_motion(frames, SquareEstimator(), settings))
 
     assert [len(result.people) for result in results] == [1] * 5 + [0] * 10 + [1] * 5
     assert results[-1].people[0]["person"] == 1
@@ -110,3 +110,16 @@ def test_settings_are_checked():
         VideoSettings(boxes=[[0, 0, 1, 1]], detector=lambda image: [])
     with pytest.raises(ValueError, match="`patience_s` must be positive"):
         TrackingSettings(patience_s=0)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1080, 1920), (50, 50)])
+def test_windows_lie_all_over_the_picture_and_within(size):
+    covered = np.zeros(size[::-1], int)
+    for x, y, width, height in search_windows(size):
+        assert x >= 0
+        assert y >= 0
+        assert x + width <= size[0] + 1e-6
+        assert y + height <= size[1] + 1e-6
+        covered[round(y) : round(y + height), round(x) : round(x + width)] += 1
+
+    assert covered.min() >= 3

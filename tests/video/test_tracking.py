@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jointdetr.video.tracking import Tracker, TrackingSettings, body_box, box_overlaps, match_boxes
+from jointdetr.video.tracking import Tracker, TrackingSettings, body_box, box_overlaps, is_there, match_boxes
 
 SIZE = (640, 480)
 
@@ -44,7 +44,7 @@ def test_box_goes_with_a_person_who_walks_steadily():
     tracker = Tracker(TrackingSettings())
     tracker.start([[100, 100, 50, 100]], 0.0)
     for frame in range(1, 40):
-        tracker.see([pose_in([100 + 8 * frame, 100, 50, 100])], frame / 25)
+        tracker.see([pose_in([100 + 8 * frame, 100, 50, 100])], tracker.boxes(frame / 25), frame / 25)
     x, y, width, height = tracker.boxes(40 / 25)[0]
 
     assert (x + width / 2, y + height / 2) == pytest.approx((100 + 8 * 40 + 25, 150), abs=2)
@@ -54,7 +54,7 @@ def test_box_goes_with_a_person_who_walks_steadily():
 def test_boxes_stay_where_they_are_if_they_are_to():
     tracker = Tracker(TrackingSettings(follow=False))
     tracker.start([[100, 100, 50, 100]], 0.0)
-    tracker.see([pose_in([120, 100, 50, 100])], 0.04)
+    tracker.see([pose_in([120, 100, 50, 100])], tracker.boxes(0.04), 0.04)
 
     assert tracker.boxes(1.0) == [[100, 100, 50, 100]]
 
@@ -68,7 +68,7 @@ def test_people_are_born_keep_their_numbers_and_are_given_up():
     assert tracker.boxes(0.5)[0] == pytest.approx([12.8, 11.4, 50, 100])
 
     for time_s in (1.0, 1.4, 1.8):
-        assert tracker.see([pose_in(left, found=0.2), pose_in(right)], time_s) == [False, True]
+        assert tracker.see([pose_in(left, found=0.2), pose_in(right)], [left, right], time_s) == [False, True]
         tracker.give_up(time_s, SIZE)
     assert [track.person for track in tracker.tracks] == [1]
 
@@ -79,7 +79,7 @@ def test_people_are_born_keep_their_numbers_and_are_given_up():
 def test_who_leaves_the_picture_is_given_up_at_once():
     tracker = Tracker(TrackingSettings())
     tracker.find([[600, 100, 50, 100]], 0.0)
-    tracker.see([pose_in([700, 100, 50, 100])], 0.04)
+    tracker.see([pose_in([690, 100, 50, 100])], [[690, 100, 50, 100]], 0.04)
     tracker.give_up(0.04, SIZE)
 
     assert tracker.tracks == []
@@ -88,9 +88,9 @@ def test_who_leaves_the_picture_is_given_up_at_once():
 def test_given_people_are_looked_for_where_they_began():
     tracker = Tracker(TrackingSettings(patience_s=0.5))
     tracker.start([[100, 100, 50, 100]], 0.0)
-    tracker.see([pose_in([200, 100, 50, 100])], 0.04)
-    assert tracker.boxes(0.04)[0][0] > 120
-    tracker.see([pose_in([200, 100, 50, 100], found=0.0)], 0.6)
+    tracker.see([pose_in([120, 100, 50, 100])], [[100, 100, 50, 100]], 0.04)
+    assert tracker.boxes(0.04)[0] != [100, 100, 50, 100]
+    tracker.see([pose_in([120, 100, 50, 100], found=0.0)], [[120, 100, 50, 100]], 0.6)
     tracker.give_up(0.6, SIZE)
 
     assert tracker.boxes(0.7) == [[100, 100, 50, 100]]
@@ -101,6 +101,15 @@ def test_state_survives_json():
     tracker = Tracker(TrackingSettings())
     tracker.start([[1 / 3, 100, 50, 100]], 0.0)
     tracker.find([[300, 100, 50, 100]], 1 / 3)
-    tracker.see([pose_in([20, 110, 50, 100]), pose_in([310, 110, 50, 100])], 0.7)
+    tracker.see([pose_in([20, 110, 50, 100]), pose_in([310, 110, 50, 100])], tracker.boxes(0.7), 0.7)
 
     assert Tracker.of_state(tracker.settings, json.loads(json.dumps(tracker.state()))) == tracker
+
+
+def test_pose_far_from_its_box_is_imagined():
+    box = [100, 100, 50, 100]
+
+    assert is_there(pose_in(box), box)
+    assert not is_there(pose_in([160, 100, 50, 100]), box)
+    assert not is_there(pose_in([0, 0, 300, 400]), box)
+    assert not is_there(pose_in(box, found=0.4), box)
