@@ -60,3 +60,17 @@ def test_refuses_another_skeleton(rows):
         check_rows(rows, MPI_INF_3DHP)
     with pytest.raises(ValueError, match="at least one row"):
         check_rows(rows.select([]), HUMAN36M)
+
+
+def test_folders_of_one_name_are_not_mixed_up(rows, tmp_path):
+    files = "- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*.parquet\n"
+    for parent, count in (("a", 1), ("b", 2)):
+        folder = tmp_path / parent / "out"
+        (folder / "data").mkdir(parents=True)
+        (folder / "README.md").write_text(f"---\nconfigs:\n{files}---\n")
+        rows.select(range(count)).to_parquet(folder / "data" / "test-0.parquet")
+        assert len(load_pose_dataset(folder, "test")) == count
+    rows.to_parquet(folder / "data" / "test-1.parquet")
+    assert len(load_pose_dataset(folder, "test")) == 5  # files that came later are seen
+    with pytest.raises(ValueError, match=r"`split` must be one of \['test'\] for"):
+        load_pose_dataset(folder, "train")
