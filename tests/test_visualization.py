@@ -136,6 +136,15 @@ class TestWriters:
             assert archive["joint_names"].tolist() == list(STICK.joints)
             assert "joints_camera" not in archive
 
-    def test_npz_refuses_people_with_different_fields(self, tmp_path):
-        with pytest.raises(ValueError, match="same fields"):
-            write_npz([make_person(), {"joints": torch.zeros(3, 3)}], tmp_path / "poses.npz", STICK)
+    def test_npz_has_nan_for_what_only_others_have(self, tmp_path):
+        placed = make_person() | {"joints_camera": torch.ones(3, 3)}
+        write_npz([make_person(), placed], tmp_path / "poses.npz", STICK)
+        with np.load(tmp_path / "poses.npz", allow_pickle=False) as archive:
+            assert np.isnan(archive["joints_camera"][0]).all()
+            np.testing.assert_array_equal(archive["joints_camera"][1], np.ones((3, 3)))
+
+    def test_npz_refuses_yes_or_no_that_only_others_have(self, tmp_path):
+        person = make_person()
+        inside = person | {"inside": torch.ones(3, dtype=bool)}
+        with pytest.raises(ValueError, match="all people must have `inside`, or none of them, got 1 of 2"):
+            write_npz([person, inside], tmp_path / "poses.npz", STICK)

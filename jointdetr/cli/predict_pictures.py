@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 import typer
 
 from .options import one_line_errors
-from .predict_options import Format, PredictOptions
+from .predict_options import PredictOptions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,16 +32,15 @@ def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
     failed = False
     for picture, name in zip(pictures, _output_names(pictures), strict=True):
         try:
-            people = predictor.predict(picture, options.output / name)
+            people, written = predictor.predict(picture, options.output / name)
         except typer.Exit:
             failed = True
             continue
         if len(pictures) == 1:
             _print_joints(people, predictor.skeleton)
         found = ", ".join(_count_found(person) for person in people)
-        written = " and ".join(f"{name}.pose.{suffix}" for suffix in predictor.suffixes)
         summary = f"{found} joints found" if people else "nobody found"
-        typer.echo(f"{picture}: {summary}, see {written} in {options.output}")
+        typer.echo(f"{picture}: {summary}, see {' and '.join(written)} in {options.output}")
     return not failed
 
 
@@ -57,13 +56,8 @@ class _Predictor:
         """The joints that the model finds."""
         return self.estimator.model.config.skeleton
 
-    @property
-    def suffixes(self) -> list[str]:
-        """The files that are written for each picture."""
-        return ["png", *(kind.value for kind in self.options.formats)]
-
-    def predict(self, picture: str, target: Path) -> list[Person]:
-        """Write `target`.pose.png and the files of poses, and return the people."""
+    def predict(self, picture: str, target: Path) -> tuple[list[Person], list[str]]:
+        """Write `target`.pose.png and the files of poses; return the people and the names of the files."""
         from ..picture_jointdetr import load_picture
         from ..visualization import pose_figure
 
@@ -73,11 +67,21 @@ class _Predictor:
             boxes = [list(box) for box in self.options.boxes] or None
             people = self.estimator(image, boxes=boxes, camera=camera)
         with one_line_errors(str(target)):
-            about = self.describe(picture, image, camera)
-            for kind in self.options.formats:
-                write_people(people, f"{target}.pose.{kind.value}", self.skeleton, about)
             pose_figure(image, people, self.skeleton).savefig(f"{target}.pose.png")
-        return people
+            written = self._write_poses(people, target, self.describe(picture, image, camera))
+        return people, [f"{target.name}.pose.png", *written]
+
+    def _write_poses(self, people: list[Person], target: Path, about: dict[str, Any]) -> list[str]:
+        """Write the poses in every format asked for, say what should be known of them, and return the files' names."""
+        from ..visualization import write_poses
+
+        written: dict[Path, str] = {}
+        for kind in self.options.formats:
+            written |= write_poses(people, f"{target}.pose.{kind.value}", self.skeleton, about)
+        for path, note in written.items():
+            if note:
+                typer.echo(f"{path.name}: {note}")
+        return [path.name for path in written]
 
     def describe(self, picture: str, image: "Image.Image", camera: "Camera | None") -> dict[str, Any]:
         """Head of the JSON file: where the numbers come from."""
@@ -92,16 +96,6 @@ class _Predictor:
             "picture_size": [image.width, image.height],
             **({"intrinsics": None} if camera is None else camera.describe()),
         }
-
-
-def write_people(people: Sequence[Person], path: str, skeleton: "Skeleton", about: dict[str, Any]) -> None:
-    """Write the people of one picture in the format that the file's suffix names."""
-    from ..visualization import write_json, write_npz
-
-    if path.endswith(Format.JSON.value):
-        write_json(people, path, skeleton, about)
-    else:
-        write_npz(people, path, skeleton)
 
 
 def _output_names(pictures: Sequence[str]) -> list[str]:

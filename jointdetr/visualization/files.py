@@ -31,7 +31,8 @@ def write_poses(
 
     Returns:
         The files written, each with what its reader should know, such as how far constant bone lengths moved the
-        joints; an empty text if there is nothing. Of nobody no BVH and no GLB is written.
+        joints; an empty text if there is nothing. BVH and GLB leave out people of whom no joint is known, and are not
+        written if nobody is left.
 
     Raises:
         ValueError: The suffix is none of these, or the people do not fit the skeleton.
@@ -53,7 +54,7 @@ def write_poses(
 
 def _write_animation(people: Sequence[Mapping[str, Any]], path: Path, skeleton: Skeleton) -> dict[Path, str]:
     """Write one GLB for all, or one BVH a person."""
-    motions = motions_from_rows(people, skeleton)
+    motions = [motion for motion in motions_from_rows(people, skeleton) if not motion.missing.all()]
     if not motions:
         return {}
     if path.suffix.lower() == ".glb":

@@ -22,6 +22,7 @@ from .skeletons import joint_sides
 
 TO_RIG_AXES = np.array([1.0, -1.0, -1.0]) / 1000.0  # from millimetres, y down, z forward
 UNTWIST_DEGREES_PER_S = 180.0
+MIN_LENGTH = 0.001  # metres; a bone has to have a direction
 FLAT = 1e-4  # children in one line, of the largest singular value squared
 TEMPLATE_ROUNDS, TEMPLATE_FRAMES = 8, 500
 
@@ -102,15 +103,13 @@ def fit_rig(motion: PoseMotion, times_s: np.ndarray | None = None) -> RigMotion:
         times_s: Times to fit at, if not those of the motion.
 
     Raises:
-        ValueError: No joint is known in any frame, or two joints that a bone joins coincide.
+        ValueError: No joint is known in any frame, or `root_camera` is given and not known in any frame.
     """
     skeleton = motion.skeleton
     times = motion.times_s if times_s is None else times_s
     positions = _filled(motion, times)  # (frames, joints, 3)
     nodes = rig_nodes(skeleton)
-    lengths = _bone_lengths(skeleton, positions)
-    if (np.delete(lengths, skeleton.root) == 0).any():
-        raise ValueError(f"person {motion.person}: two joints that a bone joins are at the same place in most frames.")
+    lengths = np.maximum(_bone_lengths(skeleton, positions), MIN_LENGTH)
     offsets = _offsets(nodes, skeleton, positions, lengths)
     rotations, places = _solve(nodes, offsets, positions, times)
     missing = _missing_at(motion, times)  # (frames, joints)
@@ -278,7 +277,8 @@ def _template(seen: np.ndarray, at_rest: np.ndarray) -> np.ndarray:
     for _ in range(TEMPLATE_ROUNDS):
         turned_back = seen @ _kabsch(np.broadcast_to(shape, seen.shape), seen)  # the rows are turned by the inverse
         shape = turned_back.mean(0)
-        shape *= lengths / np.maximum(np.linalg.norm(shape, axis=-1, keepdims=True), 1e-9)
+        reach = np.linalg.norm(shape, axis=-1, keepdims=True)
+        shape = np.where(reach > 1e-9, shape * lengths / np.maximum(reach, 1e-9), at_rest)
     return shape @ _kabsch(shape[None], at_rest[None])[0].T
 
 

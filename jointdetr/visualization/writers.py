@@ -70,18 +70,15 @@ def write_npz(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
     """Write poses as a NumPy archive: each field stacked over the people, with the joints' names and parents.
 
     Args:
-        people: As for [`write_json`]; every person must have the same fields.
+        people: As for [`write_json`]. Numbers that only some people have are NaN for the others.
         path: File to write. `numpy.load(path)` reads it, without pickle.
         skeleton: Names and parents of the joints.
 
     Raises:
-        ValueError: The people have different fields.
+        ValueError: Only some people have a field that is not of numbers, such as `inside`, which cannot be NaN.
     """
-    names = [{name for name in FIELDS if name in person} for person in people]
-    if any(other != names[0] for other in names):
-        raise ValueError(f"All people must have the same fields, got {[sorted(fields) for fields in names]}.")
-    fields = [name for name in FIELDS if people and name in names[0]]
-    arrays = {name: np.stack([_to_numpy(person[name]) for person in people]) for name in fields}
+    fields = [name for name in FIELDS if any(name in person for person in people)]
+    arrays = {name: np.stack(_column([person.get(name) for person in people], name)) for name in fields}
     described = {
         "skeleton_name": np.array(skeleton.name),
         "joint_names": np.array(skeleton.joints),
@@ -130,6 +127,15 @@ def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleto
     rows = motion_rows(motions_from_rows(people, skeleton))
     plain = [{name: np.asarray(value).tolist() for name, value in row.items()} for row in rows]
     parquet.write_table(Table.from_pylist(plain, schema=motion_schema(skeleton)), path)
+
+
+def _column(values: Sequence[Any], name: str) -> list[np.ndarray]:
+    """One field of all people as arrays, NaN for those who do not have it."""
+    arrays = {index: _to_numpy(value) for index, value in enumerate(values) if value is not None}
+    example = next(iter(arrays.values()))
+    if len(arrays) < len(values) and example.dtype.kind != "f":
+        raise ValueError(f"all people must have `{name}`, or none of them, got {len(arrays)} of {len(values)}")
+    return [arrays[index] if index in arrays else np.full_like(example, np.nan) for index in range(len(values))]
 
 
 def _csv_rows(motion: PoseMotion) -> Iterator[list[Any]]:

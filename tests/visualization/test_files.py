@@ -20,7 +20,7 @@ def film() -> list[dict]:
     return motion_rows([first, second])
 
 
-@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+@pytest.mark.parametrize("suffix", [".json", ".npz", ".parquet"])
 def test_tables_are_read_back(suffix, tmp_path):
     assert write_poses(film(), tmp_path / f"film{suffix}", HUMAN36M) == {tmp_path / f"film{suffix}": ""}
     first, second = load_motions(tmp_path / f"film{suffix}")
@@ -28,12 +28,6 @@ def test_tables_are_read_back(suffix, tmp_path):
     assert second.missing.sum() == 1
     np.testing.assert_allclose(first.joints, moving(frames=3).joints, atol=1e-3)
     np.testing.assert_allclose(first.root_camera, np.tile([100.0, 200, 3000], (3, 1)), atol=1e-3)
-
-
-def test_npz_is_read_back(tmp_path):
-    rows = motion_rows([moving(frames=3)])
-    write_poses(rows, tmp_path / "film.npz", HUMAN36M)
-    np.testing.assert_allclose(load_motions(tmp_path / "film.npz")[0].joints, moving(frames=3).joints)
 
 
 def test_csv_has_a_row_for_each_joint(tmp_path):
@@ -65,6 +59,15 @@ def test_each_person_has_a_bvh_and_all_share_a_glb(tmp_path):
     (note,) = write_poses(film(), tmp_path / "film.glb", HUMAN36M).values()
     assert note.startswith("person 1: constant bone lengths move joints by 0.0 mm")
     assert {path.name for path in tmp_path.iterdir()} == {*(path.name for path in written), "one.bvh", "film.glb"}
+
+
+@pytest.mark.parametrize("suffix", [".bvh", ".glb"])
+def test_people_of_whom_nothing_is_known_are_left_out_of_animation(suffix, tmp_path):
+    unknown = moving(person=1)
+    unknown.joints[:] = np.nan
+    written = write_poses(motion_rows([moving(), unknown]), tmp_path / f"film{suffix}", HUMAN36M)
+    assert list(written) == [tmp_path / f"film{suffix}"]
+    assert write_poses(motion_rows([unknown]), tmp_path / f"unknown{suffix}", HUMAN36M) == {}
 
 
 @pytest.mark.parametrize("suffix", [".json", ".npz", ".csv", ".parquet", ".html"])

@@ -155,8 +155,10 @@ class TestMissing:
         with pytest.raises(ValueError, match="`root_camera` is not known in any frame"):
             fit_rig(moving(root_camera=np.full((40, 3), np.nan)))
 
-    def test_a_bone_without_length_is_refused(self):
+    def test_joints_at_the_same_place_are_a_millimetre_apart(self):
         motion = moving()
         motion.joints[:, 6] = motion.joints[:, 5]
-        with pytest.raises(ValueError, match="at the same place"):
-            fit_rig(motion)
+        motion.joints[:, 8:11] = motion.joints[:, 7:8]
+        rig = fit_rig(motion)
+        assert np.isfinite(rig.rotations).all()
+        assert np.nanmax(rig.error_mm[:, 6]) == pytest.approx(1, abs=1e-6)
