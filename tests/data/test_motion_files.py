@@ -317,3 +317,24 @@ def test_cmu_recordings_are_people(real_data):
         assert lengths[HUMAN36M.joints.index(joint)] == pytest.approx(length, rel=0.15), joint
     heads = mapped[:, HUMAN36M.joints.index("head"), 1] - mapped[:, HUMAN36M.joints.index("pelvis"), 1]
     assert np.median(heads) < -600  # upright: y is down
+
+
+def test_bvh_files_of_this_package_are_read_back(tmp_path):
+    from conversion_examples import person
+
+    from jointdetr.motion import PoseMotion
+    from jointdetr.visualization.bvh import write_bvh
+
+    joints = np.stack([person(frame) - person(frame)[0] for frame in range(4)])
+    motion = PoseMotion(HUMAN36M, np.arange(4) / 25, joints, np.ones((4, 17), bool))
+    rig = write_bvh(motion, tmp_path / "a.bvh")
+    read = read_bvh(tmp_path / "a.bvh")
+    assert read.frame_time_s == pytest.approx(1 / 25) and guess_unit_mm(tmp_path / "a.bvh", read) == 1000.0
+    converter = Bvh(tmp_path / "a.bvh", step=1)
+    back = np.stack([row["joints_3d"] for row in converter.rows(converter.recordings()[0])])  # (frames, joints, 3)
+    for own, name in (("left_knee", "left_knee"), ("right_wrist", "right_wrist"), ("left_ankle", "left_ankle")):
+        there = back[:, converter.skeleton.joints.index(name)] - back[:, 0]
+        distance = np.linalg.norm(there - joints[:, HUMAN36M.joints.index(own)], axis=-1)
+        moved = rig.error_mm[:, HUMAN36M.joints.index(own)]
+        np.testing.assert_allclose(distance, moved, atol=1.0)
+        assert moved.max() < 60

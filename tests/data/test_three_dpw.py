@@ -1,5 +1,6 @@
 """3DPW: sequences written as the official pickles are, read back; broken and hostile ones refused."""
 
+import io
 import pickle
 from pathlib import Path
 
@@ -48,12 +49,31 @@ def sequence(frames: int = 4, people: int = 2) -> dict:
     }
 
 
+class Python2Pickler(pickle._Pickler):
+    """Writes texts and bytes alike as `BINSTRING`, as Python 2 did."""
+
+    dispatch = pickle._Pickler.dispatch.copy()
+
+    def save_string(self, value: str | bytes) -> None:
+        content = value if isinstance(value, bytes) else value.encode("latin1")
+        self.write(pickle.BINSTRING + len(content).to_bytes(4, "little") + content)
+        self.memoize(value)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+
+def python2_pickle(values: object) -> bytes:
+    """A pickle as the official files are: protocol 2, numpy under its old name, no unicode."""
+    stream = io.BytesIO()
+    Python2Pickler(stream, protocol=2).dump(values)
+    return stream.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+
 def write_source(folder: Path, values: object, split: str = "test", name: str = "downtown_00") -> Path:
-    """Protocol 2 is what Python 2 wrote."""
     sequences, pictures = folder / "sequenceFiles" / split, folder / "imageFiles" / name
     sequences.mkdir(parents=True, exist_ok=True)
     pictures.mkdir(parents=True, exist_ok=True)
-    (sequences / f"{name}.pkl").write_bytes(pickle.dumps(values, protocol=2))
+    (sequences / f"{name}.pkl").write_bytes(python2_pickle(values))
     for frame in range(4):
         (pictures / f"image_{frame:05d}.jpg").write_bytes(jpeg(frame))
     return folder
@@ -169,3 +189,14 @@ def test_missing_folders_are_named(tmp_path, missing, message):
     if missing == "imageFiles":
         converter = ThreeDpw(source, images=tmp_path / "elsewhere")
         assert len(list(converter.rows(converter.recordings()[0]))) == 8
+
+
+def test_pickles_are_as_python_2_wrote_them(tmp_path):
+    import pickletools
+
+    opcodes = {opcode.name for opcode, _, _ in pickletools.genops(python2_pickle(sequence()))}
+    assert "BINSTRING" in opcodes and not opcodes & {"BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "FRAME"}
+    named = {
+        argument for opcode, argument, _ in pickletools.genops(python2_pickle(sequence())) if opcode.name == "GLOBAL"
+    }
+    assert named == {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
