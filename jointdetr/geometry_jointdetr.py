@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import torch
 
-HUBER_STEPS = 10
-# Huber's knee for 95% efficiency, 1.345 standard deviations, over the median length of a 2D Gaussian, 1.177 of them.
-HUBER_KNEE = 1.142
+ROBUST_STEPS = 10
+# Where the Cauchy loss turns, for 95% efficiency: at 2.385 standard deviations. Of a Gaussian in the plane the median
+# length is 1.177 of them.
+CAUCHY_SCALE = 2.026
 
 
 def project(joints_camera: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
@@ -159,8 +160,9 @@ def solve_root_translation(
 
     `project(joints + translation, intrinsics) = points_px`, multiplied by the depth, is linear in the translation. It
     is solved by weighted least squares in float64, exactly if the points are exact. The robust solution goes on from
-    there by iteratively reweighted least squares: it minimises the distances in the picture, which count with Huber's
-    loss, so that a few joints far off do not move a person by metres.
+    there by iteratively reweighted least squares: it minimises the distances in the picture, which count with the
+    Cauchy loss, so that a few joints far off do not move a person by metres. (Huber's loss, which never lets go of an
+    outlier, left three times the error where three joints of 17 were 150 px off.)
 
     Args:
         joints: `(..., joints, 3)` root-relative, in mm.
@@ -191,32 +193,39 @@ def solve_root_translation(
     offsets = (rows @ joints_safe.unsqueeze(-1)).squeeze(-1)  # (..., joints, 2)
 
     weights = weights.double()
-    translation = _solve_weighted(rows, offsets, weights)
-    for _ in range(HUBER_STEPS if robust else 0):
-        translation = translation.nan_to_num()  # what is not determined will come out as NaN again
-        depth = (joints_safe + translation.unsqueeze(-2))[..., 2].abs().clamp(min=1.0)  # (..., joints) mm
+    normals = rows.transpose(-1, -2) @ rows  # (..., joints, 3, 3)
+    rights = -(rows.transpose(-1, -2) @ offsets.unsqueeze(-1)).squeeze(-1)  # (..., joints, 3)
+    determined = _is_determined(normals, weights)
+    translation = _solve_weighted(normals, rights, weights, determined)
+    for _ in range(ROBUST_STEPS if robust else 0):
+        depth = (joints_safe[..., 2] + translation[..., None, 2]).abs().clamp(min=1.0)  # (..., joints) mm
         distances = ((rows @ translation[..., None, :, None]).squeeze(-1) + offsets).norm(dim=-1) / depth
-        translation = _solve_weighted(rows, offsets, weights * _huber_weights(distances, used) / depth.square())
-    return translation.to(joints.dtype)
+        trust = weights * _cauchy_weights(distances, used) / depth.square()
+        translation = _solve_weighted(normals, rights, trust, determined)
+    return translation.where(determined.unsqueeze(-1), torch.nan).to(joints.dtype)
 
 
-def _solve_weighted(rows: torch.Tensor, offsets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Solve `rows @ t = -offsets` by least squares: `(..., joints, 2, 3)`, `(..., joints, 2)` -> `(..., 3)` or NaN."""
-    weighted = rows * weights[..., None, None]
-    normal = (rows.transpose(-1, -2) @ weighted).sum(dim=-3)  # (..., 3, 3)
-    right = -(weighted.transpose(-1, -2) @ offsets.unsqueeze(-1)).sum(dim=-3)  # (..., 3, 1)
-    eigenvalues = torch.linalg.eigvalsh(normal)  # ascending
-    determined = (eigenvalues[..., 0] > 1e-10 * eigenvalues[..., 2])[..., None, None]
+def _is_determined(normals: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Tell whether the joints' equations `(..., joints, 3, 3)` have one solution: `(...)` bool."""
+    eigenvalues = torch.linalg.eigvalsh((normals * weights[..., None, None]).sum(dim=-3))  # ascending
+    return eigenvalues[..., 0] > 1e-10 * eigenvalues[..., 2]
+
+
+def _solve_weighted(
+    normals: torch.Tensor, rights: torch.Tensor, weights: torch.Tensor, determined: torch.Tensor
+) -> torch.Tensor:
+    """Sum the joints' normal equations by their weights and solve them: `(..., 3)`, of no meaning if undetermined."""
+    normal = (normals * weights[..., None, None]).sum(dim=-3)  # (..., 3, 3)
+    right = (rights * weights.unsqueeze(-1)).sum(dim=-2)  # (..., 3)
     identity = torch.eye(3, dtype=normal.dtype, device=normal.device)
-    translation = torch.linalg.solve(torch.where(determined, normal, identity), right)  # (..., 3, 1)
-    return translation.where(determined, torch.nan).squeeze(-1)
+    return torch.linalg.solve(normal.where(determined[..., None, None], identity), right.unsqueeze(-1)).squeeze(-1)
 
 
-def _huber_weights(distances: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
-    """Weights `(..., joints)` of Huber's loss, whose knee is set by the median distance of the joints in use."""
+def _cauchy_weights(distances: torch.Tensor, used: torch.Tensor) -> torch.Tensor:
+    """Weights `(..., joints)` of the Cauchy loss, whose scale is set by the median distance of the joints in use."""
     median = distances.where(used, torch.nan).nanmedian(dim=-1, keepdim=True).values
-    knee = (HUBER_KNEE * median).clamp(min=1e-12)  # of exact points all distances are zero
-    return knee / torch.maximum(distances, knee)
+    scale = (CAUCHY_SCALE * median).clamp(min=1e-12)  # of exact points all distances are zero
+    return 1 / (1 + (distances / scale).square())
 
 
 def _require_usable(joints: torch.Tensor, points_px: torch.Tensor, used: torch.Tensor) -> None:

@@ -54,7 +54,7 @@ def place_poses(poses: AssembledPoses, inputs: BatchFeature, cameras: Sequence[C
         cameras: The camera of each crop; where it is None, a place is guessed for the sake of `inside` alone.
 
     Returns:
-        [`PlacedPoses`]; `joints_camera` is of the guessed camera where none is known.
+        [`PlacedPoses`]; where no camera is known, what is said in camera space has no meaning.
 
     Raises:
         ValueError: The crops' geometry was cast to half precision.
@@ -63,11 +63,13 @@ def place_poses(poses: AssembledPoses, inputs: BatchFeature, cameras: Sequence[C
     crop_points = poses.points.double() * torch.tensor([width, height])  # (crops, joints, 2) px of the crop
     joints_2d = apply_affine(crop_points, invert_affine(single_precision(inputs, "crop_affine").double()))
     sizes = inputs["image_sizes"].cpu()[inputs["image_index"].cpu()].flip(-1)  # (crops, 2) width, height
+    known = torch.tensor([camera is not None for camera in cameras])
     cameras = [
         camera or Camera.from_field_of_view(FALLBACK_FIELD_OF_VIEW, size)
         for camera, size in zip(cameras, sizes.tolist(), strict=True)
     ]
-    joints_camera, seen_at = _place_in_camera(poses, joints_2d, cameras)
+    wanted = known | ~poses.detected.all(dim=-1)  # (crops,)
+    joints_camera, seen_at = _place_in_camera(poses, joints_2d, cameras, wanted)
     squared = (seen_at - joints_2d).square().sum(dim=-1)  # (crops, joints), NaN where missing
     place = torch.where(poses.detected[..., None], joints_2d, seen_at)
     return PlacedPoses(
@@ -90,28 +92,37 @@ def single_precision(inputs: BatchFeature, name: str) -> torch.Tensor:
 
 
 def _place_in_camera(
-    poses: AssembledPoses, joints_2d: torch.Tensor, cameras: Sequence[Camera]
+    poses: AssembledPoses, joints_2d: torch.Tensor, cameras: Sequence[Camera], wanted: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return where the joints stand before the camera `(crops, joints, 3)` mm, and where it sees them, or NaN."""
+    """Return where the joints stand before the camera `(crops, joints, 3)` mm, and where it sees them.
+
+    Both are NaN for crops that are not `wanted` `(crops,)`, and for people who cannot be placed.
+    """
     joints = poses.joints.double()
     points = _through_lenses(joints_2d, cameras, Camera.undistort)
     intrinsics = torch.stack([torch.from_numpy(camera.intrinsics) for camera in cameras])  # (crops, 3, 3)
     weights = poses.scores.double() * poses.detected * points.isfinite().all(dim=-1)  # (crops, joints)
-    enough = (weights > 0).sum(dim=-1) >= MIN_JOINTS_FOR_TRANSLATION  # (crops,)
+    solved = wanted & ((weights > 0).sum(dim=-1) >= MIN_JOINTS_FOR_TRANSLATION)  # (crops,)
     joints_camera = torch.full_like(joints, torch.nan)
-    joints_camera[enough] = joints[enough] + solve_root_translation(
-        joints[enough], points[enough], intrinsics[enough], weights[enough], robust=True
-    ).unsqueeze(-2)
+    if solved.any():
+        joints_camera[solved] = joints[solved] + solve_root_translation(
+            joints[solved], points[solved], intrinsics[solved], weights[solved], robust=True
+        ).unsqueeze(-2)
     behind = (joints_camera[..., 2] <= 0).any(dim=-1)
     joints_camera[behind] = torch.nan
     return joints_camera, _through_lenses(project(joints_camera, intrinsics), cameras, Camera.distort)
 
 
 def _through_lenses(points: torch.Tensor, cameras: Sequence[Camera], move: Any) -> torch.Tensor:
-    """Distort or undistort the image points of each crop by the lens of its camera."""
-    if all(camera.distortion is None for camera in cameras):
-        return points
-    return torch.stack([move(camera, one) for one, camera in zip(points, cameras, strict=True)])
+    """Distort or undistort the image points of each crop by the lens of its camera, all crops of a camera at once."""
+    crops_of = {id(camera): (camera, []) for camera in cameras if camera.distortion is not None}
+    for crop, camera in enumerate(cameras):
+        if camera.distortion is not None:
+            crops_of[id(camera)][1].append(crop)
+    points = points.clone()
+    for camera, crops in crops_of.values():
+        points[crops] = move(camera, points[crops])
+    return points
 
 
 def _to_world(joints_camera: torch.Tensor, cameras: Sequence[Camera]) -> torch.Tensor:
