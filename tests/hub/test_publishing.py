@@ -18,6 +18,7 @@ from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessor
 from jointdetr.hub import ModelCardDetails, PushSettings, push_to_hub
 
 PACKAGE = Path(jointdetr.__file__).parent
+PICTURE = REPOSITORY / "docs" / "images" / "person.jpg"
 BOXES = [[4.0, 6.0, 50.0, 80.0]]
 MODEL_FILES = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json", "pipeline_jointdetr.py"}
 SPACE_CARD = (
@@ -97,8 +98,9 @@ def outcomes(client, broken_off, model_folder, space_folder, tmp_path_factory) -
         "no numbers": {"arguments": ["push", "tester/new", *base, "--evaluation", f"x={space_folder / 'app.py'}"]},
         "bad name": {"arguments": ["push", "tester/a b", *base]},
         "other user": {"arguments": ["push", "somebody/pose", *base]},
-        "wrong token": {"arguments": ["push", "tester/new", *base], "token": "hf_wrong"},
+        "stranger": {"arguments": ["predict", str(PICTURE), "--model", "tester/secret"], "token": ""},
         "no token": {"arguments": ["push", "tester/new", *base], "token": ""},
+        "wrong token": {"arguments": ["push", "tester/new", *base], "token": "hf_wrong"},
     }
     refusals = iter([Refusal(413, "storage quota exceeded")])
 
@@ -188,6 +190,7 @@ def test_what_is_private_stays_private(outcomes, hub):
     assert outcomes["secret"]["code"] == 0, outcomes["secret"]
     assert hub.storage.model("tester/secret").private
     assert not hub.storage.model("tester/pose").private
+    assert_one_line(outcomes["stranger"], "tester/secret is not a local folder and is not a valid model identifier")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +230,7 @@ def test_transformers_own_methods_publish_too_and_by_xet(hub, client, model_fold
     by_hand, trained = hub.storage.model("tester/by-hand"), hub.storage.model("tester/trained")
     assert by_hand.head.files["model.safetensors"].xet_hash
     assert set(by_hand.head.files) >= MODEL_FILES - {"pipeline_jointdetr.py"}
-    assert "- two pictures" not in hub.storage.text(trained, "README.md")
+    assert any("End of training" in commit.title for commit in trained.commits.values())
     assert "Two pictures of noise." in hub.storage.text(trained, "README.md")  # ours, in place of Trainer's
     found = client.run("estimate.py", "tester/trained", "main", arrays, token=None, xet=True)
     assert_same_joints(found, tmp_path / "run" / "final", arrays)
