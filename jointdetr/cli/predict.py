@@ -1,6 +1,7 @@
 """`jointdetr predict`: estimate the 3D poses in pictures, films, what a webcam sees, or a data set."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -113,6 +114,7 @@ def predict(
         split=split,
         batch_size=batch_size,
     )
+    film_options = replace(options, formats=tuple(file_format or ()))  # a film's poses are a table in any case
     if dataset is not None:
         from .predict_dataset import predict_dataset
 
@@ -120,9 +122,9 @@ def predict(
     elif webcam is not None:
         from .predict_video import predict_video
 
-        predict_video(webcam, options)
+        predict_video(webcam, film_options)
     else:
-        _predict_files(sources or [], options)
+        _predict_files(sources or [], options, film_options)
 
 
 def _require_one_kind(sources: Sequence[str] | None, webcam: int | None, dataset: str | None) -> None:
@@ -132,7 +134,7 @@ def _require_one_kind(sources: Sequence[str] | None, webcam: int | None, dataset
         raise typer.BadParameter("name pictures or films, or give --webcam, or give --dataset: one of the three")
 
 
-def _predict_files(sources: Sequence[str], options: PredictOptions) -> None:
+def _predict_files(sources: Sequence[str], options: PredictOptions, film_options: PredictOptions) -> None:
     """Predict the pictures together and each film by itself."""
     films = [source for source in sources if _is_film(source)]
     pictures = [source for source in sources if not _is_film(source)]
@@ -145,7 +147,7 @@ def _predict_files(sources: Sequence[str], options: PredictOptions) -> None:
         from .predict_video import predict_video
 
         try:
-            predict_video(film, options)
+            predict_video(film, film_options)
         except typer.Exit:
             failed = True
     if failed:

@@ -105,6 +105,6 @@ def test_webcam_is_recorded_until_ctrl_c(tiny_model_folder, tmp_path, monkeypatc
     assert result.exit_code == 0, result.output
     assert "0: 4 frames" in result.stdout
     names = sorted(path.name.split(".", 1)[1] for path in (tmp_path / "out").iterdir())
-    assert names == ["mp4", "poses.json", "poses.mp4", "poses.parquet"]
+    assert names == ["mp4", "poses.mp4", "poses.parquet"]
     (table,) = (tmp_path / "out").glob("*.parquet")
     assert len(load_motions(table)[0]) == 4
