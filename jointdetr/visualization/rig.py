@@ -18,18 +18,13 @@ from scipy.spatial.transform import Rotation
 
 from ..motion import PoseMotion
 from ..skeleton_jointdetr import Skeleton
-from .skeletons import joint_sides
+from .rest_pose import rest_directions
 
 TO_RIG_AXES = np.array([1.0, -1.0, -1.0]) / 1000.0  # from millimetres, y down, z forward
 UNTWIST_DEGREES_PER_S = 180.0
 MIN_LENGTH = 0.001  # metres; a bone has to have a direction
 FLAT = 1e-4  # children in one line, of the largest singular value squared
 TEMPLATE_ROUNDS, TEMPLATE_FRAMES = 8, 500
-
-# Where bones point at rest, by the name of the joint they lead to: arms out, legs down, the rest up.
-SIDEWAYS = ("hip", "shoulder", "clavicle", "collar", "elbow", "wrist", "hand", "thumb", "finger", "eye", "ear")
-DOWN = ("knee", "ankle", "heel")
-FORWARD = ("foot", "toe", "nose")
 
 
 @dataclass(frozen=True)
@@ -196,7 +191,7 @@ def _with_never_seen(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
         if not np.isnan(positions[:, node.joint]).any():
             continue
         before = skeleton.parents[parent]
-        straight = np.broadcast_to(_rest_directions(skeleton)[node.joint], positions[:, 0].shape)
+        straight = np.broadcast_to(rest_directions(skeleton)[node.joint], positions[:, 0].shape)
         if before >= 0:
             straight = positions[:, parent] - positions[:, before]
             straight = straight / np.maximum(np.linalg.norm(straight, axis=-1, keepdims=True), 1e-9)
@@ -237,7 +232,7 @@ def _bone_lengths(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
 
 def _offsets(nodes: Sequence[Node], skeleton: Skeleton, positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Where each node lies at rest, seen from its parent: `(nodes, 3)`."""
-    directions = _rest_directions(skeleton)  # (joints, 3)
+    directions = rest_directions(skeleton)  # (joints, 3)
     offsets = np.zeros((len(nodes), 3))
     for node in nodes:
         if node.is_helper or not node.children:
@@ -250,20 +245,6 @@ def _offsets(nodes: Sequence[Node], skeleton: Skeleton, positions: np.ndarray, l
         for child, offset in zip(children, at_rest, strict=True):
             offsets[_node_of(nodes, child)] = offset
     return offsets
-
-
-def _rest_directions(skeleton: Skeleton) -> np.ndarray:
-    """Direction of the bone that leads to each joint at rest, by its name: `(joints, 3)`."""
-    outwards = {"left": 1.0, "right": -1.0, "middle": 0.0}
-    directions = np.zeros((len(skeleton.joints), 3))
-    for joint, (name, side) in enumerate(zip(skeleton.joints, joint_sides(skeleton), strict=True)):
-        if side != "middle" and any(part in name.lower() for part in SIDEWAYS):
-            directions[joint] = outwards[side], 0, 0
-        elif any(part in name.lower() for part in FORWARD):
-            directions[joint] = 0, 0, 1
-        else:
-            directions[joint] = 0, -1 if any(part in name.lower() for part in DOWN) else 1, 0
-    return directions
 
 
 def _template(seen: np.ndarray, at_rest: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from moving_people import TO_CAMERA_AXES, moving, pointing
 from scipy.spatial.transform import Rotation
 
-from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP, Skeleton
+from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP, SKELETONS, Skeleton
 from jointdetr.visualization.rig import fit_rig, rig_nodes
 
 
@@ -58,6 +58,20 @@ class TestFit:
             assert offset[f"{side}_wrist"][0] * outwards > 0
             np.testing.assert_allclose(offset[f"{side}_wrist"][1:], 0, atol=1e-9)
         assert at["left_hip"][0] > at["right_hip"][0]
+
+    @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda skeleton: skeleton.name)
+    def test_every_skeleton_stands_at_rest(self, skeleton):
+        rig = fit_rig(moving(skeleton, frames=5))
+        at = {node.name: place for node, place in zip(rig.nodes, rig.rest, strict=True)}
+        for side in ("left", "right"):
+            assert at[f"{side}_knee"][1] > at[f"{side}_ankle"][1] + 0.05
+            arm = at[f"{side}_wrist"] - at[f"{side}_elbow"]
+            np.testing.assert_allclose(arm / np.linalg.norm(arm), [1 if side == "left" else -1, 0, 0], atol=1e-9)
+        assert np.nanmax(rig.error_mm) < 1e-6
+
+    def test_names_that_tell_nothing_point_up(self):
+        skeleton = Skeleton("own", ("a", "b", "c"), (-1, 0, 1), (), 0)
+        np.testing.assert_allclose(fit_rig(moving(skeleton)).offsets[1:, [0, 2]], 0, atol=1e-12)
 
     def test_changing_bone_lengths_are_held_and_the_difference_is_told(self):
         motion = moving()
