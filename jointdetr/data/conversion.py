@@ -61,7 +61,7 @@ from ..skeleton_jointdetr import Skeleton
 from .row_checks import find_problem, knee_bend, recording_problem, reprojection_errors
 from .rows import Problem, RowError, complete_row, complete_skeleton_row, skeleton_features
 from .schema import pose_features
-from .shards import OnProgress, fill, parquet_aside, prepare_folder, run_workers, write_aside
+from .shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
 from .skeleton_files import skeleton_json
 
 SETTINGS_FILE, REPORT_FILE, SKELETON_FILE = "settings.json", "conversion.json", "skeleton.json"
@@ -243,7 +243,7 @@ def convert(converter: Converter, settings: ConversionSettings) -> ConversionRep
     """
     recordings = _choose(converter, settings.split)
     folder = Path(settings.output)
-    prepare_folder(folder, f".conversion/{SETTINGS_FILE}", _identity(converter, settings))
+    open_folder(folder, f".conversion/{SETTINGS_FILE}", _identity(converter, settings))
     write_aside(folder / SKELETON_FILE, skeleton_json(converter.skeleton).encode())
     for path in _marker_paths(folder):
         if RecordingReport.load(path).failed is not None:  # another try
@@ -289,7 +289,12 @@ def _options(described: Any) -> dict[str, Any]:
     """Return the options of a converter, and of the converter or skeleton among them; not where the source lies."""
     options = {option.name: getattr(described, option.name) for option in fields(described)}
     kept = {name: value for name, value in options.items() if not isinstance(value, Path)}
-    return {name: _options(value) if is_dataclass(value) else value for name, value in kept.items()}
+    return {name: _described(value) if is_dataclass(value) else value for name, value in kept.items()}
+
+
+def _described(part: Any) -> dict[str, Any]:
+    """Return kind and options of a converter or skeleton that is an option of a converter."""
+    return {"kind": type(part).__name__} | _options(part)
 
 
 @dataclass(frozen=True)
@@ -491,7 +496,8 @@ def _card(folder: Path, report: ConversionReport) -> str:
         f"  - split: {split}\n    path: data/{split}-*.parquet" for split, count in report.rows.items() if count
     )
     said = "\n".join(f"    {line}" for line in report.lines())
-    options = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    short = {name: value["kind"] if isinstance(value, dict) else value for name, value in settings.items()}
+    options = ", ".join(f"{name} {value}" for name, value in short.items() if value is not None and name != "target")
     return (
         f"---\nlicense: other\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n"
         f"# Converted by jointdetr\n\n{options}. The licence of the source holds.\n\n{said}\n"

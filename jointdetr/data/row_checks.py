@@ -19,7 +19,7 @@ from .rows import Problem, is_inside
 SHORTEST_LONGEST_BONE_MM, LONGEST_BONE_MM = 60.0, 1500.0
 REPROJECTION_TOLERANCE = 0.05  # of the longer side of the joints' extent in the picture
 REPROJECTION_FLOOR_PX = 3.0
-KNEES_BACKWARD_MM = -10.0
+KNEES_BACKWARD_MM = -20.0
 FEWEST_POSES_TO_JUDGE = 20
 
 

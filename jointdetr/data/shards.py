@@ -24,14 +24,18 @@ POLL_SECONDS = 0.5
 OnProgress = Callable[[int], None]
 
 
-def prepare_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -> None:
+def open_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -> bool:
     """Make the folder of a data set with a record of its settings, or check that it was made for these.
+
+    Returns:
+        Whether it is new.
 
     Raises:
         ValueError: The folder holds a data set of other settings, or data of unknown origin.
     """
     recorded = folder / settings_file
-    if recorded.exists():
+    is_new = not recorded.exists()
+    if not is_new:
         found = json.loads(recorded.read_text())
         different = sorted(name for name in settings | found if settings.get(name) != found.get(name))
         if different:
@@ -46,6 +50,7 @@ def prepare_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -
         write_aside(recorded, (json.dumps(settings, indent=2) + "\n").encode())
     (folder / "data").mkdir(exist_ok=True)
     (folder / ".locks").mkdir(exist_ok=True)
+    return is_new
 
 
 def write_aside(path: Path, content: bytes) -> None:

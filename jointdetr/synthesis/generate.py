@@ -2,31 +2,26 @@
 
 Shards are independent of one another, and each person depends on the settings' seed and the person's number alone, so
 the files are the same for any number of workers and after any interruption. Several processes, on one machine or on
-several that share a file system with locks, may fill one folder: a shard is claimed by a lock that ends with its
-holder, is written aside and then renamed.
+several, may fill one folder (`jointdetr.data.shards`).
 
 Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
 """
 
-import json
-import multiprocessing
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from filelock import FileLock, Timeout
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.schema import encode_depth_map, pose_features
+from ..data.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
 from ..skeleton_jointdetr import HUMAN36M
 from .body import load_body
 from .mocap import MotionLibrary
@@ -36,7 +31,6 @@ from .scene import Preset
 
 PEOPLE_AT_ONCE = 32
 SETTINGS_FILE = "synthesis.json"
-POLL_SECONDS = 1.0
 CARD = """---
 license: cc0-1.0
 pretty_name: Synthetic people with exact 3D joints
@@ -65,8 +59,6 @@ print(row["image"].size, row["joints_3d"][0])
 
 `{settings_file}` holds the settings; the same settings give the same files.
 """
-
-OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -149,6 +141,7 @@ def synthesize(settings: SynthesisSettings) -> Path:
 
     Raises:
         ValueError: the folder holds a dataset of other settings or data of unknown origin, or there are no motions.
+        OSError: the disk is full or cannot be written.
         RuntimeError: a worker died.
     """
     prepare_folder(settings)
@@ -159,10 +152,7 @@ def synthesize(settings: SynthesisSettings) -> Path:
         def on_progress(in_hand: int) -> None:
             progress.update(task, completed=min(settings.count, _people_written(settings) + in_hand))
 
-        if settings.workers == 1:
-            fill_shards(settings, on_progress)
-        else:
-            _run_workers(settings, on_progress)
+        run_workers(partial(fill_shards, settings), settings.workers, on_progress)
         progress.update(task, completed=settings.count)
     return Path(settings.output)
 
@@ -170,24 +160,8 @@ def synthesize(settings: SynthesisSettings) -> Path:
 def prepare_folder(settings: SynthesisSettings) -> None:
     """Make the folder with its settings and card, or check that it was made for these settings."""
     folder = Path(settings.output)
-    wanted = settings.identity()
-    recorded = folder / SETTINGS_FILE
-    if recorded.exists():
-        found = json.loads(recorded.read_text())
-        different = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-        if different:
-            pairs = ", ".join(f"{name}={found.get(name)!r} (asked for {wanted.get(name)!r})" for name in different)
-            raise ValueError(
-                f"{folder} holds a dataset of other settings: {pairs}; expected the same or an empty folder"
-            )
-    elif (folder / "data").exists():
-        raise ValueError(f"{folder} must be empty or hold {SETTINGS_FILE}, got a data folder of unknown origin")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_aside(recorded, (json.dumps(wanted, indent=2) + "\n").encode())
-        _write_aside(folder / "README.md", _card(settings).encode())
-    (folder / "data").mkdir(exist_ok=True)
-    (folder / ".locks").mkdir(exist_ok=True)
+    if open_folder(folder, SETTINGS_FILE, settings.identity()):
+        write_aside(folder / "README.md", _card(settings).encode())
 
 
 def fill_shards(settings: SynthesisSettings, on_progress: OnProgress) -> None:
@@ -201,11 +175,8 @@ def fill_shards(settings: SynthesisSettings, on_progress: OnProgress) -> None:
     torch.set_num_threads(1)  # the last bits of a sum depend on it
     try:
         writer = ShardWriter(settings)
-        waiting = [
-            shard for shard in range(settings.num_shards) if not writer.try_shard(shard, on_progress, wait=False)
-        ]
-        for shard in waiting:
-            writer.try_shard(shard, on_progress, wait=True)
+        paths = [settings.shard_path(shard) for shard in range(settings.num_shards)]
+        fill(paths, partial(writer.write, on_progress=on_progress), Path(settings.output) / ".locks")
     finally:
         torch.set_num_threads(threads)
 
@@ -225,30 +196,15 @@ class ShardWriter:
         self.renderer = PersonRenderer(self.body, settings.render_settings())
         self.features = pose_features(len(HUMAN36M.joints), settings.dense)
 
-    def try_shard(self, shard: int, on_progress: OnProgress, wait: bool) -> bool:
-        """Write a shard unless it is there; returns False if another process holds it and `wait` is off."""
-        path = self.settings.shard_path(shard)
-        if path.exists():
-            return True
-        lock = FileLock(Path(self.settings.output) / ".locks" / f"{shard:05d}.lock")
-        try:
-            with lock.acquire(timeout=-1 if wait else 0):
-                if not path.exists():  # its last holder may have finished it
-                    self._write(path, self.settings.shard_people(shard), on_progress)
-        except Timeout:
-            return False
-        return True
-
-    def _write(self, path: Path, people: range, on_progress: OnProgress) -> None:
-        """Render people into a file beside `path`, then give it its name."""
-        aside = path.with_name(f".{path.name}.partial")
-        with pq.ParquetWriter(aside, self.features.arrow_schema) as writer:
+    def write(self, shard: int, on_progress: OnProgress) -> None:
+        """Render the people of a shard and write it."""
+        people = self.settings.shard_people(shard)
+        with parquet_aside(self.settings.shard_path(shard), self.features.arrow_schema) as file:
             for first in range(people.start, people.stop, PEOPLE_AT_ONCE):
                 numbers = range(first, min(people.stop, first + PEOPLE_AT_ONCE))
                 rows = self.render(numbers)
-                writer.write_table(pa.Table.from_pylist(rows, schema=self.features.arrow_schema))
+                file.write_table(pa.Table.from_pylist(rows, schema=self.features.arrow_schema))
                 on_progress(numbers.stop - people.start)
-        os.replace(aside, path)
         on_progress(0)
 
     def render(self, numbers: range) -> list[dict[str, Any]]:
@@ -291,33 +247,6 @@ def person_seed(seed: int, number: int) -> int:
     return int(state[0] >> np.uint64(1))
 
 
-def _run_workers(settings: SynthesisSettings, on_progress: OnProgress) -> None:
-    """Start the workers and watch them to their end."""
-    context = multiprocessing.get_context("spawn")
-    counts = [context.Value("q", 0) for _ in range(settings.workers)]
-    workers = [context.Process(target=_work, args=(settings, count), daemon=True) for count in counts]
-    for worker in workers:
-        worker.start()
-    while any(worker.is_alive() for worker in workers):
-        on_progress(sum(count.value for count in counts))
-        time.sleep(POLL_SECONDS)
-    failed = [worker.exitcode for worker in workers if worker.exitcode]
-    if failed:
-        raise RuntimeError(f"{len(failed)} of {settings.workers} workers ended with exit codes {failed}, expected 0")
-
-
-def _work(settings: SynthesisSettings, in_hand: Any) -> None:
-    """Body of a worker process: write shards, and end when the process that started it is gone."""
-
-    def on_progress(done: int) -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None and not parent.is_alive():
-            raise SystemExit(1)
-        in_hand.value = done
-
-    fill_shards(settings, on_progress)
-
-
 def _people_written(settings: SynthesisSettings) -> int:
     """Number of people in finished shards."""
     shards = range(settings.num_shards)
@@ -329,13 +258,6 @@ def _encode(pixels: np.ndarray, kind: str, **options: Any) -> dict[str, bytes | 
     stream = BytesIO()
     Image.fromarray(pixels).save(stream, kind, **options)
     return {"bytes": stream.getvalue(), "path": None}
-
-
-def _write_aside(path: Path, content: bytes) -> None:
-    """Write a file that never is seen half-written."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    os.replace(aside, path)
 
 
 def _card(settings: SynthesisSettings) -> str:

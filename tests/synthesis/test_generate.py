@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from jointdetr.data.schema import decode_depth_map, pose_features
+from jointdetr.data.shards import try_fill
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.generate import (
     ShardWriter,
@@ -111,9 +112,12 @@ def test_finished_shards_are_left_alone(folder: Path, tmp_path: Path) -> None:
 def test_a_shard_in_other_hands_is_not_written(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     prepare_folder(settings)
+    written = []
     with FileLock(tmp_path / ".locks" / "00001.lock"):
-        assert not ShardWriter(settings).try_shard(1, lambda done: None, wait=False)
-    assert not shards(tmp_path)
+        assert not try_fill(settings.shard_path(1), written.append, 1, tmp_path / ".locks")
+    assert not written
+    assert try_fill(settings.shard_path(1), written.append, 1, tmp_path / ".locks")
+    assert written == [1]
 
 
 def test_a_folder_of_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:
