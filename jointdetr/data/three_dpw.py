@@ -4,6 +4,7 @@
 
     SOURCE/sequenceFiles/{train,validation,test}/NAME.pkl
     SOURCE/imageFiles/NAME/image_00000.jpg
+    SOURCE/smpl/                                 optional, see `jointdetr.data.smpl`
 
 A sequence file is a pickle, read by `load_pickle`, which runs nothing. Of each person it holds `jointPositions`
 (frames, 72): SMPL's 24 joints in metres in the world; `poses2d` (frames, 3, 18): joints an algorithm found in the
@@ -14,21 +15,26 @@ Rows have the 3D joints, which the body model gives, and their projections as 2D
 `visible` is what lies inside the picture. Frames whose camera is not valid are left out. `poses2d` serves to check the
 cameras.
 
-Shape vocabulary: `frames`, `joints` (24).
+The papers measure 14 other joints, which are regressed from the surface of the body model. With the folder `smpl` rows
+have these (skeleton `lsp`), without it SMPL's 24 (`smpl`), which give other numbers.
+
+Shape vocabulary: `frames`, `joints` (24, or the 14 that are regressed).
 
 Source: von Marcard et al., "Recovering Accurate 3D Human Pose in the Wild Using IMUs and a Moving Camera", ECCV 2018.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from ..skeleton_jointdetr import SMPL, Skeleton
+from ..skeleton_jointdetr import LSP, SMPL, Skeleton
 from .conversion import Converter, Labels, Recording, Skipped
 from .safe_pickle import load_pickle
+from .smpl import SmplBody, read_bodies
 
 SPLITS = ("train", "validation", "test")
 METRES_TO_MM = 1000.0
@@ -41,6 +47,7 @@ FOUND_JOINTS = (
     *("right_eye", "left_eye", "right_ear", "left_ear"),
 )
 LIMBS = [name for name in FOUND_JOINTS[2:14] if not name.endswith("hip")]  # hips are another place in SMPL
+LARGEST_BODY_ERROR_MM = 30.0
 LARGEST_MEDIAN_MISS = 0.25  # of the person's extent in the picture, between projected and found joints
 
 
@@ -57,7 +64,20 @@ class ThreeDpw(Converter):
     source: Path
     images: Path | None = None
     step: int = 1
-    skeleton: ClassVar[Skeleton] = SMPL
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The evaluation's joints where the body model is there, else the body model's own."""
+        return LSP if self._smpl_folder.is_dir() else SMPL
+
+    @property
+    def _smpl_folder(self) -> Path:
+        return self.source / "smpl"
+
+    @cached_property
+    def _bodies(self) -> dict[str, SmplBody]:
+        """Body models by gender."""
+        return read_bodies(self._smpl_folder)
 
     def recordings(self) -> list[Recording]:
         """One for each sequence, with all of its people."""
@@ -71,6 +91,8 @@ class ThreeDpw(Converter):
         """One row for each person in every `step`-th frame."""
         sequence = read_sequence(recording.source)
         _require_projection(recording.source, sequence)
+        if self.skeleton is LSP:
+            sequence = regress_joints(recording.source, sequence, self._bodies)
         pictures = (self.images or self.source / "imageFiles") / recording.name
         if not pictures.is_dir():
             raise ValueError(f"the pictures of {recording.source} must lie in {pictures}, which does not exist")
@@ -144,6 +166,30 @@ def _row(pictures: Path, sequence: Sequence, frame: int, person: int) -> Labels 
         "action": pictures.name,
         "frame": frame,
     }
+
+
+def regress_joints(path: Path, sequence: Sequence, bodies: Mapping[str, SmplBody]) -> Sequence:
+    """Replace SMPL's joints by those of the skeleton `lsp`, regressed from the surface of the posed body.
+
+    Raises:
+        ValueError: The file lacks what poses a body, or the bodies are not those that the file was made with.
+    """
+    values = load_pickle(path)
+    shapes = {"poses": (None, 72), "trans": (None, 3), "betas": (None,)}
+    if not {*shapes, "genders"} <= set(values):
+        raise ValueError(f"{path} must have the keys {sorted({*shapes, 'genders'})} to pose a body")
+    of_people = {key: _arrays_of_people(path, values, key, shape) for key, shape in shapes.items()}
+    regressed = []
+    for person, gender in enumerate(values["genders"]):
+        if gender not in bodies:
+            raise ValueError(f"`genders[{person}]` of {path} must be one of {sorted(bodies)}, got {gender!r}")
+        poses, places, shape = (of_people[key][person] for key in ("poses", "trans", "betas"))
+        joints, points = (METRES_TO_MM * array for array in bodies[gender].pose(poses, shape[:10], places))
+        error = np.nanmedian(np.linalg.norm(joints - sequence.joints_world[person], axis=-1))
+        if not error <= LARGEST_BODY_ERROR_MM:
+            raise ValueError(f"{path}: the posed body misses `jointPositions` by {error:.0f} mm; another SMPL model?")
+        regressed.append(points)
+    return replace(sequence, joints_world=regressed)
 
 
 def project(joints_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
