@@ -92,8 +92,9 @@ def write_viewer_html(motions: Sequence[PoseMotion], path: str | Path, title: st
     """
     data = json.dumps(viewer_data(motions), separators=(",", ":"), allow_nan=False)
     bundle = json.dumps(viewer_bundle().read_text(encoding="ascii"))
-    # `</script` inside would end the element; in JSON the slash may be written with a backslash.
-    page = PAGE.format(title=escape(title), data=data.replace("</", "<\\/"), bundle=bundle.replace("</", "<\\/"))
+    # `</script` or `<!--` inside would end the element too early or never; JSON may write any letter by its number.
+    data, bundle = (text.replace("<", "\\u003c") for text in (data, bundle))
+    page = PAGE.format(title=escape(title), data=data, bundle=bundle)
     Path(path).write_text(page, encoding="utf-8")
 
 

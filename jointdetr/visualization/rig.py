@@ -23,7 +23,7 @@ from .rest_pose import rest_directions
 TO_RIG_AXES = np.array([1.0, -1.0, -1.0]) / 1000.0  # from millimetres, y down, z forward
 UNTWIST_DEGREES_PER_S = 180.0
 MIN_LENGTH = 0.001  # metres; a bone has to have a direction
-FLAT = 1e-4  # children in one line, of the largest singular value squared
+FLAT = 1e-4  # share of the largest singular value below which children lie in one line
 TEMPLATE_ROUNDS, TEMPLATE_FRAMES = 8, 500
 
 
@@ -125,37 +125,21 @@ def fit_rig(motion: PoseMotion, times_s: np.ndarray | None = None) -> RigMotion:
 
 
 def rig_nodes(skeleton: Skeleton) -> tuple[Node, ...]:
-    """The rig of a skeleton: its joints depth first, and a node without length before each child of several."""
+    """The rig of a skeleton, branch by branch: its joints, and a node without length before each child of several."""
     nodes: list[Node] = []
-    waiting = [(skeleton.root, -1)]
-    while waiting:
-        joint, parent = waiting.pop()
+
+    def add(joint: int, parent: int) -> None:
+        name = skeleton.joints[joint]
         children = tuple(child for child, above in enumerate(skeleton.parents) if above == joint)
-        nodes.append(Node(skeleton.joints[joint], parent, joint, children))
+        nodes.append(Node(name, parent, joint, children))
         own = len(nodes) - 1
-        if len(children) < 2:
-            waiting += [(child, own) for child in children]
-            continue
-        for child in reversed(children):
-            name = f"{skeleton.joints[joint]}_to_{skeleton.joints[child]}"
-            nodes.append(Node(name, own, joint, (child,), is_helper=True))
-            waiting.append((child, len(nodes) - 1))
-    return _depth_first(nodes)
+        for child in children:
+            if len(children) > 1:
+                nodes.append(Node(f"{name}_to_{skeleton.joints[child]}", own, joint, (child,), is_helper=True))
+            add(child, own if len(children) == 1 else len(nodes) - 1)
 
-
-def _depth_first(nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """The same tree with every branch in one piece, as BVH wants it."""
-    ordered: list[Node] = []
-    waiting = [(0, -1)]
-    while waiting:
-        index, parent = waiting.pop()
-        node = nodes[index]
-        ordered.append(Node(node.name, parent, node.joint, node.children, node.is_helper))
-        below = [child for child, other in enumerate(nodes) if other.parent == index]
-        waiting += [
-            (child, len(ordered) - 1) for child in sorted(below, key=lambda i: nodes[i].children, reverse=True)
-        ]
-    return tuple(ordered)
+    add(skeleton.root, -1)
+    return tuple(nodes)
 
 
 def _node_of(nodes: Sequence[Node], joint: int) -> int:

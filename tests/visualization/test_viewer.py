@@ -16,7 +16,7 @@ from moving_people import moving
 from PIL import Image
 
 from jointdetr.motion import PoseMotion
-from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
+from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP, Skeleton
 from jointdetr.visualization import viewer_bundle, viewer_data, write_viewer_html
 
 VIEWER = viewer_bundle().parent
@@ -288,8 +288,11 @@ class TestSurroundings:
 
     @pytest.mark.parametrize("width", [320, 800])
     def test_the_person_fills_the_picture_but_is_inside(self, width, visit):
-        page = visit([standing()], viewport={"width": width, "height": 600})
+        page = visit([standing()], viewport={"width": 1120 - width, "height": 600})
         page.page.click("button[data-view=front]")
+        page.wait_for_picture()
+        page.page.set_viewport_size({"width": width, "height": 600})  # as a phone that is turned
+        page.page.wait_for_function(f"document.querySelector('canvas').clientWidth === {width}")
         pixels = page.wait_for_picture()
         rows, columns = np.nonzero(np.ptp(pixels.astype(int), axis=-1) > 60)
         height, wide = pixels.shape[:2]
@@ -300,6 +303,13 @@ class TestSurroundings:
 
     def test_nobody_is_said(self, visit):
         assert visit([]).page.locator(".jd-words").inner_text() == "Nobody was found."
+
+    def test_names_are_never_taken_for_html(self, visit):
+        names = ("</script><script>viewer = 1</script>", "<!--<script>", "<b>bold</b>")
+        skeleton = Skeleton("own", names, (-1, 0, 1), (), 0)
+        page = visit([moving(skeleton, frames=2)])
+        assert page.state()["people"] == 1
+        assert page.page.title() == "</title><b>poses"
 
     def test_other_data_leave_the_view_alone(self, visit):
         page = visit([standing()])

@@ -30,8 +30,10 @@ export class Stage {
     this.camera = new THREE.PerspectiveCamera(FIELD_OF_VIEW, 1, 0.05, 500);
     this.scene = new THREE.Scene();
     this.#addLight();
-    element.append(this.renderer.domElement);
-    this.controls = new OrbitControls(this.camera, this.renderer.domElement);
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", "People in 3D, to be turned with the mouse");
+    element.append(this.canvas);
+    this.controls = new OrbitControls(this.camera, this.canvas);
     this.controls.enableDamping = true;
     this.controls.addEventListener("change", () => this.draw());
     this.resizeObserver = new ResizeObserver(() => this.#resize());
@@ -137,13 +139,17 @@ export class Stage {
   #resize() {
     const { clientWidth: width, clientHeight: height } = this.element;
     if (!width || !height) return; // hidden, as in a tab that is closed
-    const first = this.sized === undefined;
-    this.sized = true;
+    const before = this.#distance(false);
     this.renderer.setSize(width, height);
     this.camera.aspect = width / height;
     this.camera.updateProjectionMatrix();
-    if (first && this.radius) this.#aim(null); // the distance was set for another shape
+    this.#standOff(this.#distance(false) / before);
     this.#drawNow(performance.now()); // at once: a canvas is empty after a change of size
+  }
+
+  /** Changes the distance to the people by a factor. */
+  #standOff(factor) {
+    this.camera.position.sub(this.controls.target).multiplyScalar(factor).add(this.controls.target);
   }
 
   #drawNow(now) {
