@@ -30,7 +30,7 @@ def add_endpoint(estimator: PoseEstimator, settings: DemoSettings) -> None:
             (x right, y down, z away from the camera), in pixels, their scores, and which of them were found.
         """
         image = open_picture(picture, settings)
-        camera = camera_of(FOCAL_LENGTH, focal_px, image)
+        camera = camera_of(FOCAL_LENGTH, focal_px, image.size)
         given = parse_boxes(read_boxes(boxes), image, settings.max_people) if boxes.strip() else None
         if given is None and estimator.detector:
             given = estimator.find_people(image)

@@ -8,6 +8,7 @@ from starlette.middleware import Middleware
 from .about import TITLE, about_model, notice
 from .api import add_endpoint
 from .estimator import PoseEstimator
+from .film_tab import FilmTab
 from .guard import GuardedBlocks, RequestGuard
 from .picture_tab import PictureTab
 from .settings import DemoSettings
@@ -37,6 +38,8 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
         gr.Markdown(notice(settings), elem_id="notice")
         with gr.Tab("Picture"):
             PictureTab(estimator, settings)
+        with gr.Tab("Film"):
+            FilmTab(estimator, settings)
         with gr.Tab("About the model"):
             gr.Markdown(about_model(settings), elem_id="about")
         add_endpoint(estimator, settings)

@@ -1,7 +1,5 @@
 """The camera as a visitor says it: unknown, a focal length in pixels, or a field of view in degrees."""
 
-from PIL import Image
-
 from ..camera_jointdetr import Camera
 
 UNKNOWN, FOCAL_LENGTH, FIELD_OF_VIEW = "unknown", "focal length, px", "field of view, degrees"
@@ -9,8 +7,8 @@ KINDS = (UNKNOWN, FOCAL_LENGTH, FIELD_OF_VIEW)
 MAX_FOCAL_PX = 1e6
 
 
-def camera_of(kind: str, value: float | None, image: Image.Image) -> Camera | None:
-    """Return the camera of a picture, looking through its middle; `None` if unknown.
+def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera | None:
+    """Return the camera of a picture of `size` (width, height) px, looking through its middle; `None` if unknown.
 
     A field of view is the angle across the picture's longer side.
 
@@ -22,7 +20,7 @@ def camera_of(kind: str, value: float | None, image: Image.Image) -> Camera | No
     if kind == FIELD_OF_VIEW:
         if not 1 <= value <= 170:
             raise ValueError(f"a field of view must be from 1 to 170 degrees, got {value:g}")
-        return Camera.from_field_of_view(value, image.size)
+        return Camera.from_field_of_view(value, size)
     if not 1 <= value <= MAX_FOCAL_PX:
         raise ValueError(f"a focal length must be from 1 to {MAX_FOCAL_PX:g} pixels, got {value:g}")
-    return Camera.from_focal_px(value, image.size)
+    return Camera.from_focal_px(value, size)

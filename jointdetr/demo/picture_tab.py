@@ -9,17 +9,18 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from ..motion import motions_from_rows
 from ..skeleton_jointdetr import Skeleton
 from .camera import KINDS, UNKNOWN, camera_of
 from .estimator import Person, PoseEstimator, Sighting
 from .guard import open_picture, plain_errors
 from .people import Box, drawing_value, drawn_boxes, parse_boxes
 from .results import (
-    FILE_FORMATS,
     TABLE_HEADERS,
     display_copy,
+    download_buttons,
+    download_updates,
     overlay,
-    scene_motions,
     table_rows,
     viewer_value,
     write_files,
@@ -62,16 +63,7 @@ class PictureTab:
         modes = [WHOLE, DRAWN, *([FOUND] if self.estimator.detector else [])]
         self.people = gr.Radio(modes, value=modes[-1] if FOUND in modes else WHOLE, label="People", elem_id="people")
         self.boxes = boxes_area()
-        with gr.Accordion("Camera", open=False):
-            gr.Markdown(
-                "With the camera known, the people are placed before it. A field of view is the angle across the "
-                "picture's longer side: 50 to 75 degrees for most phones and webcams."
-            )
-            with gr.Row():
-                self.camera = gr.Dropdown(
-                    list(KINDS), value=UNKNOWN, label="Given as", min_width=140, elem_id="camera"
-                )
-                self.camera_value = gr.Number(None, label="Value", min_width=100, elem_id="camera-value")
+        self.camera = add_camera("camera")
 
     def _add_results(self) -> None:
         with gr.Row(equal_height=False):
@@ -93,27 +85,23 @@ class PictureTab:
                     0, 1, 0.5, step=0.01, label="A joint less probable than this is not found", elem_id="threshold"
                 )
             with gr.Column(scale=2, min_width=240), gr.Row(elem_id="downloads"):
-                self.downloads = [
-                    gr.DownloadButton(
-                        name.upper(), size="sm", min_width=60, interactive=False, elem_id=f"download-{name}"
-                    )
-                    for name in FILE_FORMATS
-                ]
+                self.downloads = download_buttons("download")
         self.table = gr.Dataframe(
             headers=TABLE_HEADERS, label="Joints", interactive=False, max_height=420, elem_id="table"
         )
 
     def _listen(self) -> None:
         shown = [self.view, self.status, self.overlay, self.table, *self.downloads]
-        asked = {self.picture, self.people, self.boxes, self.threshold, self.camera, self.camera_value}
+        asked = {self.picture, self.people, self.boxes, self.threshold, *self.camera}
         private = {"api_visibility": "private", "show_progress_on": [self.view], "trigger_mode": "always_last"}
         network = {**private, "concurrency_id": "network", "concurrency_limit": 1}
         self.picture.change(self.on_picture, asked, [self.sighting, self.boxes, *shown], **network)
         self.people.input(self.on_people, asked, [self.sighting, self.boxes, *shown], **network)
         self.boxes.input(self.on_boxes, asked, [self.sighting, *shown], **network)
+        kind, number = self.camera
         view = asked | {self.sighting}
         gr.on(
-            [self.threshold.release, self.camera.input, self.camera_value.submit, self.camera_value.blur],
+            [self.threshold.release, kind.input, number.submit, number.blur],
             self.on_view,
             view,
             shown,
@@ -166,7 +154,7 @@ class PictureTab:
 
     def _show(self, image: Image.Image, sighting: Sighting, values: Values, note: str) -> Update:
         """Return what everything shows of the people in a picture."""
-        camera = camera_of(values[self.camera], values[self.camera_value], image)
+        camera = camera_of(*(values[component] for component in self.camera), image.size)
         people = self.estimator.assemble(image, sighting, values[self.threshold], camera)
         if not people:
             return self._nothing() | {
@@ -174,27 +162,37 @@ class PictureTab:
             }
         skeleton = self.estimator.skeleton
         about = {
-            "model": self.settings.model or "jointdetr (in the package)",
+            "model": self.settings.model_name,
             "threshold": values[self.threshold],
             "picture_size": [image.width, image.height],
             **({} if camera is None else camera.describe()),
         }
-        paths = write_files(people, skeleton, about)
+        motions = motions_from_rows(people, skeleton)
         return {
-            self.view: viewer_value(scene_motions(people, skeleton)),
+            self.view: viewer_value(motions),
             self.status: f"{count_found(people)}{distances(people, skeleton)}; {note}",
             self.overlay: overlay(image, people, skeleton),
             self.table: table_rows(people, skeleton),
-            **{
-                button: gr.update(value=path, interactive=True)
-                for button, path in zip(self.downloads, paths, strict=True)
-            },
+            **download_updates(self.downloads, write_files(people, skeleton, about)),
         }
 
     def _nothing(self) -> Update:
         """Return what everything shows where there is nobody."""
         empty = {self.view: None, self.status: "", self.overlay: None, self.table: None}
-        return empty | {button: gr.update(value=None, interactive=False) for button in self.downloads}
+        return empty | download_updates(self.downloads, [None] * len(self.downloads))
+
+
+def add_camera(elem_id: str) -> tuple[gr.Dropdown, gr.Number]:
+    """Add what a visitor may say of the camera: the kind of number, and the number."""
+    with gr.Accordion("Camera", open=False):
+        gr.Markdown(
+            "With the camera known, the people are placed before it. A field of view is the angle across the longer "
+            "side of the picture: 50 to 75 degrees for most phones and webcams."
+        )
+        with gr.Row():
+            kind = gr.Dropdown(list(KINDS), value=UNKNOWN, label="Given as", min_width=140, elem_id=elem_id)
+            number = gr.Number(None, label="Value", min_width=100, elem_id=f"{elem_id}-value")
+    return kind, number
 
 
 def count_found(people: Sequence[Person]) -> str:

@@ -6,18 +6,19 @@ Shape vocabulary: people, joints.
 import json
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from ..motion import PoseMotion, motions_from_rows
+from ..motion import PoseMotion
 from ..skeleton_jointdetr import Skeleton
-from ..visualization import draw_overlay, viewer_data, write_bvh, write_glb, write_json, write_npz
+from ..visualization import draw_overlay, viewer_data, write_poses
 from .estimator import Person
 
 DISPLAY_SIDE_PX = 1024
@@ -59,35 +60,46 @@ def viewer_value(motions: Sequence[PoseMotion]) -> str | None:
     return json.dumps(viewer_data(motions)) if motions else None
 
 
-def scene_motions(people: Sequence[Person], skeleton: Skeleton) -> list[PoseMotion]:
-    """Return the people of one picture as motions of one frame, each where the camera saw them, if that is known."""
-    return motions_from_rows(people, skeleton)
+def write_files(people: Sequence[Mapping[str, Any]], skeleton: Skeleton, about: Mapping[str, Any]) -> list[str | None]:
+    """Write the people of a picture or of a film in every format, in the order of `FILE_FORMATS`.
 
-
-def write_files(people: Sequence[Person], skeleton: Skeleton, about: dict[str, Any]) -> list[str]:
-    """Write the people of one picture in every format, in the order of `FILE_FORMATS`."""
+    A format that cannot hold them is `None`: an animation needs every joint to be known at least once.
+    """
     folder = new_folder()
-    motions = motions_from_rows(people, skeleton)
-    paths = [folder / f"pose.{suffix}" for suffix in FILE_FORMATS]
-    write_json(people, paths[0], skeleton, about)
-    write_npz(people, paths[1], skeleton)
-    paths[2] = write_each_bvh(motions, folder)
-    write_glb(motions, paths[3])
-    return [str(path) for path in paths]
+    paths: list[str | None] = []
+    for suffix in FILE_FORMATS:
+        try:
+            written = write_poses(people, folder / f"pose.{suffix}", skeleton, about)
+        except ValueError:
+            written = {}
+        paths.append(str(one_file(list(written))) if written else None)
+    return paths
 
 
-def write_each_bvh(motions: Sequence[PoseMotion], folder: Path) -> Path:
-    """Write one BVH file, which holds one person, or an archive of several."""
-    if len(motions) == 1:
-        write_bvh(motions[0], folder / "pose.bvh")
-        return folder / "pose.bvh"
-    with zipfile.ZipFile(folder / "pose-bvh.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, motion in enumerate(motions, start=1):
-            path = folder / f"pose-{number}.bvh"
-            write_bvh(motion, path)
+def one_file(paths: Sequence[Path]) -> Path:
+    """Return a file as it is, and several as an archive in their place."""
+    if len(paths) == 1:
+        return paths[0]
+    archive_path = paths[0].with_name(f"pose-{paths[0].suffix[1:]}.zip")
+    with zipfile.ZipFile(archive_path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in paths:
             archive.write(path, path.name)
             path.unlink()
-    return folder / "pose-bvh.zip"
+    return archive_path
+
+
+def download_updates(buttons: Sequence[gr.DownloadButton], paths: Sequence[str | None]) -> dict[Any, Any]:
+    """Return what buttons show that give these files."""
+    pairs = zip(buttons, paths, strict=True)
+    return {button: gr.update(value=path, interactive=path is not None) for button, path in pairs}
+
+
+def download_buttons(prefix: str) -> list[gr.DownloadButton]:
+    """Make a button for each of `FILE_FORMATS`."""
+    return [
+        gr.DownloadButton(name.upper(), size="sm", min_width=60, interactive=False, elem_id=f"{prefix}-{name}")
+        for name in FILE_FORMATS
+    ]
 
 
 def new_folder() -> Path:

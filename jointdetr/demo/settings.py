@@ -67,6 +67,11 @@ class DemoSettings:
         return self.model or str(files("jointdetr") / "pretrained")
 
     @property
+    def model_name(self) -> str:
+        """What files say of the model."""
+        return self.model or "jointdetr (in the package)"
+
+    @property
     def card(self) -> Path:
         """The model's card, which may not exist: a model on the Hub has its card there."""
         return Path(self.checkpoint) / "README.md"

@@ -6,12 +6,13 @@ if a request fails, or if anything is asked of another machine.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("playwright")
 from playwright.sync_api import Browser, BrowserContext, Download, Page, sync_playwright  # noqa: E402
@@ -137,6 +138,17 @@ def download(page: Page, name: str) -> Download:
     return event.value
 
 
+def write_film(path: Path, pictures: Sequence[Image.Image], times_ms: Sequence[int] | None = None) -> Path:
+    """Write pictures as an H.264 film, 25 a second if no times are given."""
+    from jointdetr.video.drawing import FilmWriter
+
+    times_ms = times_ms or range(0, 40 * len(pictures), 40)
+    with FilmWriter(path) as writer:
+        for picture, time_ms in zip(pictures, times_ms, strict=True):
+            writer.write(picture, time_ms / 1000)
+    return path
+
+
 class TestPicture:
     def test_upload_draws_a_skeleton_that_turns(self, page, example_picture):
         give(page, example_picture)
@@ -209,8 +221,6 @@ class TestPicture:
         assert person["joints_camera"][0][2] > 1000
 
     def test_two_people_by_boxes(self, page, example_picture, tmp_path):
-        from PIL import Image
-
         with Image.open(example_picture) as image:
             two = Image.new("RGB", (2 * image.width, image.height))
             two.paste(image, (0, 0))
@@ -247,6 +257,43 @@ class TestPicture:
         ).click()
         page.get_by_text("The skeleton appears here").wait_for()
         assert page.locator("#download-json").is_disabled()
+
+
+class TestFilm:
+    def test_motion_is_shown_and_plays(self, page, example_picture, tmp_path):
+        from bvh import Bvh
+
+        with Image.open(example_picture) as image:
+            still = image.convert("RGB").resize((240, 300))
+        frames = [still.rotate(0, translate=(shift, 0)) for shift in range(-12, 12, 2)]
+        page.get_by_role("tab", name="Film").click()
+        page.set_input_files("#film input[type=file]", write_film(tmp_path / "walk.mp4", frames))
+        page.locator("#film video").wait_for()
+        page.click("#film-go")
+        viewer = "document.querySelector('#film-view .jointdetr-view')?.viewer"
+        page.wait_for_function(f"() => {viewer}?.inspect().people === 1")
+        assert re.search(r"1 person: 6 frames, 0\.4 s", page.inner_text("#film-status"))
+        first = page.evaluate(f"() => {viewer}.inspect().frame")
+        page.wait_for_function(f"(first) => {viewer}.inspect().frame !== first", arg=first)
+        page.locator("#film-view input[type=range]").fill("0.3")
+        assert page.evaluate(f"() => {viewer}.inspect().playing") is False
+        with page.expect_download() as event:
+            page.click("#film-download-bvh")
+        assert Bvh(event.value.path().read_text()).nframes == 6
+        page.screenshot(path=SCREENSHOTS / "film.png", full_page=True)
+
+    def test_too_long_and_broken_films_are_refused_in_words(self, page, tmp_path):
+        long = write_film(tmp_path / "long.mp4", [Image.new("RGB", (64, 64))] * 12, times_ms=range(0, 12000, 1000))
+        (tmp_path / "broken.mp4").write_bytes(b"no film" * 100)
+        page.get_by_role("tab", name="Film").click()
+        page.click("#film-go")
+        page.get_by_text("Give a film first").first.wait_for()
+        for film, words in ((long, "at most 5 seconds"), (tmp_path / "broken.mp4", "broken.mp4")):
+            page.set_input_files("#film input[type=file]", film)
+            page.locator("#film video").wait_for()
+            page.click("#film-go")
+            page.get_by_text(words).first.wait_for()
+            page.locator("#film").get_by_label("Clear").click()
 
 
 class TestScreens:

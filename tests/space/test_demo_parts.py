@@ -88,15 +88,15 @@ class TestBoxes:
 class TestCamera:
     def test_field_of_view_and_focal_length_agree(self):
         expected = np.array([[160, 0, 160], [0, 160, 120], [0, 0, 1]])
-        assert camera_of(FIELD_OF_VIEW, 90, IMAGE).intrinsics == pytest.approx(expected)
-        assert camera_of(FOCAL_LENGTH, 160, IMAGE).intrinsics == pytest.approx(expected)
-        assert camera_of(UNKNOWN, 500, IMAGE) is None
-        assert camera_of(FOCAL_LENGTH, None, IMAGE) is None
+        assert camera_of(FIELD_OF_VIEW, 90, IMAGE.size).intrinsics == pytest.approx(expected)
+        assert camera_of(FOCAL_LENGTH, 160, IMAGE.size).intrinsics == pytest.approx(expected)
+        assert camera_of(UNKNOWN, 500, IMAGE.size) is None
+        assert camera_of(FOCAL_LENGTH, None, IMAGE.size) is None
 
     @pytest.mark.parametrize(("kind", "value"), [(FIELD_OF_VIEW, 180), (FIELD_OF_VIEW, 0), (FOCAL_LENGTH, 0)])
     def test_impossible_numbers_are_refused(self, kind, value):
         with pytest.raises(ValueError, match="must be from 1 to"):
-            camera_of(kind, value, IMAGE)
+            camera_of(kind, value, IMAGE.size)
 
 
 class TestEstimator:
@@ -104,7 +104,7 @@ class TestEstimator:
         image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8))
         boxes = [[10, 20, 100, 200], [150, 0, 120, 230]]
         sighting = estimator.look(image, boxes)
-        camera = camera_of(FOCAL_LENGTH, 400, image)
+        camera = camera_of(FOCAL_LENGTH, 400, image.size)
         expected = {
             threshold: estimator.pipeline(image, boxes=boxes, camera=camera, threshold=threshold)
             for threshold in (0.0, 0.1)
@@ -146,8 +146,14 @@ class TestResults:
         json_path, npz_path, bvh_path, glb_path = write_files([person, person], HUMAN36M, {"threshold": 0.5})
         assert len(json.loads(Path(json_path).read_text())["people"]) == 2
         assert np.load(npz_path)["joints"].shape == (2, 17, 3)
-        assert zipfile.ZipFile(bvh_path).namelist() == ["pose-1.bvh", "pose-2.bvh"]
+        assert zipfile.ZipFile(bvh_path).namelist() == ["pose.person1.bvh", "pose.person2.bvh"]
         assert Path(glb_path).read_bytes()[:4] == b"glTF"
+
+    def test_a_person_of_whom_nothing_is_known_has_no_animation(self, person, tmp_path, monkeypatch):
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        unknown = person | {"joints": torch.full((17, 3), torch.nan), "detected": torch.zeros(17, dtype=torch.bool)}
+        paths = write_files([unknown], HUMAN36M, {})
+        assert [path is not None for path in paths] == [True, True, False, False]
 
 
 class TestAbout:
