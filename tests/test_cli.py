@@ -14,7 +14,19 @@ from typer.testing import CliRunner, Result
 import jointdetr
 from jointdetr.cli import app
 
-COMMANDS = ("convert", "predict", "synthesize", "train", "train-refiner", "evaluate", "push", "view", "version")
+COMMANDS = (
+    "convert",
+    "predict",
+    "synthesize",
+    "train",
+    "train-refiner",
+    "evaluate",
+    "view",
+    "push",
+    "export",
+    "demo",
+    "version",
+)
 
 
 def run(*arguments: object) -> Result:

@@ -7,7 +7,9 @@ line on stderr and exit code 2.
 import typer
 
 from .convert import convert
+from .demo import demo
 from .evaluate import evaluate
+from .export import export
 from .predict import PredictCommand, predict
 from .push import push
 from .synthesize import synthesize
@@ -26,8 +28,10 @@ app.command()(synthesize)
 app.command()(train)
 app.command()(train_refiner)
 app.command()(evaluate)
-app.command()(push)
 app.command()(view)
+app.command()(demo)
+app.command()(push)
+app.command()(export)
 
 
 @app.command()
