@@ -36,7 +36,7 @@ LIMB_JOINTS = {
     "collar": ("collar", "clavicle"),
     "shoulder": ("arm", "upperarm", "uparm", "shldr", "shoulder"),
     "elbow": ("forearm", "lowerarm", "lowarm", "elbow"),
-    "wrist": ("hand", "wrist"),
+    "wrist": ("hand", "wrist", "forearmend", "lowerarmend", "lowarmend", "elbowend"),
 }
 # The root of a BVH lies anywhere about the hips and its lowest spine joint anywhere above, so neither is taken as the
 # pelvis or the spine of other skeletons: `map_skeleton` has formulas for these.

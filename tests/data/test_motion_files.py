@@ -1,5 +1,6 @@
 """BVH and Acclaim files: positions against hand answers, names, units, axes, files that are refused, CMU's files."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from jointdetr.data.bvh import read_bvh
 from jointdetr.data.conversion import ConversionSettings, convert
+from jointdetr.data.mapped import MappedConverter
 from jointdetr.data.motion_files import AsfAmc, Bvh, bone_ends_mm, bvh_skeleton, guess_unit_mm
 from jointdetr.data.row_checks import knee_bend
 from jointdetr.data.skeleton_mapping import map_skeleton
@@ -124,6 +126,24 @@ def test_spellings(tmp_path, names, expected):
     text += "".join(f"JOINT {name}\n{{\nOFFSET 0 1 0\n}}\n" for name in names) + "}\n"
     (tmp_path / "a.bvh").write_text(text + "MOTION\nFrames: 1\nFrame Time: 1\n0\n")
     assert list(bvh_skeleton(read_bvh(tmp_path / "a.bvh")).joints) == ["a", *expected]
+
+
+def test_bvh_files_give_all_of_human36m(tmp_path):
+    path = write_bvh_file(tmp_path / "a.bvh", [REST])
+    converter = MappedConverter(Bvh(path), HUMAN36M)
+    (row,) = converter.rows(converter.recordings()[0])
+    assert row["joints_3d_valid"].all()
+    at = dict(zip(HUMAN36M.joints, row["joints_3d"], strict=True))
+    np.testing.assert_allclose(at["pelvis"], (0, 50, 0))  # the middle of the hips, 5 cm below the root of the file
+    np.testing.assert_allclose(at["head"], (0, -800, 0))
+    np.testing.assert_allclose(at["left_wrist"], (740, -500, 0))
+
+
+def test_a_mapped_converter_goes_to_other_processes_without_what_it_cached(tmp_path):
+    converter = MappedConverter(Bvh(write_bvh_file(tmp_path / "a.bvh", [REST])), HUMAN36M)
+    assert "skeleton" in vars(converter.original)  # cached
+    sent = pickle.loads(pickle.dumps(converter))
+    assert sent == converter and "skeleton" not in vars(sent.original)
 
 
 def test_bvh_files_become_skeletons(tmp_path):
