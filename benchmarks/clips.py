@@ -145,7 +145,7 @@ def main() -> None:
     """Write the walk."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
-    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--frames", type=int, default=45)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=11)
     arguments = parser.parse_args()

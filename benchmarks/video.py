@@ -1,0 +1,108 @@
+"""What smoothing gains on films, and how fast a film goes, on synthetic people whose true joints are known.
+
+    python benchmarks/video.py --motions data/real/cmu-mocap/subjects --output video.json
+
+Three recorded motions of CMU's data base (a walk, boxing, a run) are rendered at 320 px and estimated by the shipped
+checkpoint, or another one, from the true box in the first frame on. Errors are relative to the pelvis, means over 17
+joints with it; the delay is the one at which the true motion fits best. Speeds are frames a second of processor time,
+one thread, the median of three rounds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from clips import Clip, recorded_motion, render_clip, write_clip
+from transformers import pipeline
+
+from jointdetr.motion import PoseMotion, motions_from_rows
+from jointdetr.training.metrics import mpjpe, pa_mpjpe
+from jointdetr.video.drawing import write_overlay
+from jointdetr.video.motions import smooth_motion
+from jointdetr.video.prediction import VideoSettings, predict_motion
+from jointdetr.video.reading import FrameReader, iterate_frames
+from jointdetr.video.smoothing import METHODS, SmoothingSettings, acceleration_error, measure_delay_s
+
+# Name, file, frames at 30 a second, seed of body, room and camera.
+MOTIONS = (
+    ("walk", "02/02_01.amc", slice(0, 86), 3),
+    ("boxing", "02/02_05.amc", slice(150, 270), 5),
+    ("run", "02/02_03.amc", slice(0, 40), 7),
+)
+SIZE = 320
+ROUNDS = 3
+
+
+def measure_smoothing(motion: PoseMotion, clip: Clip) -> list[dict[str, Any]]:
+    """Errors of a motion before (method "none") and after each smoother."""
+    truth = clip.joints[motion.frames]
+    rows = []
+    for method in reversed(METHODS):
+        smooth = smooth_motion(motion, SmoothingSettings(method=method))
+        predicted, target = torch.from_numpy(smooth.joints), torch.from_numpy(truth)
+        rows.append(
+            {
+                "method": method,
+                "mpjpe_mm": mpjpe(predicted, target).item(),
+                "pa_mpjpe_mm": pa_mpjpe(predicted, target).item(),
+                "acceleration_error_mm_per_frame2": acceleration_error(smooth.joints, truth),
+                "acceleration_error_mm_per_s2": acceleration_error(smooth.joints, truth, motion.times_s),
+                "delay_ms": 1000 * measure_delay_s(truth, smooth.joints, motion.times_s),
+            }
+        )
+    return rows
+
+
+def measure_speed(film: Path, estimator: Any, settings: VideoSettings) -> tuple[dict[str, float], list[dict]]:
+    """Frames a second of processor time of reading, of reading and estimating, and of drawing; and the rows."""
+    seconds: dict[str, list[float]] = {"read": [], "read and estimate": [], "draw": []}
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        count = sum(1 for _ in iterate_frames(film))
+        seconds["read"].append(time.process_time() - started)
+        started = time.process_time()
+        rows = [row for result in predict_motion(film, estimator, settings) for row in result.people]
+        seconds["read and estimate"].append(time.process_time() - started)
+        started = time.process_time()
+        for _ in write_overlay(FrameReader(film), rows, estimator.model.config.skeleton, film.with_suffix(".o.mp4")):
+            pass
+        seconds["draw"].append(time.process_time() - started)
+    return {name: count / statistics.median(values) for name, values in seconds.items()}, rows
+
+
+def main() -> None:
+    """Render, estimate, smooth, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--motions", type=Path, required=True, help="folder of CMU's subjects")
+    parser.add_argument("--model", default=str(files("jointdetr") / "pretrained"))
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    estimator = pipeline("pose-estimation-3d", model=arguments.model)
+    results = []
+    for name, motion_file, frames, seed in MOTIONS:
+        clip = render_clip(recorded_motion(arguments.motions / motion_file, frames, seed), SIZE, seed)
+        settings = VideoSettings(boxes=clip.boxes[:1].tolist())
+        with TemporaryDirectory() as folder:
+            film = Path(folder) / "film.mp4"
+            write_clip(clip, film)
+            speed, rows = measure_speed(film, estimator, settings)
+        (motion,) = motions_from_rows(rows, estimator.model.config.skeleton)
+        smoothing = measure_smoothing(motion, clip)
+        results.append({"motion": name, "frames": len(clip.images), "frames_per_s": speed, "smoothing": smoothing})
+        rates = ", ".join(f"{part} {rate:.1f}/s" for part, rate in speed.items())
+        print(f"{name}: {len(motion)} of {len(clip.images)} frames, {rates}")
+        for row in smoothing:
+            print("  " + ", ".join(f"{k} {v if isinstance(v, str) else format(v, '.1f')}" for k, v in row.items()))
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""`docs/video.md` runs."""
+
+from documents import REPOSITORY, run_document
+
+from jointdetr.motion import load_motions
+from jointdetr.video.reading import iterate_frames
+
+
+def test_page_runs(shipped_checkpoint, tmp_path, monkeypatch):
+    run_document(REPOSITORY / "docs" / "video.md", tmp_path, monkeypatch)
+    out = tmp_path / "out"
+
+    for suffix in ("bvh", "csv"):
+        assert (out / f"walking.poses.{suffix}").stat().st_size > 0
+    assert len(list(iterate_frames(out / "walking.poses.mp4"))) == 45
+    (motion,) = load_motions(out / "walking.poses.parquet")
+    assert motion.detected.mean() > 0.9
+    inside = (motion.points >= 0).all(-1) & (motion.points <= 256).all(-1)
+    assert inside.mean() > 0.95
