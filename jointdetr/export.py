@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -95,16 +95,22 @@ def export_model(
         _write_onnx(program, path, network.output_names)
     else:
         torch.export.save(program, path)
-    description = {
-        "input": {"name": "pixel_values", "shape": ["batch", 3, height, width]},
-        "outputs": network.output_names,
-        "units": {"pred_joints": "mm from the root joint", "pred_points": "0 to 1 of the crop"},
-        "joints": [model.config.id2label[joint] for joint in range(model.config.num_joints)],
-    }
+    description = _describe(network, (height, width))
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     model.config.save_pretrained(folder)
     processor.save_pretrained(folder)
     return path
+
+
+def _describe(network: ExportedPose, size: tuple[int, int]) -> dict[str, Any]:
+    """Say what goes in and what comes out, for those who read the file without Python."""
+    config = network.model.config
+    return {
+        "input": {"name": "pixel_values", "shape": ["batch", 3, *size]},
+        "outputs": network.output_names,
+        "units": {"pred_joints": "mm from the root joint", "pred_points": "0 to 1 of the crop"},
+        "joints": [config.id2label[joint] for joint in range(config.num_joints)],
+    }
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, output_names: list[str]) -> None:
