@@ -233,9 +233,14 @@ class TestPicture:
 
     def test_people_are_told_apart(self, visit):
         page = visit([standing(), standing(person=1)])
-        assert page.page.locator(".jd-label").all_inner_texts() == ["person 1", "person 2"]
-        boxes = [label.bounding_box() for label in page.page.locator(".jd-label").all()]
+        boxes = [page.page.get_by_text(f"person {number}").bounding_box() for number in (1, 2)]
         assert boxes[1]["x"] - boxes[0]["x"] > 60
+
+    def test_labels_do_not_cover_each_other(self, visit):
+        places = ([[0, 0, 3000]], [[30, 0, 3100]], [[900, 0, 3000]])
+        page = visit([standing(person=number, root_camera=place) for number, place in enumerate(places)])
+        shown = [label for label in page.page.locator(".jd-label").all() if label.is_visible()]
+        assert sorted(label.inner_text() for label in shown) == ["person 1", "person 3"]
 
 
 class TestTime:

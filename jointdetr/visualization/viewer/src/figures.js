@@ -5,6 +5,7 @@ const BONE_RADIUS = 0.014;
 const JOINT_RADIUS = 0.024;
 const RIM = 1.3; // size of a hollow joint's rim, of the joint
 const DASHES = 4;
+const CROWD = 8; // people from which on they are drawn with fewer triangles
 const UP = new THREE.Vector3(0, 1, 0);
 
 /** Bones of a skeleton as pairs of joint numbers, parent first. */
@@ -28,8 +29,9 @@ export class Figures {
     this.frame = 0;
     const { length: people } = data.people;
     const joints = data.skeleton.joints.length;
-    const ball = new THREE.SphereGeometry(1, 20, 14);
-    const tube = new THREE.CylinderGeometry(1, 1, 1, 12);
+    const [around, along] = people < CROWD ? [20, 14] : [8, 6];
+    const ball = new THREE.SphereGeometry(1, around, along);
+    const tube = new THREE.CylinderGeometry(1, 1, 1, around / 2, 1, true);
     this.tubes = instances(tube, new THREE.MeshLambertMaterial(), people * this.bones.length * DASHES);
     this.balls = instances(ball, new THREE.MeshLambertMaterial(), people * joints);
     this.hollows = instances(ball, new THREE.MeshBasicMaterial(), people * joints);

@@ -7,6 +7,7 @@ import { placePeople } from "./placement.js";
 import { Stage } from "./stage.js";
 
 const REACH = 18; // pixels from the pointer within which a joint tells its name
+const LABEL = { width: 62, height: 16 }; // pixels
 const NO_WEBGL = "This browser cannot draw in 3D: WebGL is off or missing.";
 const NOBODY = { skeleton: { joints: [], parents: [], root: 0 }, people: [], times: [0] };
 
@@ -150,13 +151,18 @@ class Viewer {
     return this.clock.playing;
   }
 
+  /** Who is who, over the heads; of labels that would cover each other the nearer person's is kept. */
   #labels() {
-    return this.data.people.flatMap((person, index) => {
+    const labels = this.data.people.flatMap((person, index) => {
       const points = this.#points(index);
       if (!points.length) return [];
       const top = points.reduce((highest, point) => (point.y < highest.y ? point : highest));
-      return [{ text: `person ${person.id}`, x: top.x, y: top.y }];
+      return [{ text: `person ${person.id}`, ...top }];
     });
+    labels.sort((first, second) => first.depth - second.depth);
+    const isFree = (label, others) =>
+      others.every((other) => Math.abs(other.x - label.x) > LABEL.width || Math.abs(other.y - label.y) > LABEL.height);
+    return labels.reduce((kept, label) => (isFree(label, kept) ? [...kept, label] : kept), []);
   }
 
   /** Where the joints of a person are in the picture: `{person, joint, x, y, depth}`. */
