@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -160,3 +161,84 @@ def test_what_does_not_fit_is_refused(poser):
         poser(images[0], threshold=2.0)
     with pytest.raises(ValueError, match="positive size"):
         poser(images[0], boxes=[[0, 0, -4, 4]])
+
+
+class KnownDetector:
+    """Says what an object-detection pipeline would say: two people and a dog in the first picture, nobody after it."""
+
+    model = SimpleNamespace(config=SimpleNamespace(id2label={0: "person", 1: "dog"}))
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, images: list[Image.Image], threshold: float) -> list[list[dict]]:
+        self.calls += 1
+        corners = [("person", (50, 5, 90, 65)), ("person", (10, 10, 70, 90)), ("dog", (0, 0, 9, 9))]
+        things = [
+            {"label": label, "score": 0.9, "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))}
+            for label, box in corners
+        ]
+        return [things if self.calls == 1 else [] for _ in images]
+
+
+def test_a_detector_gives_the_boxes_from_left_to_right(poser):
+    images = [photo(0), photo(1)]
+    found = poser(images, detector=KnownDetector(), batch_size=2)
+    assert [[person["box"] for person in people] for people in found] == [BOXES, []]
+    assert_same_people(found[0], poser(photo(0), boxes=BOXES))
+    detector = KnownDetector()
+    assert len(poser(photo(0), boxes=BOXES[:1], detector=detector)) == 1  # the caller's boxes go first
+    assert detector.calls == 0
+
+
+def test_a_detector_is_loaded_by_name_once(poser, monkeypatch):
+    names = []
+    monkeypatch.setattr(
+        "jointdetr.pipeline_jointdetr.load_detector", lambda name, device: names.append(name) or KnownDetector()
+    )
+    assert [len(poser(photo(0), detector="some/detector")) for _ in range(3)] == [2, 0, 0]
+    assert names == ["some/detector"]
+
+
+def test_many_people_go_through_the_network_in_passes(poser, monkeypatch):
+    sizes = []
+    forward = type(poser.model).forward
+
+    def counting_forward(self, pixel_values, **kwargs):
+        sizes.append(len(pixel_values))
+        return forward(self, pixel_values, **kwargs)
+
+    monkeypatch.setattr(type(poser.model), "forward", counting_forward)
+    boxes = [[2 * number, 10, 40, 60] for number in range(50)]
+    people = poser(photo(0), boxes=boxes)
+    assert sizes == [16, 16, 16, 2]
+    assert [person["box"] for person in people] == boxes
+    assert_same_people(people[:20], poser(photo(0), boxes=boxes[:20], crops_per_pass=7))
+    assert max(sizes[4:]) == 7
+    with pytest.raises(ValueError, match="`crops_per_pass` must be at least 1"):
+        poser(photo(0), crops_per_pass=0)
+
+
+def test_cameras_of_every_kind(poser, tmp_path):
+    extrinsics = [[1, 0, 0, 0], [0, 0, -1, 1500], [0, 1, 0, 0]]
+    camera = {"intrinsics": INTRINSICS, "distortion": {"model": "brown", "coefficients": [-0.1, 0, 0, 0]}}
+    (tmp_path / "camera.json").write_text(json.dumps(camera | {"extrinsics": extrinsics}))
+    arguments = {"intrinsics": INTRINSICS, "distortion": "brown:-0.1,0,0,0", "extrinsics": extrinsics}
+    by_file, by_arguments, by_item = (
+        poser(photo(0), boxes=BOXES, camera=tmp_path / "camera.json"),
+        poser(photo(0), boxes=BOXES, **arguments),
+        poser([{"image": photo(0), "boxes": BOXES, **arguments}])[0],
+    )
+    assert by_file == by_arguments == by_item
+    assert by_file[0].keys() >= {"joints_camera", "joints_world", "residual_px"}
+    (guess,) = poser(photo(0), boxes=BOXES[:1], field_of_view=60)
+    assert guess["intrinsics_guessed"] is True and "joints_world" not in guess
+    with pytest.raises(ValueError, match="`camera` must be given alone"):
+        poser(photo(0), camera=tmp_path / "camera.json", field_of_view=60)
+    with pytest.raises(TypeError, match="no argument focal"):
+        poser(photo(0), focal=60)
+
+
+def test_tensors_on_request(poser):
+    (person,) = poser(photo(0), boxes=BOXES[:1], threshold=1.0, return_tensors=True)
+    assert person["joints_2d"].isnan().all() and person["detected"].dtype == torch.bool

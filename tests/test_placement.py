@@ -1,0 +1,132 @@
+"""People are put in the picture, before the camera and in the world: exactly, if the network is right."""
+
+import numpy as np
+import pytest
+import torch
+
+from jointdetr import JointDetrImageProcessorPil
+from jointdetr.camera_jointdetr import Camera, Distortion
+from jointdetr.geometry_jointdetr import apply_affine, project
+from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
+
+INTRINSICS = np.array([[500.0, 0.0, 100.0], [0.0, 510.0, 80.0], [0.0, 0.0, 1.0]])
+PLACE = np.array([[0.0, -1.0, 0.0, 100.0], [0.0, 0.0, -1.0, 1500.0], [1.0, 0.0, 0.0, 3000.0]])
+LENSES = [None, Distortion("brown", (-0.2, 0.05, 0.001, 0.0)), Distortion("fisheye", (0.02, -0.01, 0.0, 0.0))]
+SIZE = (64, 48)
+BOX = (60.0, 40.0, 80.0, 90.0)
+
+
+def make_person() -> tuple[torch.Tensor, torch.Tensor]:
+    """Root-relative joints, and the same in camera space, mm."""
+    joints = torch.randn(17, 3, dtype=torch.float64) * 250
+    joints -= joints[:1].clone()
+    return joints, joints + torch.tensor([50.0, 30.0, 3500.0])
+
+
+def place(joints, points, cameras, missing=(), **others) -> dict[str, torch.Tensor]:
+    """Post-process what a network says that sees the joints at these points of the picture, (joints, 2) px."""
+    processor = JointDetrImageProcessorPil(size={"height": SIZE[0], "width": SIZE[1]})
+    inputs = processor(np.zeros((160, 200, 3), np.uint8), boxes=[BOX], return_tensors="pt")
+    in_crop = apply_affine(points.double(), inputs["crop_affine"][0].double()) / torch.tensor([SIZE[1], SIZE[0]])
+    logits = torch.full((1, 17, 18), -20.0)
+    for joint in range(17):
+        logits[:, joint, 17 if joint in missing else joint] = 0.0
+    outputs = JointDetrPoseEstimationOutput(
+        logits=logits, pred_joints=joints[None].float(), pred_points=in_crop[None].float(), **others
+    )
+    ((person,),) = processor.post_process_pose_estimation(outputs, inputs, cameras=cameras)
+    return person
+
+
+@pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens.model if lens else "ideal")
+def test_the_place_is_exact_through_any_lens(lens):
+    joints, joints_camera = make_person()
+    camera = Camera(INTRINSICS, lens, PLACE)
+    points = camera.distort(project(joints_camera, torch.from_numpy(INTRINSICS)))
+    person = place(joints, points, [camera])
+    torch.testing.assert_close(person["joints_camera"], joints_camera.float(), atol=0.1, rtol=0)
+    torch.testing.assert_close(person["joints_2d"], points.float(), atol=1e-3, rtol=0)  # where the picture shows them
+    assert person["residual_px"] < 1e-3
+    assert not person["intrinsics_guessed"]
+    world = torch.from_numpy(PLACE)
+    back = person["joints_world"].double() @ world[:, :3].T + world[:, 3]
+    torch.testing.assert_close(back, person["joints_camera"].double(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(person["box"], torch.tensor(BOX))
+
+
+def test_a_lens_left_out_shows_in_place_and_residual():
+    joints, joints_camera = make_person()
+    points = Camera(INTRINSICS, "brown:-0.9,0.4,0,0").distort(project(joints_camera, torch.from_numpy(INTRINSICS)))
+    person = place(joints, points, [Camera(INTRINSICS)])
+    assert (person["joints_camera"][0] - joints_camera[0]).norm() > 10
+    assert person["residual_px"] > 0.5
+
+
+def test_the_residual_is_in_pixels_of_the_picture():
+    joints, joints_camera = make_person()
+    points = project(joints_camera, torch.from_numpy(INTRINSICS)) + torch.randn(17, 2) * 2
+    person = place(joints, points, [Camera(INTRINSICS)])
+    seen = project(person["joints_camera"].double(), torch.from_numpy(INTRINSICS))
+    expected = (seen - points).square().sum(-1).mean().sqrt()
+    assert person["residual_px"].item() == pytest.approx(expected.item(), abs=1e-2)
+    assert 1 < expected < 4
+
+
+def test_outliers_do_not_move_a_person():
+    joints, joints_camera = make_person()
+    points = project(joints_camera, torch.from_numpy(INTRINSICS))
+    points[[3, 16]] += torch.tensor([[40.0, -25.0], [-30.0, 30.0]])
+    assert (place(joints, points, [Camera(INTRINSICS)])["joints_camera"][0] - joints_camera[0]).norm() < 15
+
+
+def test_hidden_is_told_from_outside_the_picture():
+    joints, joints_camera = make_person()
+    joints_camera[:, 1] += 100
+    points = project(joints_camera, torch.from_numpy(INTRINSICS))
+    points[5] = torch.tensor([100.0, 161.0])  # seen in the crop, below the picture
+    person = place(joints, points, [None])
+    expected = ((points >= 0) & (points <= torch.tensor([200, 160]))).all(dim=-1)
+    assert person["inside"].tolist() == expected.tolist()
+    assert not person["inside"][5]
+    assert "joints_camera" not in person and "intrinsics_guessed" not in person
+
+
+@pytest.mark.parametrize("cameras", [[Camera(INTRINSICS)], [None]], ids=["known", "guessed"])
+def test_missing_joints_are_inside_if_their_guess_is(cameras, monkeypatch):
+    joints = torch.tensor([[x * 40.0, y * 150.0, 5.0 * x] for x in range(-2, 3) for y in range(-2, 2)][:17]).double()
+    camera = Camera.from_field_of_view(60, (200, 160)) if cameras[0] is None else cameras[0]
+    matrix = torch.from_numpy(camera.intrinsics)
+    points = project(joints + torch.tensor([0.0, 0.0, 1500.0]), matrix)
+    from jointdetr import image_processing_jointdetr as module
+
+    def assemble(outputs, threshold, refiner):
+        poses = original(outputs, threshold, refiner)
+        poses.joints = joints[None].float() * 1.0
+        poses.joints[0, 4] = torch.tensor([0.0, 2500.0, 0.0])  # the refiner's guess: far below the picture
+        poses.joints[0, 7] = joints[7].float()
+        return poses
+
+    original = module.assemble_poses
+    monkeypatch.setattr(module, "assemble_poses", assemble)
+    person = place(joints, points, cameras, missing=(4, 7))
+    assert person["detected"].tolist() == [joint not in (4, 7) for joint in range(17)]
+    assert (person["inside"][4].item(), person["inside"][7].item()) == (False, True)
+    assert person["joints_2d"][[4, 7]].isnan().all()
+
+
+def test_what_a_confidence_head_says_is_passed_on():
+    joints, joints_camera = make_person()
+    points = project(joints_camera, torch.from_numpy(INTRINSICS))
+    sigmas, visibility = torch.rand(1, 17) * 50, torch.rand(1, 17)
+    person = place(joints, points, [None], missing=(2,), pred_sigmas=sigmas, pred_visibility=visibility)
+    seen = [joint for joint in range(17) if joint != 2]
+    torch.testing.assert_close(person["sigmas"][seen], sigmas[0, seen])
+    torch.testing.assert_close(person["visible"][seen], visibility[0, seen])
+    assert person["sigmas"][2].isnan() and person["visible"][2].isnan()
+    assert not {"sigmas", "visible"} & place(joints, points, [None]).keys()
+
+
+def test_one_camera_is_wanted_for_each_picture():
+    joints, joints_camera = make_person()
+    with pytest.raises(ValueError, match="`cameras` must have one entry for each of the 1 pictures, got 2"):
+        place(joints, project(joints_camera, torch.from_numpy(INTRINSICS)), [None, None])
