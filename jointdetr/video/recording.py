@@ -148,7 +148,7 @@ def record_poses(
             rows = [row for result in results for row in result.people]
             last = results[-1].frame.index
             held = (held[0] + rows, Progress(last + predictor.settings.step, predictor.tracker.state()))
-            if time.monotonic() - kept_at >= keep_every_s:
+            if time.monotonic() - kept_at >= keep_every_s or len(held[0]) >= ROWS_AT_ONCE:
                 recording.add(*held)
                 held, kept_at = ([], held[1]), time.monotonic()
             yield results
