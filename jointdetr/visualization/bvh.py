@@ -7,6 +7,7 @@ Shape vocabulary: frames, nodes (joints of the rig, parents first).
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,10 @@ def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
     rig = fit_rig(motion, times_s)
     step_s = (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(times_s) > 1 else SINGLE_FRAME_S
     orders = turning_orders(rig)
-    angles = [euler_degrees(rig.rotations[:, node], order) for node, order in enumerate(orders)]
+    angles = euler_degrees(rig.rotations, orders).reshape(len(times_s), -1)
     lines = ["HIERARCHY", *_hierarchy(rig, orders, 0, "")]
     lines += ["MOTION", f"Frames: {len(times_s)}", f"Frame Time: {step_s:.8f}"]
-    lines += [_numbers(frame) for frame in np.concatenate([rig.root, *angles], axis=1)]
+    lines += [_numbers(frame) for frame in np.concatenate([rig.root, angles], axis=1)]
     Path(path).write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
     return rig
 
@@ -67,19 +68,24 @@ def turning_orders(rig: RigMotion) -> list[str]:
     return orders
 
 
-def euler_degrees(rotations: np.ndarray, order: str) -> np.ndarray:
-    """Angles about three axes `(frames, 3)` of rotations `(frames, 3, 3)`, without jumps between frames.
+def euler_degrees(rotations: np.ndarray, orders: Sequence[str]) -> np.ndarray:
+    """Angles of rotations `(frames, nodes, 3, 3)` about each node's three axes, without jumps between frames.
 
     Every rotation has two triples of angles, and each angle any number of full turns: the nearest to the frame before.
+
+    Returns:
+        `(frames, nodes, 3)`, in the order of each node's axes.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Gimbal lock")  # then any split between the other two is right
-        angles = Rotation.from_matrix(rotations).as_euler(order, degrees=True)
+        turned = [Rotation.from_matrix(rotations[:, node]).as_euler(order, True) for node, order in enumerate(orders)]
+    angles = np.stack(turned, axis=1)
     for frame in range(1, len(angles)):
         before = angles[frame - 1]
         first = _nearest_turn(angles[frame], before)
         second = _nearest_turn(angles[frame] * [1, -1, 1] + 180.0, before)
-        angles[frame] = min(first, second, key=lambda triple: np.abs(triple - before).sum())
+        is_nearer = np.abs(second - before).sum(-1) < np.abs(first - before).sum(-1)
+        angles[frame] = np.where(is_nearer[:, None], second, first)
     return angles
 
 
