@@ -1,5 +1,6 @@
 """Pose datasets from a folder, a file or the Hub, checked against the schema and the skeleton."""
 
+import io
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets.exceptions import DatasetGenerationError
+from PIL import Image
 
 from ..skeleton_jointdetr import Skeleton
 from .schema import pose_features
@@ -124,6 +126,20 @@ def undecoded(rows: PoseRows) -> PoseRows:
         if isinstance(feature, datasets.Image):
             rows = rows.cast_column(name, datasets.Image(decode=False))
     return rows
+
+
+def open_stored(stored: Mapping[str, Any]) -> Image.Image:
+    """Open an undecoded `datasets.Image`: bytes, or the path of a file."""
+    if stored["bytes"] is None:
+        return Image.open(stored["path"])
+    return Image.open(io.BytesIO(stored["bytes"]), formats=_formats(stored["bytes"]))
+
+
+def _formats(content: bytes) -> tuple[str] | None:
+    """Name the usual formats by their signature, which spares Pillow trying them all; None for another one."""
+    if content.startswith(b"\xff\xd8"):
+        return ("JPEG",)
+    return ("PNG",) if content.startswith(b"\x89PNG") else None
 
 
 def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:

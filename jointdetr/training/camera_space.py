@@ -51,7 +51,7 @@ def place_roots(poses: AssembledPoses, targets: CameraTargets) -> torch.Tensor:
         height, width = targets.size
         points = poses.points[placed] * torch.tensor([width, height])
         roots[placed] = solve_root_translation(
-            poses.joints[placed].float(), points, targets.intrinsics[placed].float(), weights[placed]
+            poses.joints[placed].float(), points, targets.intrinsics[placed].float(), weights[placed], robust=True
         ).float()
     behind = ~(roots[:, 2] > 0)
     return roots.masked_fill(behind[:, None], torch.nan)

@@ -4,7 +4,6 @@ Shape vocabulary: `joints` (J), `height` and `width` of the network's input in p
 millimetres in camera axes, 2D labels are in `[0, 1]` of the network's input.
 """
 
-import io
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..data.loading import check_row, check_rows, describe_row, undecoded
+from ..data.loading import check_row, check_rows, describe_row, open_stored, undecoded
 from ..data.schema import decode_depth_map
 from ..geometry_jointdetr import crop_intrinsics, flip_permutation
 from ..image_processing_jointdetr import person_crop_affine, warp_image
@@ -133,7 +132,7 @@ class PoseExamples:
         affine = view.affine(crop_affine, self.crop.size)  # (2, 3) original px -> input px
         cutouts = [] if self.augmentation is None else sample_cutouts(self.augmentation, self.crop.size, rng)
         labels = self._pose_labels(row, view, affine)
-        image = load_picture(_open_stored(row["image"]), "image")
+        image = load_picture(open_stored(row["image"]), "image")
         if self.crop.dense_reduction is not None:
             labels |= self._dense_labels(_open_maps(row, image.width), view, affine, cutouts)
         return {"pixel_values": self._pixel_values(image, affine, cutouts, rng), "labels": labels}
@@ -290,25 +289,11 @@ def collate_poses(examples: Sequence[dict]) -> dict[str, torch.Tensor | list[dic
     }
 
 
-def _open_stored(stored: dict) -> Image.Image:
-    """Open an undecoded `datasets.Image`: bytes, or the path of a file."""
-    if stored["bytes"] is None:
-        return Image.open(stored["path"])
-    return Image.open(io.BytesIO(stored["bytes"]), formats=_formats(stored["bytes"]))
-
-
-def _formats(content: bytes) -> tuple[str] | None:
-    """Name the usual formats by their signature, which spares Pillow trying them all; None for another one."""
-    if content.startswith(b"\xff\xd8"):
-        return ("JPEG",)
-    return ("PNG",) if content.startswith(b"\x89PNG") else None
-
-
 def _open_maps(row: dict, image_width: int) -> _StoredMaps | None:
     """Decode a row's dense maps, if it has them."""
     if any(row.get(name) is None for name in _MAPS):
         return None
-    part, depth = (np.asarray(_open_stored(row[name])) for name in _MAPS)
+    part, depth = (np.asarray(open_stored(row[name])) for name in _MAPS)
     return _StoredMaps(part, depth, image_width / part.shape[1])
 
 

@@ -1,0 +1,211 @@
+"""Predicting whole data sets: one Parquet file of poses for each input shard, by any number of processes.
+
+Processes take shards from one folder by locks, so they need not know of each other: a process that dies leaves its
+shard to the others, or to the next run. A file is written aside and gets its name when it is complete. So after a kill
+nothing is done twice or lost but what the killed processes had in hand.
+
+Shape vocabulary: `joints` (J). Millimetres in camera axes, px of the picture.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+
+from ..motion import motion_schema
+from ..picture_jointdetr import load_picture
+from ..skeleton_jointdetr import Skeleton
+from .loading import describe_row, open_stored, undecoded
+from .shards import fill, open_folder, parquet_aside
+
+SETTINGS_FILE = "prediction.json"
+_TEXTS = ("subject", "action", "camera")
+_PER_PERSON = ("box", "joints", "joints_2d", "scores", "detected", "joints_camera", "sigmas", "visible")
+
+Item = dict[str, Any]
+Person = Mapping[str, Any]
+Estimator = Callable[[list[Item]], list[list[Person]]]
+"""People of each picture; an item is what the pipeline takes: `image` and, where known, `boxes`, `intrinsics`."""
+
+
+@dataclass
+class PredictionReport:
+    """What this process has done.
+
+    Args:
+        shards: files that it wrote.
+        pictures: rows that it read.
+        people: poses that it wrote.
+        unreadable: rows that could not be predicted; their `error` says why.
+        seconds: how long it took, waiting for other processes left out.
+    """
+
+    shards: int = 0
+    pictures: int = 0
+    people: int = 0
+    unreadable: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        rate = self.pictures / self.seconds if self.seconds else 0.0
+        text = f"{self.shards} shards, {self.pictures} pictures, {self.people} people, {rate:.1f} pictures per second"
+        return f"{text}; {self.unreadable} rows could not be read, see `error`" if self.unreadable else text
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """What is predicted, and where to.
+
+    Args:
+        rows: stream with a column `image` and, where known, `box`, `intrinsics`, `subject`, `action`, `camera` and
+            `frame`.
+        estimator: finds the people in pictures.
+        skeleton: of the poses.
+        output: folder for the files.
+        settings: what the result depends on; a folder of other settings is refused.
+        batch_size: pictures that are predicted together.
+        boxes: people's boxes in every picture; None takes those of the rows.
+        own_boxes: whether to take the rows' boxes; otherwise the estimator looks for people itself.
+    """
+
+    rows: datasets.IterableDataset
+    estimator: Estimator
+    skeleton: Skeleton
+    output: Path
+    settings: dict[str, Any]
+    batch_size: int = 32
+    boxes: list[list[float]] | None = None
+    own_boxes: bool = True
+
+
+def prediction_schema(skeleton: Skeleton) -> pa.Schema:
+    """Columns of a file of predictions: those of `motion_schema`, and where a pose comes from.
+
+    `row` is the number of the row in its shard, and `time_s` is the same number, as data sets have no clock; `frame`
+    is the data set's, or `row` again. A row that could not be read has one line with an `error` and no pose.
+    """
+    schema = motion_schema(skeleton)
+    fields = [
+        pa.field("row", pa.int64(), nullable=False),
+        *(pa.field(name, pa.string()) for name in _TEXTS),
+        pa.field("sigmas", pa.list_(pa.float32())),
+        pa.field("visible", pa.list_(pa.float32())),
+        pa.field("error", pa.string()),
+    ]
+    return pa.schema([*schema, *fields], metadata=schema.metadata)
+
+
+def predict_shards(job: PredictionJob, on_shard: Callable[[str], None] = lambda text: None) -> PredictionReport:
+    """Predict every shard that has no file yet, until there is none; several processes may do so at once.
+
+    A data set of a single shard is split by its row groups.
+
+    Args:
+        job: what to do.
+        on_shard: called with a line of text for each shard that this process has finished.
+
+    Raises:
+        ValueError: The folder holds predictions of other settings, or the rows have no pictures.
+    """
+    if "image" not in (job.rows.column_names or []):
+        raise ValueError(f"a data set to predict must have the column 'image', got {job.rows.column_names}")
+    rows = undecoded(job.rows)
+    rows = rows.reshard() if rows.num_shards == 1 else rows
+    count = rows.num_shards
+    job.output.mkdir(parents=True, exist_ok=True)
+    with FileLock(job.output / ".opening.lock"):
+        open_folder(job.output, SETTINGS_FILE, {**job.settings, "shards": count})
+    paths = [job.output / "data" / f"predictions-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
+    report = PredictionReport()
+
+    def write(number: int) -> None:
+        started, before = time.monotonic(), report.pictures
+        _write_shard(job, rows.shard(num_shards=count, index=number), paths[number], report)
+        seconds = time.monotonic() - started
+        report.shards += 1
+        report.seconds += seconds
+        read = report.pictures - before
+        on_shard(f"{paths[number].name}: {read} pictures, {read / seconds:.1f} per second")
+
+    fill(paths, write, job.output / ".locks")
+    return report
+
+
+def _write_shard(job: PredictionJob, rows: datasets.IterableDataset, path: Path, report: PredictionReport) -> None:
+    """Predict the rows of one shard, batch by batch."""
+    schema = prediction_schema(job.skeleton)
+    with parquet_aside(path, schema) as writer:
+        for batch in _batches(enumerate(rows), job.batch_size):
+            lines = _predict_batch(job, batch)
+            writer.write_table(pa.Table.from_pylist(lines, schema=schema))
+            failed = sum(line["error"] is not None for line in lines)
+            report.pictures += len(batch)
+            report.unreadable += failed
+            report.people += len(lines) - failed
+
+
+def _batches(rows: Iterator[tuple[int, dict]], size: int) -> Iterator[list[tuple[int, dict]]]:
+    """Cut a stream into lists."""
+    while batch := list(islice(rows, size)):
+        yield batch
+
+
+def _predict_batch(job: PredictionJob, batch: list[tuple[int, dict]]) -> list[dict[str, Any]]:
+    """Lines of the file for some rows; where one cannot be read, the others are still predicted."""
+    try:
+        people = job.estimator([_item(job, row) for _, row in batch])
+    except (OSError, ValueError) as error:
+        if len(batch) == 1:
+            return [_error_line(job.skeleton, *batch[0], error)]
+        return [line for one in batch for line in _predict_batch(job, [one])]
+    return [
+        _line(job.skeleton, number, row, person, index)
+        for (number, row), found in zip(batch, people, strict=True)
+        for index, person in enumerate(found)
+    ]
+
+
+def _item(job: PredictionJob, row: Mapping[str, Any]) -> Item:
+    """What the pipeline is told of a row."""
+    item: Item = {"image": load_picture(open_stored(row["image"]), "image")}
+    box, intrinsics = row.get("box"), row.get("intrinsics")
+    if job.boxes is not None:
+        item["boxes"] = job.boxes
+    elif job.own_boxes and box is not None and not all(map(math.isnan, box)):
+        item["boxes"] = [box]
+    if intrinsics is not None and np.isfinite(intrinsics).all():
+        item["intrinsics"] = intrinsics
+    return item
+
+
+def _origin(number: int, row: Mapping[str, Any], person: int) -> dict[str, Any]:
+    """Where a line comes from."""
+    frame = row.get("frame")
+    texts = {name: row.get(name) for name in _TEXTS}
+    return {"row": number, "frame": number if frame is None else frame, "time_s": number, "person": person, **texts}
+
+
+def _line(skeleton: Skeleton, number: int, row: Mapping[str, Any], person: Person, index: int) -> dict[str, Any]:
+    """One person's line."""
+    values = {name: _plain(person[name]) for name in _PER_PERSON if person.get(name) is not None}
+    return _origin(number, row, index) | values | {"error": None}
+
+
+def _plain(values: Any) -> list:
+    return np.asarray(values).tolist()
+
+
+def _error_line(skeleton: Skeleton, number: int, row: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    """The line of a row that cannot be predicted."""
+    joints = len(skeleton.joints)
+    nothing = {"joints": [[math.nan] * 3] * joints, "detected": [False] * joints}
+    known = {name: row.get(name) for name in (*_TEXTS, "frame")}
+    return _origin(number, row, 0) | nothing | {"error": f"{describe_row(known)}: {error}"}
