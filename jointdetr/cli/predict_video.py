@@ -56,6 +56,7 @@ class _Film:
     options: PredictOptions
     frames_done: int = field(init=False, default=0)
     seconds_spent: float = field(init=False, default=0.0)
+    people: set[int] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         """Look at the first frame, load the model and see how far an earlier run has come."""
@@ -186,7 +187,7 @@ class _Film:
 
         before, after = Jitter(), Jitter()
         smoothing = self.predictor.settings.smoothing
-        rows = measure_jitter(self.recording.rows(), before)
+        rows = measure_jitter(self._count_people(self.recording.rows()), before)
         rows = measure_jitter(smooth_rows(rows, self.skeleton, smoothing), after)
         self.recording.write_table(rows, self.recording.settings | {"smoothing": vars(smoothing)})
         written = [self._path("parquet").name, *self._write_other_formats()]
@@ -195,6 +196,12 @@ class _Film:
         self.recording.remove_parts()
         self._report(before, after)
         typer.echo(f"see {', '.join(written)} in {self.options.output}")
+
+    def _count_people(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Hand rows on and note whose they are."""
+        for row in rows:
+            self.people.add(row["person"])
+            yield row
 
     def _write_other_formats(self) -> list[str]:
         """Write the table in the other formats asked for, and return the names of the files."""
@@ -225,10 +232,10 @@ class _Film:
 
     def _report(self, before: "Jitter", after: "Jitter") -> None:
         """Say what was found, how fast, and how much steadier it became."""
-        people = self.predictor.tracker.next_person if self.predictor.tracker else 0
+        people = "1 person" if len(self.people) == 1 else f"{len(self.people)} people"
         broken = f", {self.reader.broken} broken frames left out" if self.reader.broken else ""
         rate = self.frames_done / self.seconds_spent if self.frames_done else 0.0
-        typer.echo(f"{self.source}: {self.frames_done} frames, {people} people, {rate:.1f} frames/s{broken}")
+        typer.echo(f"{self.source}: {self.frames_done} frames, {people}, {rate:.1f} frames/s{broken}")
         smoothing = self.predictor.settings.smoothing
         (frame_before, second_before), (frame_after, second_after) = before.means(), after.means()
         if smoothing.method == "none" or not before.count:

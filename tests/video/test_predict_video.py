@@ -1,6 +1,7 @@
 """`jointdetr predict` of films, with a tiny untrained model."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from films import corner_pictures, write_film, write_sound
 from typer.testing import CliRunner
 
+from jointdetr import detection
 from jointdetr.cli import app
 from jointdetr.motion import load_motions
-from jointdetr.video import prediction, webcam
+from jointdetr.video import prediction, tracking, webcam
 from jointdetr.video.reading import FrameReader, iterate_frames
 
 NUM_FRAMES = 8
@@ -32,7 +34,7 @@ def test_film_becomes_a_table_a_film_and_files(film, tiny_model_folder, tmp_path
     result = predict(film, *words, "--format", "json", "--format", "npz", "--focal-px", 100)
 
     assert result.exit_code == 0, result.output
-    assert f"{film}: {NUM_FRAMES} frames, 1 people" in result.stdout
+    assert f"{film}: {NUM_FRAMES} frames, 1 person" in result.stdout
     assert "smoothed offline to 4 Hz, not late" in result.stdout
     names = {"clip.poses.parquet", "clip.poses.json", "clip.poses.npz", "clip.poses.mp4"}
     assert {path.name for path in output.iterdir()} == names
@@ -108,3 +110,39 @@ def test_webcam_is_recorded_until_ctrl_c(tiny_model_folder, tmp_path, monkeypatc
     assert names == ["mp4", "poses.mp4", "poses.parquet"]
     (table,) = (tmp_path / "out").glob("*.parquet")
     assert len(load_motions(table)[0]) == 4
+
+
+def test_people_of_a_detector_are_followed(film, tiny_model_folder, tmp_path, monkeypatch):
+    """Two people whom the detector finds have two boxes and two numbers."""
+    boxes, asked = [[5.0, 5.0, 30.0, 50.0], [50.0, 8.0, 30.0, 50.0]], []
+
+    def found(detector, images, threshold):
+        asked.append((detector, len(images), threshold))
+        return [boxes] * len(images)
+
+    monkeypatch.setattr(detection, "load_detector", lambda name: name)
+    monkeypatch.setattr(detection, "detect_people", found)
+    monkeypatch.setattr(tracking, "LEAST_AGREEMENT", 0.0)  # an untrained model's joints lie anywhere
+    words = ["--detector", "some/detector", "--detector-threshold", 0.3, "--model", tiny_model_folder]
+    result = predict(film, *words, "--output", tmp_path / "out")
+
+    assert result.exit_code == 0, result.output
+    assert asked == [("some/detector", 1, 0.3)]
+    motions = load_motions(tmp_path / "out" / "clip.poses.parquet")
+    assert [motion.person for motion in motions] == [0, 1]
+    assert [motion.boxes[0].tolist() for motion in motions] == boxes
+
+
+def test_formats_are_written_where_asked_only(film, tiny_model_folder, tmp_path):
+    box = ["--box", 20, 10, 30, 40]
+    predict(film, *box, "--model", tiny_model_folder, "--output", tmp_path / "out")
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.poses.parquet"]
+
+
+def test_missing_pyav_is_one_line_that_names_the_extra(film, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    result = predict(film, "--output", tmp_path / "out")
+
+    assert result.exit_code == 2
+    assert result.stderr == f'jointdetr: {film}: films need PyAV: pip install "jointdetr[video]"\n'
