@@ -20,10 +20,11 @@ def predict_dataset(name: str, options: PredictOptions) -> None:
     _take_own_gpu()
     estimator = options.load_estimator()
     with one_line_errors(name):
+        camera = _camera(options)
         rows = load_pose_dataset(name, options.split, streaming=True, columns=("image",))
         job = PredictionJob(
             rows,
-            lambda items: estimator(items, batch_size=options.batch_size, **_camera(options)),
+            lambda items: estimator(items, batch_size=options.batch_size, **camera),
             estimator.model.config.skeleton,
             options.output,
             _settings(name, options),

@@ -173,6 +173,12 @@ def test_command_predicts_as_the_pipeline_does(shards, tiny_model_folder, tmp_pa
     np.testing.assert_allclose(line["joints_2d"], person["joints_2d"], atol=0.05)
 
 
+def test_one_focal_length_for_all_rows_is_refused(shards, tiny_model_folder, tmp_path):
+    arguments = ["predict", "--dataset", shards, "--model", tiny_model_folder, "--output", tmp_path, "--focal-px", 90]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 2 and "--focal-px is for single pictures" in result.stderr
+
+
 def predict_slowly(folder, output, shards_done):
     def slow(items):
         time.sleep(0.15)
