@@ -64,11 +64,18 @@ class VideoSettings:
     camera: "Camera | None" = None
 
     def __post_init__(self) -> None:
+        if not self.detect_every_s > 0:
+            raise ValueError(f"`detect_every_s` must be positive, got {self.detect_every_s}")
         for name in ("batch_size", "step"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}")
-        if self.boxes and self.detector is not None:
+        if len(self.boxes) and self.detector is not None:
             raise ValueError("`boxes` or `detector` must be given, got both")
+        if self.detector is not None and self.tracking.patience_s <= self.detect_every_s:
+            raise ValueError(
+                f"`tracking.patience_s` must be longer than `detect_every_s`, got {self.tracking.patience_s} and "
+                f"{self.detect_every_s}: people would be given up between two looks of the detector"
+            )
 
 
 class FrameResult(NamedTuple):
@@ -114,7 +121,7 @@ class VideoPredictor:
             there = tracker.see(of_frame, at, frame.time_s)
             rows = [_row(frame, *each) for each in zip(people, at, of_frame, strict=True)]
             results.append(FrameResult(frame, [row for row, seen in zip(rows, there, strict=True) if seen]))
-        tracker.give_up(batch[-1].time_s, batch[-1].image.size)
+        tracker.give_up(batch[-1].time_s, batch[-1].image.size, self.settings.detector is not None)
         return results
 
     def _find_people(self, frame: Frame) -> Tracker:
@@ -125,7 +132,7 @@ class VideoPredictor:
             self.tracker.start(settings.boxes, frame.time_s)
         tracker = self.tracker
         is_due = tracker.found_s is None or frame.time_s - tracker.found_s >= settings.detect_every_s
-        if settings.boxes or not is_due:
+        if len(settings.boxes) or not is_due:
             return tracker
         if settings.detector is not None:
             tracker.find(settings.detector(frame.image), frame.time_s)

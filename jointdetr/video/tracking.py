@@ -49,6 +49,7 @@ class Track:
         person: The person's number.
         box: Where the person was when last seen.
         seen_s: When that was.
+        found_s: When a box from outside was last that of this person.
         velocity: Of the box, x and y in px/s.
         start: The given box to go back to when the person is lost; None: give the person up.
     """
@@ -56,6 +57,7 @@ class Track:
     person: int
     box: list[float]
     seen_s: float
+    found_s: float
     velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])
     start: list[float] | None = None
 
@@ -118,6 +120,7 @@ class Tracker:
         matches = match_boxes(self.boxes(time_s), boxes)
         for known, found in matches:
             self.tracks[known].follow(boxes[found], time_s)
+            self.tracks[known].found_s = time_s
         for number in sorted(set(range(len(boxes))) - {found for _, found in matches}):
             self._take_on(boxes[number], time_s)
 
@@ -142,15 +145,17 @@ class Tracker:
                 track.seen_s = time_s
         return there
 
-    def give_up(self, time_s: float, size: tuple[int, int]) -> None:
+    def give_up(self, time_s: float, size: tuple[int, int], detected_only: bool = False) -> None:
         """Forget who has not been seen for too long or has left the picture of (width, height) px.
 
-        Who was given at the start is looked for there again.
+        Who was given at the start is looked for there again. With `detected_only` it does not do to be seen: the
+        network imagines people where it is shown none, so a detector has to go on finding them.
         """
         kept = []
         for track in self.tracks:
             is_away = not _is_in_picture(track.box_at(time_s), size)
-            is_lost = is_away or time_s - track.seen_s > self.settings.patience_s
+            last_s = track.found_s if detected_only else track.seen_s
+            is_lost = is_away or time_s - last_s > self.settings.patience_s
             if is_lost and track.start is None:
                 continue
             if is_lost:
@@ -159,7 +164,7 @@ class Tracker:
         self.tracks = kept
 
     def _take_on(self, box: Sequence[float], time_s: float, start: list[float] | None = None) -> None:
-        self.tracks.append(Track(self.next_person, [float(number) for number in box], time_s, start=start))
+        self.tracks.append(Track(self.next_person, [float(number) for number in box], time_s, time_s, start=start))
         self.next_person += 1
 
 

@@ -113,3 +113,15 @@ def test_pose_far_from_its_box_is_imagined():
     assert not is_there(pose_in([160, 100, 50, 100]), box)
     assert not is_there(pose_in([0, 0, 300, 400]), box)
     assert not is_there(pose_in(box, found=0.4), box)
+
+
+def test_where_there_is_a_detector_it_has_to_go_on_finding_people():
+    tracker = Tracker(TrackingSettings(patience_s=1.0))
+    left, right = [10, 10, 50, 100], [300, 10, 50, 100]
+    tracker.find([left, right], 0.0)
+    tracker.find([right], 0.8)
+    for time_s in (0.9, 1.1):
+        tracker.see([pose_in(left), pose_in(right)], [left, right], time_s)
+    tracker.give_up(1.1, SIZE, detected_only=True)
+
+    assert [track.person for track in tracker.tracks] == [1]

@@ -106,8 +106,14 @@ def test_film_is_read_and_camera_handed_on(tmp_path):
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="`batch_size` must be 1 or more, got 0"):
         VideoSettings(batch_size=0)
+    with pytest.raises(ValueError, match="`detect_every_s` must be positive, got 0"):
+        VideoSettings(detect_every_s=0)
     with pytest.raises(ValueError, match="`boxes` or `detector`"):
-        VideoSettings(boxes=[[0, 0, 1, 1]], detector=lambda image: [])
+        VideoSettings(boxes=np.array([[0, 0, 1, 1]]), detector=lambda image: [])
+    with pytest.raises(
+        ValueError, match="`tracking.patience_s` must be longer than `detect_every_s`, got 1.0 and 2.0"
+    ):
+        VideoSettings(detector=lambda image: [], detect_every_s=2.0)
     with pytest.raises(ValueError, match="`patience_s` must be positive"):
         TrackingSettings(patience_s=0)
 
