@@ -23,7 +23,7 @@ from .rest_pose import rest_directions
 TO_RIG_AXES = np.array([1.0, -1.0, -1.0]) / 1000.0  # from millimetres, y down, z forward
 UNTWIST_DEGREES_PER_S = 180.0
 MIN_LENGTH = 0.001  # metres; a bone has to have a direction
-FLAT = 1e-4  # share of the largest singular value below which children lie in one line
+USUALLY_IN_LINE, IN_LINE = 0.15, 0.02  # second by first singular value of children that lie in one line
 TEMPLATE_ROUNDS, TEMPLATE_FRAMES = 8, 500
 
 
@@ -281,13 +281,18 @@ def _turn(at_rest: np.ndarray, aims: np.ndarray, times_s: np.ndarray) -> np.ndar
     """Rotations `(frames, 3, 3)` that bring the children `(children, 3)` to their aims `(frames, children, 3)`."""
     if len(at_rest) == 1:
         return _swings(at_rest[0], aims[:, 0], times_s)
+    longest = np.linalg.norm(at_rest, axis=-1).argmax()
+    spread = np.linalg.svd(aims, compute_uv=False)  # (frames, singular values)
+    flatness = spread[:, 1] / np.maximum(spread[:, 0], 1e-9)
+    if np.median(flatness) < USUALLY_IN_LINE:  # how they turn about that line is noise
+        return _swings(at_rest[longest], aims[:, longest], times_s)
     rotations = _kabsch(np.broadcast_to(at_rest, aims.shape), aims)
-    spread = np.linalg.svd(aims, compute_uv=False)
-    for frame in np.flatnonzero(spread[:, 1] < FLAT * spread[:, 0]):  # in one line: how it turns about it is unknown
+    for frame in np.flatnonzero(flatness < IN_LINE):  # for a moment: keep the turn about it
         before = rotations[frame - 1] if frame else np.eye(3)
-        longest = np.linalg.norm(aims[frame], axis=-1).argmax()
-        swing = _smallest_rotations((before @ at_rest[longest])[None], aims[frame, longest][None])
-        rotations[frame] = swing[0].as_matrix() @ before
+        rotations[frame] = before
+        if np.linalg.norm(aims[frame, longest]) > 1e-9:
+            swing = _smallest_rotations((before @ at_rest[longest])[None], aims[[frame], longest])
+            rotations[frame] = swing[0].as_matrix() @ before
     return rotations
 
 

@@ -125,6 +125,22 @@ class TestNoFlips:
         assert turned_degrees(rig.rotations).max() < 12
         assert np.nanmax(rig.error_mm) < 12  # its lengths change a little
 
+    def test_hips_almost_in_one_line_do_not_turn_with_the_noise(self):
+        skeleton = Skeleton("line", ("pelvis", "left_hip", "right_hip"), (-1, 0, 0), ((1, 2),), 0)
+        motion = moving(skeleton, frames=60)
+        motion.joints[:, 1], motion.joints[:, 2] = (100, 0, 0), (-100, 0, 0)
+        motion.joints[:, 1:] += np.random.default_rng(0).normal(0, 3, (60, 2, 3))
+        assert turned_degrees(fit_rig(motion).rotations).max() < 12
+
+    def test_children_in_one_line_for_a_moment_keep_the_turn(self):
+        motion = moving(speed=0.2)
+        usual = turned_degrees(fit_rig(motion).rotations[:, :1]).max()
+        children = [1, 4, 7]
+        lengths = np.linalg.norm(motion.joints[20, children], axis=-1)
+        longest = children[lengths.argmax()]
+        motion.joints[20, children] = motion.joints[20, longest] * (lengths / lengths.max())[:, None]
+        assert turned_degrees(fit_rig(motion).rotations[:, :1]).max() < 2 * usual
+
     def test_joints_that_meet_for_a_moment_keep_the_turn(self):
         motion = moving()
         motion.joints[20, 3] = motion.joints[20, 2]
