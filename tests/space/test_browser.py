@@ -213,6 +213,7 @@ class TestPicture:
         page.get_by_text("Camera", exact=True).click()
         page.get_by_label("Given as").click()
         page.get_by_role("option", name="field of view, degrees").click()
+        page.wait_for_function("() => document.querySelector('#status').innerText.includes('not run again')")
         page.get_by_role("spinbutton", name="Value").fill("55")
         page.get_by_role("spinbutton", name="Value").press("Enter")
         page.wait_for_function("() => document.querySelector('#status').innerText.includes('from the camera')")
