@@ -24,7 +24,9 @@ from jointdetr.data.conversion import ConversionReport, ConversionSettings, conv
 from jointdetr.data.converters import Source, make_converter
 from jointdetr.data.human36m_npz import Human36mNpz, fit_intrinsics
 from jointdetr.data.human36m_official import read_cameras
+from jointdetr.data.lens import Human36mLens, see
 from jointdetr.data.loading import load_pose_dataset
+from jointdetr.data.safe_pickle import load_pickle
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
 INTRINSICS = np.array([[1100.0, 0, 510], [0, 1120, 490], [0, 0, 1]])
@@ -248,6 +250,22 @@ class TestNpz:
             assert row["image"].width == 1000
             assert 1100 < row["intrinsics"][0][0] < 1200  # px, the true cameras have 1145
             assert row["joints_3d"][HUMAN36M.joints.index("left_hip")][2] > 2000  # mm
+
+
+def test_the_lens_is_that_of_real_pictures(real_data):
+    cameras = load_pickle(real_data / "human36m" / "cameras.pkl")
+    with np.load(real_data / "human36m" / "test_h36m_body3d.npz") as file:
+        pictures = list(zip(file["imgname"], file["S"][..., :3], file["part"][..., :2], strict=True))
+    for name, joints, points in pictures:
+        subject, film = name.split("/")[:2]
+        camera = cameras[subject, film.partition(".")[2]]
+        (focal_x, focal_y), (centre_x, centre_y) = camera["f"].ravel(), camera["c"].ravel()
+        intrinsics = np.array([[focal_x, 0, centre_x], [0, focal_y, centre_y], [0, 0, 1]])
+        lens = Human36mLens(tuple(camera["k"].ravel()), tuple(camera["p"].ravel()))
+        seen, tangent = see(joints, intrinsics, lens)
+        np.testing.assert_allclose(seen, points, atol=1e-3)  # px
+        homogeneous = joints @ tangent.T
+        assert np.abs(homogeneous[:, :2] / homogeneous[:, 2:] - points).max() < 2.0  # px
 
 
 def test_fit_intrinsics_is_exact_without_noise():
