@@ -1,10 +1,12 @@
-"""`jointdetr predict` hands each kind of source to its function, with the options in one object."""
+"""`jointdetr predict` hands each kind of source to its function; cameras, detectors and formats of pictures."""
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from jointdetr.cli import app
@@ -54,4 +56,72 @@ def test_one_kind_of_source_is_wanted(asked, arguments):
     result = run("predict", *arguments)
     assert result.exit_code == 2
     assert "one of the three" in " ".join(result.stderr.replace("│", " ").split())
+    assert not asked
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "person.png"
+    Image.linear_gradient("L").resize((120, 160)).convert("RGB").save(path)
+    return path
+
+
+def predict_document(folder: Path, *arguments: object) -> dict:
+    """Run `jointdetr predict` on a picture and return what it wrote as JSON."""
+    result = run("predict", *arguments, "--output", folder, "--threshold", 0)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return json.loads((folder / "person.pose.json").read_text())
+
+
+def test_a_guessed_field_of_view_and_a_lens(picture, tiny_model_folder, tmp_path):
+    lens = ("--fov", 90, "--distortion", "brown:-0.1,0,0,0")
+    document = predict_document(tmp_path, picture, "--model", tiny_model_folder, *lens)
+    assert sum(document["intrinsics"], []) == pytest.approx([80, 0, 60, 0, 80, 80, 0, 0, 1])
+    assert document["intrinsics_guessed"] is True
+    assert document["distortion"] == {"model": "brown", "coefficients": [-0.1, 0, 0, 0]}
+    assert document["people"][0]["intrinsics_guessed"] is True
+
+
+def test_a_camera_file_places_people_in_the_world(picture, tiny_model_folder, tmp_path):
+    camera = {
+        "intrinsics": [[80, 0, 60], [0, 80, 80], [0, 0, 1]],
+        "extrinsics": [[1, 0, 0, 5], [0, 1, 0, 6], [0, 0, 1, 7]],
+    }
+    (tmp_path / "camera.json").write_text(json.dumps(camera))
+    document = predict_document(tmp_path, picture, "--model", tiny_model_folder, "--camera", tmp_path / "camera.json")
+    (person,) = document["people"]
+    assert len(person["joints_world"]) == 17
+    assert {"joints_world", "residual_px", "inside"} <= document["fields"].keys()
+    assert document["intrinsics_guessed"] is False
+
+
+def test_a_detector_that_finds_nobody(picture, tiny_model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("jointdetr.pipeline_jointdetr.load_detector", lambda name, device: name)
+    monkeypatch.setattr("jointdetr.pipeline_jointdetr.detect_people", lambda detector, images, threshold: [[]])
+    options = ("--model", tiny_model_folder, "--detector", "some/detector")
+    assert predict_document(tmp_path, picture, *options)["people"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--fov", "200"), "between 0 and 180"),
+        (("--fov", "60", "--focal-px", "500"), "described in one way, got focal_px and field_of_view"),
+        (("--distortion", "brown:0,0,0,0"), "must come with"),
+        (("--fov", "60", "--distortion", "pinhole:0"), "pinhole"),
+        (("--camera", "no-such-camera.json"), "no-such-camera.json"),
+        (("--detector", "./no-such-detector"), "no-such-detector"),
+    ],
+)
+def test_cameras_and_detectors_that_cannot_be_are_one_line(picture, tiny_model_folder, tmp_path, options, complaint):
+    result = run("predict", picture, "--model", tiny_model_folder, "--output", tmp_path, *options)
+    assert result.exit_code == 2, (result.output, result.exception)
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("jointdetr: "))
+    assert complaint in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_boxes_and_a_detector_are_too_much(asked):
+    result = run("predict", "a.jpg", "--box", 1, 2, 3, 4, "--detector", "some/detector")
+    assert result.exit_code == 2
     assert not asked
