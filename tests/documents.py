@@ -24,7 +24,7 @@ SHORT_REFINING = ("synthetic=32", "epochs=1")
 SMALL_SCALE = {"synthesize": FEW_PEOPLE, "train": SHORT_TRAINING, "train-refiner": SHORT_REFINING}
 TOLERANCE_MM = 10.0  # another processor rounds otherwise
 
-BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```(python|bash|text)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(python|bash|text)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
