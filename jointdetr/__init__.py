@@ -3,8 +3,11 @@
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForPoseEstimation
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .adaptation import adapt_to_skeleton
 from .assembly_jointdetr import AssembledPoses, assemble_poses
+from .camera_jointdetr import Camera, Distortion
 from .configuration_jointdetr import JointDetrConfig, JointRefinerConfig
+from .detection import detect_people
 from .image_processing_jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil
 from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
 from .pipeline_jointdetr import JointDetrPipeline
@@ -43,6 +46,8 @@ __all__ = [
     "MPI_INF_3DHP",
     "SKELETONS",
     "AssembledPoses",
+    "Camera",
+    "Distortion",
     "JointDetrConfig",
     "JointDetrForPoseEstimation",
     "JointDetrImageProcessor",
@@ -52,6 +57,8 @@ __all__ = [
     "JointRefiner",
     "JointRefinerConfig",
     "Skeleton",
+    "adapt_to_skeleton",
     "assemble_poses",
+    "detect_people",
     "save_with_remote_code",
 ]
