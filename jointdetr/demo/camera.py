@@ -15,7 +15,7 @@ def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera |
     Raises:
         ValueError: The number cannot be right.
     """
-    if kind == UNKNOWN or value is None:
+    if kind == UNKNOWN or not value:  # an empty number field is 0
         return None
     if kind == FIELD_OF_VIEW:
         if not 1 <= value <= 170:

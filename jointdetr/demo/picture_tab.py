@@ -101,7 +101,7 @@ class PictureTab:
         kind, number = self.camera
         view = asked | {self.sighting}
         gr.on(
-            [self.threshold.release, kind.input, number.submit, number.blur],
+            [self.threshold.release, kind.change, number.submit, number.blur],
             self.on_view,
             view,
             shown,

@@ -203,7 +203,7 @@ class TestPicture:
     def test_webcam(self, page):
         page.get_by_label("Capture from camera").click()
         page.locator("#picture").get_by_title("grant webcam access").click()
-        page.locator("#picture video").wait_for()
+        page.wait_for_function("() => document.querySelector('#picture video')?.videoWidth > 0")
         page.get_by_label("capture photo").click()
         wait_for_skeleton(page)
         page.screenshot(path=SCREENSHOTS / "webcam.png", full_page=True)

@@ -92,8 +92,9 @@ class TestCamera:
         assert camera_of(FOCAL_LENGTH, 160, IMAGE.size).intrinsics == pytest.approx(expected)
         assert camera_of(UNKNOWN, 500, IMAGE.size) is None
         assert camera_of(FOCAL_LENGTH, None, IMAGE.size) is None
+        assert camera_of(FIELD_OF_VIEW, 0, IMAGE.size) is None, "what an empty field sends"
 
-    @pytest.mark.parametrize(("kind", "value"), [(FIELD_OF_VIEW, 180), (FIELD_OF_VIEW, 0), (FOCAL_LENGTH, 0)])
+    @pytest.mark.parametrize(("kind", "value"), [(FIELD_OF_VIEW, 180), (FIELD_OF_VIEW, 0.5), (FOCAL_LENGTH, -1)])
     def test_impossible_numbers_are_refused(self, kind, value):
         with pytest.raises(ValueError, match="must be from 1 to"):
             camera_of(kind, value, IMAGE.size)
