@@ -3,6 +3,7 @@
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("gradio")
+gr = pytest.importorskip("gradio")
 
 from jointdetr import HUMAN36M  # noqa: E402
 from jointdetr.demo import DemoSettings  # noqa: E402
@@ -18,6 +19,7 @@ from jointdetr.demo.about import about_model, card_section, notice  # noqa: E402
 from jointdetr.demo.camera import FIELD_OF_VIEW, FOCAL_LENGTH, UNKNOWN, camera_of  # noqa: E402
 from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
 from jointdetr.demo.people import drawing_value, drawn_boxes, parse_boxes, read_boxes  # noqa: E402
+from jointdetr.demo.picture_tab import PictureTab  # noqa: E402
 from jointdetr.demo.results import display_copy, overlay, table_rows, write_files  # noqa: E402
 
 IMAGE = Image.new("RGB", (320, 240), "gray")
@@ -174,3 +176,47 @@ class TestAbout:
         assert "huggingface.co/user/model" in about_model(settings)
         assert card_section("# A\n## B\ntext\n## C\n", "B") == "## B\ntext"
         assert card_section("# A", "B") == ""
+
+
+class FakeDetector:
+    """An object detector that sees the same two people, and a dog, in every picture."""
+
+    model = SimpleNamespace(config=SimpleNamespace(id2label={0: "dog", 1: "person"}))
+    corners = (("person", 200, 10, 300, 230), ("person", 10, 20, 90, 200), ("dog", 0, 0, 320, 240))
+
+    def __call__(self, images: list[Image.Image], threshold: float) -> list[list[dict[str, Any]]]:
+        names = ("xmin", "ymin", "xmax", "ymax")
+        found = [
+            {"label": label, "score": 0.9, "box": dict(zip(names, box, strict=True))} for label, *box in self.corners
+        ]
+        return [found for _ in images]
+
+
+class TestPeopleOfADetector:
+    @pytest.fixture
+    def tab(self, tiny_model_folder, monkeypatch, tmp_path):
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+        monkeypatch.setattr("jointdetr.demo.estimator.load_detector", lambda name, **options: FakeDetector())
+        settings = DemoSettings(model=str(tiny_model_folder), detector="some/detector")
+        with gr.Blocks():
+            yield PictureTab(PoseEstimator(settings), settings)
+
+    def test_are_estimated_without_a_box(self, tab, tmp_path):
+        IMAGE.save(tmp_path / "picture.png")
+        kind, number = tab.camera
+        values = {
+            tab.picture: str(tmp_path / "picture.png"),
+            tab.people: tab.people.value,
+            tab.boxes: None,
+            tab.threshold: 0.0,
+            kind: UNKNOWN,
+            number: None,
+        }
+        update = tab.on_picture(values)
+        assert update[tab.status].startswith("2 people")
+        assert update[tab.sighting].boxes == [[10, 20, 80, 180], [200, 10, 100, 220]]
+        assert len(json.loads(update[tab.view])["people"]) == 2
+
+    def test_are_at_most_as_many_as_accepted(self, tab):
+        tab.estimator.max_people = 1
+        assert tab.estimator.find_people(IMAGE) == [[200, 10, 100, 220]], "the largest one"
