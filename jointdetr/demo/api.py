@@ -1,5 +1,7 @@
 """The one public endpoint: `estimate`, for gradio_client, curl and MCP."""
 
+from typing import Any
+
 import gradio as gr
 
 from .camera import FOCAL_LENGTH, camera_of
@@ -9,11 +11,29 @@ from .people import parse_boxes, read_boxes
 from .settings import DemoSettings
 
 
-def add_endpoint(estimator: PoseEstimator, settings: DemoSettings) -> None:
-    """Add the endpoint `/estimate` to the page: invisible components with one public listener."""
+class Endpoint:
+    """Invisible components of the page with one public listener."""
 
+    def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
+        self.estimator, self.settings = estimator, settings
+        picture = gr.Image(type="filepath", image_mode=None, label="picture", visible=False)
+        threshold = gr.Slider(0, 1, 0.5, label="threshold", visible=False)
+        focal_px = gr.Number(None, label="focal_px", visible=False)
+        boxes = gr.Textbox("", label="boxes", max_length=2000, visible=False)
+        gr.Button(visible=False).click(
+            self.estimate,
+            [picture, threshold, focal_px, boxes],
+            gr.JSON(label="poses", visible=False),
+            api_name="estimate",
+            concurrency_id="network",
+            concurrency_limit=1,
+        )
+
+    # Gradio shows this text to programs and language models, and takes one line for each argument.
     @plain_errors()
-    def estimate(picture: str, threshold: float = 0.5, focal_px: float | None = None, boxes: str = "") -> dict:
+    def estimate(
+        self, picture: str, threshold: float = 0.5, focal_px: float | None = None, boxes: str = ""
+    ) -> dict[str, Any]:
         """Estimate the 3D poses of the people in one picture.
 
         Without boxes, the server's detector finds the people if it has one; otherwise the whole picture is taken to
@@ -29,29 +49,15 @@ def add_endpoint(estimator: PoseEstimator, settings: DemoSettings) -> None:
             The skeleton's joint names and parents, and for each person the joints in millimetres relative to the root
             (x right, y down, z away from the camera), in pixels, their scores, and which of them were found.
         """
-        image = open_picture(picture, settings)
+        image = open_picture(picture, self.settings)
         camera = camera_of(FOCAL_LENGTH, focal_px, image.size)
-        given = parse_boxes(read_boxes(boxes), image, settings.max_people) if boxes.strip() else None
-        if given is None and estimator.detector:
-            given = estimator.find_people(image)
-        people = estimator.assemble(image, estimator.look(image, given), threshold, camera)
-        skeleton = estimator.skeleton
+        given = parse_boxes(read_boxes(boxes), image, self.settings.max_people) if boxes.strip() else None
+        if given is None and self.estimator.detector:
+            given = self.estimator.find_people(image)
+        people = self.estimator.assemble(image, self.estimator.look(image, given), threshold, camera)
+        skeleton = self.estimator.skeleton
         return {
             "skeleton": {"name": skeleton.name, "joints": skeleton.joints, "parents": skeleton.parents},
             "picture_size": [image.width, image.height],
-            "people": estimator.as_lists(people),
+            "people": self.estimator.as_lists(people),
         }
-
-    picture = gr.Image(type="filepath", image_mode=None, label="picture", visible=False)
-    threshold = gr.Slider(0, 1, 0.5, label="threshold", visible=False)
-    focal_px = gr.Number(None, label="focal_px", visible=False)
-    boxes = gr.Textbox("", label="boxes", max_length=2000, visible=False)
-    answer = gr.JSON(label="poses", visible=False)
-    gr.Button(visible=False).click(
-        estimate,
-        [picture, threshold, focal_px, boxes],
-        answer,
-        api_name="estimate",
-        concurrency_id="network",
-        concurrency_limit=1,
-    )

@@ -6,7 +6,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from .about import TITLE, about_model, notice
-from .api import add_endpoint
+from .api import Endpoint
 from .estimator import PoseEstimator
 from .film_tab import FilmTab
 from .guard import GuardedBlocks, RequestGuard
@@ -42,7 +42,7 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
             FilmTab(estimator, settings)
         with gr.Tab("About the model"):
             gr.Markdown(about_model(settings), elem_id="about")
-        add_endpoint(estimator, settings)
+        Endpoint(estimator, settings)
     app.queue(max_size=settings.queue_length)
     return app
 
