@@ -1,21 +1,20 @@
 """Multi-scale deformable attention: every query reads a few learned places of every feature level.
 
 Shape vocabulary: batch, queries, heads, levels, points, head_dim; tokens = the sum of height * width over the levels;
-samples = levels * points; maps = images * heads of the piece being computed.
+samples = levels * points; slots = images * queries * heads of the piece being computed.
 Source: Zhu et al., "Deformable DETR", ICLR 2021, equation 3.
 
 `_sample_maps` is the plain form. On a GPU `deformable_attention_triton_jointdetr` takes its place, where Triton is
-installed, and on a CPU `_SampleTokens`, several times faster:
+installed, and on a CPU `_SampleTokens`, several times faster. There the answer of a query is a weighted sum of rows of
+the table of tokens, four pixels for each sample, which is what `embedding_bag` computes:
 
-- Forward, the answer of a query is a weighted sum of `4 * samples` rows of the table of tokens: four corners a sample,
-  weighted by attention times bilinear weight. This is what `embedding_bag` computes.
-- Backward, these weights are the entries of a sparse matrix S (queries, tokens) with `output = S @ value`. The levels
-  are small enough to write S out densely, a cache-sized piece at a time: `d value = S^T @ d output`, and of
-  `d S = d output @ value^T` the entries of the corners are read.
+- With a border of zeros around the levels, and all of them on one canvas of one width, all four pixels exist and are
+  constant steps away from the first.
+- Backward, the gradient by a weight is the product of a row with the query's gradient. The gradient by a row is again
+  a weighted sum, now over the queries that have read it: the samples are sorted by row. With few tokens it is faster
+  to write all weights into one dense matrix S with `output = S @ value`.
 """
 
-import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +27,7 @@ if torch.version.cuda is not None and is_triton_available():
     from .deformable_attention_triton_jointdetr import SampleTokens as SampleTokensByTriton
 
 PIECE_ELEMENTS = 1 << 20  # numbers in the largest array of a piece: 4 MB in float32, about a core's share of the cache
-DENSE_TOKENS = 2400  # with more tokens than these, differentiating through a dense S is slower than `grid_sample`
+DENSE_TOKENS = 40  # with up to so many tokens for each sample, backward multiplies by all of them
 
 
 def multi_scale_deformable_attention(
@@ -57,17 +56,11 @@ def multi_scale_deformable_attention(
     if value.is_cuda and SampleTokensByTriton is not None and not exporting:
         return SampleTokensByTriton.apply(value, *samples, spatial_shapes)  # widens what it has read
     tensors = value.to(dtype), *samples
-    if value.device.type != "cpu" or exporting or _differentiates_many_tokens(*tensors):
+    if value.device.type != "cpu" or exporting:
         output = _sample_maps(*tensors, spatial_shapes)
     else:
         output = _SampleTokens.apply(*tensors, spatial_shapes)
     return output.to(value.dtype)
-
-
-def _differentiates_many_tokens(*tensors: torch.Tensor) -> bool:
-    """Whether there will be a backward pass that `grid_sample` does faster than a dense S."""
-    training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return training and tensors[0].shape[1] > DENSE_TOKENS
 
 
 def _sample_maps(
@@ -88,104 +81,138 @@ def _sample_maps(
     return output.view(batch, heads * head_dim, queries).transpose(1, 2)
 
 
-class _Levels(NamedTuple):
-    """What the samples' arithmetic needs to know about their levels."""
+class _Canvas(NamedTuple):
+    """How all levels lie below one another in one table of tokens, with a border of zero tokens around each.
 
-    sizes: torch.Tensor  # (2, 1, 1, samples): width and height
-    widths: torch.Tensor  # (samples,) int32
-    starts: torch.Tensor  # (samples,) int32: first token
-    steps: torch.Tensor  # (2, samples) int32: tokens to the next column and to the next row, 0 where there is one only
-
-    @classmethod
-    def of_samples(cls, spatial_shapes: list[tuple[int, int]], points: int, dtype: torch.dtype) -> "_Levels":
-        """Repeat the geometry of every level for each of its points."""
-        sizes = torch.tensor([(width, height) for height, width in spatial_shapes], dtype=torch.int32)
-        areas = sizes.prod(dim=1)
-        starts = (areas.cumsum(0) - areas).int()
-        sizes, starts = sizes.T.repeat_interleave(points, dim=1), starts.repeat_interleave(points)
-        widths = sizes[0]
-        steps = (sizes > 1) * torch.stack([torch.ones_like(widths), widths])
-        return cls(sizes[:, None, None].to(dtype), widths, starts, steps)
-
-
-class _Corners(NamedTuple):
-    """The four pixels around every sample, upper left, upper right, lower left, lower right, and its place there.
-
-    A place outside its level is taken to the nearest one inside and fades out within one pixel, along each axis: the
-    same as interpolating with a border of zeros, without one.
+    Columns and rows count from the border, so that pixel `i` of a level has its centre at `i + 1`.
     """
 
-    tokens: torch.Tensor  # (maps, queries, 4 * samples) int32
-    between: torch.Tensor  # (2, maps, queries, samples) in [0, 1]: from left to right, from upper to lower
-    beyond: torch.Tensor  # (2, maps, queries, samples): signed distance in pixels from the nearest place inside
-    fade: torch.Tensor  # (2, maps, queries, samples) = max(0, 1 - |beyond|)
-    sizes: torch.Tensor  # (2, 1, 1, samples): width and height of the sample's level
+    spatial_shapes: list[tuple[int, int]]
+    tops: list[int]  # row of the border above each level
+    height: int
+    width: int  # a row's border on the right is the next row's on the left
+    sizes: torch.Tensor  # (heads * samples * 2,): width and height of each sample's level
+    starts: torch.Tensor  # (heads * samples,) int32: first token of each sample's level
 
-    def weights(self, attention: torch.Tensor) -> torch.Tensor:
-        """Share `attention` (maps, queries, samples) among the corners, (maps, queries, 4 * samples)."""
-        x, y = self.between
-        whole = attention * self.fade[0] * self.fade[1]
-        lower = whole * y
-        upper = whole - lower
-        lower_right, upper_right = lower * x, upper * x
-        return torch.cat([upper - upper_right, upper_right, lower - lower_right, lower_right], dim=-1)
+    @classmethod
+    def of_levels(
+        cls, spatial_shapes: list[tuple[int, int]], heads: int, points: int, dtype: torch.dtype
+    ) -> "_Canvas":
+        """Lay out the levels, and repeat what the samples need to know of them for each head and point."""
+        width = 1 + max(width for _, width in spatial_shapes)
+        tops = [0]
+        for height, _ in spatial_shapes:
+            tops.append(tops[-1] + height + 1)
+        *tops, last_border = tops
+        sizes = torch.tensor([(width, height) for height, width in spatial_shapes], dtype=dtype)
+        sizes = sizes.repeat_interleave(points, dim=0).flatten().repeat(heads)
+        starts = (torch.tensor(tops, dtype=torch.int32) * width).repeat_interleave(points).repeat(heads)
+        # the upper left pixel may lie in the last border, and the lower right one two rows below
+        return cls(spatial_shapes, tops, last_border + 3, width, sizes, starts)
 
-    def differentiate(self, attention: torch.Tensor, grad_weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Carry the gradient by `weights` on to attention and the places' x and y (maps, queries, samples)."""
-        x, y = self.between
-        upper_left, upper_right, lower_left, lower_right = grad_weights.chunk(4, dim=-1)
-        upper, lower = torch.lerp(upper_left, upper_right, x), torch.lerp(lower_left, lower_right, x)
-        sample = torch.lerp(upper, lower, y)
-        slope_x = torch.lerp(upper_right - upper_left, lower_right - lower_left, y)
-        slope_y = lower - upper
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, borders included."""
+        return self.height * self.width
 
-        side = self.beyond.sign()
-        inside_x, inside_y = (1 - side.abs()) * self.sizes
-        fading_x, fading_y = side * self.fade.sign() * self.sizes
-        by_x = (slope_x * inside_x - sample * fading_x) * self.fade[1] * attention
-        by_y = (slope_y * inside_y - sample * fading_y) * self.fade[0] * attention
-        return sample * self.fade[0] * self.fade[1], by_x, by_y
+    @property
+    def steps(self) -> tuple[int, int, int, int]:
+        """Tokens from the upper left of four pixels to each of them."""
+        return 0, 1, self.width, self.width + 1
 
+    def levels(self, canvas: torch.Tensor) -> list[torch.Tensor]:
+        """Return views (images, height, width, ...) of the levels on a canvas of the same layout."""
+        places = zip(self.tops, self.spatial_shapes, strict=True)
+        return [canvas[:, top + 1 : top + 1 + height, 1 : 1 + width] for top, (height, width) in places]
 
-def _find_corners(places: torch.Tensor, levels: _Levels) -> _Corners:
-    """Find the corners of the samples at `places` (2, maps, queries, samples)."""
-    sizes = levels.sizes
-    pixels = (places * sizes).sub_(0.5)
-    inside = pixels.clamp(torch.zeros_like(sizes), sizes - 1)
-    # Where a place is NaN the pixel shall exist all the same; its weight stays NaN.
-    first = inside.floor().nan_to_num_().minimum((sizes - 2).clamp(min=0))
-    beyond = pixels - inside
-    fade = (1 - beyond.abs()).relu_()
+    def paint(self, value: torch.Tensor) -> torch.Tensor:
+        """Make the table (images * tokens * heads, head_dim) of levels (images, tokens, heads, head_dim)."""
+        canvas = value.new_zeros(len(value), self.height, self.width, *value.shape[2:])
+        areas = [height * width for height, width in self.spatial_shapes]
+        for level, tokens in zip(self.levels(canvas), value.split(areas, dim=1), strict=True):
+            level.copy_(tokens.view_as(level))
+        return canvas.flatten(0, 3)
 
-    x, y = first.int()
-    step_x, step_y = levels.steps
-    upper = y * levels.widths + x + levels.starts
-    lower = upper + step_y
-    tokens = torch.cat([upper, upper + step_x, lower, lower + step_x], dim=-1)
-    return _Corners(tokens, inside - first, beyond, fade, sizes)
-
-
-def _pieces(batch: int, queries: int, query_elements: int) -> Iterator[tuple[slice, slice]]:
-    """Cut (batch, queries) into pieces of at most `PIECE_ELEMENTS`: some images, or some queries of one."""
-    images = max(1, PIECE_ELEMENTS // (queries * query_elements))
-    rows = min(queries, max(1, PIECE_ELEMENTS // query_elements))
-    for image in range(0, batch, images):
-        for row in range(0, queries, rows):
-            yield slice(image, image + images), slice(row, row + rows)
+    def token_numbers(self, border: int) -> torch.Tensor:
+        """Return for every token of the canvas its number among those of the levels, `border` for borders."""
+        numbers = torch.full((1, self.height, self.width), border)
+        start = 0
+        for level in self.levels(numbers):
+            level.copy_(torch.arange(start, start + level.numel()).view_as(level))
+            start += level.numel()
+        return numbers.flatten()
 
 
-def _places(locations: torch.Tensor) -> torch.Tensor:
-    """Lay locations (images, queries, heads, levels, points, 2) out as (2, images * heads, queries, samples)."""
-    return locations.permute(5, 0, 2, 1, 3, 4).flatten(4).flatten(1, 2).contiguous()
+class _Samples(NamedTuple):
+    """Where the samples of a piece lie among the four pixels around them: upper left and right, lower left and right.
+
+    A place beyond the border is taken to the border, where all is zero.
+    """
+
+    tokens: torch.Tensor  # (images, queries, heads, samples) int32: upper left pixel, on the image's canvas
+    rows: torch.Tensor  # (slots, samples) int32: its row of the table
+    x: torch.Tensor  # (slots, samples) in [0, 1]: from left to right
+    y: torch.Tensor  # (slots, samples) in [0, 1]: from upper to lower
+    moves: torch.Tensor | None  # (slots, samples, 2) bool: whether x and y change with the location
+
+    @classmethod
+    def find(cls, locations: torch.Tensor, canvas: _Canvas, with_moves: bool = False) -> "_Samples":
+        """Find the samples at `locations` (images, queries, heads, levels, points, 2)."""
+        images, queries, heads = locations.shape[:3]
+        samples = locations.shape[3:5].numel()
+        sizes, limits = canvas.sizes, canvas.sizes + 1
+        places = torch.addcmul(sizes.new_tensor(0.5), locations.flatten(2), sizes)
+        inside = places.clamp(torch.zeros_like(sizes), limits)
+        moves = ((places == inside) & (inside < limits)).view(-1, samples, 2) if with_moves else None
+        first = inside.floor()
+        x, y = inside.sub_(first).view(-1, samples, 2).unbind(-1)
+        columns, rows = first.view(images, queries, -1, 2).unbind(-1)
+        tokens = torch.add(columns, rows, alpha=canvas.width).int() + canvas.starts
+        # where a place is NaN, a pixel shall exist all the same; its weight stays NaN
+        tokens = tokens.clamp_(0, canvas.tokens - 1 - canvas.steps[3])
+        image_starts = torch.arange(images, dtype=torch.int32) * (canvas.tokens * heads)
+        head_starts = torch.arange(heads, dtype=torch.int32).repeat_interleave(samples)
+        rows = (tokens * heads).add_(image_starts[:, None, None] + head_starts)
+        return cls(tokens.view(images, queries, heads, samples), rows.view(-1, samples), x, y, moves)
+
+    def weights(self, attention: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Share `attention` (slots, samples) among the four pixels."""
+        lower = attention * self.y
+        upper = attention - lower
+        upper_right, lower_right = upper * self.x, lower * self.x
+        return upper - upper_right, upper_right, lower - lower_right, lower_right
+
+    def differentiate(self, attention: torch.Tensor, by_weights: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Carry the gradient by `weights` on to attention (slots, samples) and places in px (slots, samples, 2)."""
+        upper_left, upper_right, lower_left, lower_right = by_weights
+        upper, lower = torch.lerp(upper_left, upper_right, self.x), torch.lerp(lower_left, lower_right, self.x)
+        by_x = torch.lerp(upper_right - upper_left, lower_right - lower_left, self.y) * attention
+        by_y = (lower - upper) * attention
+        return torch.lerp(upper, lower, self.y), torch.stack([by_x, by_y], dim=-1) * self.moves
 
 
-def _by_map(tensor: torch.Tensor) -> torch.Tensor:
-    """Lay (images, rows, heads, ...) out as (images * heads, rows, the rest)."""
-    return tensor.flatten(3).transpose(1, 2).flatten(0, 1).contiguous()
+def _slices(length: int, size: int) -> list[slice]:
+    """Cut `length` into pieces of `size`, at least one each."""
+    size = max(1, size)
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+class _Pieces(NamedTuple):
+    """How the work is cut, for the cache: some images at once, or some queries of one."""
+
+    images: list[slice]
+    queries: list[slice]
+
+    @classmethod
+    def of(cls, locations: torch.Tensor, table_elements: int, query_elements: int) -> "_Pieces":
+        """Cut `locations` (batch, queries, ...), an image's table and a query having so many numbers in one array."""
+        batch, queries = locations.shape[:2]
+        images = PIECE_ELEMENTS // max(table_elements, queries * query_elements)
+        return cls(_slices(batch, images), _slices(queries, PIECE_ELEMENTS // query_elements))
 
 
 class _SampleTokens(torch.autograd.Function):
-    """The attention as a weighted sum of tokens forward and as a product with a matrix S backward."""
+    """The attention as a weighted sum of tokens."""
 
     @staticmethod
     def forward(
@@ -195,71 +222,124 @@ class _SampleTokens(torch.autograd.Function):
         weights: torch.Tensor,
         spatial_shapes: list[tuple[int, int]],
     ) -> torch.Tensor:
-        """Sum the corners' rows of `value`; shapes as in `multi_scale_deformable_attention`."""
+        """Sum the pixels' rows of `value`; shapes as in `multi_scale_deformable_attention`."""
         ctx.save_for_backward(value, locations, weights)
         ctx.spatial_shapes = spatial_shapes
-        batch, tokens, heads, head_dim = value.shape
-        queries, points = locations.shape[1], locations.shape[4]
-        levels = _Levels.of_samples(spatial_shapes, points, value.dtype)
-        output = value.new_empty(batch, queries, heads, head_dim)
-        for images, rows in _pieces(batch, queries, 4 * math.prod(weights.shape[2:])):
-            attention = _by_map(weights[images, rows])  # (maps, rows, samples)
-            corners = _find_corners(_places(locations[images, rows]), levels)
-            table = _by_map(value[images]).flatten(0, 1)  # (maps * tokens, head_dim)
-            first_rows = torch.arange(attention.shape[0], dtype=torch.int32)[:, None, None] * tokens
-            indices = (corners.tokens + first_rows).flatten(0, 1)  # (maps * rows, 4 * samples)
-            sums = nn.functional.embedding_bag(
-                indices, table, mode="sum", per_sample_weights=corners.weights(attention).flatten(0, 1)
-            )
-            output[images, rows] = sums.view(-1, heads, attention.shape[1], head_dim).transpose(1, 2)
+        heads, head_dim = value.shape[2:]
+        canvas = _Canvas.of_levels(spatial_shapes, heads, locations.shape[4], value.dtype)
+        pieces = _Pieces.of(locations, canvas.tokens * heads * head_dim, locations.shape[2:].numel())
+        output = value.new_empty(*locations.shape[:3], head_dim)
+        for images in pieces.images:
+            table = canvas.paint(value[images])
+            for queries in pieces.queries:
+                samples = _Samples.find(locations[images, queries], canvas)
+                shares = samples.weights(weights[images, queries].reshape(samples.x.shape))
+                rows = torch.cat([samples.rows + step * heads for step in canvas.steps], dim=-1)
+                weight = torch.cat(shares, dim=-1)
+                sums = nn.functional.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
+                output[images, queries] = sums.view_as(output[images, queries])
         return output.flatten(2)
 
     @staticmethod
     @once_differentiable
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         """Differentiate by value, locations and weights."""
         value, locations, weights = ctx.saved_tensors
-        batch, tokens, heads, head_dim = value.shape
-        levels = _Levels.of_samples(ctx.spatial_shapes, locations.shape[4], value.dtype)
+        heads, head_dim = value.shape[2:]
+        canvas = _Canvas.of_levels(ctx.spatial_shapes, heads, locations.shape[4], value.dtype)
+        dense = value.shape[1] <= DENSE_TOKENS * locations.shape[3:5].numel()
+        query_elements = max(locations.shape[2:].numel(), dense * heads * value.shape[1])
+        pieces = _Pieces.of(locations, canvas.tokens * heads * head_dim, query_elements)
         grad_output = grad_output.unflatten(2, (heads, head_dim)).to(value.dtype)
-        grad_value, grad_weights = torch.zeros_like(value), torch.empty_like(weights)
-        grad_locations = torch.empty_like(locations)
-        row_elements = heads * max(tokens, 4 * math.prod(weights.shape[3:]))
-        for images, rows in _pieces(batch, locations.shape[1], row_elements):
-            attention = _by_map(weights[images, rows])  # (maps, rows, samples)
-            corners = _find_corners(_places(locations[images, rows]), levels)
-            by_token, by_corner = _differentiate_sums(
-                _by_map(value[images]),
-                corners.tokens.long(),
-                corners.weights(attention),
-                _by_map(grad_output[images, rows]),
-            )
-            grad_value[images] += by_token.unflatten(0, (-1, heads)).transpose(1, 2)
-            gradients = corners.differentiate(attention, by_corner)
-            shape = (-1, heads, attention.shape[1], *weights.shape[3:])
-            by_weight, by_x, by_y = (gradient.view(shape).transpose(1, 2) for gradient in gradients)
-            grad_weights[images, rows] = by_weight
-            grad_locations[images, rows, ..., 0] = by_x
-            grad_locations[images, rows, ..., 1] = by_y
+        grad_value, grad_locations, grad_weights = map(torch.empty_like, (value, locations, weights))
+        for images in pieces.images:
+            sums = (_DenseSums if dense else _SparseSums)(value[images], canvas)
+            for queries in pieces.queries:
+                samples = _Samples.find(locations[images, queries], canvas, with_moves=True)
+                attention = weights[images, queries].reshape(samples.x.shape)
+                shares = samples.weights(attention)
+                by_shares = sums.differentiate(samples, shares, grad_output[images, queries].contiguous())
+                by_weight, by_place = samples.differentiate(attention, by_shares)
+                grad_weights[images, queries] = by_weight.view_as(grad_weights[images, queries])
+                piece = grad_locations[images, queries]
+                torch.mul(by_place.view_as(piece).flatten(2), canvas.sizes, out=piece.flatten(2))
+            grad_value[images] = sums.by_value()
         return grad_value, grad_locations, grad_weights, None
 
 
-@torch.autocast("cpu", enabled=False)
-def _differentiate_sums(
-    table: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor, grad_sums: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Carry the gradient by weighted sums of rows on to the rows and to the weights.
+class _SparseSums:
+    """Differentiates weighted sums of pixels by the samples' shares and, added up over calls, by the pixels."""
 
-    Args:
-        table (`torch.Tensor` of shape `(maps, tokens, head_dim)`): The rows.
-        indices (`torch.Tensor` of shape `(maps, queries, corners)`): Which rows of its map a query sums up.
-        weights (`torch.Tensor` of shape `(maps, queries, corners)`): Their weights.
-        grad_sums (`torch.Tensor` of shape `(maps, queries, head_dim)`): Gradient by the sums.
+    def __init__(self, value: torch.Tensor, canvas: _Canvas):
+        self.shape = value.shape
+        self.canvas = canvas
+        self.steps = [step * value.shape[2] for step in canvas.steps]
+        self.table = canvas.paint(value)
+        self.grad_table = torch.zeros_like(self.table)
 
-    Returns:
-        Gradients by `table` and by `weights`, in their shapes.
-    """
-    maps, queries, _ = weights.shape
-    matrix = weights.new_zeros(maps, queries, table.shape[1]).scatter_add_(2, indices, weights)
-    grad_matrix = torch.bmm(grad_sums, table.transpose(1, 2))
-    return torch.bmm(matrix.transpose(1, 2), grad_sums), grad_matrix.gather(2, indices)
+    def differentiate(
+        self, samples: _Samples, shares: tuple[torch.Tensor, ...], grad_sums: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Return the gradients by `shares`, given those by the sums (images, queries, heads, head_dim)."""
+        rows = samples.rows.flatten()
+        num_slots, num_samples = samples.rows.shape
+        slots = torch.arange(num_slots, dtype=torch.int32)[:, None].expand(-1, num_samples).flatten()
+        grad_sums = grad_sums.view(num_slots, -1)
+        self._add_by_rows(rows, slots, shares, grad_sums)
+        starts = torch.arange(0, len(rows), num_samples, dtype=torch.int32)
+        arguments = rows, starts, slots, 0  # mode "sum"
+        products = torch.ops.aten._embedding_bag_per_sample_weights_backward
+        return [products(grad_sums, self.table[step:], *arguments).view_as(samples.rows) for step in self.steps]
+
+    def _add_by_rows(
+        self, rows: torch.Tensor, slots: torch.Tensor, shares: tuple[torch.Tensor, ...], grad_sums: torch.Tensor
+    ) -> None:
+        """Add to each row of the table the weighted gradients of the slots that have read it."""
+        order = rows.sort(stable=True).indices
+        sorted_slots = slots.index_select(0, order)
+        counts = torch.zeros(len(self.table), dtype=torch.int32)
+        counts.scatter_add_(0, rows.long(), torch.ones_like(rows))
+        starts = counts.cumsum(0, dtype=torch.int32) - counts
+        for step, share in zip(self.steps, shares, strict=True):
+            sums = nn.functional.embedding_bag(
+                sorted_slots,
+                grad_sums,
+                starts,
+                mode="sum",
+                per_sample_weights=share.flatten().index_select(0, order),
+            )
+            self.grad_table[step:] += sums[: len(sums) - step]
+
+    def by_value(self) -> torch.Tensor:
+        """Return the gradient by the levels (images, tokens, heads, head_dim)."""
+        canvas = self.grad_table.view(self.shape[0], self.canvas.height, self.canvas.width, *self.shape[2:])
+        return torch.cat([level.flatten(1, 2) for level in self.canvas.levels(canvas)], dim=1)
+
+
+class _DenseSums:
+    """The same with all weights in one matrix (images, heads, queries, tokens): faster where the tokens are few."""
+
+    def __init__(self, value: torch.Tensor, canvas: _Canvas):
+        self.canvas = canvas
+        value = nn.functional.pad(value, (0, 0, 0, 0, 0, 1))  # a token for the borders, behind the others
+        self.table = value.transpose(1, 2).contiguous()  # (images, heads, tokens, head_dim)
+        self.grad_table = torch.zeros_like(self.table)
+        self.token_at = canvas.token_numbers(value.shape[1] - 1)
+
+    def differentiate(
+        self, samples: _Samples, shares: tuple[torch.Tensor, ...], grad_sums: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Return the gradients by `shares`, given those by the sums (images, queries, heads, head_dim)."""
+        pixels = torch.cat([samples.tokens + step for step in self.canvas.steps], dim=-1).transpose(1, 2)
+        pixels = self.token_at.index_select(0, pixels.flatten()).view(pixels.shape)
+        weights = torch.cat(shares, dim=-1).unflatten(0, samples.tokens.shape[:3]).transpose(1, 2)
+        grad_sums = grad_sums.transpose(1, 2).contiguous()  # (images, heads, queries, head_dim)
+        matrix = weights.new_zeros(*grad_sums.shape[:3], self.table.shape[2]).scatter_add_(3, pixels, weights)
+        self.grad_table += matrix.transpose(2, 3) @ grad_sums
+        by_shares = (grad_sums @ self.table.transpose(2, 3)).gather(3, pixels).transpose(1, 2)
+        return [part.reshape(samples.rows.shape) for part in by_shares.chunk(4, dim=-1)]
+
+    def by_value(self) -> torch.Tensor:
+        """Return the gradient by the levels (images, tokens, heads, head_dim)."""
+        return self.grad_table[:, :, :-1].transpose(1, 2)

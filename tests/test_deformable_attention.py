@@ -53,18 +53,20 @@ def test_agrees_with_transformers(spatial_shapes):
         torch.testing.assert_close(attend(*inputs, spatial_shapes), wanted[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dense_tokens", [0, 10**6], ids=["sparse", "dense"])
 @pytest.mark.parametrize("spatial_shapes", SHAPES.values(), ids=SHAPES)
-def test_both_paths_agree_in_double_precision(spatial_shapes, monkeypatch):
+def test_both_paths_agree_in_double_precision(spatial_shapes, dense_tokens, monkeypatch):
+    monkeypatch.setattr(deformable_attention, "DENSE_TOKENS", dense_tokens)
     inputs = draw_inputs(spatial_shapes, dtype=torch.float64)
     fast = answer_and_gradients(attend, inputs, spatial_shapes)
-    monkeypatch.setattr(deformable_attention, "DENSE_TOKENS", 0)
-    monkeypatch.setattr(deformable_attention, "_SampleTokens", None)
-    plain = answer_and_gradients(attend, inputs, spatial_shapes)
+    plain = answer_and_gradients(deformable_attention._sample_maps, inputs, spatial_shapes)
     assert_all_close(fast, plain, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dense_tokens", [0, 10**6], ids=["sparse", "dense"])
 @pytest.mark.parametrize("spatial_shapes", SHAPES.values(), ids=SHAPES)
-def test_gradients_are_the_differences(spatial_shapes):
+def test_gradients_are_the_differences(spatial_shapes, dense_tokens, monkeypatch):
+    monkeypatch.setattr(deformable_attention, "DENSE_TOKENS", dense_tokens)
     spatial_shapes = spatial_shapes[-2:]
     inputs = draw_inputs(spatial_shapes, batch=1, queries=5, heads=1, dtype=torch.float64)
     inputs = [tensor.requires_grad_() for tensor in inputs]
@@ -77,7 +79,8 @@ def test_pieces_make_the_whole(elements, monkeypatch):
     inputs = draw_inputs(spatial_shapes, batch=5)
     whole = answer_and_gradients(attend, inputs, spatial_shapes)
     monkeypatch.setattr(deformable_attention, "PIECE_ELEMENTS", elements)
-    assert len(list(deformable_attention._pieces(5, 11, 4 * 57))) > 1
+    pieces = deformable_attention._Pieces.of(inputs[1], table_elements=1700, query_elements=280)
+    assert len(pieces.images) * len(pieces.queries) > 1
     assert_all_close(answer_and_gradients(attend, inputs, spatial_shapes), whole, rtol=1e-5, atol=1e-5)
 
 
