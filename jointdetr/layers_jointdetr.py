@@ -85,8 +85,8 @@ class FeatureLayout:
         return torch.cat(places, 1)[:, :, None] * self.valid_ratios[:, None]
 
     def on_levels(self, points: torch.Tensor) -> torch.Tensor:
-        """Turn points of the picture (batch, queries, 2) into places on every level (batch, queries, levels, 2)."""
-        return points[:, :, None] * self.valid_ratios[:, None]
+        """Turn points of the picture (batch, queries, 2) into places on levels (batch, queries, 1, levels, 1, 2)."""
+        return points[:, :, None, None, None] * self.valid_ratios[:, None, None, :, None]
 
 
 def sine_position_embedding(
@@ -177,7 +177,8 @@ class JointDetrDeformableAttention(nn.Module):
         Args:
             placed (`torch.Tensor` of shape `(batch, queries, d_model)`): Queries with their position embedding added.
             tokens (`torch.Tensor` of shape `(batch, tokens, d_model)`): The feature levels.
-            reference_points (`torch.Tensor` of shape `(batch or 1, queries, levels, 2)`): Places on every level.
+            reference_points (`torch.Tensor` of shape `(batch or 1, queries, 1 or heads, levels, 1 or points, 2)`):
+                Places on every level.
             layout (`FeatureLayout`): Shapes and mask of the levels.
 
         Returns:
@@ -192,7 +193,9 @@ class JointDetrDeformableAttention(nn.Module):
         weights = weights.softmax(-1).view(samples_shape)
         offsets = self.sampling_offsets(placed).view(*samples_shape, 2)  # in pixels of each level
         level_sizes = reference_points.new_tensor([(width, height) for height, width in layout.spatial_shapes])
-        locations = reference_points[:, :, None, :, None] + offsets / level_sizes[:, None]
+        # as large as a query's offsets: a short dimension that repeats is slow
+        level_sizes = level_sizes[:, None].expand(offsets.shape[2:]).contiguous()
+        locations = reference_points + offsets / level_sizes
         output = multi_scale_deformable_attention(value, layout.spatial_shapes, locations, weights)
         return self.output_proj(output), weights
 

@@ -209,7 +209,9 @@ class JointDetrEncoder(JointDetrPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """Encode tokens (batch, tokens, d_model)."""
-        reference_points = layout.token_places()
+        # repeated once rather than in every layer
+        samples_shape = -1, -1, self.config.encoder_attention_heads, -1, self.config.encoder_n_points, -1
+        reference_points = layout.token_places()[:, :, None, :, None].expand(samples_shape).contiguous()
         for layer in self.layers:
             tokens = layer(tokens, position_embeddings, reference_points, layout)
         return BaseModelOutput(last_hidden_state=tokens)
