@@ -24,8 +24,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     for kind in ("pictures", "video", "dataset"):
         module = ModuleType(f"jointdetr.cli.predict_{kind}")
 
-        def record(source: object, options: PredictOptions, kind: str = kind) -> bool:
-            calls.append((kind, source, options))
+        def record(source: object, options: PredictOptions, *name: str, kind: str = kind) -> bool:
+            calls.append((kind, source, options, *name))
             return True
 
         setattr(module, f"predict_{kind}", record)
@@ -41,7 +41,12 @@ def test_pictures_go_together_and_films_one_by_one(asked):
         ("video", "one.MP4"),
         ("video", "https://example.com/two.webm?x=1"),
     ]
-    assert all(options.smoothing is Smoothing.ONE_EURO for _, _, options in asked)
+    assert all(call[2].smoothing is Smoothing.ONE_EURO for call in asked)
+
+
+def test_films_of_one_name_do_not_overwrite_each_other(asked):
+    assert run("predict", "front/clip.mp4", "side/clip.mp4", "clip.mov").exit_code == 0
+    assert [call[3] for call in asked] == ["clip", "clip-2", "clip-3"]
 
 
 def test_a_webcam_and_a_dataset(asked):

@@ -42,7 +42,7 @@ def one_line_errors(subject: str) -> Iterator[None]:
         yield
     except (ImportError, OSError, ValueError) as error:  # ImportError: an extra of the package is not installed
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        typer.echo(f"jointdetr: {subject}: {reason}", err=True)
+        typer.echo(f"jointdetr: {subject}: {reason.removeprefix(f'{subject}: ')}", err=True)
         raise typer.Exit(2) from error
 
 

@@ -1,5 +1,6 @@
 """`jointdetr predict`: estimate the 3D poses in pictures, films, what a webcam sees, or a data set."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from .options import ModelOption, ThresholdOption
-from .predict_options import VIDEO_SUFFIXES, Box, CameraOptions, Format, PredictOptions, Smoothing
+from .predict_options import VIDEO_SUFFIXES, Box, CameraOptions, Format, PredictOptions, Smoothing, output_names
 
 
 class PredictCommand(TyperCommand):
@@ -50,8 +51,9 @@ def predict(
         typer.Option(
             parser=_parse_box,
             metavar="X Y W H",
-            help="A person's box in pixels, in every picture given; repeat it for more people. "
-            "Without boxes and a detector the whole picture is taken to show one person.",
+            help="A person's box in pixels, in every picture given; in films that of the first frame, from which the "
+            "person is followed. Repeat it for more people. Without boxes and a detector the whole picture is taken "
+            "to show one person; a film is searched for one.",
         ),
     ] = None,
     detector: Annotated[
@@ -92,6 +94,10 @@ def predict(
     threshold: ThresholdOption = 0.5,
     smoothing: Annotated[Smoothing, typer.Option(help="How joints are smoothed over time.")] = Smoothing.OFFLINE,
     overlay: Annotated[bool, typer.Option("--overlay", help="Write the film with the skeletons drawn on it.")] = False,
+    step: Annotated[int, typer.Option(min=1, help="Look at every so many frames of a film; 1 for all of them.")] = 1,
+    follow: Annotated[
+        bool, typer.Option(help="Move a film's boxes along with their people, or leave them where they are.")
+    ] = True,
 ) -> None:
     """Estimate the 3D poses in pictures and films, or of everyone in a dataset.
 
@@ -111,6 +117,8 @@ def predict(
         camera=CameraOptions(focal_px, fov, distortion, camera),
         smoothing=smoothing,
         overlay=overlay,
+        step=step,
+        follow=follow,
         split=split,
         batch_size=batch_size,
     )
@@ -122,7 +130,7 @@ def predict(
     elif webcam is not None:
         from .predict_video import predict_video
 
-        predict_video(webcam, film_options)
+        predict_video(webcam, film_options, time.strftime("webcam-%Y%m%d-%H%M%S"))
     else:
         _predict_files(sources or [], options, film_options)
 
@@ -143,11 +151,11 @@ def _predict_files(sources: Sequence[str], options: PredictOptions, film_options
         from .predict_pictures import predict_pictures
 
         failed = not predict_pictures(pictures, options)
-    for film in films:
+    for film, name in zip(films, output_names(films), strict=True):
         from .predict_video import predict_video
 
         try:
-            predict_video(film, film_options)
+            predict_video(film, film_options, name)
         except typer.Exit:
             failed = True
     if failed:

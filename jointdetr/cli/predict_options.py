@@ -1,9 +1,11 @@
 """What `jointdetr predict` was asked for, shared by its three kinds of source: pictures, films and data sets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlparse
 
 from .options import load_checkpoint, one_line_errors
 
@@ -84,7 +86,8 @@ class PredictOptions:
     Args:
         model: Folder or Hub repository of the checkpoint; None for the one in the package.
         output: Folder for everything that is written.
-        boxes: A person's box each, the same in every picture; none for the whole picture or the detector's boxes.
+        boxes: A person's box each, the same in every picture and in a film's first frame; none for the whole picture,
+            a search in the film, or the detector's boxes.
         detector: Folder or Hub repository of an object-detection checkpoint that finds the people.
         detector_threshold: Boxes less probable than this are left out.
         threshold: Joints less probable than this count as not found.
@@ -92,6 +95,8 @@ class PredictOptions:
         camera: What is known of the camera.
         smoothing: How the joints of a film are smoothed over time.
         overlay: Write a film with the skeletons drawn over it.
+        step: Look at every `step`-th frame of a film.
+        follow: Move a film's boxes along with their people.
         split: Split of the data set to predict.
         batch_size: Crops that go through the network at once.
     """
@@ -106,6 +111,8 @@ class PredictOptions:
     camera: CameraOptions = field(default_factory=CameraOptions)
     smoothing: Smoothing = Smoothing.OFFLINE
     overlay: bool = False
+    step: int = 1
+    follow: bool = True
     split: str = "train"
     batch_size: int = 32
 
@@ -130,3 +137,16 @@ class PredictOptions:
                 detector_threshold=self.detector_threshold,
                 return_tensors=True,
             )
+
+
+def output_names(sources: Sequence[str]) -> list[str]:
+    """File names without suffix, one for each source; the second `a` is `a-2`, so that none overwrites another."""
+    names: list[str] = []
+    for source in sources:
+        stem = Path(urlparse(source).path if "://" in source else source).stem or "picture"
+        name, number = stem, 1
+        while name in names:
+            number += 1
+            name = f"{stem}-{number}"
+        names.append(name)
+    return names

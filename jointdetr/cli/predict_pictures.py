@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 import typer
 
 from .options import one_line_errors
-from .predict_options import PredictOptions
+from .predict_options import PredictOptions, output_names
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +29,7 @@ def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
     if not options.boxes and options.detector is None:
         typer.echo("no --box given and no --detector: taking each picture to show one person who fills it", err=True)
     failed = False
-    for picture, name in zip(pictures, _output_names(pictures), strict=True):
+    for picture, name in zip(pictures, output_names(pictures), strict=True):
         try:
             people, written = predictor.predict(picture, options.output / name)
         except typer.Exit:
@@ -96,19 +95,6 @@ class _Predictor:
             "picture_size": [image.width, image.height],
             **({"intrinsics": None} if camera is None else camera.describe()),
         }
-
-
-def _output_names(pictures: Sequence[str]) -> list[str]:
-    """File names without suffix, one for each picture; the second `a` is `a-2`, so that none overwrites another."""
-    names: list[str] = []
-    for picture in pictures:
-        stem = Path(urlparse(picture).path if "://" in picture else picture).stem or "picture"
-        name, number = stem, 1
-        while name in names:
-            number += 1
-            name = f"{stem}-{number}"
-        names.append(name)
-    return names
 
 
 def _print_joints(people: Sequence[dict[str, Any]], skeleton: "Skeleton") -> None:

@@ -19,28 +19,17 @@ if TYPE_CHECKING:
     from ..video.smoothing import SmoothingSettings
 
 
-def predict_video(source: str | int, options: PredictOptions) -> None:
+def predict_video(source: str | int, options: PredictOptions, name: str) -> None:
     """Write the poses of everyone in a film, or before the webcam of this number until Ctrl-C is pressed.
 
-    `NAME.poses.parquet` is written in any case. Where the command was stopped or killed, the same command goes on.
+    `name`.poses.parquet is written in any case. Where the command was stopped or killed, the same command goes on.
     """
     subject = f"webcam {source}" if isinstance(source, int) else source
-    with _one_line_import_errors(subject), one_line_errors(subject):
-        options.output.mkdir(parents=True, exist_ok=True)
-        film = _Film(source, options)
     with one_line_errors(subject):
+        options.output.mkdir(parents=True, exist_ok=True)
+        film = _Film(source, options, name)
         film.estimate()
         film.finish()
-
-
-@contextmanager
-def _one_line_import_errors(subject: str) -> Iterator[None]:
-    """Report a package that is not installed in one line, and exit with code 2."""
-    try:
-        yield
-    except ImportError as error:
-        typer.echo(f"jointdetr: {subject}: {error}", err=True)
-        raise typer.Exit(2) from error
 
 
 @dataclass
@@ -50,10 +39,12 @@ class _Film:
     Args:
         source: Path of the film, or the number of the webcam.
         options: What was asked for.
+        name: What the written files are called.
     """
 
     source: str | int
     options: PredictOptions
+    name: str
     frames_done: int = field(init=False, default=0)
     seconds_spent: float = field(init=False, default=0.0)
     people: set[int] = field(init=False, default_factory=set)
@@ -66,8 +57,9 @@ class _Film:
         from ..video.webcam import open_webcam
 
         self.is_live = isinstance(self.source, int)
-        self.name = time.strftime("webcam-%Y%m%d-%H%M%S") if self.is_live else Path(self.source).stem
-        self.reader: FrameReader = open_webcam(self.source) if self.is_live else FrameReader(self.source)
+        self.reader: FrameReader = (
+            open_webcam(self.source) if self.is_live else FrameReader(self.source, self.options.step)
+        )
         settings = self._settings(next(iter(self.reader)))
         estimator = replace(self.options, detector=None).load_estimator()
         self.skeleton = estimator.model.config.skeleton
@@ -82,12 +74,15 @@ class _Film:
     def _settings(self, first: "Frame") -> "VideoSettings":
         """What the options mean for a film that begins with this frame."""
         from ..video.prediction import VideoSettings
+        from ..video.tracking import TrackingSettings
 
         return VideoSettings(
             boxes=[list(box) for box in self.options.boxes],
             detector=self._detector(),
+            tracking=TrackingSettings(follow=self.options.follow),
             smoothing=self._smoothing(),
             threshold=self.options.threshold,
+            step=1 if self.is_live else self.options.step,
             camera=self.options.camera.for_picture(first.image.size),
         )
 
@@ -117,6 +112,8 @@ class _Film:
             "film_bytes": path.stat().st_size if path.is_file() else None,
             "model": self.options.model_name,
             "threshold": settings.threshold,
+            "step": settings.step,
+            "follow": settings.tracking.follow,
             "boxes": [list(box) for box in settings.boxes],
             "detector": self.options.detector,
             "detector_threshold": self.options.detector_threshold,
@@ -172,14 +169,18 @@ class _Film:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            total = None if self.is_live else self.reader.info().num_frames
-            task = progress.add_task(str(self.source), total=total, completed=start, speed="")
+            task = progress.add_task(str(self.source), total=self._num_frames(), completed=start, speed="")
 
             def advance(frames: int) -> None:
                 rate = progress.tasks[task].speed
-                progress.update(task, advance=frames, speed="" if rate is None else f"{rate:.1f} frames/s")
+                shown = "" if rate is None else f"{rate:.1f} frames/s"
+                progress.update(task, advance=frames * self.reader.step, speed=shown)
 
             yield advance
+
+    def _num_frames(self) -> int | None:
+        """Frames of the film, if it has an end and tells."""
+        return None if self.is_live else self.reader.info().num_frames
 
     def finish(self) -> None:
         """Smooth the rows, write the table and all that is made of it, and report."""
@@ -225,7 +226,7 @@ class _Film:
         from ..video.reading import FrameReader
         from ..video.recording import read_rows
 
-        film = FrameReader(self._kept_film() if self.is_live else self.source)
+        film = FrameReader(self._kept_film() if self.is_live else self.source, self.predictor.settings.step)
         for _ in write_overlay(film, read_rows(self._path("parquet")), self.skeleton, self._path("mp4")):
             pass
         return self._path("mp4").name

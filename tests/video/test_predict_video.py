@@ -45,6 +45,20 @@ def test_film_becomes_a_table_a_film_and_files(film, tiny_model_folder, tmp_path
     assert json.loads((output / "clip.poses.json").read_text())["film"] == "clip.mp4"
 
 
+def test_every_other_frame_from_boxes_that_stay(film, tiny_model_folder, tmp_path):
+    box = (20, 10, 30, 40)
+    words = [film, "--model", tiny_model_folder, "--overlay", "--step", 2, "--output", tmp_path / "out", "--box", *box]
+    result = predict(*words, "--no-follow")
+
+    assert f"{film}: {NUM_FRAMES // 2} frames, 1 person" in result.stdout
+    (motion,) = load_motions(tmp_path / "out" / "clip.poses.parquet")
+    np.testing.assert_allclose(motion.times_s, np.arange(0, NUM_FRAMES, 2) / 25, atol=1e-6)
+    assert (motion.boxes == box).all()
+    assert len(list(iterate_frames(tmp_path / "out" / "clip.poses.mp4"))) == NUM_FRAMES // 2
+    predict(*words)
+    assert not (load_motions(tmp_path / "out" / "clip.poses.parquet")[0].boxes == box).all()
+
+
 def test_one_euro_states_its_delay(film, tiny_model_folder, tmp_path):
     result = predict(film, "--model", tiny_model_folder, "--output", tmp_path / "out", "--smoothing", "one-euro")
 
@@ -79,7 +93,7 @@ def test_files_that_are_no_films_are_one_line(film, tiny_model_folder, tmp_path)
     result = predict(sound, film, "--model", tiny_model_folder, "--output", tmp_path / "out")
 
     assert result.exit_code == 2
-    assert f"jointdetr: {sound}: {sound}: expected a film, got a file with audio streams only" in result.stderr
+    assert f"jointdetr: {sound}: expected a film, got a file with audio streams only" in result.stderr
     assert (tmp_path / "out" / "clip.poses.parquet").exists()
 
 
