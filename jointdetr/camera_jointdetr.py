@@ -160,8 +160,8 @@ class Camera:
         Raises:
             ValueError: The angle is not between 0 and 180 degrees.
         """
-        if not 0 < degrees < 180:
-            raise ValueError(f"`field_of_view` must be between 0 and 180 degrees, got {degrees}")
+        if isinstance(degrees, str) or not 0 < degrees < 180:
+            raise ValueError(f"`field_of_view` must be a number between 0 and 180 degrees, got {degrees!r}")
         focal_px = max(size) / 2 / math.tan(math.radians(degrees) / 2)
         return cls.from_focal_px(focal_px, size, **others, guessed=True)
 
@@ -233,7 +233,11 @@ def camera_of_picture(size: tuple[int, int], known: Mapping[str, Any]) -> Camera
     if camera is not None:
         if parts:
             raise ValueError(f"`camera` must be given alone, got {', '.join(parts)} beside it")
-        return Camera.from_json(camera) if isinstance(camera, (str, os.PathLike)) else camera
+        if isinstance(camera, (str, os.PathLike)):
+            return Camera.from_json(camera)
+        if not isinstance(camera, Camera):
+            raise ValueError(f"`camera` must be a Camera or the path of its JSON file, got {type(camera).__name__}")
+        return camera
     field_of_view = parts.pop("field_of_view", None)
     if "intrinsics" in parts:
         return Camera(**parts)

@@ -4,13 +4,15 @@ Boxes are x, y, width, height in px of the upright picture.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from transformers import Pipeline, pipeline
 
 PERSON = "person"
+DUPLICATE_OVERLAP = 0.8  # intersection over union; people side by side or one behind the other overlap less
 
 
 def load_detector(detector: Pipeline | str | os.PathLike, **options: Any) -> Pipeline:
@@ -26,9 +28,15 @@ def load_detector(detector: Pipeline | str | os.PathLike, **options: Any) -> Pip
     Raises:
         OSError: There is no such checkpoint.
         ValueError: It does not detect objects.
+        TypeError: It is neither a pipeline nor the name of a checkpoint.
     """
     if isinstance(detector, (str, os.PathLike)):
         return pipeline("object-detection", model=os.fspath(detector), **options)
+    if not callable(detector):
+        raise TypeError(
+            "`detector` must be an object-detection pipeline, or the folder or Hub repository of a checkpoint for it, "
+            f"got {type(detector).__name__}"
+        )
     return detector
 
 
@@ -45,7 +53,8 @@ def detect_people(
 
     Returns:
         For each picture the boxes of its people, cut at the picture's edges, from left to right (and from top to
-        bottom where two begin in the same column); an empty list where there is nobody.
+        bottom where two begin in the same column); an empty list where there is nobody. Of boxes that all but
+        coincide, which show one person twice, the most probable is kept.
 
     Raises:
         ValueError: The threshold is outside [0, 1], or the detector knows no people.
@@ -56,7 +65,7 @@ def detect_people(
     label = _person_label(detector)
     found = detector(list(images), threshold=threshold) if images else []
     return [
-        _boxes_of_people([thing["box"] for thing in things if thing["label"] == label], image.size)
+        _boxes_of_people([thing for thing in things if thing["label"] == label], image.size)
         for things, image in zip(found, images, strict=True)
     ]
 
@@ -70,16 +79,35 @@ def _person_label(detector: Pipeline) -> str:
     raise ValueError(f'`detector` must have the label "{PERSON}", got the labels {", ".join(sorted(labels)[:10])} ...')
 
 
-def _boxes_of_people(corners: Sequence[dict[str, float]], size: tuple[int, int]) -> list[list[float]]:
+def box_overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes `(people, 4)` and `(others, 4)`: `(people, others)`."""
+    first, second = first[:, None], second[None]
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
+    common = (high - low).clip(min=0).prod(-1)
+    return common / (first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - common)
+
+
+def _boxes_of_people(people: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> list[list[float]]:
     """Return boxes cut at the edges of a picture of `size` (width, height), in order; empty ones are left out."""
     width, height = size
     boxes = []
-    for corner in corners:
+    for person in sorted(people, key=lambda person: -person["score"]):
+        corner = person["box"]
         left, right = (min(max(float(corner[name]), 0.0), width) for name in ("xmin", "xmax"))
         top, bottom = (min(max(float(corner[name]), 0.0), height) for name in ("ymin", "ymax"))
         if right > left and bottom > top:
             boxes.append([left, top, right - left, bottom - top])
-    return sorted(boxes)
+    return sorted(_without_duplicates(boxes))
 
 
-__all__ = ["detect_people", "load_detector"]
+def _without_duplicates(boxes: Sequence[list[float]]) -> list[list[float]]:
+    """Leave out boxes that all but coincide with one before them."""
+    kept: list[list[float]] = []
+    for box in boxes:
+        if not kept or box_overlaps(np.array([box]), np.array(kept)).max() < DUPLICATE_OVERLAP:
+            kept.append(box)
+    return kept
+
+
+__all__ = ["box_overlaps", "detect_people", "load_detector"]

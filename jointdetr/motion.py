@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -298,6 +298,8 @@ def _read_json(path: Path) -> list[PoseMotion]:
 
 
 def _read_npz(path: Path) -> list[PoseMotion]:
+    if not is_zipfile(path):
+        raise ValueError("expected an archive of NumPy arrays (NPZ)")
     with np.load(path, allow_pickle=False) as archive:
         columns = dict(archive)
     names = ("joint_names", "parents", "root", "flip_pairs", "skeleton_name")

@@ -127,6 +127,8 @@ def spoil(row: int, column: int, value: float) -> np.ndarray:
         ({"intrinsics": "K"}, "array of numbers"),
         ({"field_of_view": 0}, "between 0 and 180"),
         ({"field_of_view": float("nan")}, "between 0 and 180"),
+        ({"field_of_view": "60"}, "a number between 0 and 180 degrees, got '60'"),
+        ({"camera": INTRINSICS}, "a Camera or the path of its JSON file, got ndarray"),
         ({"distortion": LENSES["brown"]}, "must come with `intrinsics` or `field_of_view`"),
         ({"camera": Camera(INTRINSICS), "extrinsics": QUARTER_TURN}, "`camera` must be given alone"),
         ({"intrinsics": INTRINSICS, "extrinsics": np.eye(3)}, "`extrinsics` must be a finite 3x4"),

@@ -18,7 +18,7 @@ from transformers import (
     YolosImageProcessor,
 )
 
-from jointdetr.detection import detect_people, load_detector
+from jointdetr.detection import box_overlaps, detect_people, load_detector
 
 LABELS = {"id2label": {0: "cat", 1: "Person"}, "label2id": {"cat": 0, "Person": 1}}
 SIZE = {"height": 64, "width": 64}
@@ -133,11 +133,30 @@ def test_boxes_are_cut_sorted_and_only_of_people():
     assert detect_people(detector, [photo(0)]) == [[[0, 20, 30, 80], [60, 10, 60, 80]]]
 
 
+def test_overlaps_by_hand():
+    boxes = np.array([[0, 0, 2, 2]]), np.array([[1, 0, 2, 2], [0, 0, 2, 2], [5, 5, 1, 1]])
+
+    np.testing.assert_allclose(box_overlaps(*boxes), [[1 / 3, 1, 0]])
+
+
+def test_a_person_found_twice_is_one_and_people_close_together_are_two():
+    detector = KnownDetector(
+        ("person", 0.7, (11, 10, 50, 90)),
+        ("person", 0.9, (10, 10, 50, 91)),  # the same person
+        ("person", 0.8, (16, 10, 56, 90)),  # right beside: they share three quarters
+        ("chair", 0.95, (10, 10, 50, 91)),
+        labels=("person", "chair"),
+    )
+    assert detect_people(detector, [photo(0)]) == [[[10, 10, 40, 81], [16, 10, 40, 80]]]
+
+
 def test_what_cannot_detect_people_is_refused(tiny_model_folder, tmp_path):
     with pytest.raises(ValueError, match='label "person", got the labels cat, dog'):
         detect_people(KnownDetector(labels=("dog", "cat")), [photo(0)])
     with pytest.raises(ValueError, match="threshold.*got 1.5"):
         detect_people(KnownDetector(), [photo(0)], threshold=1.5)
+    with pytest.raises(TypeError, match="object-detection pipeline.*got int"):
+        detect_people(3, [photo(0)])
     with pytest.raises(OSError, match="no-such-detector"):
         detect_people(tmp_path / "no-such-detector", [photo(0)])
     with pytest.raises(ValueError, match="JointDetrConfig|object-detection"):

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from ..detection import box_overlaps
+
 LEAST_OVERLAP = 0.3  # of a found box with a known one, to be the same person
 LEAST_FOUND = 0.5  # of the joints, for a person to be there
 LEAST_AGREEMENT = 0.2  # overlap of the body found with the box it was looked for in
@@ -204,15 +206,6 @@ def match_boxes(known: Sequence[Sequence[float]], found: Sequence[Sequence[float
     overlaps[overlaps < LEAST_OVERLAP] = 0.0
     pairs = zip(*linear_sum_assignment(-overlaps), strict=True)
     return [(int(first), int(second)) for first, second in pairs if overlaps[first, second] > 0]
-
-
-def box_overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes `(people, 4)` and `(others, 4)`: `(people, others)`."""
-    first, second = first[:, None], second[None]
-    low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
-    common = (high - low).clip(min=0).prod(-1)
-    return common / (first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - common)
 
 
 def _is_in_picture(box: Sequence[float], size: tuple[int, int]) -> bool:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jointdetr.video.tracking import Tracker, TrackingSettings, body_box, box_overlaps, is_there, match_boxes
+from jointdetr.video.tracking import Tracker, TrackingSettings, body_box, is_there, match_boxes
 
 SIZE = (640, 480)
 
@@ -22,12 +22,6 @@ def test_body_is_larger_than_its_joints():
     joints = np.array([[100, 50], [140, 250], [np.nan, np.nan]])
 
     assert body_box(joints) == pytest.approx([84, 34, 72, 232])
-
-
-def test_overlaps_by_hand():
-    boxes = np.array([[0, 0, 2, 2]]), np.array([[1, 0, 2, 2], [0, 0, 2, 2], [5, 5, 1, 1]])
-
-    np.testing.assert_allclose(box_overlaps(*boxes), [[1 / 3, 1, 0]])
 
 
 def test_matching_is_best_for_all_together():
