@@ -1,8 +1,11 @@
 """Pose datasets from a folder, a file or the Hub, checked against the schema and the skeleton."""
 
+import atexit
+import gc
 import io
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import GeneratorType
 from typing import Any
 
 import datasets
@@ -140,6 +143,18 @@ def _formats(content: bytes) -> tuple[str] | None:
     if content.startswith(b"\xff\xd8"):
         return ("JPEG",)
     return ("PNG",) if content.startswith(b"\x89PNG") else None
+
+
+@atexit.register
+def close_readers() -> None:
+    """Close the files of streams that were not read to their end.
+
+    Python does not end, or crashes at its end, while pyarrow reads ahead in a file that Python has opened; see
+    https://github.com/apache/arrow/issues/45214.
+    """
+    for thing in gc.get_objects():
+        if type(thing) is GeneratorType and thing.gi_code.co_name == "_generate_tables":  # of datasets' builders
+            thing.close()
 
 
 def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:

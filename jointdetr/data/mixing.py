@@ -88,7 +88,8 @@ class RowMixture:
             source = source.reshard()
         if not self.buffer:
             return source
-        # as Python objects: pyarrow 26 gives the values of other rows when it gathers from a slice of nested lists
+        # as Python objects: pyarrow gives the values of other rows when it gathers from a slice of nested lists of
+        # fixed lengths, which `pose_features` avoids, but not every source
         return source.map(_as_it_is, features=source.features).shuffle(seed=_number(seed), buffer_size=self.buffer)
 
 
@@ -106,7 +107,8 @@ def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: b
     name = first_labels(rows)["skeleton"]
     if not mapped or name == skeleton.name:
         check_rows(rows, skeleton)
-        return rows
+        rows = undecoded(rows)
+        return rows.cast(datasets.Features(rows.features | _undecoded_features(skeleton)))  # the same for all sources
     if name not in SKELETONS:
         raise ValueError(f"only rows of the skeletons {sorted(SKELETONS)} can be mapped, got {name!r}")
     if not mapping_weights(SKELETONS[name], skeleton)[1].any():

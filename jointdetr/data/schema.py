@@ -64,12 +64,12 @@ def pose_features(num_joints: int = 17, dense: bool = False) -> datasets.Feature
     flags = datasets.List(datasets.Value("bool"), length=num_joints)
     columns = {
         "image": datasets.Image(),
-        "joints_3d": _matrix(num_joints, 3),
+        "joints_3d": _matrix(num_joints),
         "joints_3d_valid": flags,
-        "joints_2d": _matrix(num_joints, 2),
+        "joints_2d": _matrix(num_joints),
         "joints_2d_valid": flags,
         "visible": flags,
-        "intrinsics": _matrix(3, 3),
+        "intrinsics": _matrix(3),
         "box": datasets.List(datasets.Value("float32"), length=4),
         "skeleton": datasets.Value("string"),
         "subject": datasets.Value("string"),
@@ -103,6 +103,10 @@ def decode_depth_map(stored: np.ndarray) -> np.ndarray:
     return np.where(stored == 0, np.float32(np.nan), depth)
 
 
-def _matrix(rows: int, columns: int) -> datasets.List:
-    """Fixed-size float32 matrix: nested lists are read ten times faster than `datasets.Array2D`."""
-    return datasets.List(datasets.List(datasets.Value("float32"), length=columns), length=rows)
+def _matrix(rows: int) -> datasets.List:
+    """float32 matrix: nested lists are read ten times faster than `datasets.Array2D`.
+
+    Only the outer list has a fixed length: of two in one another, pyarrow (21 to 26) takes the values of other rows
+    when it gathers from a slice, as `IterableDataset.shuffle` does.
+    """
+    return datasets.List(datasets.List(datasets.Value("float32")), length=rows)

@@ -1,5 +1,8 @@
 """Loading pose datasets and refusing what is none."""
 
+import subprocess
+import sys
+
 import datasets
 import numpy as np
 import pytest
@@ -74,3 +77,35 @@ def test_folders_of_one_name_are_not_mixed_up(rows, tmp_path):
     assert len(load_pose_dataset(folder, "test")) == 5  # files that came later are seen
     with pytest.raises(ValueError, match=r"`split` must be one of \['test'\] for"):
         load_pose_dataset(folder, "train")
+
+
+def test_a_shuffled_stream_keeps_labels_with_their_rows(rows, tmp_path):
+    numbered = rows.select([0] * 12).map(
+        lambda row, number: {
+            "frame": number,
+            "joints_3d": np.full((17, 3), number),
+            "joints_2d": np.full((17, 2), number),
+            "intrinsics": np.full((3, 3), number),
+        },
+        with_indices=True,
+    )
+    numbered.to_parquet(tmp_path / "train-0.parquet", batch_size=5)
+    stream = load_pose_dataset(tmp_path, streaming=True)
+    for source in (stream, stream.reshard(), numbered.to_iterable_dataset(num_shards=2)):
+        shuffled = list(source.shuffle(seed=0, buffer_size=4))
+        assert sorted(row["frame"] for row in shuffled) == list(range(12))
+        for row in shuffled:
+            for name in ("joints_3d", "joints_2d", "intrinsics"):
+                assert np.unique(row[name]).tolist() == [row["frame"]]
+
+
+def test_a_program_that_leaves_a_stream_in_the_middle_ends(rows, tmp_path):
+    rows.select([0] * 400).to_parquet(tmp_path / "train-0.parquet", batch_size=10)
+    program = (
+        "from jointdetr.data.loading import load_pose_dataset\n"
+        f"stream = iter(load_pose_dataset({str(tmp_path)!r}, streaming=True))\n"
+        "for _ in range(15): row = next(stream)\n"
+        "print(row['skeleton'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "human36m\n"), ended.stderr
