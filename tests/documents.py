@@ -22,7 +22,8 @@ FEW_PEOPLE = ("--count", "4", "--size", "64", "--workers", "1")
 SHORT_TRAINING = ("batch_size=2", "train.workers=0", "schedule.max_steps=1", "schedule.warmup_steps=0")
 SHORT_REFINING = ("synthetic=32", "epochs=1")
 SMALL_SCALE = {"synthesize": FEW_PEOPLE, "train": SHORT_TRAINING, "train-refiner": SHORT_REFINING}
-TOLERANCE_MM = 10.0  # another processor rounds otherwise
+TOLERANCE = 10.0  # another processor rounds otherwise; millimetres where no unit follows the number
+TOLERANCES = {"px": 0.5, "people": 0.0, "person": 0.0}
 
 BLOCK = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(python|bash|text)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 
@@ -83,10 +84,11 @@ def _run_command(words: Sequence[str]) -> None:
 
 
 def _assert_same_lines(printed: str, promised: str) -> None:
-    """Compare word by word, numbers to within the tolerance."""
+    """Compare word by word, numbers to within the tolerance of the unit that follows them."""
     assert len(printed.split()) == len(promised.split()), printed
-    for got, expected in zip(printed.split(), promised.split(), strict=True):
+    units = [*promised.split()[1:], ""]
+    for got, expected, unit in zip(printed.split(), promised.split(), units, strict=True):
         if re.fullmatch(r"-?\d+(\.\d+)?", expected):
-            assert float(got) == pytest.approx(float(expected), abs=TOLERANCE_MM), printed
+            assert float(got) == pytest.approx(float(expected), abs=TOLERANCES.get(unit, TOLERANCE)), printed
         else:
             assert got == expected, printed

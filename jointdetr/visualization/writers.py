@@ -27,7 +27,7 @@ FIELDS = {
     "scores": "probability of the joint's class, 0 to 1",
     "detected": "false: the joint was not found, its position is a guess or missing (null)",
     "sigmas": "mm, how far off the joint is expected to be",
-    "visible": "probability that the joint is not hidden, 0 to 1",
+    "visible": "probability that the joint is in the picture and not hidden, 0 to 1",
     "inside": "true: the joint lies within the picture; with `detected` false it is hidden there or overlooked",
     "residual_px": "px, root mean square distance between the joints projected by the camera and `joints_2d`",
     "intrinsics_guessed": "true: `joints_camera` stands on a guessed field of view, depths are off by its factor",
