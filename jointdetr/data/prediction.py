@@ -18,7 +18,6 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 
 from ..motion import motion_schema
 from ..picture_jointdetr import load_picture
@@ -120,9 +119,7 @@ def predict_shards(job: PredictionJob, on_shard: Callable[[str], None] = lambda 
     rows = undecoded(job.rows)
     rows = rows.reshard() if rows.num_shards == 1 else rows
     count = rows.num_shards
-    job.output.mkdir(parents=True, exist_ok=True)
-    with FileLock(job.output / ".opening.lock"):
-        open_folder(job.output, SETTINGS_FILE, {**job.settings, "shards": count})
+    open_folder(job.output, SETTINGS_FILE, {**job.settings, "shards": count})
     paths = [job.output / "data" / f"predictions-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
     report = PredictionReport()
 

@@ -27,13 +27,21 @@ OnProgress = Callable[[int], None]
 def open_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -> bool:
     """Make the folder of a data set with a record of its settings, or check that it was made for these.
 
+    Several processes may do so at once.
+
     Returns:
         Whether it is new.
 
     Raises:
         ValueError: The folder holds a data set of other settings, or data of unknown origin.
     """
-    recorded = folder / settings_file
+    (folder / ".locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".locks" / "opening.lock"):
+        return _open_folder(folder, folder / settings_file, settings)
+
+
+def _open_folder(folder: Path, recorded: Path, settings: dict[str, Any]) -> bool:
+    """Do what `open_folder` says, while no other process does."""
     is_new = not recorded.exists()
     if not is_new:
         found = json.loads(recorded.read_text())
@@ -44,12 +52,11 @@ def open_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -> b
                 f"{folder} holds a dataset of other settings: {pairs}; expected the same or an empty folder"
             )
     elif (folder / "data").exists():
-        raise ValueError(f"{folder} must be empty or hold {settings_file}, got a data folder of unknown origin")
+        raise ValueError(f"{folder} must be empty or hold {recorded.name}, got a data folder of unknown origin")
     else:
         recorded.parent.mkdir(parents=True, exist_ok=True)
         write_aside(recorded, (json.dumps(settings, indent=2) + "\n").encode())
     (folder / "data").mkdir(exist_ok=True)
-    (folder / ".locks").mkdir(exist_ok=True)
     return is_new
 
 
