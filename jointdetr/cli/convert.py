@@ -23,6 +23,12 @@ SkeletonOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Map the joints to this skeleton, such as human36m, or to a skeleton.json."),
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="What one data set alone has, such as unit=cm of bvh; may be repeated."
+    ),
+]
 
 
 def convert(
@@ -37,6 +43,7 @@ def convert(
     images: ImagesOption = None,
     labels: LabelsOption = None,
     skeleton: SkeletonOption = None,
+    options: SetOption = None,
 ) -> None:
     """Convert a data set of pictures with 3D poses, or of poses alone, for training and evaluation."""
     from ..data.conversion import ConversionSettings
@@ -45,7 +52,7 @@ def convert(
     from ..data.converters import Source, make_converter
 
     with one_line_errors(str(source)):
-        converter = make_converter(name, Source(source, images, step, labels, skeleton))
+        converter = make_converter(name, Source(source, images, step, labels, skeleton, _by_name(options or [])))
         report = write_dataset(converter, ConversionSettings(output, workers, split, limit))
         drawn = write_check_pictures(output, check) if check else []
     for line in report.lines():
@@ -58,3 +65,12 @@ def convert(
     if complaints:
         raise typer.Exit(2)
     typer.echo(f"{output}: {sum(report.rows.values())} rows")
+
+
+def _by_name(options: list[str]) -> dict[str, str]:
+    """Split `NAME=VALUE`."""
+    split = [option.partition("=") for option in options]
+    for option, (name, equals, value) in zip(options, split, strict=True):
+        if not (name and equals and value):
+            raise ValueError(f"--set must have the form NAME=VALUE, got {option!r}")
+    return {name: value for name, _, value in split}

@@ -4,13 +4,17 @@ To add one, write a class as `jointdetr.data.conversion` shows, and give `CONVER
 `Source`. Functions import what they make, so that nobody waits for readers of files that he does not have.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .conversion import Converter
 from .mapped import MappedConverter
 from .skeleton_files import find_skeleton
+
+NAMED_OPTIONS = {"source", "annotations", "images", "step", "labels"}
+"""Fields of converters that a `Source` has by name."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Source:
         step: take every `step`-th frame of a recording; None takes as many as the data set's users do.
         labels: which of several kinds of labels to take, where a data set has them.
         skeleton: name of a skeleton, or a `skeleton.json`, that the joints are mapped to; None keeps the data set's.
+        options: what else this converter has as fields, by name, as text: `{"unit": "cm"}` for BVH files.
 
     Raises:
         ValueError: `path` or `images` does not exist, or `step` is below 1.
@@ -33,6 +38,7 @@ class Source:
     step: int | None = None
     labels: str | None = None
     skeleton: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
@@ -48,14 +54,37 @@ def make_converter(name: str, source: Source) -> Converter:
     """Make the converter of a name.
 
     Raises:
-        ValueError: There is none of this name, or the source is not as it expects.
+        ValueError: There is none of this name, it has no such option, or the source is not as it expects.
     """
     if name not in CONVERTERS:
         raise ValueError(f"there are converters for {', '.join(CONVERTERS)}; got {name!r}")
-    converter = CONVERTERS[name](source)
+    converter = _with_options(CONVERTERS[name](source), source.options)
     if source.skeleton is None:
         return converter
     return MappedConverter(converter, find_skeleton(source.skeleton))
+
+
+def _with_options(converter: Converter, options: Mapping[str, str]) -> Converter:
+    """Set the fields of a converter that a `Source` does not name."""
+    names = sorted({option.name for option in fields(converter)} - NAMED_OPTIONS)
+    unknown = sorted(set(options) - set(names))
+    if unknown:
+        raise ValueError(f"options of this data set are {', '.join(names) or 'none'}; got {', '.join(unknown)}")
+    hints = get_type_hints(type(converter))
+    return replace(converter, **{name: _parse(name, text, hints[name]) for name, text in options.items()})
+
+
+def _parse(name: str, text: str, hint: Any) -> Any:
+    """Read the value of a field: one of several words, a whole number, or words with commas between them."""
+    choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
+    if choices and text not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {text!r}")
+    if hint is int:
+        try:
+            return int(text)
+        except ValueError as error:
+            raise ValueError(f"`{name}` must be a whole number, got {text!r}") from error
+    return tuple(text.split(",")) if get_origin(hint) is tuple else text
 
 
 def _human36m(source: Source) -> Converter:

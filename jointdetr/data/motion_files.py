@@ -164,7 +164,8 @@ def guess_unit_mm(path: Path, motion: BvhMotion) -> float:
         if SHORTEST_PERSON_MM <= length * unit_mm <= TALLEST_PERSON_MM:
             return unit_mm
     raise ValueError(
-        f"{path}: expected a skeleton as long as a person in {', '.join(UNITS_MM)}, got {length:.4g}; say its unit"
+        f"{path}: expected a skeleton as long as a person in {', '.join(UNITS_MM)}, got {length:.4g}; "
+        "say its unit, as `--set unit=cm` does"
     )
 
 
