@@ -91,14 +91,14 @@ def outcomes(client, broken_off, model_folder, space_folder, tmp_path_factory) -
         "same tag": {"arguments": ["push", "tester/pose", *full, "--update"]},
         "not private": {"arguments": ["push", "tester/pose", *base, "--update", "--private"]},
         "unchanged": {"arguments": ["push", "tester/pose", *full[:-2], "--tag", "v1.1", "--update", *space]},
-        "secret": {"arguments": ["push", "tester/secret", *base, "--private"]},
+        "secret": {"arguments": ["push", "tester/hidden", *base, "--private"]},
         "no space": {"arguments": ["push", "tester/new", *base, "--space", "--space-folder", str(numbers.parent)]},
         "no sdk": {"arguments": ["push", "tester/new", *base, "--space", "--space-folder", str(no_sdk)]},
         "no licence": {"arguments": ["push", "tester/new", "--model", str(model_folder)]},
         "no numbers": {"arguments": ["push", "tester/new", *base, "--evaluation", f"x={space_folder / 'app.py'}"]},
         "bad name": {"arguments": ["push", "tester/a b", *base]},
         "other user": {"arguments": ["push", "somebody/pose", *base]},
-        "stranger": {"arguments": ["predict", str(PICTURE), "--model", "tester/secret"], "token": ""},
+        "stranger": {"arguments": ["predict", str(PICTURE), "--model", "tester/hidden"], "token": ""},
         "no token": {"arguments": ["push", "tester/new", *base], "token": ""},
         "wrong token": {"arguments": ["push", "tester/new", *base], "token": "hf_wrong"},
     }
@@ -188,9 +188,9 @@ def test_a_version_is_added_only_when_asked_and_under_a_new_tag(outcomes, hub):
 def test_what_is_private_stays_private(outcomes, hub):
     assert_one_line(outcomes["not private"], "exists and is public")
     assert outcomes["secret"]["code"] == 0, outcomes["secret"]
-    assert hub.storage.model("tester/secret").private
+    assert hub.storage.model("tester/hidden").private
     assert not hub.storage.model("tester/pose").private
-    assert_one_line(outcomes["stranger"], "tester/secret is not a local folder and is not a valid model identifier")
+    assert_one_line(outcomes["stranger"], "tester/hidden is not a local folder and is not a valid model identifier")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_the_page_on_publishing_runs(hub, client, shipped_checkpoint):
     card = ModelCard(hub.storage.contents[poses.find("v1.0").files["README.md"].sha256].decode())
     assert "# jointdetr-tiny" in card.text  # the folder's own
     assert {result.dataset_name for result in card.data.eval_results} == {"Synthetic people"}
-    assert hub.storage.model("tester/secret").private
+    assert hub.storage.model("tester/hidden").private
     assert "40,000 synthetic people." in hub.storage.text(hub.storage.model("tester/from-python"), "README.md")
     assert hub.storage.space("tester/poses").variables == {"JOINTDETR_MODEL": "tester/poses"}
 
