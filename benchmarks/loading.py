@@ -11,7 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice, repeat
+from itertools import chain, count, islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def measure(dataset: str, split: str, size: int, seconds: float) -> dict[str, fl
     augmented = PoseExamples(skeleton, plain.crop, Augmentation())
     rng = np.random.default_rng(0)
     stages = {
-        "read": lambda: mixture.rows(),
+        "read": lambda: _passes(mixture),
         "decode": lambda: (load_picture(open_stored(row["image"]), "image") for row in _again(held)),
         "decode, crop": lambda: (plain.example(row, rng) for row in _again(held)),
         "decode, crop, augment": lambda: (augmented.example(row, rng) for row in _again(held)),
@@ -42,20 +42,23 @@ def measure(dataset: str, split: str, size: int, seconds: float) -> dict[str, fl
     return {name: statistics.median(_rate(start(), seconds) for _ in range(3)) for name, start in stages.items()}
 
 
+def _passes(mixture: RowMixture) -> Iterator[dict]:
+    return chain.from_iterable(mixture.rows(passage) for passage in count())
+
+
 def _again(rows: list[dict]) -> Iterator[dict]:
     return chain.from_iterable(repeat(rows))
 
 
 def _rate(examples: Iterator, seconds: float) -> float:
-    """Examples per second of processor time, for so many seconds or to the end."""
+    """Examples per second of processor time, over so many seconds of it."""
     next(examples)
     started = time.process_time()
-    count = 0
-    for _ in examples:
-        count += 1
-        if time.process_time() - started > seconds:
-            break
-    return count / (time.process_time() - started)
+    for number, _ in enumerate(examples, start=1):
+        spent = time.process_time() - started
+        if spent > seconds:
+            return number / spent
+    raise ValueError("expected examples without end")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
