@@ -250,7 +250,7 @@ def camera_of_picture(size: tuple[int, int], known: Mapping[str, Any]) -> Camera
 
 def validate_intrinsics(intrinsics: Any, name: str = "intrinsics") -> np.ndarray:
     """Return a camera matrix `(3, 3)` as float64 if it is one; `ValueError` otherwise."""
-    matrix = _to_matrix(intrinsics, name)
+    matrix = to_array(intrinsics, name)
     if matrix.shape != (3, 3):
         raise ValueError(f"`{name}` must be a 3x3 matrix, got shape {matrix.shape}")
     is_camera = np.isfinite(matrix).all() and np.array_equal(matrix[2], [0, 0, 1])
@@ -264,7 +264,7 @@ def validate_intrinsics(intrinsics: Any, name: str = "intrinsics") -> np.ndarray
 
 def _validate_extrinsics(extrinsics: Any) -> np.ndarray:
     """Return extrinsics `(3, 4)` as float64 if they are a rotation and a translation."""
-    matrix = _to_matrix(extrinsics, "extrinsics")
+    matrix = to_array(extrinsics, "extrinsics")
     if matrix.shape == (4, 4) and np.array_equal(matrix[3], [0, 0, 0, 1]):
         matrix = matrix[:3]
     if matrix.shape != (3, 4) or not np.isfinite(matrix).all():
@@ -276,7 +276,7 @@ def _validate_extrinsics(extrinsics: Any) -> np.ndarray:
     return matrix
 
 
-def _to_matrix(values: Any, name: str) -> np.ndarray:
+def to_array(values: Any, name: str) -> np.ndarray:
     """Convert nested numbers to float64, naming them where they are ragged or no numbers."""
     try:
         return np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
@@ -293,4 +293,4 @@ def _opencv() -> ModuleType:
     return cv2
 
 
-__all__ = ["CAMERA_ARGUMENTS", "Camera", "Distortion", "camera_of_picture", "validate_intrinsics"]
+__all__ = ["CAMERA_ARGUMENTS", "Camera", "Distortion", "camera_of_picture", "to_array", "validate_intrinsics"]

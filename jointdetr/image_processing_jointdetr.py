@@ -21,7 +21,7 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import ModelOutput, is_torchvision_available
 
 from .assembly_jointdetr import AssembledPoses, assemble_poses
-from .camera_jointdetr import Camera, validate_intrinsics
+from .camera_jointdetr import Camera, to_array, validate_intrinsics
 from .geometry_jointdetr import apply_affine, crop_intrinsics, invert_affine
 from .picture_jointdetr import iterate_pictures, load_picture
 from .placement_jointdetr import place_poses, single_precision
@@ -349,20 +349,12 @@ def _cameras_of_crops(inputs: BatchFeature, cameras: Sequence[Camera | None] | N
     return [Camera(matrix) for matrix in matrices]
 
 
-def _to_array(values: Any, name: str) -> np.ndarray:
-    """Convert nested numbers to float64, naming them where they are ragged or no numbers."""
-    try:
-        return np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be an array of numbers, got {values!r}") from error
-
-
 def _boxes_of_images(boxes: Any, num_images: int, is_single: bool) -> list[np.ndarray | None]:
     """Return the boxes `(people, 4)` of each picture, or `None` where the whole picture is meant."""
     if boxes is None:
         return [None] * num_images
     if is_single and num_images == 1:
-        array = _to_array(boxes, "boxes")
+        array = to_array(boxes, "boxes")
         boxes = array if array.ndim == 3 else [array]
     if len(boxes) != num_images:
         raise ValueError(f"`boxes` must have one entry for each of the {num_images} pictures, got {len(boxes)}")
@@ -371,7 +363,7 @@ def _boxes_of_images(boxes: Any, num_images: int, is_single: bool) -> list[np.nd
 
 def _validate_boxes(entry: Any, name: str) -> np.ndarray:
     """Return one picture's boxes `(people, 4)` if they are finite and of positive size."""
-    array = _to_array(entry, name)
+    array = to_array(entry, name)
     boxes = array.reshape(-1, 4) if array.shape == (4,) or array.size == 0 else array
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"`{name}` must have shape (people, 4): x, y, width, height, got shape {array.shape}")
@@ -400,7 +392,7 @@ def _boxes_and_affines(
 
 def _validate_intrinsics(intrinsics: Any, num_images: int, is_single: bool) -> torch.Tensor:
     """Return the camera matrices `(images, 3, 3)` if they are such."""
-    matrices = _to_array(intrinsics, "intrinsics")
+    matrices = to_array(intrinsics, "intrinsics")
     if is_single and matrices.shape == (3, 3):
         matrices = matrices[None]
     if matrices.shape != (num_images, 3, 3):

@@ -216,7 +216,8 @@ def _draw_joint(axes: Axes, pose: FlatPose, joint: int, color: str, nearness: fl
     dot = axes.plot(*pose.points[joint], "o", markersize=pose.bone_width * 1.9, zorder=nearness)[0]
     dot.set_markerfacecolor(color if pose.seen[joint] else "white")
     dot.set_markeredgecolor("white" if pose.seen[joint] else color)
-    dot.set_markeredgewidth(pose.bone_width * 0.45)
+    # a wide white rim would cut short bones off from their joints, which then look dashed
+    dot.set_markeredgewidth(pose.bone_width * (0.15 if pose.seen[joint] else 0.45))
 
 
 def _legend_handles() -> list[Line2D]:
