@@ -18,10 +18,14 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..picture_jointdetr import DECODING_ERRORS, load_picture
+from ..video.reading import FrameReader
 from .settings import DemoSettings
 
 UPLOAD_FIRST = "A file must be uploaded first: this server opens no path and no address that a client names."
 NO_PICTURE = "This file could not be read as a picture."
+NO_FILM = "this file could not be read as a film"
+# What films come in; FFmpeg also reads playlists, which name other files.
+FILM_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,gif"
 FETCHES_ADDRESS = re.compile(r"/(file[=/]|proxy=)\W*https?:", flags=re.IGNORECASE)
 
 
@@ -128,6 +132,32 @@ def open_picture(path: str | None, settings: DemoSettings) -> Image.Image:
         limit = f"{settings.max_megapixels:g} million pixels"
         raise ValueError(f"a picture may have at most {limit}, this one has {megapixels:.0f} million")
     return image
+
+
+def require_film(path: str | None, settings: DemoSettings) -> tuple[int, int]:
+    """Return the size (width, height) of the upright pictures of an uploaded film within the limits.
+
+    Raises:
+        ValueError: There is none, it cannot be read, or it is too large or too long.
+    """
+    if path is None:
+        raise ValueError("give a film first")
+    require_file_size(path, settings)
+    reader = FrameReader(path, options={"format_whitelist": FILM_FORMATS})
+    try:
+        info = reader.info()
+    except ValueError as error:  # it names the file's place on this machine
+        raise ValueError(NO_FILM) from error
+    limit_s, limit_megapixels = settings.max_video_seconds, settings.max_megapixels
+    if info.duration_s is not None and info.duration_s > limit_s:
+        raise ValueError(f"a film may have at most {limit_s:g} seconds, this one has {info.duration_s:.0f}")
+    if info.size[0] * info.size[1] > limit_megapixels * 1e6:
+        shape = " x ".join(str(side) for side in info.size)
+        raise ValueError(f"a film's pictures may have at most {limit_megapixels:g} million pixels, here {shape}")
+    try:
+        return next(iter(reader)).image.size
+    except ValueError as error:
+        raise ValueError(NO_FILM) from error
 
 
 def require_file_size(path: str, settings: DemoSettings) -> None:

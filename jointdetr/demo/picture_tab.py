@@ -28,7 +28,8 @@ from .results import (
 from .settings import DemoSettings
 from .viewer import VIEW_HEIGHT_PX, boxes_area, pose_viewer
 
-EXAMPLES = sorted((Path(__file__).parent / "examples").glob("*.jpg"))
+EXAMPLES = Path(__file__).parent / "examples"
+PICTURES = sorted(EXAMPLES.glob("*.jpg"))
 WHOLE, DRAWN, FOUND = "whole picture", "boxes I draw", "found by detector"
 WORDS = "The skeleton appears here.<br>Drag to turn it, scroll or pinch to come closer."
 Values = Mapping[gr.components.Component, Any]
@@ -58,7 +59,7 @@ class PictureTab:
             elem_id="picture",
             buttons=["fullscreen"],
         )
-        pictures = [[str(path)] for path in EXAMPLES]
+        pictures = [[str(path)] for path in PICTURES]
         gr.Examples(pictures, [self.picture], elem_id="picture-examples", api_visibility="private", api_name=None)
         modes = [WHOLE, DRAWN, *([FOUND] if self.estimator.detector else [])]
         self.people = gr.Radio(modes, value=modes[-1] if FOUND in modes else WHOLE, label="People", elem_id="people")
@@ -81,9 +82,7 @@ class PictureTab:
         self.status = gr.Markdown("", elem_id="status")
         with gr.Row(equal_height=True):
             with gr.Column(scale=3, min_width=320):
-                self.threshold = gr.Slider(
-                    0, 1, 0.5, step=0.01, label="A joint less probable than this is not found", elem_id="threshold"
-                )
+                self.threshold = add_threshold("threshold")
             with gr.Column(scale=2, min_width=240), gr.Row(elem_id="downloads"):
                 self.downloads = download_buttons("download")
         self.table = gr.Dataframe(
@@ -193,6 +192,12 @@ def add_camera(elem_id: str) -> tuple[gr.Dropdown, gr.Number]:
             kind = gr.Dropdown(list(KINDS), value=UNKNOWN, label="Given as", min_width=140, elem_id=elem_id)
             number = gr.Number(None, label="Value", min_width=100, elem_id=f"{elem_id}-value")
     return kind, number
+
+
+def add_threshold(elem_id: str) -> gr.Slider:
+    """Add the slider for the probability from which on a joint counts as found."""
+    words = "A joint less probable than this is not found."
+    return gr.Slider(0, 1, 0.5, step=0.01, label="Threshold", info=words, elem_id=elem_id)
 
 
 def count_found(people: Sequence[Person]) -> str:

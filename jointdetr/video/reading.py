@@ -58,11 +58,13 @@ class FilmInfo(NamedTuple):
         frame_rate: Frames a second, on average.
         duration_s: Length in seconds, None if the header does not tell.
         num_frames: Number of frames, by the header or by rate and length; None if neither tells.
+        size: Width and height of its pictures in square pixels, before they are turned upright.
     """
 
     frame_rate: float
     duration_s: float | None
     num_frames: int | None
+    size: tuple[int, int]
 
 
 @dataclass
@@ -101,7 +103,8 @@ class FrameReader:
             rate = _frame_rate(stream)
             duration_s = None if container.duration is None else container.duration / self.av.time_base
             guessed = None if duration_s is None else round(duration_s * rate)
-            return FilmInfo(rate, duration_s, stream.frames or guessed)
+            size = (_square_width(stream.width, stream), stream.height)
+            return FilmInfo(rate, duration_s, stream.frames or guessed, size)
 
     def __iter__(self) -> Iterator[Frame]:
         self.broken = 0
@@ -222,7 +225,12 @@ def _transposition(frame: "VideoFrame") -> Image.Transpose | None:
 def _upright_image(frame: "VideoFrame", stream: "VideoStream", turn: Image.Transpose | None) -> Image.Image:
     """Return the picture with square pixels, turned."""
     image = frame.to_image()
-    aspect = float(stream.sample_aspect_ratio or 1)
-    if aspect != 1:
-        image = image.resize((max(round(image.width * aspect), 1), image.height), Image.Resampling.BICUBIC)
+    width = _square_width(image.width, stream)
+    if width != image.width:
+        image = image.resize((width, image.height), Image.Resampling.BICUBIC)
     return image if turn is None else image.transpose(turn)
+
+
+def _square_width(width: int, stream: "VideoStream") -> int:
+    """Return how many pixels wide a picture is once they are square."""
+    return max(round(width * float(stream.sample_aspect_ratio or 1)), 1)

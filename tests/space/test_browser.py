@@ -281,7 +281,21 @@ class TestFilm:
         with page.expect_download() as event:
             page.click("#film-download-bvh")
         assert Bvh(event.value.path().read_text()).nframes == 6
+        drawn = "document.querySelector('#film-overlay video')"
+        page.wait_for_function(f"() => {drawn}?.videoWidth === 240 && {drawn}.currentTime > 0")
         page.screenshot(path=SCREENSHOTS / "film.png", full_page=True)
+
+    def test_example_on_a_phone(self, open_page):
+        page = open_page("?__theme=dark", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+        page.get_by_role("tab", name="Film").click()
+        page.locator("#film-examples button.gallery-item").first.click()
+        page.locator("#film video").first.wait_for()
+        page.locator("#film-step input[type=range]").fill("10")
+        page.click("#film-go")
+        page.locator("#film-overlay video").wait_for()
+        assert "1 person: 5 frames" in page.inner_text("#film-status")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.screenshot(path=SCREENSHOTS / "film-phone.png", full_page=True)
 
     def test_too_long_and_broken_films_are_refused_in_words(self, page, tmp_path):
         long = write_film(tmp_path / "long.mp4", [Image.new("RGB", (64, 64))] * 12, times_ms=range(0, 12000, 1000))
@@ -289,7 +303,7 @@ class TestFilm:
         page.get_by_role("tab", name="Film").click()
         page.click("#film-go")
         page.get_by_text("Give a film first").first.wait_for()
-        for film, words in ((long, "at most 5 seconds"), (tmp_path / "broken.mp4", "broken.mp4")):
+        for film, words in ((long, "at most 5 seconds"), (tmp_path / "broken.mp4", "could not be read as a film")):
             page.set_input_files("#film input[type=file]", film)
             page.locator("#film video").wait_for()
             page.click("#film-go")

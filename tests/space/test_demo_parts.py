@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
 gr = pytest.importorskip("gradio")
 
@@ -18,9 +19,11 @@ from jointdetr.demo import DemoSettings  # noqa: E402
 from jointdetr.demo.about import about_model, card_section, notice  # noqa: E402
 from jointdetr.demo.camera import FIELD_OF_VIEW, FOCAL_LENGTH, UNKNOWN, camera_of  # noqa: E402
 from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
+from jointdetr.demo.guard import require_film  # noqa: E402
 from jointdetr.demo.people import drawing_value, drawn_boxes, parse_boxes, read_boxes  # noqa: E402
 from jointdetr.demo.picture_tab import PictureTab  # noqa: E402
 from jointdetr.demo.results import display_copy, overlay, table_rows, write_files  # noqa: E402
+from jointdetr.video.drawing import FilmWriter  # noqa: E402
 
 IMAGE = Image.new("RGB", (320, 240), "gray")
 
@@ -100,6 +103,40 @@ class TestCamera:
     def test_impossible_numbers_are_refused(self, kind, value):
         with pytest.raises(ValueError, match="must be from 1 to"):
             camera_of(kind, value, IMAGE.size)
+
+
+class TestFilmLimits:
+    @pytest.fixture
+    def film(self, tmp_path):
+        with FilmWriter(tmp_path / "film.mp4") as writer:
+            for number in range(50):
+                writer.write(IMAGE, number / 25)
+        return tmp_path / "film.mp4"
+
+    def test_accept_a_film_and_tell_its_size(self, film):
+        assert require_film(str(film), DemoSettings()) == (320, 240)
+
+    @pytest.mark.parametrize(
+        ("limits", "words"),
+        [
+            ({"max_video_seconds": 1}, "at most 1 seconds, this one has 2"),
+            ({"max_megapixels": 0.05}, "at most 0.05 million pixels, here 320 x 240"),
+            ({"max_file_mb": 0.001}, "at most 0.001 MB"),
+        ],
+    )
+    def test_refuse_what_is_too_large(self, film, limits, words):
+        with pytest.raises(ValueError, match=words):
+            require_film(str(film), DemoSettings(**limits))
+
+    def test_refuse_what_is_no_film_without_naming_its_place(self, film, tmp_path):
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{film}\n#EXT-X-ENDLIST\n"
+        concatenation = f"ffconcat version 1.0\nfile {film.name}\n"
+        for name, text in (("list.m3u8", playlist), ("list.mp4", concatenation), ("a.mp4", "no film"), ("b.mp4", "")):
+            (tmp_path / name).write_text(text)
+            with pytest.raises(ValueError, match="^this file could not be read as a film$"):
+                require_film(str(tmp_path / name), DemoSettings())
+        with pytest.raises(ValueError, match="give a film first"):
+            require_film(None, DemoSettings())
 
 
 class TestEstimator:
@@ -220,3 +257,24 @@ class TestPeopleOfADetector:
     def test_are_at_most_as_many_as_accepted(self, tab):
         tab.estimator.max_people = 1
         assert tab.estimator.find_people(IMAGE) == [[200, 10, 100, 220]], "the largest one"
+
+    def test_may_come_from_a_checkpoint(self, tiny_model_folder, tmp_path):
+        config = YolosConfig(
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            image_size=[64, 64],
+            num_detection_tokens=4,
+            id2label={0: "cat", 1: "person"},
+            label2id={"cat": 0, "person": 1},
+        )
+        detector = YolosForObjectDetection(config)
+        torch.nn.init.constant_(detector.class_labels_classifier.layers[-1].bias[1], 20.0)  # sees people only
+        detector.save_pretrained(tmp_path)
+        YolosImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+        estimator = PoseEstimator(DemoSettings(model=str(tiny_model_folder), detector=str(tmp_path), max_people=3))
+        boxes = estimator.find_people(IMAGE)
+        assert boxes
+        people = estimator.assemble(IMAGE, estimator.look(IMAGE, boxes), 0.5, None)
+        assert len(people) == len(boxes)
