@@ -25,6 +25,8 @@ SCRIPT = """
 import sys
 sys.modules["jointdetr"] = None  # `import jointdetr` now fails
 import json
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 import transformers
@@ -39,6 +41,17 @@ processor = transformers.AutoImageProcessor.from_pretrained(**load)
 refiner = transformers.AutoModel.from_pretrained(refiner_folder, trust_remote_code=True).eval()
 poser = transformers.pipeline("pose-estimation-3d", model=folder, trust_remote_code=True, device="cpu")
 
+
+class Detector:  # sees one person, and that one twice
+    model = SimpleNamespace(config=SimpleNamespace(id2label={0: "cat", 1: "person"}))
+
+    def __call__(self, images, threshold):
+        x, y, width, height = stored["boxes"][0].tolist()
+        box = {"xmin": x, "ymin": y, "xmax": x + width, "ymax": y + height}
+        return [[{"score": score, "label": "person", "box": box} for score in (0.9, 0.8)] for _ in images]
+
+
+found = poser(stored["image"], detector=Detector(), field_of_view=60, threshold=0.0)
 inputs = processor(stored["image"], boxes=stored["boxes"], return_tensors="pt")
 with torch.no_grad():
     outputs = model(**inputs)
@@ -51,6 +64,7 @@ print(json.dumps({
     "joints_2d": person["joints_2d"].tolist(),
     "hidden": hidden.tolist(),
     "refined": refined.tolist(),
+    "detected": found,
     "pipeline": poser(stored["image"], boxes=stored["boxes"], threshold=0.0)[0]["joints"],
 }))
 """
@@ -96,6 +110,9 @@ def test_everything_runs_where_the_package_cannot_be_imported(model, tmp_path):
     ((person,),) = processor.post_process_pose_estimation(outputs, inputs, threshold=0.0, refiner=model.refiner)
     assert all(module.startswith("transformers_modules.") for module in found["classes"])
     assert person["joints"].std() > 1
+    (detected,) = found["detected"]
+    assert detected["box"] == pytest.approx(BOXES[0]) and detected["intrinsics_guessed"]
+    np.testing.assert_allclose(detected["joints"], person["joints"].numpy(), rtol=1e-4, atol=1e-3)
     for name, expected in (
         ("joints", person["joints"]),
         ("joints_2d", person["joints_2d"]),
