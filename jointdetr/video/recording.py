@@ -9,7 +9,6 @@ alone, never on where a part ended.
 """
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..data.shards import parquet_aside, write_aside
 from ..motion import motion_schema
 from ..skeleton_jointdetr import Skeleton
 from .prediction import FrameResult, VideoPredictor
@@ -93,12 +93,12 @@ class PoseRecording:
         """Keep rows for good, together with how far the film has come."""
         if not self.parts:
             self.folder.mkdir(parents=True, exist_ok=True)
-            settings = json.dumps(self.settings, indent=2) + "\n"
-            _write_aside(self.folder / SETTINGS_FILE, lambda aside: aside.write_text(settings))
+            write_aside(self.folder / SETTINGS_FILE, (json.dumps(self.settings, indent=2) + "\n").encode())
         metadata = self.schema.metadata | {PROGRESS_KEY: json.dumps(vars(progress)).encode()}
-        table = _table(rows, self.schema).replace_schema_metadata(metadata)
+        schema = self.schema.with_metadata(metadata)
         part = self.folder / f"part-{len(self.parts):06d}.parquet"
-        _write_aside(part, lambda aside: pq.write_table(table, aside))
+        with parquet_aside(part, schema) as writer:
+            writer.write_table(_table(rows, schema))
         self.parts.append(part)
 
     def rows(self) -> Iterator[Row]:
@@ -109,7 +109,10 @@ class PoseRecording:
     def write_table(self, rows: Iterable[Row], about: Mapping[str, Any]) -> None:
         """Write the table from rows, those of the parts or smoothed ones; `about` says what they are."""
         schema = self.schema.with_metadata(self.schema.metadata | {ABOUT_KEY: json.dumps(about).encode()})
-        _write_aside(self.path, lambda aside: _write_groups(rows, schema, aside))
+        rows = iter(rows)
+        with parquet_aside(self.path, schema) as writer:
+            while group := list(islice(rows, ROWS_AT_ONCE)):
+                writer.write_table(_table(group, schema))
 
     def remove_parts(self) -> None:
         """Forget the way to the table, once all that is made of it is there."""
@@ -173,18 +176,3 @@ def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
 def _plain(value: Any) -> Any:
     """Arrays as lists, and anything else as it is."""
     return value if isinstance(value, int | float | list) else value.tolist()
-
-
-def _write_groups(rows: Iterable[Row], schema: pa.Schema, path: Path) -> None:
-    """Write rows in groups of a fixed number."""
-    rows = iter(rows)
-    with pq.ParquetWriter(path, schema) as writer:
-        while group := list(islice(rows, ROWS_AT_ONCE)):
-            writer.write_table(_table(group, schema))
-
-
-def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file that is never seen half-written."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    write(aside)
-    os.replace(aside, path)
