@@ -4,7 +4,8 @@
 
 Answers and gradients are compared before anything is timed. The contestants take turns, and a ratio is the median over
 the rounds of (contestant / ours in the same round), so that a busy machine slows all of them. With one thread the
-clock is the processor time of the process, with more it is the wall clock.
+clock is the processor time of the process, with more it is the wall clock. Memory is the rise of the resident peak,
+for the whole batch.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from timing import peak_memory_mb
 from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
 from jointdetr.deformable_attention_jointdetr import _sample_maps, multi_scale_deformable_attention
@@ -49,13 +51,14 @@ CASES = [
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds per image (medians) of the contestants, and how many times longer than ours they take."""
+    """Milliseconds per image (medians), how many times longer than ours, and peak memory of the contestants."""
 
     case: str
     threads: int
     training: bool
     milliseconds: dict[str, float]
     ratios: dict[str, float]
+    peak_mb: dict[str, float]
 
 
 class Inputs:
@@ -130,16 +133,29 @@ def measure(case: Case, inputs: Inputs, training: bool, rounds: int) -> Timing:
         name: statistics.median(other / own for other, own in zip(times, seconds["ours"], strict=True))
         for name, times in seconds.items()
     }
-    return Timing(case.name, threads, training, milliseconds, ratios)
+    return Timing(case.name, threads, training, milliseconds, ratios, measure_memory(inputs, training))
+
+
+def measure_memory(inputs: Inputs, training: bool) -> dict[str, float]:
+    """Return by how many MB each contestant raises the peak of resident memory."""
+
+    def work(contestant: Contestant) -> None:
+        with torch.set_grad_enabled(training):
+            train(contestant, inputs) if training else contestant(inputs)
+
+    return {name: peak_memory_mb(lambda c=contestant: work(c)) for name, contestant in CONTESTANTS.items()}
 
 
 def show(timings: list[Timing]) -> None:
     """Print one row a timing."""
-    print(f"{'case':18}{'threads':>8}{'what':>11}" + "".join(f"{name:>22}" for name in CONTESTANTS))
+    print(f"{'case':18}{'threads':>8}{'what':>11}" + "".join(f"{name:>30}" for name in CONTESTANTS))
     for timing in timings:
         what = "training" if timing.training else "inference"
-        cells = [f"{timing.milliseconds[name]:11.2f} ms {timing.ratios[name]:5.1f} x" for name in CONTESTANTS]
-        print(f"{timing.case:18}{timing.threads:8}{what:>11}" + "".join(f"{cell:>22}" for cell in cells))
+        cells = [
+            f"{timing.milliseconds[name]:9.2f} ms {timing.ratios[name]:5.1f} x {timing.peak_mb[name]:6.0f} MB"
+            for name in CONTESTANTS
+        ]
+        print(f"{timing.case:18}{timing.threads:8}{what:>11}" + "".join(f"{cell:>30}" for cell in cells))
 
 
 def main() -> None:

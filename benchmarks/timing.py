@@ -1,0 +1,107 @@
+"""What the benchmarks share: contestants that take turns, peak memory of a child process, tables and JSON.
+
+On one thread the clock is the processor time of the process, on more it is the wall clock. A ratio is the median over
+the rounds of (contestant / reference in the same round), so that a busy machine slows both.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Contestants = Mapping[str, Callable[[], object]]
+
+
+def take_turns(contestants: Contestants, rounds: int) -> dict[str, list[float]]:
+    """Return the milliseconds of each contestant in each round; a round before them warms up."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds + 1):
+        for name, contestant in contestants.items():
+            start = clock()
+            contestant()
+            milliseconds[name].append(1000 * (clock() - start))
+    return {name: times[1:] for name, times in milliseconds.items()}
+
+
+def compare(contestants: Contestants, reference: str, rounds: int) -> list[dict[str, Any]]:
+    """Return a row for each contestant: threads, median milliseconds, and how many times faster than the reference."""
+    milliseconds = take_turns(contestants, rounds)
+    return [
+        {
+            "contestant": name,
+            "threads": torch.get_num_threads(),
+            "ms": statistics.median(times),
+            "ratio": statistics.median(r / own for r, own in zip(milliseconds[reference], times, strict=True)),
+        }
+        for name, times in milliseconds.items()
+    ]
+
+
+def peak_memory_mb(function: Callable[[], object]) -> float:
+    """Return by how many MB a function raises the peak of resident memory, in a fork of this process."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_measure_peak, args=(function, sender))
+    child.start()
+    sender.close()
+    peak = receiver.recv()
+    child.join()
+    return peak
+
+
+def _measure_peak(function: Callable[[], object], sender: Any) -> None:
+    torch.set_num_threads(1)  # a fork has lost the other threads
+    before = _resident_mb()
+    function()
+    sender.send(max(0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before))
+
+
+def _resident_mb() -> float:
+    """Resident memory of this process (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows with the same keys as a table."""
+    cells = [list(rows[0]), *([_to_text(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    for line in cells:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def _to_text(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def parse_arguments(description: str, rounds: int) -> argparse.ArgumentParser:
+    """Return a parser with the options of every benchmark."""
+    parser = argparse.ArgumentParser(description=description.strip().splitlines()[0])
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    return parser
+
+
+def report(rows: Sequence[Mapping[str, Any]], output: Path | None) -> None:
+    """Print the table and write it with the machine's description and load."""
+    show(rows)
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "torch": torch.__version__,
+    }
+    print(f"on {machine['cores']} cores with a load of {machine['load']:.1f}, torch {machine['torch']}")
+    if output is not None:
+        output.write_text(json.dumps({"machine": machine, "rows": list(rows)}, indent=2) + "\n")
