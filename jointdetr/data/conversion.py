@@ -48,7 +48,7 @@ import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -58,6 +58,7 @@ import pyarrow as pa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..skeleton_jointdetr import Skeleton
+from .conversion_report import ConversionReport, RecordingReport, gather, write_card
 from .row_checks import find_problem, knee_bend, recording_problem, reprojection_errors
 from .rows import Problem, RowError, complete_row, complete_skeleton_row, skeleton_features
 from .schema import pose_features
@@ -66,7 +67,6 @@ from .skeleton_files import skeleton_json
 
 SETTINGS_FILE, REPORT_FILE, SKELETON_FILE = "settings.json", "conversion.json", "skeleton.json"
 ROWS_AT_ONCE = 64
-MOST_EXAMPLES = 5
 LARGEST_REFUSED_FRACTION = 0.5
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -146,82 +146,6 @@ class ConversionSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}")
-
-
-@dataclass
-class Refusals:
-    """Rows left out for one reason: how many, and the first of them."""
-
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, other: "Refusals") -> None:
-        """Count more of them."""
-        self.count += other.count
-        self.examples = (self.examples + other.examples)[:MOST_EXAMPLES]
-
-
-@dataclass
-class RecordingReport:
-    """What became of a recording: its rows, what was left out, and the error that stopped it.
-
-    `reprojection_px` has the mean distance of 2D labels and projected 3D labels of each row that has both.
-    """
-
-    name: str
-    split: str
-    rows: int = 0
-    skipped: dict[str, Refusals] = field(default_factory=dict)
-    failed: str | None = None
-    reprojection_px: list[float] = field(default_factory=list)
-
-    def skip(self, reason: str, example: str, count: int = 1) -> None:
-        """Count rows that are left out."""
-        self.skipped.setdefault(reason, Refusals()).add(Refusals(count, [example]))
-
-    @classmethod
-    def load(cls, path: Path) -> "RecordingReport":
-        """Read what `json.dumps(asdict(report))` wrote."""
-        values = json.loads(path.read_text())
-        values["skipped"] = {reason: Refusals(**refusals) for reason, refusals in values["skipped"].items()}
-        return cls(**values)
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """What a converted folder holds, and what was left out; saved as `conversion.json`.
-
-    Args:
-        rows: number of rows of each split.
-        skipped: rows left out, by the reason.
-        failed: what is wrong with each recording that could not be converted.
-        reprojection_px: median and largest of the rows' mean distances of 2D labels and projected 3D labels; empty if
-            no row has both.
-    """
-
-    rows: dict[str, int]
-    skipped: dict[str, Refusals]
-    failed: dict[str, str]
-    reprojection_px: dict[str, float]
-
-    def lines(self) -> Iterator[str]:
-        """Say it in words."""
-        for split, count in self.rows.items():
-            yield f"{split}: {count} rows"
-        if self.reprojection_px:
-            median, largest = self.reprojection_px["median"], self.reprojection_px["max"]
-            yield f"3D falls on 2D within {median:.2f} px (median of the rows), {largest:.2f} px (worst row)"
-        for reason, refusals in self.skipped.items():
-            yield f"skipped {refusals.count}: {reason}"
-            yield from (f"    {example}" for example in refusals.examples)
-        yield from (f"failed {name}: {reason}" for name, reason in self.failed.items())
-
-    def complaints(self) -> Iterator[str]:
-        """Say what must be put right: recordings that failed, splits without a row."""
-        if self.failed:
-            name, reason = next(iter(self.failed.items()))
-            yield f"{len(self.failed)} recordings failed, the others are converted; the first is {name}: {reason}"
-        yield from (f"the split {split!r} has no row" for split, count in self.rows.items() if not count)
 
 
 def convert(converter: Converter, settings: ConversionSettings) -> ConversionReport:
@@ -473,32 +397,8 @@ def _marker_paths(folder: Path) -> list[Path]:
 
 def _finish(folder: Path) -> ConversionReport:
     """Gather the report of a folder, save it, and write the dataset's card."""
-    recordings = [RecordingReport.load(path) for path in _marker_paths(folder)]
-    rows: dict[str, int] = {}
-    skipped: dict[str, Refusals] = {}
-    for recording in recordings:
-        rows[recording.split] = rows.get(recording.split, 0) + recording.rows
-        for reason, refusals in recording.skipped.items():
-            skipped.setdefault(reason, Refusals()).add(refusals)
-    failed = {recording.name: recording.failed for recording in recordings if recording.failed is not None}
-    errors = np.concatenate([recording.reprojection_px for recording in recordings])
-    summary = {"median": float(np.median(errors)), "max": float(errors.max())} if len(errors) else {}
-    report = ConversionReport(rows, skipped, failed, summary)
+    report = gather([RecordingReport.load(path) for path in _marker_paths(folder)])
     write_aside(folder / REPORT_FILE, (json.dumps(asdict(report), indent=2) + "\n").encode())
-    write_aside(folder / "README.md", _card(folder, report).encode())
-    return report
-
-
-def _card(folder: Path, report: ConversionReport) -> str:
-    """The README that tells `load_dataset` where the splits are."""
     settings = json.loads((folder / ".conversion" / SETTINGS_FILE).read_text())
-    files = "\n".join(
-        f"  - split: {split}\n    path: data/{split}-*.parquet" for split, count in report.rows.items() if count
-    )
-    said = "\n".join(f"    {line}" for line in report.lines())
-    short = {name: value["kind"] if isinstance(value, dict) else value for name, value in settings.items()}
-    options = ", ".join(f"{name} {value}" for name, value in short.items() if value is not None and name != "target")
-    return (
-        f"---\nlicense: other\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n"
-        f"# Converted by jointdetr\n\n{options}. The licence of the source holds.\n\n{said}\n"
-    )
+    write_aside(folder / "README.md", write_card(settings, report).encode())
+    return report

@@ -17,15 +17,14 @@ import pytest
 from conversion_examples import Turning, good_labels, person, project, write_turning
 
 from jointdetr.data.conversion import (
-    ConversionReport,
     ConversionSettings,
     Converter,
     Labels,
     Recording,
-    RecordingReport,
     Skipped,
     convert,
 )
+from jointdetr.data.conversion_report import ConversionReport, RecordingReport, gather
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.schema import pose_features
 from jointdetr.skeleton_jointdetr import HUMAN36M
@@ -326,3 +325,9 @@ def test_a_report_survives_json(tmp_path: Path) -> None:
     report.skip("why", "file, frame 3", 7)
     (tmp_path / "a.json").write_text(json.dumps(asdict(report)))
     assert RecordingReport.load(tmp_path / "a.json") == report
+
+
+def test_recordings_of_one_name_in_two_splits_are_both_said_to_have_failed() -> None:
+    report = gather([RecordingReport("000", split, failed=f"no {split}") for split in ("train", "validation")])
+    assert report.failed == {"000": "no train", "validation-000": "no validation"}
+    assert next(report.complaints()).startswith("2 recordings failed")

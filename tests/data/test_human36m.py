@@ -20,7 +20,8 @@ from source_files import (
     write_poses,
 )
 
-from jointdetr.data.conversion import ConversionReport, ConversionSettings, convert
+from jointdetr.data.conversion import ConversionSettings, convert
+from jointdetr.data.conversion_report import ConversionReport
 from jointdetr.data.converters import Source, make_converter
 from jointdetr.data.human36m_npz import Human36mNpz, fit_intrinsics
 from jointdetr.data.human36m_official import read_cameras

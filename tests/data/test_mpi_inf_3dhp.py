@@ -16,7 +16,8 @@ from source_files import (
     write_mpi_training,
 )
 
-from jointdetr.data.conversion import ConversionReport, ConversionSettings, convert
+from jointdetr.data.conversion import ConversionSettings, convert
+from jointdetr.data.conversion_report import ConversionReport
 from jointdetr.data.converters import Source, make_converter
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mpi_inf_3dhp import put_at_common_size, read_calibration
