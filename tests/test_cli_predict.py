@@ -126,6 +126,15 @@ def test_cameras_and_detectors_that_cannot_be_are_one_line(picture, tiny_model_f
     assert not list(tmp_path.iterdir())
 
 
+def test_a_crowd_is_counted(picture, tiny_model_folder, tmp_path):
+    boxes = [word for left in range(7) for word in ("--box", 10 * left, 0, 50, 90)]
+    result = run("predict", picture, "--model", tiny_model_folder, "--output", tmp_path, *boxes)
+    assert result.exit_code == 0, result.output
+    assert "7 people found" in result.stdout
+    assert "person 6" in result.stdout and "person 7" not in result.stdout
+    assert len(json.loads((tmp_path / "person.pose.json").read_text())["people"]) == 7
+
+
 def test_boxes_and_a_detector_are_too_much(asked):
     result = run("predict", "a.jpg", "--box", 1, 2, 3, 4, "--detector", "some/detector")
     assert result.exit_code == 2

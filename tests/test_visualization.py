@@ -95,6 +95,12 @@ class TestPoseFigure:
         assert len(figure.axes) == 1 + 2 * count
         figure.canvas.draw()
 
+    def test_a_crowd_is_in_the_picture_and_its_first_six_in_3d(self):
+        figure = pose_figure(Image.new("RGB", (60, 90)), [make_person()] * 50, STICK)
+        assert len(figure.axes) == 1 + 2 * 6
+        assert len(figure.axes[0].texts) == 50
+        assert max(figure.get_size_inches()) < 20
+
     def test_a_person_of_whom_nothing_is_known_leaves_the_panels_empty(self):
         person = make_person() | {"joints": torch.full((3, 3), torch.nan), "joints_2d": torch.full((3, 2), torch.nan)}
         figure = pose_figure(Image.new("RGB", (60, 90)), [person], STICK)

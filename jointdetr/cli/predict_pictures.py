@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..skeleton_jointdetr import Skeleton
 
 Person = dict[str, Any]
+MOST_TABLES = 6  # people whose joints are printed
 
 
 def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
@@ -36,10 +37,8 @@ def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
             failed = True
             continue
         if len(pictures) == 1:
-            _print_joints(people, predictor.skeleton)
-        found = ", ".join(_count_found(person) for person in people)
-        summary = f"{found} joints found" if people else "nobody found"
-        typer.echo(f"{picture}: {summary}, see {' and '.join(written)} in {options.output}")
+            _print_joints(people[:MOST_TABLES], predictor.skeleton)
+        typer.echo(f"{picture}: {_summary(people)}, see {' and '.join(written)} in {options.output}")
     return not failed
 
 
@@ -104,6 +103,15 @@ def _print_joints(people: Sequence[dict[str, Any]], skeleton: "Skeleton") -> Non
     for number, person in enumerate(people, start=1):
         title = f"person {number}: {_count_found(person)} joints found"
         Console().print(_joint_table(person, skeleton, title))
+
+
+def _summary(people: Sequence[Person]) -> str:
+    """Who was found: the joints of a few people, the number of many."""
+    if not people:
+        return "nobody found"
+    if len(people) > MOST_TABLES:
+        return f"{len(people)} people found"
+    return f"{', '.join(_count_found(person) for person in people)} joints found"
 
 
 def _count_found(person: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from ..skeleton_jointdetr import Skeleton
 from .skeletons import bones, joint_sides
 
 DASHES = (0, (1.6, 1.2))
+MOST_IN_3D = 6  # people; a crowd is better turned in the viewer
 COLORS = {"left": "#1f77d0", "right": "#f07f13", "middle": "#6b6b6b"}
 Person = Mapping[str, Any]
 
@@ -98,7 +99,7 @@ def draw_overlay(
 
 
 def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton) -> Figure:
-    """Show a picture with its skeletons beside each skeleton in 3D, from the camera and from the side.
+    """Show a picture with its skeletons beside the first six of them in 3D, from the camera and from the side.
 
     Args:
         image: The picture.
@@ -112,8 +113,9 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
     Raises:
         ValueError: A person's shapes do not fit the skeleton.
     """
-    columns = 1 if len(people) <= 2 else 2
-    rows = max(-(-len(people) // columns), 1)
+    shown = min(len(people), MOST_IN_3D)
+    columns = 1 if shown <= 2 else 2
+    rows = max(-(-shown // columns), 1)
     views = len(VIEWS) * columns
     figure = Figure(figsize=(4.6 + 3.4 * views, max(4.4, 3.6 * rows) + 0.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -121,9 +123,11 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
     picture = figure.add_subplot(grid[:, 0])
     _show_picture(picture, image)
     for number, person in enumerate(people):
-        row, first_column = number // columns, 1 + len(VIEWS) * (number % columns)
         name = f"person {number + 1}" if len(people) > 1 else ""
         _draw_person_2d(picture, person, skeleton, name)
+        if number >= shown:
+            continue
+        row, first_column = number // columns, 1 + len(VIEWS) * (number % columns)
         panels = [figure.add_subplot(grid[row, first_column + view]) for view in range(len(VIEWS))]
         _draw_person_3d(panels, person, skeleton, name)
     figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=4, frameon=False, fontsize=11)
