@@ -1,6 +1,6 @@
 """Fine-tune on joints of your own with transformers' `Trainer`.
 
-    python examples/fine_tune_trainer.py data/mine runs/mine --epochs 20
+    python examples/fine_tune_trainer.py data/joints23 runs/joints23 --epochs 20
 
 `data/mine` is a dataset with the columns of `jointdetr.data.schema.pose_features` and with the file `skeleton.json`
 beside them; docs/custom-skeleton.md makes one. The model in `runs/mine` is what `from_pretrained` expects.

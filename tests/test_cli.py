@@ -127,6 +127,16 @@ class TestPredict:
         assert complaint in result.stderr
         assert "Traceback" not in result.stderr
 
+    @pytest.mark.parametrize("name", ["nowhere", "./nowhere", "a/b/c"])
+    def test_a_folder_that_is_not_there_is_not_looked_for_on_the_hub(self, picture, tmp_path, name):
+        result = run("predict", picture, "--model", name, "--output", tmp_path)
+        assert_refused(result, name, "no such folder")
+
+    def test_an_output_folder_that_is_a_file_is_named_without_numbers(self, picture, tiny_model_folder):
+        result = run("predict", picture, "--model", tiny_model_folder, "--output", picture)
+        assert_refused(result, "file exists", picture)
+        assert "Errno" not in result.stderr
+
     def test_a_checkpoint_of_another_model_is_refused(self, picture, tmp_path):
         from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 

@@ -18,12 +18,12 @@ def page_folder(shipped_checkpoint, tmp_path, monkeypatch):
 
 
 def test_the_page_and_then_the_example_make_models_of_23_joints(page_folder, tiny_model_folder, monkeypatch, capsys):
-    recipes = JointDetrForPoseEstimation.from_pretrained(page_folder / "runs" / "mine" / "final")
+    recipes = JointDetrForPoseEstimation.from_pretrained(page_folder / "runs" / "joints23" / "final")
     assert recipes.config.skeleton.joints[17:19] == ("left_fingertips", "right_fingertips")
     assert (page_folder / "overlay.png").is_file()
 
     output = page_folder / "runs" / "trainer"
-    options = [page_folder / "data" / "mine", output, "--model", tiny_model_folder, "--epochs", 1]
+    options = [page_folder / "data" / "joints23", output, "--model", tiny_model_folder, "--epochs", 1]
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *map(str, options)])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     assert "held out: MPJPE" in capsys.readouterr().out

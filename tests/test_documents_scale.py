@@ -13,5 +13,5 @@ def test_protocols_page_runs(shipped_checkpoint, tmp_path, monkeypatch):
 def test_scale_page_runs(shipped_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.05)
     run_document(REPOSITORY / "docs" / "scale.md", tmp_path, monkeypatch)
-    assert (tmp_path / "runs" / "mixed" / "final" / "model.safetensors").is_file()
+    assert (tmp_path / "runs" / "streamed" / "final" / "model.safetensors").is_file()
     assert (tmp_path / "out" / "people" / "prediction.json").is_file()

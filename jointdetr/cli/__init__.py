@@ -16,6 +16,8 @@ from .synthesize import synthesize
 from .train import train, train_refiner
 from .view import view
 
+INTERRUPTED = 130  # exit code after Ctrl-C
+
 app = typer.Typer(
     help="3D human pose from one picture: predict it, make synthetic people, train, evaluate.",
     no_args_is_help=True,
@@ -47,4 +49,9 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line: the entry point of `jointdetr` and of `python -m jointdetr`."""
-    app(prog_name="jointdetr")
+    try:
+        app(prog_name="jointdetr")
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            typer.echo("jointdetr: stopped; what was finished is kept", err=True)
+        raise

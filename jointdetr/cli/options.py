@@ -1,9 +1,11 @@
 """What the commands share: options with the same meaning everywhere, loading a checkpoint, errors in one line."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -41,9 +43,22 @@ def one_line_errors(subject: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError, ValueError) as error:  # ImportError: an extra of the package is not installed
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = next(iter(_reason(error).strip().splitlines()), type(error).__name__)
         typer.echo(f"jointdetr: {subject}: {reason.removeprefix(f'{subject}: ')}", err=True)
         raise typer.Exit(2) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the error says; of the system's own errors without number and quotation marks."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror.lower()}: {error.filename}"
+    return str(error)
+
+
+def check_checkpoint_name(name: str) -> None:
+    """Raise `ValueError` for what is no folder and cannot be on the Hub either, before anybody asks there."""
+    if not Path(name).is_dir() and re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is None:
+        raise ValueError("there is no such folder, and a repository on the Hub is named user/model")
 
 
 def load_checkpoint(name: str | None) -> Checkpoint:
@@ -57,6 +72,7 @@ def load_checkpoint(name: str | None) -> Checkpoint:
     logging.disable_progress_bar()
     source = name or str(files("jointdetr") / "pretrained")
     with one_line_errors(source):
+        check_checkpoint_name(source)
         model = AutoModelForPoseEstimation.from_pretrained(source, dtype=torch.float32).eval()
         if not isinstance(model, JointDetrForPoseEstimation):
             raise ValueError(f"expected a checkpoint of JointDetrForPoseEstimation, got {type(model).__name__}")

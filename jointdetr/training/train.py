@@ -60,11 +60,14 @@ def train(recipe: Recipe, resume: bool = False) -> TrainingResult:
         resume: go on from the last checkpoint in `recipe.output`.
 
     Raises:
-        ValueError: There is nothing to train on, the data do not fit the skeleton, or there is no checkpoint.
+        ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint, or the
+            output folder holds another run.
     """
     if not recipe.train.sources:
         raise ValueError("`train.sources` must name at least one dataset, got none")
     output = Path(recipe.output)
+    if not resume and (any(output.glob("checkpoint-*")) or (output / "final").exists()):
+        raise ValueError(f"`output` must be a folder without a run, got {output}; --resume goes on with the run there")
     checkpoint = _last_checkpoint(output) if resume else None
     set_seed(recipe.seed)
     trainer = build_trainer(recipe, checkpoint)

@@ -16,10 +16,10 @@ def test_the_page_runs(tmp_path, monkeypatch):
     run_document(PAGE, tmp_path, monkeypatch)
     human36m = load_pose_dataset(tmp_path / "data" / "human36m", "test")
     assert len(human36m) == 4 and set(human36m["skeleton"]) == {"human36m"}
-    mine = load_pose_dataset(tmp_path / "data" / "mine")
+    mine = load_pose_dataset(tmp_path / "data" / "marker-poses")
     assert len(mine) == 8 and len(mine[0]["joints_3d"]) == 23
-    assert read_skeleton(tmp_path / "data" / "mine" / "skeleton.json").joints[-1] == "right_heel"
-    assert len(list((tmp_path / "data" / "mine" / "check").glob("*.png"))) == 4
+    assert read_skeleton(tmp_path / "data" / "marker-poses" / "skeleton.json").joints[-1] == "right_heel"
+    assert len(list((tmp_path / "data" / "marker-poses" / "check").glob("*.png"))) == 4
 
 
 def test_every_converter_and_every_key_is_described():

@@ -14,7 +14,7 @@ from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
 from jointdetr.training.augmentation import Augmentation
 from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
 from jointdetr.training.evaluate import PoseMetrics, evaluate_model
-from jointdetr.training.recipe import Recipe, build
+from jointdetr.training.recipe import Recipe, build, load_recipe
 from jointdetr.training.train import build_model, build_trainer, main, resolve_skeleton, train
 from jointdetr.training.trainer import AugmentationEpoch, BudgetedCosine
 
@@ -161,3 +161,10 @@ def test_fine_tuning_with_plain_trainer(tiny_model_folder, pose_rows, tmp_path):
     assert trainer.evaluate()["eval_mpjpe"] == metrics["eval_mpjpe"]
     with pytest.raises(ValueError, match="is for 8 poses, got 3 predictions"):
         trainer.evaluate(PoseDataset(pose_rows.select(range(3)), HUMAN36M, crop))
+
+
+def test_a_run_is_never_written_over(tmp_path):
+    (tmp_path / "final").mkdir()
+    recipe = load_recipe("synthetic-tiny", [f"output={tmp_path}", "train.sources=[{path: nowhere}]"])
+    with pytest.raises(ValueError, match=r"`output` must be a folder without a run, got .*; --resume goes on"):
+        train(recipe)
