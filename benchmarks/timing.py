@@ -5,11 +5,11 @@ the rounds of (contestant / reference in the same round), so that a busy machine
 """
 
 import argparse
+import ctypes
 import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,15 +61,18 @@ def peak_memory_mb(function: Callable[[], object]) -> float:
 
 def _measure_peak(function: Callable[[], object], sender: Any) -> None:
     torch.set_num_threads(1)  # a fork has lost the other threads
-    before = _resident_mb()
+    ctypes.CDLL(None).malloc_trim(0)  # memory that the parent has freed would be taken without a rise
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (Linux)
+    before = _memory_mb("VmRSS")
     function()
-    sender.send(max(0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before))
+    sender.send(_memory_mb("VmHWM") - before)
 
 
-def _resident_mb() -> float:
-    """Resident memory of this process (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+def _memory_mb(name: str) -> float:
+    """Resident memory of this process, now (VmRSS) or at its peak (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return int(kilobytes) / 1024
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
