@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..skeleton_jointdetr import Skeleton
 from .schema import pose_features
+from .shards import is_saved_dataset
 
 POSE_COLUMNS = tuple(pose_features())
 
@@ -55,7 +56,9 @@ def load_pose_dataset(
 def _load(path_or_repo: str | Path, split: str, streaming: bool) -> PoseRows:
     """Read whichever kind of place this is."""
     path = Path(path_or_repo)
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+    if is_saved_dataset(path):
+        if any((path / "data").glob("*.parquet")):
+            raise ValueError(f"{path} must hold one dataset, got one of `save_to_disk` and Parquet files beside it")
         return _load_saved(path, split)
     if path.is_file():
         if split != "train":

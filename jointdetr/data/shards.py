@@ -53,11 +53,18 @@ def _open_folder(folder: Path, recorded: Path, settings: dict[str, Any]) -> bool
             )
     elif (folder / "data").exists():
         raise ValueError(f"{folder} must be empty or hold {recorded.name}, got a data folder of unknown origin")
+    elif is_saved_dataset(folder):
+        raise ValueError(f"{folder} must be empty or hold {recorded.name}, got a dataset of `save_to_disk`")
     else:
         recorded.parent.mkdir(parents=True, exist_ok=True)
         write_aside(recorded, (json.dumps(settings, indent=2) + "\n").encode())
     (folder / "data").mkdir(exist_ok=True)
     return is_new
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether a folder holds what `save_to_disk` of a dataset, or of several splits, writes."""
+    return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
 def write_aside(path: Path, content: bytes) -> None:

@@ -109,3 +109,16 @@ def test_a_program_that_leaves_a_stream_in_the_middle_ends(rows, tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout) == (0, "human36m\n"), ended.stderr
+
+
+def test_a_folder_with_two_datasets_is_refused(tmp_path):
+    from jointdetr.data.shards import open_folder
+
+    rows = datasets.Dataset.from_list([{"a": 1}])
+    rows.save_to_disk(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"must be empty or hold conversion.json, got a dataset of `save_to_disk`"):
+        open_folder(tmp_path / "mine", "conversion.json", {})
+    (tmp_path / "mine" / "data").mkdir()
+    rows.to_parquet(tmp_path / "mine" / "data" / "train.parquet")
+    with pytest.raises(ValueError, match="must hold one dataset"):
+        load_pose_dataset(tmp_path / "mine")
