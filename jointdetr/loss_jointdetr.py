@@ -181,8 +181,12 @@ class JointDetrLoss:
         if predictions.logits is not None:
             terms["loss_class"] = (self.config.class_weight, self.class_loss(predictions.logits, queries, labels))
         if predictions.confidence is not None:
-            confidence = _gather_queries(predictions.confidence[None], queries[-1:])[0]  # (batch, joints, 2)
-            terms["loss_sigma"] = (1.0, self.sigma_loss(confidence[..., 0], joints[-1], labels)[None])
+            chosen = queries[-1:]
+            if predictions.logits is not None:  # as at inference, where nobody knows which query is nearest
+                chosen = predictions.logits[-1:, ..., :-1].argmax(dim=2)  # (1, batch, joints)
+            confidence = _gather_queries(predictions.confidence[None], chosen)[0]  # (batch, joints, 2)
+            chosen_joints = _gather_queries(predictions.joints[-1:], chosen)[0]
+            terms["loss_sigma"] = (1.0, self.sigma_loss(confidence[..., 0], chosen_joints, labels)[None])
             terms["loss_visible"] = (1.0, self.visibility_loss(confidence[..., 1], labels)[None])
         total = sum(weight * losses.sum() for weight, losses in terms.values())
         return total, _name_layers({name: losses for name, (_, losses) in terms.items()})
@@ -222,13 +226,13 @@ class JointDetrLoss:
         return _masked_mean((points.float() - labels.points).abs().sum(-1), labels.points_valid)
 
     def sigma_loss(self, log_sigmas: torch.Tensor, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
-        """Negative log-likelihood of the matched joints' errors under exponential distributions.
+        """Negative log-likelihood of the chosen joints' errors under exponential distributions.
 
         It is least where `exp(log_sigmas)` is the mean error; the joints get no gradient from it.
 
         Args:
             log_sigmas (`torch.Tensor` of shape `(batch, joints)`): Logarithm of the expected error.
-            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Matched predictions.
+            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Predictions of the queries that inference takes.
             labels (`PoseLabels`): Those without a 3D label are left out.
         """
         errors = torch.linalg.vector_norm(joints.detach().float() - labels.joints, dim=-1)

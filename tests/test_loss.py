@@ -200,6 +200,19 @@ def test_confidence_losses_by_hand():
     assert loss.visibility_loss(logits, labels).item() == pytest.approx(math.log(2) / 3)
 
 
+def test_confidence_is_that_of_the_query_that_inference_takes():
+    config = three_joints(predict_confidence=True, decoder_layers=1)
+    labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
+    joints = torch.zeros(1, 1, 5, 3)
+    joints[..., 4, :] = torch.tensor([0.3, 0.0, 0.4])  # the last query is half a unit off, but sure to be joint 0
+    logits = torch.full((1, 1, 5, 4), -20.0)
+    logits[0, 0, [0, 1, 2], [0, 1, 2]], logits[0, 0, 4, 0] = 1.0, 1.1
+    confidence = torch.zeros(1, 5, 2)  # expecting errors of one unit
+    predictions = PosePredictions(joints, torch.zeros(1, 1, 5, 2), logits, confidence)
+    _, terms = JointDetrLoss(config)(predictions, labels)
+    assert terms["loss_sigma"].item() == pytest.approx((0.5 + 0 + 0) / 3)
+
+
 def test_dense_losses_by_hand():
     config = three_joints(num_dense_parts=2)
     logits = torch.zeros(2, 2, 2, 2)
