@@ -2,7 +2,7 @@
 
     python examples/fine_tune_trainer.py data/joints23 runs/joints23 --epochs 20
 
-`data/joints23` is a dataset with the columns of `jointdetr.data.schema.pose_features` and with the file `skeleton.json`
+`data/joints23` is a dataset with the columns of `jointdetr.data.schema.pose_features` and the file `skeleton.json`
 beside them; docs/custom-skeleton.md makes one. The model in `runs/joints23` is what `from_pretrained` expects.
 """
 
