@@ -12,6 +12,9 @@ from transformers.utils import ModelOutput
 
 from .loss_jointdetr import assign
 
+# What assembling reads of the network's output; the rest, such as the encoder's tokens, is large.
+ASSEMBLY_INPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
+
 
 @dataclass
 class AssembledPoses:
@@ -92,4 +95,4 @@ def choose_queries(probabilities: torch.Tensor, assignment: Literal["hungarian",
     raise ValueError(f'`assignment` must be "hungarian" or "argmax", got {assignment!r}.')
 
 
-__all__ = ["AssembledPoses", "assemble_poses", "choose_queries"]
+__all__ = ["ASSEMBLY_INPUTS", "AssembledPoses", "assemble_poses", "choose_queries"]

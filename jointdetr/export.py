@@ -18,10 +18,9 @@ import torch
 from torch import nn
 from transformers.image_processing_utils import BaseImageProcessor
 
-from .assembly_jointdetr import choose_queries
+from .assembly_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
 
-RAW_OUTPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
 CHOSEN_OUTPUTS = ("joints", "points", "scores")
 OPSET = 18
 ExportFormat = Literal["onnx", "torch-export"]
@@ -30,7 +29,7 @@ DESCRIPTION = "export.json"
 
 
 class ExportedPose(nn.Module):
-    """The model with a flat tuple of outputs: those of `RAW_OUTPUTS` that it has, then `CHOSEN_OUTPUTS`."""
+    """The model with a flat tuple of outputs: those of `ASSEMBLY_INPUTS` that it has, then `CHOSEN_OUTPUTS`."""
 
     def __init__(self, model: JointDetrForPoseEstimation):
         super().__init__()
@@ -42,21 +41,14 @@ class ExportedPose(nn.Module):
         config = self.model.config
         absent = set() if config.predict_confidence else {"pred_sigmas", "pred_visibility"}
         absent |= set() if config.query_alignment == "set" else {"logits"}
-        return [name for name in (*RAW_OUTPUTS, *CHOSEN_OUTPUTS) if name not in absent]
+        return [name for name in (*ASSEMBLY_INPUTS, *CHOSEN_OUTPUTS) if name not in absent]
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Map (batch, 3, height, width) to the outputs."""
         outputs = self.model(pixel_values=pixel_values)
-        joints, points = outputs.pred_joints, outputs.pred_points
-        scores = torch.ones_like(joints[..., 0])
-        if outputs.logits is not None:
-            probabilities = outputs.logits.float().softmax(-1)[..., :-1]  # (batch, queries, joints)
-            queries = choose_queries(probabilities, "argmax")  # (batch, joints)
-            scores = probabilities.gather(1, queries[:, None])[:, 0]
-            joints = joints.gather(1, queries[..., None].expand(-1, -1, 3))
-            points = points.gather(1, queries[..., None].expand(-1, -1, 2))
-        raw = [outputs[name] for name in RAW_OUTPUTS if outputs.get(name) is not None]
-        return *raw, joints, points, scores
+        poses = assemble_poses(outputs, threshold=0.0, assignment="argmax")
+        raw = [outputs[name] for name in ASSEMBLY_INPUTS if outputs.get(name) is not None]
+        return *raw, poses.joints, poses.points, poses.scores
 
 
 def export_model(
@@ -150,7 +142,7 @@ class ExportedModel:
     def __call__(self, pixel_values: torch.Tensor, **ignored: object) -> JointDetrPoseEstimationOutput:
         """Map (batch, 3, height, width) to the network's outputs."""
         outputs = dict(zip(self.output_names, self._run(pixel_values.float()), strict=True))
-        return JointDetrPoseEstimationOutput(**{name: outputs[name] for name in RAW_OUTPUTS if name in outputs})
+        return JointDetrPoseEstimationOutput(**{name: outputs[name] for name in ASSEMBLY_INPUTS if name in outputs})
 
     def _open_onnx(self) -> Callable[[torch.Tensor], Sequence[torch.Tensor]]:
         try:

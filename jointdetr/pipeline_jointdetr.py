@@ -12,13 +12,12 @@ import torch
 from transformers import Pipeline
 from transformers.utils import ModelOutput
 
+from .assembly_jointdetr import ASSEMBLY_INPUTS
 from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
 from .detection import detect_people, load_detector
 from .picture_jointdetr import iterate_pictures, load_picture
 
 CROPS_PER_PASS = 16
-# What post-processing needs of the network's output; the rest would fill the memory with many people.
-NEEDED_OUTPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
 PREPROCESS_ARGUMENTS = ("detector", "detector_threshold", *CAMERA_ARGUMENTS)
 FORWARD_ARGUMENTS = ("threshold", "crops_per_pass")
 POSTPROCESS_ARGUMENTS = ("return_tensors",)
@@ -132,7 +131,7 @@ class JointDetrPipeline(Pipeline):
         is_batch = isinstance(batch, list)
         inputs = _concatenate(batch if is_batch else [batch])
         people = self.image_processor.post_process_pose_estimation(
-            self._run_model(inputs["pixel_values"], crops_per_pass),
+            self.run_model(inputs["pixel_values"], crops_per_pass),
             inputs,
             threshold=threshold,
             refiner=self.model.refiner,
@@ -140,16 +139,23 @@ class JointDetrPipeline(Pipeline):
         )
         return {"people": people if is_batch else people[0]}
 
-    def _run_model(self, pixel_values: torch.Tensor, crops_per_pass: int) -> ModelOutput | None:
-        """Run the network over all crops, a limited number at once; None if there are no crops."""
+    def run_model(self, pixel_values: torch.Tensor, crops_per_pass: int = CROPS_PER_PASS) -> ModelOutput | None:
+        """Run the network over crops `(crops, 3, height, width)`, a limited number at once.
+
+        Returns:
+            What `post_process_pose_estimation` reads of the network's output; None if there are no crops.
+
+        Raises:
+            ValueError: `crops_per_pass` is below 1.
+        """
         if crops_per_pass < 1:
             raise ValueError(f"`crops_per_pass` must be at least 1, got {crops_per_pass}")
         if not len(pixel_values):
             return None
         passes = [self.model(pixel_values=chunk) for chunk in pixel_values.split(crops_per_pass)]
-        parts = [[getattr(outputs, name) for outputs in passes] for name in NEEDED_OUTPUTS]
+        parts = [[getattr(outputs, name) for outputs in passes] for name in ASSEMBLY_INPUTS]
         joined = [None if values[0] is None else torch.cat(values) for values in parts]
-        return type(passes[0])(**dict(zip(NEEDED_OUTPUTS, joined, strict=True)))
+        return type(passes[0])(**dict(zip(ASSEMBLY_INPUTS, joined, strict=True)))
 
     def postprocess(
         self, model_outputs: dict[str, list[dict[str, torch.Tensor]]], return_tensors: bool = False

@@ -18,8 +18,6 @@ from ..skeleton_jointdetr import Skeleton
 from .people import Box
 from .settings import DemoSettings
 
-# What assembling people needs of the network's output; the rest, such as the encoder's tokens, is large.
-KEPT_OUTPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
 Person = dict[str, torch.Tensor]
 
 
@@ -68,11 +66,10 @@ class PoseEstimator:
         """Run the network on every person of a picture."""
         model, processor = self.pipeline.model, self.pipeline.image_processor
         inputs = processor(image, boxes=None if boxes is None else [boxes], return_tensors="pt")
-        if not len(inputs["pixel_values"]):
+        outputs = self.pipeline.run_model(inputs["pixel_values"].to(model.device))
+        if outputs is None:
             return Sighting(boxes, None)
-        outputs = model(pixel_values=inputs["pixel_values"].to(model.device))
-        kept = {name: outputs[name].cpu() for name in KEPT_OUTPUTS if outputs.get(name) is not None}
-        return Sighting(boxes, type(outputs)(**kept))
+        return Sighting(boxes, type(outputs)(**{name: value.cpu() for name, value in outputs.items()}))
 
     @torch.inference_mode()
     def assemble(
