@@ -25,9 +25,19 @@ WARPS = 4
 
 
 @triton.jit
-def _locate(coordinate, size):
-    """Return the first of the two pixels around a place in [0, 1], and how far beyond its centre the place is."""
-    place = coordinate * size - 0.5
+def _share(queries, HEADS: tl.constexpr, BLOCK_QUERIES: tl.constexpr):
+    """Return what this program computes: image, head, slots (queries of the block,), and which of them there are."""
+    blocks = tl.cdiv(queries, BLOCK_QUERIES)
+    image = tl.program_id(0) // blocks // HEADS
+    head = tl.program_id(0) // blocks % HEADS
+    rows = tl.program_id(0) % blocks * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)
+    return image, head, (image * queries + rows).to(tl.int64) * HEADS + head, rows < queries
+
+
+@triton.jit
+def _locate(coordinates, mask, size, NUMBER: tl.constexpr):
+    """Load places in [0, 1]: the first of the two pixels around each, and how far beyond its centre the place is."""
+    place = tl.load(coordinates, mask=mask, other=0.0).to(NUMBER) * size - 0.5
     first = tl.floor(place)
     return first, place - first
 
@@ -58,13 +68,8 @@ def _attend(
     NUMBER: tl.constexpr,
 ):
     """Sum the samples of `BLOCK_QUERIES` queries of one head."""
-    blocks = tl.cdiv(queries, BLOCK_QUERIES)
-    image = tl.program_id(0) // blocks // HEADS
-    head = tl.program_id(0) // blocks % HEADS
-    rows = tl.program_id(0) % blocks * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)
-    slots = (image * queries + rows).to(tl.int64) * HEADS + head
+    image, head, slots, used = _share(queries, HEADS, BLOCK_QUERIES)
     channels = tl.arange(0, BLOCK_DIM)
-    used = rows < queries
     shown = (channels < HEAD_DIM)[None, :]
     total = tl.zeros((BLOCK_QUERIES, BLOCK_DIM), NUMBER)
     for level in range(LEVELS):
@@ -73,8 +78,8 @@ def _attend(
         table = value + (first_token * HEADS + head) * HEAD_DIM
         for point in range(POINTS):
             sample = slots * (LEVELS * POINTS) + level * POINTS + point
-            x0, x = _locate(tl.load(locations + 2 * sample, mask=used, other=0.0).to(NUMBER), width)
-            y0, y = _locate(tl.load(locations + 2 * sample + 1, mask=used, other=0.0).to(NUMBER), height)
+            x0, x = _locate(locations + 2 * sample, used, width, NUMBER)
+            y0, y = _locate(locations + 2 * sample + 1, used, height, NUMBER)
             weight = tl.load(weights + sample, mask=used, other=0.0).to(NUMBER)
             for corner in tl.static_range(4):
                 right, lower = corner % 2, corner // 2
@@ -106,13 +111,8 @@ def _differentiate(
     NUMBER: tl.constexpr,
 ):
     """Carry the gradient of `BLOCK_QUERIES` queries of one head on to value, locations and weights."""
-    blocks = tl.cdiv(queries, BLOCK_QUERIES)
-    image = tl.program_id(0) // blocks // HEADS
-    head = tl.program_id(0) // blocks % HEADS
-    rows = tl.program_id(0) % blocks * BLOCK_QUERIES + tl.arange(0, BLOCK_QUERIES)
-    slots = (image * queries + rows).to(tl.int64) * HEADS + head
+    image, head, slots, used = _share(queries, HEADS, BLOCK_QUERIES)
     channels = tl.arange(0, BLOCK_DIM)
-    used = rows < queries
     shown = (channels < HEAD_DIM)[None, :]
     places = grad_output + slots[:, None] * HEAD_DIM + channels[None, :]
     gradient = tl.load(places, mask=used[:, None] & shown, other=0.0).to(NUMBER)
@@ -122,8 +122,8 @@ def _differentiate(
         offset = (first_token * HEADS + head) * HEAD_DIM
         for point in range(POINTS):
             sample = slots * (LEVELS * POINTS) + level * POINTS + point
-            x0, x = _locate(tl.load(locations + 2 * sample, mask=used, other=0.0).to(NUMBER), width)
-            y0, y = _locate(tl.load(locations + 2 * sample + 1, mask=used, other=0.0).to(NUMBER), height)
+            x0, x = _locate(locations + 2 * sample, used, width, NUMBER)
+            y0, y = _locate(locations + 2 * sample + 1, used, height, NUMBER)
             weight = tl.load(weights + sample, mask=used, other=0.0).to(NUMBER)
             by_weight, by_x, by_y = weight * 0, weight * 0, weight * 0
             for corner in tl.static_range(4):

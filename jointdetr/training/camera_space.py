@@ -12,10 +12,8 @@ import torch
 
 from ..assembly_jointdetr import AssembledPoses
 from ..geometry_jointdetr import solve_root_translation
+from ..placement_jointdetr import MIN_JOINTS_FOR_TRANSLATION
 from .metrics import mpjpe, mrpe
-
-MIN_JOINTS = 3
-"""Fewest detected joints that a person is placed by, as in the image processor."""
 
 
 @dataclass
@@ -45,7 +43,7 @@ def place_roots(poses: AssembledPoses, targets: CameraTargets) -> torch.Tensor:
     """
     usable = poses.detected & poses.joints.isfinite().all(dim=-1) & poses.points.isfinite().all(dim=-1)
     weights = poses.scores.where(usable, 0.0)
-    placed = (usable.sum(dim=-1) >= MIN_JOINTS) & targets.intrinsics.isfinite().all(dim=-1).all(dim=-1)
+    placed = (usable.sum(dim=-1) >= MIN_JOINTS_FOR_TRANSLATION) & targets.intrinsics.isfinite().all(dim=-1).all(dim=-1)
     roots = torch.full((len(placed), 3), torch.nan)
     if placed.any():
         height, width = targets.size
