@@ -1,9 +1,14 @@
-"""Rows of a small synthetic pose dataset, for the tests of this folder."""
+"""Rows of a small synthetic pose dataset, and training in two processes, for the tests of this folder."""
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import datasets
 import numpy as np
+import yaml
 from PIL import Image
 
 from jointdetr.data.schema import encode_depth_map, pose_features
@@ -49,3 +54,14 @@ def make_row(seed: int, pixels: np.ndarray | None = None) -> dict:
 
 def make_rows(rows: list[dict]) -> datasets.Dataset:
     return datasets.Dataset.from_list(rows, features=pose_features(dense=True))
+
+
+def train_in_two_processes(recipe: dict, folder: Path) -> str:
+    """Train as a user would launch it; returns what was printed."""
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "-m", "jointdetr.training.train", "--config", str(folder / "recipe.yaml")]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout

@@ -2,9 +2,6 @@
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import datasets
@@ -12,8 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
-from pose_examples import make_row, make_rows
+from pose_examples import make_row, make_rows, train_in_two_processes
 
 from jointdetr import JointDetrForPoseEstimation
 from jointdetr.data.loading import load_pose_dataset
@@ -259,12 +255,7 @@ def test_two_processes_train_on_their_own_shards(recipe_values, shards, tmp_path
     values = streaming_recipe(recipe_values, tmp_path, shards, workers=1, shuffle_buffer=0)
     values["train"]["sources"] = values["train"]["sources"][:1]
     values |= {"evaluation": {}, "schedule": {"max_steps": 5, "warmup_steps": 0}}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, "-m", "jointdetr.training.train", "--config", str(tmp_path / "recipe.yaml")]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
+    train_in_two_processes(values, tmp_path)
     (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
     for process in range(2):  # five batches of two rows are each process's half of the data
         saved = json.loads((checkpoint / f"stream_position-{process}.json").read_text())

@@ -1,12 +1,9 @@
 """Training in two processes, as a user would launch it."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
-import yaml
+from pose_examples import train_in_two_processes
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
 from jointdetr.training.evaluate import evaluate_model
@@ -15,13 +12,8 @@ from jointdetr.training.evaluate import evaluate_model
 def test_two_processes_train_evaluate_and_save_one_model(recipe_values, pose_rows, tmp_path):
     values = {**recipe_values, "checkpoint_minutes": 0.0, "average_decay": 0.9}
     values["schedule"] = {"max_steps": 3, "max_minutes": 30.0, "warmup_steps": 1}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, "-m", "jointdetr.training.train", "--config", str(tmp_path / "recipe.yaml")]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    steps = [line for line in run.stdout.splitlines() if line.startswith("step 3 ") and "train_runtime" in line]
+    printed = train_in_two_processes(values, tmp_path)
+    steps = [line for line in printed.splitlines() if line.startswith("step 3 ") and "train_runtime" in line]
     assert len(steps) == 1  # eight pictures, two in each of two processes: one log, two steps an epoch
     assert "epoch 1.5" in steps[0]
 
