@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PrinterCallback, TrainingArguments, set_seed
+from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..adaptation import adapt_to_skeleton
@@ -48,16 +48,17 @@ class TrainingResult:
     """
 
     folder: Path
-    model: JointDetrForPoseEstimation
+    model: PreTrainedModel
     metrics: dict[str, float]
 
 
-def train(recipe: Recipe, resume: bool = False) -> TrainingResult:
+def train(recipe: Recipe, resume: bool = False, model: PreTrainedModel | None = None) -> TrainingResult:
     """Train, evaluate and save a model.
 
     Args:
         recipe: the run.
         resume: go on from the last checkpoint in `recipe.output`.
+        model: to be trained instead of the one that the recipe describes; see `build_trainer`.
 
     Raises:
         ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint, or the
@@ -70,7 +71,7 @@ def train(recipe: Recipe, resume: bool = False) -> TrainingResult:
         raise ValueError(f"`output` must be a folder without a run, got {output}; --resume goes on with the run there")
     checkpoint = _last_checkpoint(output) if resume else None
     set_seed(recipe.seed)
-    trainer = build_trainer(recipe, checkpoint)
+    trainer = build_trainer(recipe, checkpoint, model)
     if trainer.is_world_process_zero():
         output.mkdir(parents=True, exist_ok=True)
         save_recipe(recipe, output / "recipe.yaml")
@@ -85,10 +86,17 @@ def train(recipe: Recipe, resume: bool = False) -> TrainingResult:
     return TrainingResult(output / "final", trainer.model, metrics)
 
 
-def build_trainer(recipe: Recipe, checkpoint: Path | None = None) -> PoseTrainer:
-    """Put model, data and `Trainer` together; `checkpoint` is the one that training will resume from."""
+def build_trainer(recipe: Recipe, checkpoint: Path | None = None, model: PreTrainedModel | None = None) -> PoseTrainer:
+    """Put model, data and `Trainer` together.
+
+    Args:
+        recipe: the run.
+        checkpoint: the one that training will resume from.
+        model: to be trained instead of the one that the recipe describes; it takes and gives what
+            `JointDetrForPoseEstimation` with fixed alignment does.
+    """
     skeleton = resolve_skeleton(recipe)
-    model = build_model(recipe, skeleton)
+    model = build_model(recipe, skeleton) if model is None else model
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     processor = build_processor(recipe)
@@ -252,7 +260,7 @@ def _evaluation_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrIma
     return PoseMixture(parts) if parts else None
 
 
-def _compute_metrics(recipe: Recipe, evaluation: PoseMixture, model: JointDetrForPoseEstimation) -> PoseMetrics:
+def _compute_metrics(recipe: Recipe, evaluation: PoseMixture, model: PreTrainedModel) -> PoseMetrics:
     """Metrics with baselines fitted to the first training source that has the skeleton itself."""
     own = [source for source in recipe.train.sources if not source.map_skeleton] or recipe.evaluation.sources
     rows = load_source(own[0], recipe.train.streaming)
