@@ -118,23 +118,38 @@ class OptimizerRecipe:
 
 @dataclass(frozen=True)
 class ScheduleRecipe:
-    """How long, and the learning rate on the way: linear warm-up, then a half cosine down to the end.
+    """How long, and the learning rate on the way: linear warm-up, then a half cosine down to the end, or steps.
 
-    The run ends at whatever comes first, and the cosine follows whichever is furthest.
+    The run ends at whatever comes first, and the rate follows whichever is furthest.
 
     Args:
         epochs: passes over the data.
         max_steps: optimiser steps; null for no such limit.
         max_minutes: wall-clock time, evaluations included and summed over resumed runs; null for no such limit.
         warmup_steps: optimiser steps of the warm-up.
-        final_fraction: of the peak rate, at the end.
+        shape: `cosine`, or `step` as in DETR.
+        final_fraction: of the peak rate, at the end of a cosine.
+        step_fractions: fractions of the run at which the rate falls by a step, rising.
+        step_factor: what it is multiplied by at each.
+
+    Raises:
+        ValueError: The step fractions are not in (0, 1) and rising.
     """
 
     epochs: float = 50.0
     max_steps: int | None = None
     max_minutes: float | None = None
     warmup_steps: int = 500
+    shape: Literal["cosine", "step"] = "cosine"
     final_fraction: float = 0.01
+    step_fractions: list[float] = field(default_factory=lambda: [0.8])
+    step_factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse steps that never come."""
+        bounds = [0.0, *self.step_fractions, 1.0]
+        if any(later <= earlier for earlier, later in zip(bounds, bounds[1:], strict=False)):
+            raise ValueError(f"`schedule.step_fractions` must be rising numbers in (0, 1), got {self.step_fractions}")
 
 
 @dataclass(frozen=True)
@@ -170,6 +185,8 @@ class Recipe:
         precision: `bf16` runs the network under autocast, on a CPU too.
         device: `auto` takes the GPU if there is one.
         channels_last: lay convolutions out with the channels last, which is faster on CPUs.
+        gradient_checkpointing: compute the encoder's and decoder's activations again in the backward pass instead of
+            keeping them: less memory, more time, the same gradients.
         compile: let torch compile the model, which needs a C++ compiler on a CPU.
         average_decay: of the moving average of the weights, which is what is evaluated and saved; 0 for none.
         checkpoint_minutes: minutes between checkpoints to resume from.
@@ -193,6 +210,7 @@ class Recipe:
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu"] = "auto"
     channels_last: bool = False
+    gradient_checkpointing: bool = False
     compile: bool = False
     average_decay: float = 0.999
     checkpoint_minutes: float = 15.0

@@ -285,6 +285,8 @@ def _training_arguments(recipe: Recipe) -> TrainingArguments:
         bf16=recipe.precision == "bf16",
         use_cpu=use_cpu,
         torch_compile=recipe.compile,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=recipe.log_steps,
         eval_strategy="no",
         save_strategy="no",

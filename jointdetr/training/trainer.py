@@ -1,88 +1,27 @@
-"""What pose training adds to `Trainer`: a wall-clock schedule, averaged weights, parameter groups, a readable log.
+"""What pose training adds to `Trainer`: averaged weights, parameter groups, a readable log.
 
 Shape vocabulary: batch, joints, as in `dataset.py`.
 """
 
-import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .recipe import OptimizerRecipe, ScheduleRecipe
+from .schedule import BudgetedSchedule, main_process_seconds
 from .stream import PoseStream, StreamLoader
 
 AVERAGE_FILE = "averaged_weights.safetensors"
 _SAMPLING_PARAMETERS = ("reference_point", "sampling_offsets")
-
-
-class BudgetedCosine(torch.optim.lr_scheduler.LRScheduler):
-    """Warm-up and cosine over a number of steps or a wall-clock time, whichever is nearer to its end.
-
-    The time spent so far is part of the state, so that a resumed run does not start its budget anew.
-
-    Args:
-        optimizer: the optimiser.
-        settings: the schedule.
-        total_steps: optimiser steps of the whole run, if time does not end it.
-        clock: gives seconds.
-    """
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        settings: ScheduleRecipe,
-        total_steps: int,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        self.settings = settings
-        self.total_steps = total_steps
-        self._clock = clock
-        self._started = clock()
-        self.progress = 0.0  # fraction of the run that is over, in [0, 1]
-        super().__init__(optimizer)
-
-    @property
-    def elapsed_seconds(self) -> float:
-        """Wall-clock time since the start, that of earlier runs included."""
-        return self._clock() - self._started
-
-    def get_lr(self) -> list[float]:
-        """Rates of the parameter groups for the next step."""
-        self.progress = self._measure_progress()
-        warmup = min(1.0, (self.last_epoch + 1) / max(self.settings.warmup_steps, 1))
-        final = self.settings.final_fraction
-        factor = warmup * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * self.progress)))
-        return [base * factor for base in self.base_lrs]
-
-    def _measure_progress(self) -> float:
-        """Fraction of the run that is over, in [0, 1]; by the main process's clock, so that all processes agree."""
-        progress = self.last_epoch / max(self.total_steps, 1)
-        if self.settings.max_minutes is not None:
-            seconds = _main_process_seconds(self.elapsed_seconds)
-            progress = max(progress, seconds / (60.0 * self.settings.max_minutes))
-        return min(progress, 1.0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain numbers: steps, rates, and seconds spent."""
-        names = ("last_epoch", "base_lrs", "_last_lr", "_step_count")
-        return {name: self.__dict__[name] for name in names} | {"elapsed_seconds": self.elapsed_seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state."""
-        state = dict(state_dict)
-        self._started = self._clock() - state.pop("elapsed_seconds")
-        self.__dict__.update(state)
 
 
 class WeightAverage(TrainerCallback):
@@ -173,7 +112,7 @@ class RunControl(TrainerCallback):
         All processes have to agree, as each writes its part of a checkpoint and waits for the others.
         """
         control.should_training_stop |= kwargs["lr_scheduler"].progress >= 1.0
-        seconds = _main_process_seconds(time.monotonic() - self._last_checkpoint)
+        seconds = main_process_seconds(time.monotonic() - self._last_checkpoint)
         due = seconds > 60.0 * self.checkpoint_minutes
         if due or control.should_training_stop:
             control.should_save = True
@@ -221,7 +160,7 @@ def evaluation_lines(entries: dict[str, float]) -> list[str]:
 
 
 class PoseTrainer(Trainer):
-    """`Trainer` with parameter groups, a `BudgetedCosine`, averaged weights, and loss terms in the log.
+    """`Trainer` with parameter groups, a `BudgetedSchedule`, averaged weights, and loss terms in the log.
 
     Args:
         optimizer_settings: rates and decay.
@@ -272,9 +211,9 @@ class PoseTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Warm-up and cosine by steps or by time."""
+        """Warm-up and decay by steps or by time."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = BudgetedCosine(
+            self.lr_scheduler = BudgetedSchedule(
                 self.optimizer if optimizer is None else optimizer, self.schedule, num_training_steps
             )
         return self.lr_scheduler
@@ -338,12 +277,6 @@ def parameter_groups(model: nn.Module, settings: OptimizerRecipe) -> list[dict[s
         decays = parameter.ndim >= 2 and name not in undecayed and "embed" not in name.rsplit(".", 1)[-1]
         groups[rate, settings.weight_decay if decays else 0.0].append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
-
-
-def _main_process_seconds(seconds: float) -> float:
-    """Give every process the main one's time."""
-    tensor = torch.tensor(seconds, dtype=torch.float32)  # not float64, which MPS devices lack
-    return broadcast(tensor.to(PartialState().device)).item()
 
 
 def _floating_state(model: nn.Module) -> dict[str, torch.Tensor]:

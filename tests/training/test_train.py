@@ -15,8 +15,9 @@ from jointdetr.training.augmentation import Augmentation
 from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
 from jointdetr.training.evaluate import PoseMetrics, evaluate_model
 from jointdetr.training.recipe import Recipe, build, load_recipe
+from jointdetr.training.schedule import BudgetedSchedule
 from jointdetr.training.train import build_model, build_trainer, main, resolve_skeleton, train
-from jointdetr.training.trainer import AugmentationEpoch, BudgetedCosine
+from jointdetr.training.trainer import AugmentationEpoch
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(recipe_values, tmp_path, capsys):
@@ -60,7 +61,7 @@ def test_training_lowers_the_loss_and_the_result_loads(recipe_values, pose_rows)
 def test_a_run_with_bf16_ends_by_the_clock(recipe_values, capsys, monkeypatch):
     values = {**recipe_values, "precision": "bf16", "evaluation": {}}
     values |= {"schedule": {"epochs": 10000, "max_minutes": 1.0, "warmup_steps": 1}, "log_steps": 1}
-    monkeypatch.setattr(BudgetedCosine, "elapsed_seconds", property(lambda schedule: 20.0 * schedule.last_epoch))
+    monkeypatch.setattr(BudgetedSchedule, "elapsed_seconds", property(lambda schedule: 20.0 * schedule.last_epoch))
     train(build(Recipe, values))
     lines = [line for line in capsys.readouterr().out.splitlines() if "learning_rate" in line]
     rates = [float(line.split("learning_rate ")[1].split()[0]) for line in lines]
