@@ -80,7 +80,7 @@ def main() -> None:
     predictions = draw_predictions(config, options.batch)
     pose_labels = PoseLabels.from_list(labels, config, torch.device("cpu"))
     matcher = model.loss_function.matcher
-    if matcher(predictions, pose_labels).shape != (6, options.batch, config.num_joints):
+    if matcher(predictions, pose_labels)[0].shape != (6, options.batch, config.num_joints):
         raise RuntimeError("the matcher does not give every joint of every layer a query")
     transfers = count_transfers(model.loss_function, predictions, pose_labels)
     rows = []

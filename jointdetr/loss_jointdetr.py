@@ -5,17 +5,20 @@ Shape vocabulary: layers (decoder), batch, queries, joints (joint types J of the
 Source: Zhang and Cui, ICPR 2022; the matching follows DETR (Carion et al., ECCV 2020) and PRTR (Li et al., CVPR 2021).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from .configuration_jointdetr import JointDetrConfig
+from .likelihood_jointdetr import ResidualFlow, residual_log_likelihood_loss
+
+Terms = dict[str, tuple[float, torch.Tensor]]  # weight and losses (layers,) of each term
 
 # stands for a cost that is not finite; far above any real one, far below where float32 sums lose the real ones
 WORST_COST = 1e6
-IGNORED_CLASS = -100
 
 
 @dataclass
@@ -26,6 +29,34 @@ class PosePredictions:
     points: torch.Tensor  # (layers, batch, queries, 2) units of the input's side
     logits: torch.Tensor | None  # (layers, batch, queries, classes); None with fixed alignment
     confidence: torch.Tensor | None = None  # (batch, queries, 2) log expected error and visibility, last layer alone
+    log_sigmas: torch.Tensor | None = None  # (layers, batch, queries, 3) of the likelihood, units of joint_scale
+
+    def of_queries(self, queries: slice) -> "PosePredictions":
+        """Return the predictions of some of the queries, without the confidence, which the first group alone has."""
+        return self._map(lambda values: values[:, :, queries])
+
+    def as_pictures(self, groups: int) -> "PosePredictions":
+        """Make every group of queries a picture of its own: (layers, batch * groups, queries / groups, ...)."""
+        return self._map(lambda values: values.unflatten(2, (groups, -1)).flatten(1, 2))
+
+    def of_last_layer(self) -> "PosePredictions":
+        """Return what the last layer predicts, with the confidence."""
+        last = self._map(lambda values: values[-1:])
+        return replace(last, confidence=self.confidence)
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "PosePredictions":
+        logits, log_sigmas = (None if each is None else change(each) for each in (self.logits, self.log_sigmas))
+        return PosePredictions(change(self.joints), change(self.points), logits, log_sigmas=log_sigmas)
+
+
+@dataclass
+class PoseLoss:
+    """The loss of a batch, and how its queries were matched."""
+
+    total: torch.Tensor  # scalar, weighted sum of the terms
+    terms: dict[str, torch.Tensor]  # unweighted scalars
+    queries: torch.Tensor | None  # (layers, batch, joints) int64, the query of every joint; None with fixed alignment
+    matching_cost: torch.Tensor | None  # (layers,) mean over the labelled joints; None with fixed alignment
 
 
 @dataclass
@@ -60,6 +91,10 @@ class PoseLabels:
     def labelled(self) -> torch.Tensor:
         """True (batch, joints) where a joint has a 3D or a 2D label."""
         return self.joints_valid | self.points_valid
+
+    def for_groups(self, groups: int) -> "PoseLabels":
+        """Repeat every picture's labels for its groups of queries, see [`PosePredictions.as_pictures`]."""
+        return PoseLabels(*(getattr(self, field.name).repeat_interleave(groups, 0) for field in fields(self)))
 
 
 def _stack_labels(
@@ -100,9 +135,14 @@ class HungarianMatcher:
         self.config = config
 
     @torch.no_grad()
-    def __call__(self, predictions: PosePredictions, labels: PoseLabels) -> torch.Tensor:
-        """Return the query of every joint: (layers, batch, joints) int64 on the predictions' device."""
-        return assign(self.costs(predictions, labels))
+    def __call__(self, predictions: PosePredictions, labels: PoseLabels) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the query of every joint (layers, batch, joints) int64, and the labelled joints' mean cost (layers,).
+
+        Both are on the predictions' device.
+        """
+        costs = self.costs(predictions, labels)
+        queries = assign(costs)
+        return queries, _masked_mean(costs.gather(2, queries[:, :, None])[:, :, 0], labels.labelled)
 
     def costs(self, predictions: PosePredictions, labels: PoseLabels) -> torch.Tensor:
         """Return the cost of every query for every joint: (layers, batch, queries, joints)."""
@@ -150,76 +190,147 @@ def coarse_to_fine_weights(
 
 
 class JointDetrLoss:
-    """The losses of a pose model: set prediction over all decoder layers, or fixed alignment on the last one."""
+    """The losses of a pose model: set prediction over all decoder layers, or fixed alignment.
 
-    def __init__(self, config: JointDetrConfig):
+    Every term is a mean over what is labelled in the batch; while gradients are recorded in several processes, over
+    the batches of all of them, so that the mean of their gradients is the gradient of the whole batch.
+
+    Args:
+        config (`JointDetrConfig`): Weights, thresholds and variants.
+        flow (`ResidualFlow`, *optional*): Density of the errors, for `config.joint_loss` `"likelihood"`.
+    """
+
+    def __init__(self, config: JointDetrConfig, flow: ResidualFlow | None = None):
         self.config = config
+        self.flow = flow
         self.matcher = HungarianMatcher(config)
 
-    def __call__(
-        self, predictions: PosePredictions, labels: PoseLabels
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __call__(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
         """Return the weighted total and its unweighted terms by name, each a scalar and differentiable.
 
-        Names are `loss_class`, `loss_joint`, `loss_joint_2d`, with `_{layer}` behind them for all but the last layer,
-        and of the confidence head `loss_sigma` and `loss_visible`.
+        Names are `loss_joint` or `loss_likelihood`, `loss_joint_2d` and `loss_class`, the same with `_denoising`
+        behind them for the denoising queries, and `_{layer}` behind that for all but the last layer; and of the
+        confidence head `loss_sigma` and `loss_visible`.
+
+        Args:
+            predictions (`PosePredictions`): Of all groups of queries, and of the denoising queries behind them.
+            labels (`PoseLabels`): Of the pictures.
         """
         if self.config.query_alignment == "fixed":
-            predictions = PosePredictions(
-                predictions.joints[-1:], predictions.points[-1:], None, predictions.confidence
-            )
-            queries = torch.arange(self.config.num_joints, device=labels.joints.device)
-            queries = queries.expand(1, *labels.labelled.shape)
-        else:
-            queries = self.matcher(predictions, labels)
+            return self._aligned_loss(predictions, labels)
+        num_queries, total_queries = self.config.num_queries, predictions.joints.shape[2]
+        in_groups = total_queries if total_queries == num_queries else num_queries * self.config.num_query_groups
+        groups = in_groups // num_queries
+        own = predictions.of_queries(slice(in_groups)).as_pictures(groups)
+        own_labels = labels.for_groups(groups)
+        queries, cost = self.matcher(own, own_labels)
+        terms = self._pose_terms(own, queries, own_labels)
+        if total_queries > in_groups:
+            terms |= self._denoising_terms(predictions.of_queries(slice(in_groups, None)), labels)
+        if predictions.confidence is not None:
+            # as at inference, where nobody knows which query is nearest
+            logits = predictions.logits[-1, :, :num_queries, :-1]
+            terms |= self._confidence_terms(predictions, logits.argmax(dim=1), labels)
+        first = queries.unflatten(1, (-1, groups))[:, :, 0]
+        return _weighted(terms, first, cost)
+
+    def _aligned_loss(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
+        """Query j is joint j; the last layer alone has a loss, unless the config asks for all."""
+        if not self.config.intermediate_supervision:
+            predictions = predictions.of_last_layer()
+        queries = _slots(predictions, labels)
+        terms = self._pose_terms(predictions, queries, labels)
+        if predictions.confidence is not None:
+            terms |= self._confidence_terms(predictions, queries[-1], labels)
+        return _weighted(terms, None, None)
+
+    def _denoising_terms(self, predictions: PosePredictions, labels: PoseLabels) -> Terms:
+        """Query j of every group was made of joint j, and has to find it again."""
+        groups = predictions.joints.shape[2] // self.config.num_joints
+        predictions, labels = predictions.as_pictures(groups), labels.for_groups(groups)
+        terms = self._pose_terms(predictions, _slots(predictions, labels), labels)
+        return {f"{name}_denoising": term for name, term in terms.items()}
+
+    def _pose_terms(self, predictions: PosePredictions, queries: torch.Tensor, labels: PoseLabels) -> Terms:
+        """Weight and losses (layers,) of each term for matched queries (layers, batch, joints)."""
         joints = _gather_queries(predictions.joints, queries)  # (layers, batch, joints, 3)
         points = _gather_queries(predictions.points, queries)  # (layers, batch, joints, 2)
-        terms = {
-            "loss_joint": (self.config.joint_weight, self.joint_loss(joints, labels)),
-            "loss_joint_2d": (self.config.joint_2d_weight, self.joint_2d_loss(points, labels)),
-        }
+        terms = {"loss_joint_2d": (self.config.joint_2d_weight, self.joint_2d_loss(points, labels))}
+        if predictions.log_sigmas is None:
+            terms["loss_joint"] = (self.config.joint_weight, self.joint_loss(joints, labels))
+        else:
+            log_sigmas = _gather_queries(predictions.log_sigmas, queries)
+            losses = self.likelihood_loss(joints, log_sigmas, labels)
+            terms["loss_likelihood"] = (self.config.likelihood_weight, losses)
         if predictions.logits is not None:
-            terms["loss_class"] = (self.config.class_weight, self.class_loss(predictions.logits, queries, labels))
-        if predictions.confidence is not None:
-            chosen = queries[-1:]
-            if predictions.logits is not None:  # as at inference, where nobody knows which query is nearest
-                chosen = predictions.logits[-1:, ..., :-1].argmax(dim=2)  # (1, batch, joints)
-            confidence = _gather_queries(predictions.confidence[None], chosen)[0]  # (batch, joints, 2)
-            chosen_joints = _gather_queries(predictions.joints[-1:], chosen)[0]
-            terms["loss_sigma"] = (1.0, self.sigma_loss(confidence[..., 0], chosen_joints, labels)[None])
-            terms["loss_visible"] = (1.0, self.visibility_loss(confidence[..., 1], labels)[None])
-        total = sum(weight * losses.sum() for weight, losses in terms.values())
-        return total, _name_layers({name: losses for name, (_, losses) in terms.items()})
+            errors = torch.linalg.vector_norm(joints.detach().float() - labels.joints, dim=-1)
+            losses = self.class_loss(predictions.logits, queries, labels, errors)
+            terms["loss_class"] = (self.config.class_weight, losses)
+        return terms
 
-    def class_loss(self, logits: torch.Tensor, queries: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
+    def _confidence_terms(self, predictions: PosePredictions, queries: torch.Tensor, labels: PoseLabels) -> Terms:
+        """Losses of the confidence head at the chosen queries (batch, joints)."""
+        confidence = _gather_queries(predictions.confidence[None], queries[None])[0]  # (batch, joints, 2)
+        joints = _gather_queries(predictions.joints[-1:], queries[None])[0]
+        return {
+            "loss_sigma": (1.0, self.sigma_loss(confidence[..., 0], joints, labels)[None]),
+            "loss_visible": (1.0, self.visibility_loss(confidence[..., 1], labels)[None]),
+        }
+
+    def class_loss(
+        self, logits: torch.Tensor, queries: torch.Tensor, labels: PoseLabels, errors: torch.Tensor
+    ) -> torch.Tensor:
         """Cross-entropy over joint types and "no joint" for each layer (layers,), normalised by the class weights.
 
-        The query of a joint without any label is left out: it may well be right.
+        The query of a joint without any label is left out: it may well be right. With `config.class_quality_scale`,
+        the query of a joint with a 3D label is asked for a probability of `exp(-error / scale)` instead of 1, and for
+        "no joint" with the rest.
+
+        Args:
+            logits (`torch.Tensor` of shape `(layers, batch, queries, classes)`): Of all queries.
+            queries (`torch.Tensor` of shape `(layers, batch, joints)`): The query of every joint.
+            labels (`PoseLabels`): Which joints are labelled.
+            errors (`torch.Tensor` of shape `(layers, batch, joints)`): Distances from the labels, without gradient.
         """
-        num_joints = self.config.num_joints
-        joint_of_slot = torch.arange(num_joints, device=logits.device).expand_as(labels.labelled)
-        target_of_slot = torch.where(labels.labelled, joint_of_slot, IGNORED_CLASS)  # (batch, joints)
-        targets = torch.full(logits.shape[:-1], num_joints, device=logits.device)  # (layers, batch, queries)
-        targets = targets.scatter(2, queries, target_of_slot.expand_as(queries))
-        weights = torch.ones(num_joints + 1, device=logits.device)
-        weights[-1] = self.config.no_joint_weight
-        losses = nn.functional.cross_entropy(
-            logits.float().movedim(-1, 1), targets, weights, ignore_index=IGNORED_CLASS, reduction="none"
-        )
-        counted = weights[targets.clamp(min=0)] * (targets != IGNORED_CLASS)
-        return losses.sum((1, 2)) / counted.sum((1, 2)).clamp(min=1e-6)
+        costs = -logits.float().log_softmax(-1)
+        joint_of_slot = torch.arange(self.config.num_joints, device=logits.device).expand_as(queries)
+        of_matched = _gather_queries(costs, queries)  # (layers, batch, joints, classes)
+        found = of_matched.gather(-1, joint_of_slot[..., None])[..., 0]
+        quality = self._quality(errors, labels)
+        matched = (quality * found + (1.0 - quality) * of_matched[..., -1]) * labels.labelled
+        free = torch.ones(costs.shape[:-1], device=logits.device).scatter(2, queries, 0.0)  # (layers, batch, queries)
+        counted = labels.labelled.sum() + self.config.no_joint_weight * free.sum((1, 2))
+        losses = matched.sum((1, 2)) + self.config.no_joint_weight * (free * costs[..., -1]).sum((1, 2))
+        return losses / over_processes(counted).clamp(min=1e-6)
+
+    def _quality(self, errors: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
+        """Probability to ask of matched queries for their joint (layers, batch, joints)."""
+        if self.config.class_quality_scale is None:
+            return torch.ones_like(errors)
+        quality = (-errors * (self.config.joint_scale / self.config.class_quality_scale)).exp()
+        return torch.where(labels.joints_valid, quality, 1.0)
 
     def joint_loss(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
-        """L1 distance in 3D of matched joints for each layer (layers,), coarse to fine with set alignment."""
+        """L1 distance in 3D of matched joints for each layer (layers,), coarse to fine if all layers have a loss."""
         errors = (joints.float() - labels.joints).abs().sum(-1)  # (layers, batch, joints)
-        if self.config.query_alignment == "set":
-            scale = self.config.joint_scale
-            thresholds = torch.tensor(self.config.layer_thresholds, device=joints.device)
-            discounts = torch.tensor(self.config.layer_discounts, device=joints.device)
-            errors = errors * coarse_to_fine_weights(
-                joints.detach().float() * scale, labels.joints * scale, thresholds, discounts
-            )
-        return _masked_mean(errors, labels.joints_valid)
+        return _masked_mean(errors * self._coarse_to_fine(joints, labels), labels.joints_valid)
+
+    def likelihood_loss(self, joints: torch.Tensor, log_sigmas: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
+        """Negative log-likelihood of the errors in 3D for each layer (layers,), weighted as `joint_loss`.
+
+        Source: Li et al., "Human Pose Regression with Residual Log-likelihood Estimation", ICCV 2021.
+        """
+        losses = residual_log_likelihood_loss(self.flow, joints.float() - labels.joints, log_sigmas.float())
+        return _masked_mean(losses * self._coarse_to_fine(joints, labels), labels.joints_valid)
+
+    def _coarse_to_fine(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
+        """Weights of matched joints (layers, batch, joints), 1 where the last layer alone has a loss."""
+        if self.config.query_alignment == "fixed" and not self.config.intermediate_supervision:
+            return torch.ones((), device=joints.device)
+        scale = self.config.joint_scale
+        thresholds = torch.tensor(self.config.layer_thresholds, device=joints.device)
+        discounts = torch.tensor(self.config.layer_discounts, device=joints.device)
+        return coarse_to_fine_weights(joints.detach().float() * scale, labels.joints * scale, thresholds, discounts)
 
     def joint_2d_loss(self, points: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """L1 distance in the picture of matched joints for each layer (layers,)."""
@@ -275,9 +386,33 @@ def dense_losses(
     errors = (depths.float() - torch.where(known, surface, 0.0)).abs() * known
     losses = nn.functional.cross_entropy(part_logits.float(), parts, ignore_index=-1, reduction="sum")
     return {
-        "loss_part": losses / (parts >= 0).sum().clamp(min=1),
-        "loss_depth": errors.sum() / known.sum().clamp(min=1),
+        "loss_part": losses / over_processes((parts >= 0).sum()).clamp(min=1e-6),
+        "loss_depth": errors.sum() / over_processes(known.sum()).clamp(min=1e-6),
     }
+
+
+def over_processes(count: torch.Tensor) -> torch.Tensor:
+    """Return the mean of a count over all processes while gradients are recorded, and the count itself otherwise.
+
+    A sum divided by it gives gradients whose mean over the processes is that of the whole batch.
+    """
+    count = count.detach().float().clone()  # `all_reduce` writes into it
+    if torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(count)
+        count = count / torch.distributed.get_world_size()
+    return count
+
+
+def _slots(predictions: PosePredictions, labels: PoseLabels) -> torch.Tensor:
+    """Match query j to joint j: (layers, batch, joints)."""
+    joints = torch.arange(labels.joints.shape[1], device=labels.joints.device)
+    return joints.expand(len(predictions.joints), *labels.joints.shape[:2])
+
+
+def _weighted(terms: Terms, queries: torch.Tensor | None, matching_cost: torch.Tensor | None) -> PoseLoss:
+    total = sum(weight * losses.sum() for weight, losses in terms.values())
+    named = _name_layers({name: losses for name, (_, losses) in terms.items()})
+    return PoseLoss(total, named, queries, matching_cost)
 
 
 def _gather_queries(values: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
@@ -287,7 +422,7 @@ def _gather_queries(values: torch.Tensor, queries: torch.Tensor) -> torch.Tensor
 
 def _masked_mean(errors: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Mean of (layers, batch, joints) over the valid (batch, joints); 0 where there are none."""
-    return (errors * valid).sum((1, 2)) / valid.sum().clamp(min=1)
+    return (errors * valid).sum((1, 2)) / over_processes(valid.sum()).clamp(min=1e-6)
 
 
 def _name_layers(terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -298,4 +433,13 @@ def _name_layers(terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return named
 
 
-__all__ = ["HungarianMatcher", "JointDetrLoss", "PoseLabels", "PosePredictions", "assign", "dense_losses"]
+__all__ = [
+    "HungarianMatcher",
+    "JointDetrLoss",
+    "PoseLabels",
+    "PoseLoss",
+    "PosePredictions",
+    "assign",
+    "dense_losses",
+    "over_processes",
+]

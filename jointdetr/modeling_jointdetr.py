@@ -21,6 +21,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_jointdetr import JointDetrConfig
 from .layers_jointdetr import (
+    ERROR_PRIOR,
     FeatureLayout,
     JointDetrClassHead,
     JointDetrConfidenceHead,
@@ -34,12 +35,13 @@ from .layers_jointdetr import (
     JointDetrSelfAttention,
     sine_position_embedding,
 )
+from .likelihood_jointdetr import ResidualFlow
 from .loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions, dense_losses
+from .queries_jointdetr import JointDetrDenoisingQueries, JointQueries
 from .refinement_jointdetr import JointRefiner
 
 logger = logging.get_logger(__name__)
 
-ERROR_PRIOR = 0.1  # error that an untrained confidence head expects, in units of `joint_scale`
 CLASS_PRIOR = 0.01  # probability that an untrained query gives to each joint type, as in PRTR
 
 
@@ -54,6 +56,8 @@ class JointDetrDecoderOutput(ModelOutput):
             3D positions of every decoder layer, in units of `config.joint_scale`.
         layer_points (`torch.Tensor` of shape `(layers, batch, queries, 2)`):
             Places in the picture of every decoder layer.
+        layer_log_sigmas (`torch.Tensor` of shape `(layers, batch, queries, 3)`, *optional*):
+            Logarithms of the deviations of `layer_joints`, with `config.joint_loss` `"likelihood"`.
         cross_attentions (`tuple`, *optional*):
             Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
     """
@@ -62,6 +66,7 @@ class JointDetrDecoderOutput(ModelOutput):
     layer_logits: torch.Tensor | None = None
     layer_joints: torch.Tensor | None = None
     layer_points: torch.Tensor | None = None
+    layer_log_sigmas: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor] | None = None
     attentions: tuple[torch.Tensor] | None = None
     cross_attentions: tuple[torch.Tensor] | None = None
@@ -70,6 +75,8 @@ class JointDetrDecoderOutput(ModelOutput):
 @dataclass
 class JointDetrModelOutput(JointDetrDecoderOutput):
     r"""Output of [`JointDetrModel`]: the decoder's, and what it read.
+
+    While training, the queries of all groups and the denoising queries follow on the first group's.
 
     Args:
         encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
@@ -98,11 +105,17 @@ class JointDetrPoseEstimationOutput(ModelOutput):
         pred_points (`torch.Tensor` of shape `(batch, queries, 2)`):
             Places of the last layer in `[0, 1]` of the picture, float32; they may lie outside of it.
         pred_sigmas (`torch.Tensor` of shape `(batch, queries)`, *optional*):
-            Expected distance of `pred_joints` from the truth in millimetres, with `config.predict_confidence`.
+            Expected distance of `pred_joints` from the truth in millimetres, with `config.predict_confidence`; or else
+            the norm of the three predicted deviations, with `config.joint_loss` `"likelihood"`.
         pred_visibility (`torch.Tensor` of shape `(batch, queries)`, *optional*):
             Probability that the joint is inside the picture and not occluded, with `config.predict_confidence`.
         auxiliary_outputs (`list[dict]`):
             `logits`, `pred_joints` and `pred_points` of each earlier decoder layer.
+        matched_queries (`torch.Tensor` of shape `(layers, batch, joints)`, *optional*):
+            The query matched to each joint in every decoder layer, returned when `labels` are given; None with fixed
+            alignment.
+        matching_cost (`torch.Tensor` of shape `(layers,)`, *optional*):
+            Mean cost of the labelled joints' matches; as `matched_queries`.
         part_logits (`torch.Tensor` of shape `(batch, parts, height, width)`, *optional*):
             Body parts, `config.dense_upscaling` times finer than the finest level, returned when `labels` are given
             and the model has the dense training head.
@@ -122,6 +135,8 @@ class JointDetrPoseEstimationOutput(ModelOutput):
     pred_sigmas: torch.Tensor | None = None
     pred_visibility: torch.Tensor | None = None
     auxiliary_outputs: list[dict] | None = None
+    matched_queries: torch.Tensor | None = None
+    matching_cost: torch.Tensor | None = None
     part_logits: torch.Tensor | None = None
     part_depths: torch.Tensor | None = None
     last_hidden_state: torch.Tensor | None = None
@@ -164,9 +179,13 @@ class JointDetrPreTrainedModel(PreTrainedModel):
             prior = torch.full(module.bias.shape, math.log(CLASS_PRIOR / (1 - CLASS_PRIOR)))
             prior[-1] = 0.0
             init.copy_(module.bias, prior)
+        elif isinstance(module, ResidualFlow):
+            module.reset_parameters()
         elif isinstance(module, JointDetrModel):
             init.normal_(module.level_embed)
             init.normal_(module.query_position_embeddings.weight)
+            if module.query_groups is not None:
+                init.normal_(module.query_groups)
             init.xavier_uniform_(module.reference_points.weight)
             init.zeros_(module.reference_points.bias)
 
@@ -239,40 +258,44 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        queries: torch.Tensor,
-        query_positions: torch.Tensor,
-        reference_points: torch.Tensor,
+        queries: JointQueries,
         tokens: torch.Tensor,
         layout: FeatureLayout,
         **kwargs: Unpack[TransformersKwargs],
     ) -> JointDetrDecoderOutput:
-        """Decode queries and positions (batch, queries, d_model) from points (batch, queries, 2) in the picture."""
-        position_embeddings = query_positions
-        # the baseline has a loss on the last layer alone, so its gradient must reach back through all of them
-        fixed = self.config.query_alignment == "fixed"
-        pass_on = torch.Tensor.clone if fixed else torch.Tensor.detach
-        base_points = points = reference_points.float()
-        base_joints = joints = points.new_zeros(*points.shape[:2], 3)
+        """Decode queries that read tokens (batch, tokens, d_model)."""
+        hidden_states, position_embeddings = queries.content, queries.positions
+        mask = queries.attention_mask()
+        # with a loss on the last layer alone, its gradient must reach back through all of them
+        config = self.config
+        last_alone = config.query_alignment == "fixed" and not config.intermediate_supervision
+        pass_on = torch.Tensor.clone if last_alone else torch.Tensor.detach
+        base_points = points = queries.points
+        base_joints = joints = queries.joints
         predictions = []
         for index, layer in enumerate(self.layers):
             places = layout.on_levels(pass_on(points))
-            queries = layer(queries, position_embeddings, tokens, places, layout, **kwargs)
-            logits, joint_change, point_change = self.heads[index](queries)
-            predictions.append((logits, base_joints + joint_change, base_points + point_change))
+            hidden_states = layer(
+                hidden_states, position_embeddings, tokens, places, layout, attention_mask=mask, **kwargs
+            )
+            logits, joint_change, point_change = self.heads[index](hidden_states)
+            log_sigmas = self.heads[index].log_sigmas(hidden_states)
+            predictions.append((logits, base_joints + joint_change, base_points + point_change, log_sigmas))
             # the next layer starts from here; its gradient reaches back one layer only if it looks forward twice
             joints, points = pass_on(joints) + joint_change, pass_on(points) + point_change
-            twice = self.config.look_forward_twice or fixed
+            twice = config.look_forward_twice or last_alone
             base_joints, base_points = (joints, points) if twice else (joints.detach(), points.detach())
             if index < len(self.connections):
-                known = None if logits is None else pass_on(logits)
-                connection = self.connections[index](known, pass_on(joints), pass_on(points))
-                position_embeddings = query_positions + connection
-        logits, joints, points = zip(*predictions, strict=True)
+                probabilities = None if logits is None else pass_on(logits).softmax(-1)
+                connection = self.connections[index](probabilities, pass_on(joints), pass_on(points))
+                position_embeddings = queries.positions + connection
+        logits, joints, points, log_sigmas = zip(*predictions, strict=True)
         return JointDetrDecoderOutput(
-            last_hidden_state=queries,
+            last_hidden_state=hidden_states,
             layer_logits=None if logits[0] is None else torch.stack(logits),
             layer_joints=torch.stack(joints),
             layer_points=torch.stack(points),
+            layer_log_sigmas=None if log_sigmas[0] is None else torch.stack(log_sigmas),
         )
 
 
@@ -286,6 +309,9 @@ class JointDetrModel(JointDetrPreTrainedModel):
         self.level_embed = nn.Parameter(torch.empty(config.num_feature_levels, config.d_model))
         self.encoder = JointDetrEncoder(config)
         self.query_position_embeddings = nn.Embedding(config.num_queries, 2 * config.d_model)  # position, content
+        more = config.num_query_groups - 1
+        shape = (more, config.num_queries, 2 * config.d_model)
+        self.query_groups = nn.Parameter(torch.empty(shape)) if more else None  # for training alone
         self.reference_points = nn.Linear(config.d_model, 2)
         self.decoder = JointDetrDecoder(config)
         self.post_init()
@@ -304,6 +330,7 @@ class JointDetrModel(JointDetrPreTrainedModel):
         self,
         pixel_values: torch.FloatTensor,
         pixel_mask: torch.LongTensor | None = None,
+        more_queries: JointQueries | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | JointDetrModelOutput:
         """Predict joints in every decoder layer.
@@ -313,6 +340,7 @@ class JointDetrModel(JointDetrPreTrainedModel):
             pixel_mask (`torch.Tensor` of shape `(batch, height, width)`, *optional*): 1 for the picture and 0 for
                 padding, which must be at the right and at the bottom. As in Deformable DETR, what it holds does not
                 matter, but the backbone's and the projections' borders do see that it is there.
+            more_queries (`JointQueries`, *optional*): Decoded besides the learned ones, which do not see them.
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`; what a processor returns besides is
                 ignored.
 
@@ -326,13 +354,23 @@ class JointDetrModel(JointDetrPreTrainedModel):
             raise ValueError("`pixel_values` must hold at least one crop of a person, got none.")
         tokens, position_embeddings, layout = self.extract_features(pixel_values, pixel_mask)
         encoded = self.encoder(tokens, position_embeddings, layout, **kwargs).last_hidden_state
-        query_positions, queries = self.query_position_embeddings.weight.split(self.config.d_model, dim=1)
-        query_positions = query_positions.expand(encoded.shape[0], -1, -1)
-        reference_points = self.reference_points(query_positions).float().sigmoid()
-        decoded = self.decoder(
-            queries.expand(encoded.shape[0], -1, -1), query_positions, reference_points, encoded, layout, **kwargs
-        )
+        queries = self.learned_queries(encoded.shape[0])
+        if more_queries is not None:
+            queries = queries.followed_by(more_queries)
+        decoded = self.decoder(queries, encoded, layout, **kwargs)
         return JointDetrModelOutput(**decoded, encoder_last_hidden_state=encoded, spatial_shapes=layout.spatial_shapes)
+
+    def learned_queries(self, batch: int) -> JointQueries:
+        """Return the learned queries for a batch: the first group, or all of them while training."""
+        learned = self.query_position_embeddings.weight  # (queries, 2 * d_model)
+        groups = 1
+        if self.training and self.query_groups is not None:
+            learned = torch.cat([learned, self.query_groups.flatten(0, 1)])
+            groups = self.config.num_query_groups
+        positions, content = learned.expand(batch, -1, -1).split(self.config.d_model, dim=-1)
+        points = self.reference_points(positions).float().sigmoid()
+        joints = points.new_zeros(*points.shape[:2], 3)
+        return JointQueries(content, positions, joints, points, [self.config.num_queries] * groups)
 
     def extract_features(
         self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None
@@ -380,10 +418,12 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         # body part and depth of the visible surface in the patch of every finest token, for training alone
         patch = (config.num_dense_parts + 1) * config.dense_upscaling**2
         self.dense_head = nn.Linear(config.d_model, patch) if config.num_dense_parts else None
+        self.denoising_queries = JointDetrDenoisingQueries(config) if config.num_denoising_groups else None
+        self.residual_flow = ResidualFlow(3) if config.joint_loss == "likelihood" else None
         self.refiner = None
         if config.refiner_config is not None:
             self.set_refiner(JointRefiner(config.refiner_config))
-        self.loss_function = JointDetrLoss(config)
+        self.loss_function = JointDetrLoss(config, self.residual_flow)
         self.post_init()
 
     def set_refiner(self, refiner: JointRefiner) -> None:
@@ -433,50 +473,64 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         Raises:
             ValueError: If a label does not fit the skeleton.
         """
-        outputs = self.model(pixel_values, pixel_mask=pixel_mask, **kwargs)
+        pose_labels = None if labels is None else PoseLabels.from_list(labels, self.config, pixel_values.device)
+        denoising = None
+        if self.denoising_queries is not None and self.training and pose_labels is not None:
+            denoising = self.denoising_queries(pose_labels)
+        outputs = self.model(pixel_values, pixel_mask=pixel_mask, more_queries=denoising, **kwargs)
+        last_hidden_state = outputs.last_hidden_state[:, : self.config.num_queries]
         auxiliary = [self._layer_predictions(outputs, layer) for layer in range(self.config.decoder_layers)]
         result = JointDetrPoseEstimationOutput(
             **auxiliary.pop(),
             auxiliary_outputs=auxiliary,
-            last_hidden_state=outputs.last_hidden_state,
+            last_hidden_state=last_hidden_state,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             cross_attentions=outputs.cross_attentions,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
         )
-        confidence = None
-        if self.confidence_head is not None:
-            confidence = self.confidence_head(outputs.last_hidden_state.detach()).float()  # (batch, queries, 2)
-            result.pred_sigmas = confidence[..., 0].exp() * self.config.joint_scale
-            result.pred_visibility = confidence[..., 1].sigmoid()
-        if labels is not None:
-            predictions = PosePredictions(outputs.layer_joints, outputs.layer_points, outputs.layer_logits, confidence)
-            self._add_losses(result, outputs, predictions, labels)
+        confidence = self._add_confidence(result, outputs, last_hidden_state)
+        if pose_labels is not None:
+            predictions = PosePredictions(
+                outputs.layer_joints, outputs.layer_points, outputs.layer_logits, confidence, outputs.layer_log_sigmas
+            )
+            loss = self.loss_function(predictions, pose_labels)
+            result.loss, result.loss_dict = loss.total, loss.terms
+            result.matched_queries, result.matching_cost = loss.queries, loss.matching_cost
+            if self.dense_head is not None:
+                self._add_dense_losses(result, outputs, labels)
         return result
 
     def _layer_predictions(self, outputs: JointDetrModelOutput, layer: int) -> dict[str, torch.Tensor | None]:
-        """What one decoder layer predicts, in public units."""
+        """What the first group of queries predicts in one decoder layer, in public units."""
+        own = slice(self.config.num_queries)
         return {
-            "logits": None if outputs.layer_logits is None else outputs.layer_logits[layer],
-            "pred_joints": outputs.layer_joints[layer] * self.config.joint_scale,
-            "pred_points": outputs.layer_points[layer],
+            "logits": None if outputs.layer_logits is None else outputs.layer_logits[layer, :, own],
+            "pred_joints": outputs.layer_joints[layer, :, own] * self.config.joint_scale,
+            "pred_points": outputs.layer_points[layer, :, own],
         }
 
-    def _add_losses(
-        self,
-        result: JointDetrPoseEstimationOutput,
-        outputs: JointDetrModelOutput,
-        predictions: PosePredictions,
-        labels: list[dict],
+    def _add_confidence(
+        self, result: JointDetrPoseEstimationOutput, outputs: JointDetrModelOutput, last_hidden_state: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Say how sure the predictions are, and return the confidence head's raw output (batch, queries, 2)."""
+        if self.confidence_head is None:
+            if outputs.layer_log_sigmas is not None:
+                deviations = outputs.layer_log_sigmas[-1, :, : self.config.num_queries].exp()
+                result.pred_sigmas = torch.linalg.vector_norm(deviations, dim=-1) * self.config.joint_scale
+            return None
+        confidence = self.confidence_head(last_hidden_state.detach()).float()
+        result.pred_sigmas = confidence[..., 0].exp() * self.config.joint_scale
+        result.pred_visibility = confidence[..., 1].sigmoid()
+        return confidence
+
+    def _add_dense_losses(
+        self, result: JointDetrPoseEstimationOutput, outputs: JointDetrModelOutput, labels: list[dict]
     ) -> None:
-        pose_labels = PoseLabels.from_list(labels, self.config, outputs.layer_joints.device)
-        loss, terms = self.loss_function(predictions, pose_labels)
-        if self.dense_head is not None:
-            result.part_logits, result.part_depths = self._dense_predictions(outputs)
-            dense = dense_losses(result.part_logits, result.part_depths, labels, self.config)
-            loss = loss + self.config.dense_weight * sum(dense.values())
-            terms |= dense
-        result.loss, result.loss_dict = loss, terms
+        result.part_logits, result.part_depths = self._dense_predictions(outputs)
+        dense = dense_losses(result.part_logits, result.part_depths, labels, self.config)
+        result.loss = result.loss + self.config.dense_weight * sum(dense.values())
+        result.loss_dict |= dense
 
     def _dense_predictions(self, outputs: JointDetrModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
         """Body part logits (batch, parts, height, width) and depths (batch, height, width), finer than any level."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from jointdetr.configuration_jointdetr import JointDetrConfig
+from jointdetr.likelihood_jointdetr import ResidualFlow
 from jointdetr.loss_jointdetr import (
     HungarianMatcher,
     JointDetrLoss,
@@ -66,7 +67,7 @@ def test_a_prediction_that_is_not_a_number_does_not_stop_the_matching():
     predictions = perfect_predictions(labels, [0, 1, 2])
     predictions = PosePredictions(*(t.clone() for t in (predictions.joints, predictions.points, predictions.logits)))
     predictions.joints[0, 1, 3] = torch.nan  # a query that nobody needs
-    total, _ = JointDetrLoss(config)(predictions, labels)
+    total = JointDetrLoss(config)(predictions, labels).total
     assert total.item() == pytest.approx(0.0, abs=1e-5)
 
 
@@ -116,10 +117,10 @@ def test_class_loss_by_hand():
     config = three_joints(no_joint_weight=0.1, decoder_layers=1)
     labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
     logits = torch.zeros(1, 1, 5, 4)
-    loss = JointDetrLoss(config).class_loss(logits, torch.tensor([[[0, 1, 2]]]), labels)
+    loss = JointDetrLoss(config).class_loss(logits, torch.tensor([[[0, 1, 2]]]), labels, torch.zeros(1, 1, 3))
     assert loss.item() == pytest.approx(torch.tensor(4.0).log().item())  # uniform, whatever the weights
     logits[..., 3] = 100.0  # certain of "no joint": right for two queries of weight 0.1, wrong for three of weight 1
-    loss = JointDetrLoss(config).class_loss(logits, torch.tensor([[[0, 1, 2]]]), labels)
+    loss = JointDetrLoss(config).class_loss(logits, torch.tensor([[[0, 1, 2]]]), labels, torch.zeros(1, 1, 3))
     assert loss.item() == pytest.approx(100 * 3 / 3.2, rel=1e-5)
 
 
@@ -127,20 +128,24 @@ def test_perfect_predictions_cost_nothing_in_any_order():
     config = three_joints()
     labels = PoseLabels.from_list(random_labels(2), config, CPU)
     for queries in ([0, 1, 2], [4, 0, 3]):
-        total, terms = JointDetrLoss(config)(perfect_predictions(labels, queries), labels)
-        assert total.item() == pytest.approx(0.0, abs=1e-5)
-        assert set(terms) == {f"{n}{i}" for n in ("loss_joint", "loss_joint_2d", "loss_class") for i in ("", "_0")}
+        loss = JointDetrLoss(config)(perfect_predictions(labels, queries), labels)
+        assert loss.total.item() == pytest.approx(0.0, abs=1e-5)
+        assert loss.queries.tolist() == [[queries] * 2] * 2
+        assert loss.matching_cost.tolist() == pytest.approx([-1.0, -1.0])  # certain, and at no distance
+        assert set(loss.terms) == {
+            f"{n}{i}" for n in ("loss_joint", "loss_joint_2d", "loss_class") for i in ("", "_0")
+        }
 
 
 def test_order_of_pictures_and_of_queries_does_not_matter():
     config = three_joints()
     labels, predictions = random_labels(3), random_predictions(3)
-    loss, _ = JointDetrLoss(config)(predictions, PoseLabels.from_list(labels, config, CPU))
+    loss = JointDetrLoss(config)(predictions, PoseLabels.from_list(labels, config, CPU)).total
     order, queries = torch.tensor([2, 0, 1]), torch.randperm(5)
     moved = PosePredictions(
         *(t[:, order][:, :, queries] for t in (predictions.joints, predictions.points, predictions.logits))
     )
-    other, _ = JointDetrLoss(config)(moved, PoseLabels.from_list([labels[i] for i in order], config, CPU))
+    other = JointDetrLoss(config)(moved, PoseLabels.from_list([labels[i] for i in order], config, CPU)).total
     assert other.item() == pytest.approx(loss.item(), rel=1e-6)
 
 
@@ -150,7 +155,7 @@ def test_no_labelled_joint_gives_finite_loss_and_gradient():
     for tensor in (predictions.joints, predictions.points, predictions.logits):
         tensor.requires_grad_()
     labels = [{"joints_3d": torch.full((3, 3), torch.nan)}, {}]
-    total, _ = JointDetrLoss(config)(predictions, PoseLabels.from_list(labels, config, CPU))
+    total = JointDetrLoss(config)(predictions, PoseLabels.from_list(labels, config, CPU)).total
     total.backward()
     assert total.isfinite()
     assert predictions.joints.grad.abs().sum() == 0
@@ -164,7 +169,7 @@ def test_the_query_of_an_unlabelled_joint_is_not_pushed():
     predictions.logits.requires_grad_()
     valid = torch.tensor([True, True, False])
     label = {"joints_3d": torch.zeros(3, 3), "joints_3d_valid": valid}
-    total, _ = JointDetrLoss(config)(predictions, PoseLabels.from_list([label], config, CPU))
+    total = JointDetrLoss(config)(predictions, PoseLabels.from_list([label], config, CPU)).total
     total.backward()
     assert predictions.logits.grad[0, 0, 4].abs().sum() == 0
     assert (predictions.logits.grad[0, 0, :4].abs().sum(-1) > 0).all()
@@ -175,9 +180,83 @@ def test_fixed_alignment_judges_the_last_layer_alone_and_by_plain_l1():
     labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
     joints = torch.zeros(2, 1, 3, 3)
     joints[0], joints[1, 0, 2, 0] = 7.0, 0.3
-    total, terms = JointDetrLoss(config)(PosePredictions(joints, torch.zeros(2, 1, 3, 2), None), labels)
-    assert total.item() == pytest.approx(0.1)
-    assert set(terms) == {"loss_joint", "loss_joint_2d"}
+    loss = JointDetrLoss(config)(PosePredictions(joints, torch.zeros(2, 1, 3, 2), None), labels)
+    assert loss.total.item() == pytest.approx(0.1)
+    assert set(loss.terms) == {"loss_joint", "loss_joint_2d"}
+    assert loss.queries is loss.matching_cost is None
+
+
+def test_fixed_alignment_with_intermediate_supervision_is_coarse_to_fine():
+    thresholds = {"coarse_thresholds": [100.0, 0.0], "coarse_discounts": [0.5, 0.1]}
+    config = three_joints(query_alignment="fixed", num_queries=3, intermediate_supervision=True, **thresholds)
+    labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
+    joints = torch.zeros(2, 1, 3, 3)
+    joints[:, 0, 1] = torch.tensor([0.03, 0.0, 0.04])  # 50 mm off, 70 mm in L1
+    loss = JointDetrLoss(config)(PosePredictions(joints, torch.zeros(2, 1, 3, 2), None), labels)
+    assert loss.terms["loss_joint_0"].item() == pytest.approx(0.5 * 0.07 / 3)
+    assert loss.terms["loss_joint"].item() == pytest.approx(0.07 / 3)
+
+
+def test_groups_of_queries_are_matched_each_by_itself():
+    config = three_joints(num_query_groups=2)
+    labels = PoseLabels.from_list(random_labels(2), config, CPU)
+    first, second = (perfect_predictions(labels, queries) for queries in ([0, 1, 2], [4, 0, 3]))
+    both = PosePredictions(
+        *(torch.cat([getattr(p, name) for p in (first, second)], 2) for name in ("joints", "points", "logits"))
+    )
+    loss = JointDetrLoss(config)(both, labels)
+    assert loss.total.item() == pytest.approx(0.0, abs=1e-5)
+    assert loss.queries.tolist() == [[[0, 1, 2]] * 2] * 2  # the first group's
+    spoilt = PosePredictions(both.joints.clone(), both.points, both.logits)
+    spoilt.joints[:, :, 5:] += 1.0  # the second group cannot borrow from the first
+    spoilt_alone = PosePredictions(second.joints + 1.0, second.points, second.logits)
+    expected = JointDetrLoss(config)(spoilt_alone, labels).terms["loss_joint"] / 2
+    assert JointDetrLoss(config)(spoilt, labels).terms["loss_joint"].item() == pytest.approx(expected.item())
+
+
+def test_denoising_queries_have_the_joint_that_they_were_made_of():
+    config = three_joints(num_denoising_groups=2)
+    labels = PoseLabels.from_list(random_labels(2), config, CPU)
+    own = perfect_predictions(labels, [0, 1, 2])
+    slots = perfect_predictions(labels, [0, 1, 2]).of_queries(slice(3))
+    names = ("joints", "points", "logits")
+    right = PosePredictions(*(torch.cat([getattr(p, name) for p in (own, slots, slots)], 2) for name in names))
+    terms = JointDetrLoss(config)(right, labels).terms
+    assert set(terms) == {
+        f"{name}{kind}{layer}"
+        for name in ("loss_joint", "loss_joint_2d", "loss_class")
+        for kind in ("", "_denoising")
+        for layer in ("", "_0")
+    }
+    assert sum(terms.values()).item() == pytest.approx(0.0, abs=1e-5)
+    swapped = PosePredictions(right.joints, right.points, right.logits[:, :, [*range(5), 6, 5, 7, 8, 9, 10]])
+    terms = JointDetrLoss(config)(swapped, labels).terms
+    assert terms["loss_class"].item() == pytest.approx(0.0, abs=1e-5)
+    # two of the first group's three queries name each other's joint with certainty
+    assert terms["loss_class_denoising"].item() == pytest.approx(50.0 * 2 / 6, rel=1e-4)
+
+
+def test_class_quality_by_hand():
+    config = three_joints(decoder_layers=1, class_quality_scale=100.0, no_joint_weight=0.0)
+    valid = torch.tensor([True, True, False])
+    label = {"joints_3d": torch.zeros(3, 3), "joints_3d_valid": valid, "joints_2d": torch.zeros(3, 2)}
+    labels = PoseLabels.from_list([label], config, CPU)
+    logits = torch.zeros(1, 1, 5, 4)
+    logits[..., 3] = 100.0  # certain of "no joint", which is right by half for a joint that is 100 ln 2 mm off
+    errors = torch.tensor([[[0.1 * math.log(2), 0.0, 9.0]]])
+    loss = JointDetrLoss(config).class_loss(logits, torch.tensor([[[0, 1, 2]]]), labels, errors)
+    assert loss.item() == pytest.approx(100 * (0.5 + 1 + 1) / 3, rel=1e-5)  # without a 3D label, the whole
+
+
+def test_likelihood_is_least_at_the_size_of_the_errors_and_moves_joints():
+    config = three_joints(decoder_layers=1, joint_loss="likelihood")
+    loss = JointDetrLoss(config, ResidualFlow(3))
+    labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
+    joints = torch.full((1, 1, 3, 3), 0.2).requires_grad_()
+    losses = [loss.likelihood_loss(joints, torch.full_like(joints, s).log(), labels).item() for s in (0.02, 0.2, 2.0)]
+    assert losses[1] < min(losses[0], losses[2])
+    loss.likelihood_loss(joints, torch.zeros_like(joints), labels).sum().backward()
+    assert (joints.grad > 0).all()
 
 
 def test_confidence_losses_by_hand():
@@ -209,7 +288,7 @@ def test_confidence_is_that_of_the_query_that_inference_takes():
     logits[0, 0, [0, 1, 2], [0, 1, 2]], logits[0, 0, 4, 0] = 1.0, 1.1
     confidence = torch.zeros(1, 5, 2)  # expecting errors of one unit
     predictions = PosePredictions(joints, torch.zeros(1, 1, 5, 2), logits, confidence)
-    _, terms = JointDetrLoss(config)(predictions, labels)
+    terms = JointDetrLoss(config)(predictions, labels).terms
     assert terms["loss_sigma"].item() == pytest.approx((0.5 + 0 + 0) / 3)
 
 
