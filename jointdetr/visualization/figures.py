@@ -134,6 +134,45 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
     return figure
 
 
+def pose_sheet(
+    images: Sequence[Image.Image], people: Sequence[Person], skeleton: Skeleton, titles: Sequence[str]
+) -> Figure:
+    """Show one person a picture, several pictures on a sheet: the skeleton over each, and beside it in 3D.
+
+    Args:
+        images: The pictures, at least one.
+        people: The person in each, as in `pose_figure`.
+        skeleton: Names, parents and flip pairs of the joints.
+        titles: A few words over each picture.
+
+    Returns:
+        A figure.
+
+    Raises:
+        ValueError: A person's shapes do not fit the skeleton.
+    """
+    columns = min(len(images), 2)
+    rows, panels = -(-len(images) // columns), 1 + len(VIEWS)
+    figure = Figure(figsize=(2.6 * panels * columns, 3.0 * rows), dpi=90)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, panels * columns, squeeze=False).reshape(rows * columns, panels)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.16 / rows, top=1 - 0.1 / rows, wspace=0.35, hspace=0.35)
+    for axes in grid[len(images) :].flat:
+        axes.set_axis_off()
+    for (picture, *views), image, person, title in zip(grid, images, people, titles, strict=False):
+        _show_picture(picture, image)
+        _draw_person_2d(picture, person, skeleton, name="")
+        picture.set_title(title, fontsize=12)
+        _draw_person_3d(views, person, skeleton, name="")
+    return figure
+
+
+def as_picture(figure: Figure) -> Image.Image:
+    """Render a figure of this module as an RGB picture."""
+    figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+
+
 def _as_people(
     values: torch.Tensor | np.ndarray, skeleton: Skeleton, name: str, *channels: int, people: int = -1
 ) -> np.ndarray:
