@@ -1,0 +1,1 @@
+"""How accurate are other kinds of pose models with JointDETR's backbone, data and budget?"""

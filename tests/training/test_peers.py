@@ -1,0 +1,138 @@
+"""The peers of the comparison: units, gradients, soft-argmax, and training by the same recipe."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.accuracy.models import CUBE_MM, DEPTH_BINS, soft_argmax
+from benchmarks.accuracy.peers import PEERS, build_peer
+from jointdetr.training.recipe import Recipe, build
+from jointdetr.training.train import build_model, resolve_skeleton, train
+
+each_peer = pytest.mark.parametrize("name", sorted(PEERS))
+
+
+@pytest.fixture
+def recipe(recipe_values) -> Recipe:
+    return build(Recipe, recipe_values)
+
+
+def make_labels(pictures: int) -> list[dict]:
+    joints = torch.randn(pictures, 17, 3) * 300
+    joints -= joints[:, :1].clone()
+    return [{"joints_3d": joints[i], "joints_2d": torch.rand(17, 2)} for i in range(pictures)]
+
+
+def test_soft_argmax_of_one_cell_is_its_centre():
+    volume = torch.full((1, 2, 4, 5, 8), -1e4)  # (batch, joints, depth, height, width)
+    volume[0, 0, 1, 4, 2] = 1e4
+    volume[0, 1, 3, 0, 7] = 1e4
+    expected = torch.tensor([[2.5 / 8, 4.5 / 5, 1.5 / 4], [7.5 / 8, 0.5 / 5, 3.5 / 4]])
+    torch.testing.assert_close(soft_argmax(volume, axes=3)[0], expected)
+    torch.testing.assert_close(soft_argmax(volume[0, 0, 1], axes=2), expected[0, :2])
+
+
+def test_soft_argmax_weighs_cells_by_their_probability():
+    heat = torch.full((1, 4), -torch.inf)
+    heat[0, 0], heat[0, 3] = 0.0, torch.tensor(3.0).log()  # probabilities 1/4 and 3/4
+    torch.testing.assert_close(soft_argmax(heat, axes=2), torch.tensor([0.25 * 0.125 + 0.75 * 0.875, 0.5]))
+
+
+@each_peer
+def test_untrained_peers_say_root_and_middle_in_the_baselines_format(name, recipe):
+    peer = build_peer(name, recipe).eval()
+    with torch.no_grad():
+        outputs = peer(torch.randn(3, 3, 64, 64))
+    assert outputs.pred_joints.shape == (3, 17, 3) and outputs.pred_points.shape == (3, 17, 2)
+    assert outputs.pred_joints.dtype == outputs.pred_points.dtype == torch.float32
+    assert outputs.pred_joints.abs().max() < 20.0  # mm
+    torch.testing.assert_close(outputs.pred_points, torch.full((3, 17, 2), 0.5), atol=0.02, rtol=0.0)
+    assert outputs.logits is None and outputs.loss is None and peer.refiner is None
+
+
+@each_peer
+def test_a_peer_starts_with_the_backbone_of_the_recipes_model(name, recipe):
+    peer = build_peer(name, recipe)
+    torch.manual_seed(recipe.seed)
+    reference = build_model(recipe, resolve_skeleton(recipe)).model.backbone.state_dict()
+    assert all(torch.equal(tensor, reference[key]) for key, tensor in peer.backbone.state_dict().items())
+    again = build_peer(name, recipe).state_dict()
+    assert all(torch.equal(tensor, again[key]) for key, tensor in peer.state_dict().items())
+
+
+@each_peer
+def test_a_peer_learns_a_few_pictures_and_so_does_its_backbone(name, recipe):
+    peer = build_peer(name, recipe).train()
+    before = {key: value.clone() for key, value in peer.named_parameters()}
+    pixels, labels = torch.randn(4, 3, 64, 64), make_labels(4)
+    optimizer = torch.optim.Adam(peer.parameters(), lr=2e-3)
+    errors = []
+    for _ in range(60):
+        outputs = peer(pixels, labels=labels)
+        optimizer.zero_grad()
+        outputs.loss.backward()
+        optimizer.step()
+        truth = torch.stack([label["joints_3d"] for label in labels])
+        errors.append((outputs.pred_joints - truth).norm(dim=-1).mean().item())
+    assert errors[-1] < 0.7 * errors[0], (errors[0], errors[-1])
+    unmoved = [key for key, value in peer.named_parameters() if torch.equal(value, before[key])]
+    assert [key for key in unmoved if not key.startswith("dense_head")] == []
+
+
+@each_peer
+def test_labels_in_2d_alone_train_the_places(name, recipe):
+    peer = build_peer(name, recipe).train()
+    labels = [{"joints_2d": torch.rand(17, 2)} for _ in range(2)]
+    outputs = peer(torch.randn(2, 3, 64, 64), labels=labels)
+    outputs.loss.backward()
+    assert outputs.loss_dict["loss_joint_2d"] > 0.05
+    joint_term = outputs.loss_dict["loss_likelihood" if name == "rle" else "loss_joint"]
+    assert joint_term.item() == 0.0
+    gradients = [parameter.grad for parameter in peer.parameters() if parameter.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients) and any(g.any() for g in gradients)
+
+
+@each_peer
+def test_dense_supervision_reaches_the_backbone(name, recipe):
+    peer = build_peer(name, recipe).train()
+    labels = make_labels(2)
+    labels[0] |= {"part_map": torch.randint(16, (16, 16)), "depth_map": torch.randn(16, 16) * 300}
+    outputs = peer(torch.randn(2, 3, 64, 64), labels=labels)
+    assert outputs.loss_dict["loss_part"] > 1.0 and outputs.loss_dict["loss_depth"] > 0.0
+    (outputs.loss_dict["loss_part"] + outputs.loss_dict["loss_depth"]).backward()
+    assert all(p.grad is not None and p.grad.any() for p in peer.backbone.parameters() if p.ndim > 1)
+
+
+def test_a_volume_gives_millimetres_from_the_root(recipe):
+    """The head at one corner of the cube and all others at the opposite one: its diagonal, less half a cell each."""
+    peer = build_peer("volumetric", recipe).eval()
+    heat = torch.full((1, 17, 1 + DEPTH_BINS, 8, 8), -1e4)
+    heat[:, :, 1, 0, 0] = 1e4
+    heat[:, 10, 1, 0, 0] = -1e4
+    heat[:, 10, DEPTH_BINS, 7, 7] = 1e4
+    peer.heat = torch.nn.Identity()
+    peer.upsampling = torch.nn.Identity()
+    joints = peer.predict(heat.flatten(1, 2)).joints[0, 0] * peer.config.joint_scale
+    between = torch.tensor([7 / 8, 7 / 8, 1 - 1 / DEPTH_BINS]) * CUBE_MM
+    torch.testing.assert_close(joints[10], between)
+    assert joints[[0, 5]].abs().max() < 1e-3
+
+
+@each_peer
+def test_a_recipe_trains_evaluates_and_saves_a_peer(name, recipe):
+    result = train(recipe, model=build_peer(name, recipe))
+    assert result.metrics["eval_mpjpe"] > 0.0 and result.metrics["eval_recall"] == 1.0
+    loaded = PEERS[name].from_pretrained(result.folder).eval()
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = result.model.eval()(pixels).pred_joints
+        torch.testing.assert_close(loaded(pixels).pred_joints, expected)
+
+
+def test_unknown_peers_are_named(recipe):
+    with pytest.raises(ValueError, match="got 'heatmap'"):
+        build_peer("heatmap", recipe)
