@@ -82,7 +82,7 @@ class Runner:
         with watch.measure("assembly"):
             poses = assemble_poses(outputs)
         with watch.measure("refinement"):
-            self.model.refiner(poses.joints, missing=~poses.detected)
+            self.model.refiner(poses.joints, missing=~poses.detected, sigmas=poses.sigmas)
         cameras = [Camera.from_field_of_view(FIELD_OF_VIEW, frame.size)]
         with watch.measure("placement"):  # assembles and refines once more
             ((person,),) = self.processor.post_process_pose_estimation(

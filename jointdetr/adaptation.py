@@ -11,13 +11,12 @@ from transformers.utils import logging
 
 from .configuration_jointdetr import JointDetrConfig, JointRefinerConfig
 from .modeling_jointdetr import JointDetrForPoseEstimation
-from .refinement_jointdetr import JointRefiner
+from .refinement_jointdetr import POSITION_INPUTS, SIGMA_INPUTS, JointRefiner
 from .skeleton_jointdetr import Skeleton
 
 logger = logging.get_logger(__name__)
 
-# The refinement network reads 11 numbers a joint: three positions, and whether there are a parent and children.
-REFINER_INPUTS = 11
+# Of the numbers that the refinement network reads of every joint, those about its parent and its children.
 PARENT_INPUTS = (3, 4, 5, 9)
 CHILDREN_INPUTS = (6, 7, 8, 10)
 
@@ -108,7 +107,8 @@ def _copy_weights(model: JointDetrForPoseEstimation, adapted: JointDetrForPoseEs
 def _joint_axes(config: JointDetrConfig) -> dict[str, _JointAxis]:
     """The weights with an axis of joints, by the end of their names."""
     refiner = {
-        "refiner.input_projection.weight": _JointAxis(1, per_joint=REFINER_INPUTS),
+        "refiner.input_projection.weight": _JointAxis(1, per_joint=POSITION_INPUTS),
+        "refiner.sigma_projection.weight": _JointAxis(1, per_joint=SIGMA_INPUTS),
         "refiner.output_projection.weight": _JointAxis(0, per_joint=3),
         "refiner.output_projection.bias": _JointAxis(0, per_joint=3),
     }
@@ -128,6 +128,8 @@ def _joint_axes(config: JointDetrConfig) -> dict[str, _JointAxis]:
 def _silence(refiner: JointRefiner) -> None:
     """Let a new refinement network read nothing and move nothing."""
     refiner.input_projection.weight.zero_()
+    if refiner.sigma_projection is not None:
+        refiner.sigma_projection.weight.zero_()
     refiner.output_projection.weight.zero_()
     refiner.output_projection.bias.zero_()
 
@@ -136,7 +138,7 @@ def _silence(refiner: JointRefiner) -> None:
 def _look_past_new_neighbours(refiner: JointRefiner, before: JointRefinerConfig) -> None:
     """Let joints whose parent or children have changed not read them: their weights are for other joints."""
     old, new = _neighbours(before), _neighbours(refiner.config)
-    weight = refiner.input_projection.weight.unflatten(1, (-1, REFINER_INPUTS))  # (hidden, joints, inputs)
+    weight = refiner.input_projection.weight.unflatten(1, (-1, POSITION_INPUTS))  # (hidden, joints, inputs)
     for number, name in refiner.config.id2label.items():
         if name not in old:
             continue

@@ -82,7 +82,7 @@ def assemble_poses(
     points = points.masked_fill(~detected[..., None], torch.nan)
     sigmas, visible = (None if each is None else each.where(detected, torch.nan) for each in (sigmas, visible))
     if refiner is not None and (refiner.config.refine_detected or not detected.all()):
-        joints = refiner(joints, missing=~detected).joints
+        joints = refiner(joints, missing=~detected, sigmas=sigmas).joints
     return AssembledPoses(joints, points, scores, detected, sigmas, visible)
 
 

@@ -105,6 +105,10 @@ class JointRefinerConfig(_SkeletonConfig):
         replacement_rate (`float`, *optional*, defaults to 0.8): Share of the selected joints that are replaced by
             their neighbours' midpoint; the others stay as they are.
         refine_detected (`bool`, *optional*, defaults to `True`): Refine detected joints as well as the missing ones.
+        use_sigmas (`bool`, *optional*, defaults to `False`): Tell the network how far off every joint is expected to
+            be, and let it move the joint by multiples of that: what is sure to the centimetre stays where it is.
+        unknown_sigma (`float`, *optional*, defaults to 100.0): With `use_sigmas`, the millimetres by which joints move
+            whose expected error is not known: missing ones, and those of models without a confidence head.
         init_std (`float`, *optional*, defaults to 0.02): Standard deviation of the initial linear weights.
 
     Raises:
@@ -120,6 +124,8 @@ class JointRefinerConfig(_SkeletonConfig):
     selection_rate: float = 0.2
     replacement_rate: float = 0.8
     refine_detected: bool = True
+    use_sigmas: bool = False
+    unknown_sigma: float | int = 100.0
     init_std: float = 0.02
 
     def validate_ranges(self) -> None:
@@ -127,6 +133,7 @@ class JointRefinerConfig(_SkeletonConfig):
         validate_range(self, "hidden_size num_blocks", 1)
         validate_range(self, "dropout selection_rate replacement_rate", 0.0, 1.0)
         validate_range(self, "init_std", 0.0)
+        validate_range(self, "unknown_sigma", 1.0)
 
 
 @strict

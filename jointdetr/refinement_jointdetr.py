@@ -1,6 +1,7 @@
 """Joint refinement network: a whole skeleton in, the same with its missing joints filled and the rest refined.
 
-Shape vocabulary: batch, joints. Positions are root-relative millimetres in camera axes.
+Shape vocabulary: batch, joints. Positions are root-relative millimetres in camera axes; sigmas are the distances from
+the truth, in millimetres, that a pose model expects of its own joints.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,15 @@ from transformers.utils import ModelOutput
 
 from .configuration_jointdetr import JointRefinerConfig
 
+POSITION_INPUTS = 11
+"""Numbers a joint that the network reads: its own position, parent's and children's, and whether these two exist."""
+
+SIGMA_INPUTS = 2
+"""Numbers a joint that it reads besides with `use_sigmas`."""
+
+SMALLEST_SIGMA = 1.0
+"""Millimetres; the root's expected error is about 1, and no finer one helps."""
+
 
 @dataclass
 class JointRefinerOutput(ModelOutput):
@@ -20,12 +30,25 @@ class JointRefinerOutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` are given): Mean distance of the
-            selected joints from their labels, in units of `config.joint_scale`.
+            selected joints (with `config.use_sigmas` of all joints) from their labels, in units of
+            `config.joint_scale`.
         joints (`torch.Tensor` of shape `(batch, joints, 3)`): The full skeleton, root-relative millimetres.
     """
 
     loss: torch.Tensor | None = None
     joints: torch.Tensor | None = None
+
+
+@dataclass
+class ExpectedErrors:
+    """How far off joints are expected to be: `sigmas` (batch, joints) mm, and of which joints that is `known`."""
+
+    sigmas: torch.Tensor
+    known: torch.Tensor  # (batch, joints)
+
+    def features(self, unknown_sigma: float) -> torch.Tensor:
+        """What the network reads: the logarithm, and whether it is known; (batch, joints, `SIGMA_INPUTS`)."""
+        return torch.stack([(self.sigmas / unknown_sigma).log(), self.known.to(self.sigmas)], dim=-1)
 
 
 @dataclass
@@ -60,7 +83,7 @@ class JointRefinerBlock(nn.Module):
 
 
 class JointRefiner(PreTrainedModel):
-    """Residual MLP over a whole skeleton, trained on skeletons alone, that fills missing joints and refines the rest.
+    """Residual MLP over a whole skeleton that fills missing joints and refines the rest; skeletons alone can train it.
 
     Source: Zhang and Cui, "End-to-end 3D Human Pose Estimation with Transformer", ICPR 2022, with the masking of BERT.
     """
@@ -77,8 +100,10 @@ class JointRefiner(PreTrainedModel):
 
     def __init__(self, config: JointRefinerConfig):
         super().__init__(config)
-        # own position, parent's and children's, and whether these two exist
-        self.input_projection = nn.Linear(config.num_joints * (3 * 3 + 2), config.hidden_size)
+        self.input_projection = nn.Linear(config.num_joints * POSITION_INPUTS, config.hidden_size)
+        self.sigma_projection = None
+        if config.use_sigmas:
+            self.sigma_projection = nn.Linear(config.num_joints * SIGMA_INPUTS, config.hidden_size, bias=False)
         self.blocks = nn.ModuleList([JointRefinerBlock(config) for _ in range(config.num_blocks)])
         self.output_norm = nn.LayerNorm(config.hidden_size)
         self.output_projection = nn.Linear(config.hidden_size, config.num_joints * 3)
@@ -91,7 +116,11 @@ class JointRefiner(PreTrainedModel):
             init.zeros_(module.output_projection.weight)  # the untrained network changes nothing
 
     def forward(
-        self, joints: torch.Tensor, missing: torch.Tensor | None = None, labels: torch.Tensor | None = None
+        self,
+        joints: torch.Tensor,
+        missing: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        sigmas: torch.Tensor | None = None,
     ) -> JointRefinerOutput:
         """Fill the missing joints of skeletons and refine the others.
 
@@ -101,7 +130,10 @@ class JointRefiner(PreTrainedModel):
             missing (`torch.Tensor` of shape `(batch, joints)`, *optional*): True where a joint is missing. Training
                 with `labels` draws its own instead, see [`JointRefiner.corrupt`].
             labels (`torch.Tensor` of shape `(batch, joints, 3)`, *optional*): True positions, root-relative
-                millimetres; returns the loss over joints selected at random from them.
+                millimetres; returns the loss over joints selected at random from them, or with `config.use_sigmas`
+                over all, as then each of them may be wrong.
+            sigmas (`torch.Tensor` of shape `(batch, joints)`, *optional*): Expected errors in millimetres, NaN where
+                unknown. Read with `config.use_sigmas` alone.
 
         Returns:
             [`JointRefinerOutput`]. A skeleton whose joints are all missing comes back as NaN.
@@ -117,12 +149,14 @@ class JointRefiner(PreTrainedModel):
         if missing is None:
             missing = torch.zeros(joints.shape[:2], dtype=torch.bool, device=joints.device)
         completed = self.replace_missing(joints, missing)
-        refined = completed + self._correction(completed)
+        expected = self._expected_errors(completed, missing, sigmas) if self.config.use_sigmas else None
+        refined = completed + self._correction(completed, expected)
         if not self.config.refine_detected:
             refined = torch.where(missing[..., None], refined, completed)
         loss = None
         if labels is not None:
             distances = torch.linalg.vector_norm(refined - labels, dim=-1) / self.config.joint_scale
+            selected = selected | self.config.use_sigmas
             loss = (distances * selected).sum() / selected.sum().clamp(min=1)
         return JointRefinerOutput(loss=loss, joints=refined)
 
@@ -158,17 +192,32 @@ class JointRefiner(PreTrainedModel):
         completed = torch.where(replace[..., None], midpoint, joints)
         return completed.masked_fill(missing.all(dim=1)[:, None, None], torch.nan)
 
-    def _correction(self, joints: torch.Tensor) -> torch.Tensor:
+    def _expected_errors(
+        self, joints: torch.Tensor, missing: torch.Tensor, sigmas: torch.Tensor | None
+    ) -> ExpectedErrors:
+        """Expected error of every joint; that of a missing one is not known."""
+        if sigmas is None:
+            sigmas = joints.new_full(missing.shape, torch.nan)
+        known = sigmas.isfinite() & ~missing
+        sigmas = sigmas.to(joints).clamp(min=SMALLEST_SIGMA)
+        return ExpectedErrors(sigmas.masked_fill(~known, self.config.unknown_sigma), known)
+
+    def _correction(self, joints: torch.Tensor, expected: ExpectedErrors | None) -> torch.Tensor:
         """Predict what to add to every joint: (batch, joints, 3) millimetres."""
         parent, children = self._neighbour_weights().to(joints)  # (joints, joints) each
         positions = torch.cat([joints, parent @ joints, children @ joints], dim=-1) / self.config.joint_scale
         flags = torch.stack([parent.sum(1), children.sum(1)], dim=-1).expand(len(joints), -1, -1)  # 1 if there is any
-        features = torch.cat([positions, flags], dim=-1)  # (batch, joints, 11)
+        features = torch.cat([positions, flags], dim=-1)  # (batch, joints, POSITION_INPUTS)
         hidden_states = self.input_projection(features.flatten(1).to(self.dtype))
+        step = self.config.joint_scale
+        if expected is not None:
+            sigma_features = expected.features(self.config.unknown_sigma)
+            hidden_states = hidden_states + self.sigma_projection(sigma_features.flatten(1).to(self.dtype))
+            step = expected.sigmas[..., None]
         for block in self.blocks:
             hidden_states = block(hidden_states)
         correction = self.output_projection(self.output_norm(hidden_states))
-        return correction.unflatten(-1, (-1, 3)).to(joints.dtype) * self.config.joint_scale
+        return correction.unflatten(-1, (-1, 3)).to(joints.dtype) * step
 
     def _neighbour_weights(self) -> torch.Tensor:
         """Matrices (2, joints, joints) that take every joint's parent, and the mean of its children."""

@@ -1,11 +1,12 @@
 """A model for another skeleton: joints of the same name say what they said, the rest starts as an untrained one."""
 
+import copy
 import math
 
 import pytest
 import torch
 
-from jointdetr import HUMAN36M, MPI_INF_3DHP, JointDetrForPoseEstimation, Skeleton
+from jointdetr import HUMAN36M, MPI_INF_3DHP, JointDetrForPoseEstimation, JointRefiner, JointRefinerConfig, Skeleton
 from jointdetr.adaptation import adapt_to_skeleton
 from jointdetr.modeling_jointdetr import CLASS_PRIOR
 
@@ -98,6 +99,19 @@ def test_the_refinement_network_moves_old_joints_as_before_and_new_ones_not_at_a
     refined = adapted.refiner(skeletons).joints
     torch.testing.assert_close(refined[:, old], model.refiner(skeletons[:, old]).joints, atol=1e-3, rtol=1e-5)
     torch.testing.assert_close(refined[:, new], skeletons[:, new])
+
+
+def test_the_refinement_network_reads_the_expected_errors_of_old_joints_alone(model):
+    told = copy.deepcopy(model)
+    refiner_config = JointRefinerConfig(hidden_size=32, num_blocks=1, use_sigmas=True)
+    told.set_refiner(JointRefiner(refiner_config))
+    adapted = adapt_to_skeleton(disturbed(told), WITH_HANDS)
+    old = numbers_of(WITH_HANDS)
+    skeletons, sigmas = torch.randn(3, 19, 3) * 300, 200 * torch.rand(3, 19)
+    refined = adapted.refiner(skeletons, sigmas=sigmas).joints
+    expected = told.refiner(skeletons[:, old], sigmas=sigmas[:, old]).joints
+    torch.testing.assert_close(refined[:, old], expected, atol=1e-3, rtol=1e-5)
+    assert torch.equal(refined[:, [0, 18]], skeletons[:, [0, 18]])
 
 
 def test_a_joint_does_not_read_a_parent_that_is_another_one(model):

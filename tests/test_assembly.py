@@ -46,6 +46,19 @@ def test_the_refiner_fills_what_is_missing():
     assert not poses.detected[0, 1] and poses.points[0, 1].isnan().all()
 
 
+def test_the_refiner_is_told_what_the_model_expects_of_its_joints():
+    refiner = JointRefiner(JointRefinerConfig(**CHAIN, use_sigmas=True, unknown_sigma=70.0)).eval()
+    torch.nn.init.ones_(refiner.output_projection.bias)  # every joint moves by its own expected error
+    outputs = outputs_of([[0.6, 0.3, 0.05, 0.05], [0.55, 0.05, 0.1, 0.3], [0.01, 0.01, 0.9, 0.08]])
+    outputs.pred_sigmas = torch.tensor([[10.0, 20.0, 30.0]])
+    poses = assemble_poses(outputs, threshold=0.5, refiner=refiner)
+    assert poses.joints[0, :, 0].tolist() == pytest.approx([1.0 + 20.0, 1.5 + 70.0, 2.0 + 30.0])
+    assert poses.sigmas[0, 1].isnan()
+    outputs.pred_sigmas = None  # a model without a confidence head
+    poses = assemble_poses(outputs, threshold=0.5, refiner=refiner)
+    assert poses.joints[0, :, 0].tolist() == pytest.approx([71.0, 71.5, 72.0])
+
+
 def test_a_prediction_that_is_not_finite_is_missing():
     outputs = outputs_of([[0.9, 0.05, 0.03, 0.02], [0.02, 0.9, 0.05, 0.03], [0.02, 0.05, 0.9, 0.03]])
     outputs.pred_joints = outputs.pred_joints.clone()

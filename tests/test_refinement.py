@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -68,6 +70,72 @@ def test_input_features_by_hand():
         [-1, 0, -4, 1, 1],
         [-4, -1, 0, 1, 0],
     ]
+
+
+def test_sigma_features_by_hand():
+    refiner = legs(use_sigmas=True, unknown_sigma=50.0)
+    seen = []
+    refiner.sigma_projection.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    missing = torch.tensor([[False, True, False, False, False]])
+    refiner(skeleton(), missing, sigmas=torch.tensor([[0.2, 30.0, 100.0, torch.nan, 50.0]]))
+    features = seen[0].unflatten(1, (5, 2))[0]
+    # log of sigma / 50 mm, with 1 mm as the least, and whether it is known: not of what is missing
+    assert features[:, 0].tolist() == pytest.approx([math.log(1 / 50), 0.0, math.log(2), 0.0, 0.0])
+    assert features[:, 1].tolist() == [1.0, 0.0, 1.0, 0.0, 1.0]
+
+
+def test_joints_move_by_multiples_of_their_expected_errors():
+    refiner = legs(use_sigmas=True, unknown_sigma=70.0)
+    torch.nn.init.ones_(refiner.output_projection.bias)
+    moved = refiner(skeleton(), sigmas=torch.tensor([[2.0, 40.0, 100.0, torch.nan, 0.0]])).joints - skeleton()
+    assert moved[0, :, 0].tolist() == pytest.approx([2.0, 40.0, 100.0, 70.0, 1.0], rel=1e-4)
+    assert (refiner(skeleton()).joints - skeleton()).allclose(torch.tensor(70.0), rtol=1e-4)
+
+
+def test_expected_errors_change_nothing_for_a_network_that_does_not_read_them():
+    refiner = legs()
+    torch.nn.init.normal_(refiner.output_projection.weight)
+    sigmas = torch.full((1, 5), 80.0)
+    assert torch.equal(refiner(skeleton(), sigmas=sigmas).joints, refiner(skeleton()).joints)
+    assert not any("sigma" in name for name in refiner.state_dict())
+
+
+def test_a_configuration_saved_before_there_were_sigmas_loads_as_it_was():
+    fields = JointRefinerConfig(**LEGS).to_dict()
+    del fields["use_sigmas"], fields["unknown_sigma"]
+    assert not JointRefinerConfig.from_dict(fields).use_sigmas
+
+
+def test_with_sigmas_all_joints_give_gradient():
+    refiner = legs(use_sigmas=True).train()
+    refiner(skeleton(), labels=skeleton() + 5.0, sigmas=torch.full((1, 5), 20.0)).loss.backward()
+    assert (refiner.output_projection.bias.grad.view(5, 3).abs().sum(-1) > 0).all()
+
+
+def test_it_learns_whom_to_believe(tmp_path):
+    refiner = legs(dropout=0.0, use_sigmas=True, selection_rate=0.0).train()
+    optimizer = torch.optim.Adam(refiner.parameters(), lr=3e-3)
+    base = torch.tensor([[0.0, 0, 0], [0, 400, 50], [0, 800, 0], [100, 400, 50], [100, 800, 0]])
+
+    def draw(batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rigid bodies somewhere, seen with errors of the announced size."""
+        truth = base + torch.randn(batch, 1, 3) * 50
+        sigmas = torch.where(torch.rand(batch, 5) < 0.5, 2.0, 60.0)
+        return truth, sigmas, truth + torch.randn(batch, 5, 3) * sigmas[..., None]
+
+    for _ in range(200):
+        truth, sigmas, seen = draw(64)
+        loss = refiner(seen, labels=truth, sigmas=sigmas).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    refiner.eval().save_pretrained(tmp_path)
+    refiner = JointRefiner.from_pretrained(tmp_path)
+    truth, sigmas, seen = draw(500)
+    before, after = ((joints - truth).norm(dim=-1) for joints in (seen, refiner(seen, sigmas=sigmas).joints))
+    unsure = sigmas > 10
+    assert after[unsure].mean() < 0.6 * before[unsure].mean()
+    assert after[~unsure].mean() < before[~unsure].mean() + 1.0
 
 
 def test_only_selected_joints_give_gradient():

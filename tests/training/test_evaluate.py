@@ -92,7 +92,7 @@ def test_a_refiner_fills_missing_joints_and_nothing_is_left_out():
     class FillsSevens:
         config = SimpleNamespace(refine_detected=False)
 
-        def __call__(self, joints, missing):
+        def __call__(self, joints, missing, sigmas):
             filled = torch.where(missing[..., None], torch.full_like(joints, 7.0), joints)
             return AssembledPoses(filled.masked_fill(missing.all(1)[:, None, None], torch.nan), None, None, None)
 
