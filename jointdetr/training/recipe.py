@@ -191,8 +191,10 @@ class Recipe:
         average_decay: of the moving average of the weights, which is what is evaluated and saved; 0 for none.
         checkpoint_minutes: minutes between checkpoints to resume from.
         log_steps: optimiser steps between lines of the log.
-        report_to: an experiment tracker that `transformers` knows and that is installed, such as `trackio` or
-            `tensorboard`; `none` for the console alone.
+        watch_steps: optimiser steps between looks at the matching and at a few people, which cost a fraction of an
+            evaluation and a picture; null for every epoch, or every 1000 steps of a stream, and 0 for none.
+        report_to: a tracker that `transformers` knows and that is installed: `trackio`, which keeps its curves on this
+            machine, `tensorboard` or `wandb`; `none` for the console alone, which has to do too without trackio.
     """
 
     output: str = "runs/jointdetr"
@@ -215,7 +217,8 @@ class Recipe:
     average_decay: float = 0.999
     checkpoint_minutes: float = 15.0
     log_steps: int = 50
-    report_to: str = "none"
+    watch_steps: int | None = None
+    report_to: str = "trackio"
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type = Recipe) -> Any:

@@ -53,4 +53,6 @@ def recipe_values(pose_folder, tmp_path) -> dict:
         "batch_size": 2,
         "device": "cpu",
         "log_steps": 2,
+        "watch_steps": 0,
+        "report_to": "none",
     }
