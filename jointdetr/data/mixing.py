@@ -7,8 +7,9 @@ before the others and begins again.
 Shape vocabulary: `joints` (J) of the skeleton.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import datasets
@@ -19,6 +20,8 @@ from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .loading import check_rows, first_labels, undecoded
 from .schema import pose_features
 from .skeleton_mapping import map_skeleton, mapping_weights
+
+_UNSHUFFLED_BLOCK = 64  # rows
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class RowMixture:
         sources: streams with the columns of `pose_features`, all of one skeleton.
         weights: how often each is drawn from, relative to the others.
         seed: of shuffling and drawing.
-        buffer: rows of each source that are held to be shuffled; 0 keeps the order of the data.
+        buffer: rows for each source that are held to be shuffled; 0 keeps the order of the data.
         share: which part this process reads.
 
     Raises:
@@ -65,7 +68,7 @@ class RowMixture:
             raise ValueError(f"the weights of a mixture must be positive, got {list(self.weights)}")
 
     def rows(self, passage: int = 0) -> datasets.IterableDataset:
-        """The rows of one pass, with pictures as bytes; each pass has its own order.
+        """The rows of one pass, with pictures as bytes; each pass has its own order of shards.
 
         A pass ends when every source has been read to its end.
         """
@@ -74,15 +77,14 @@ class RowMixture:
         fewest = min(part.num_shards for part in parts)
         strategy = "shards" if fewest >= self.share.processes else "examples"
         split = [split_dataset_by_node(part, self.share.process, self.share.processes, strategy) for part in parts]
-        if len(split) == 1:
-            return split[0]
+        # one source, too: `datasets` cannot go on in a worker with shards that are shuffled but not interleaved
         probabilities = (np.array(self.weights) / np.sum(self.weights)).tolist()
         return datasets.interleave_datasets(
             split, probabilities, seed=_number(seed), stopping_strategy="all_exhausted"
         )
 
     def _prepared(self, source: datasets.IterableDataset, seed: tuple[int, int]) -> datasets.IterableDataset:
-        """Undecoded, in enough shards if possible, and shuffled; by the same seed in all processes."""
+        """Undecoded, in enough shards if possible, whose order is shuffled; by the same seed in all processes."""
         source = undecoded(source)
         if source.num_shards < self.share.processes * max(1, self.share.workers):
             source = source.reshard()
@@ -90,7 +92,48 @@ class RowMixture:
             return source
         # as Python objects: pyarrow gives the values of other rows when it gathers from a slice of nested lists of
         # fixed lengths, which `pose_features` avoids, but not every source
-        return source.map(_as_it_is, features=source.features).shuffle(seed=_number(seed), buffer_size=self.buffer)
+        source = source.map(_as_it_is, features=source.features)
+        return source.shuffle(seed=_number(seed), buffer_size=1)  # rows are `RowReader`'s, which can go on exactly
+
+
+class RowReader:
+    """Reads the rows of one pass of a mixture, shuffled block by block; can stop anywhere and go on from there.
+
+    Going on from a position opens the shards where the block begins, and reads the block once more.
+
+    Args:
+        mixture: where rows come from.
+        passage: number of the pass.
+        position: of an earlier reader of the same pass, to go on from.
+    """
+
+    def __init__(self, mixture: RowMixture, passage: int, position: dict[str, Any] | None = None):
+        self._rows = mixture.rows(passage)
+        self._seed = (mixture.seed, passage) if mixture.buffer else None
+        self._size = mixture.buffer * len(mixture.sources) or _UNSHUFFLED_BLOCK
+        self._begin, self._block, self._given = None, 0, 0
+        if position is not None:
+            self._begin, self._block, self._given = (position[name] for name in ("begin", "block", "given"))
+
+    def position(self) -> dict[str, Any]:
+        """Where the block begins, its number, and how many of its rows were given out; ready for JSON."""
+        return {"begin": self._begin, "block": self._block, "given": self._given}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self._begin is not None:
+            self._rows.load_state_dict(self._begin)
+        rows = iter(self._rows)
+        while block := list(islice(rows, self._size)):
+            for number in self._order(len(block))[self._given :]:
+                self._given += 1
+                yield block[number]
+            self._begin, self._block, self._given = self._rows.state_dict(), self._block + 1, 0
+
+    def _order(self, length: int) -> Sequence[int]:
+        """In which order the block's rows are given out."""
+        if self._seed is None:
+            return range(length)
+        return np.random.default_rng((*self._seed, self._block)).permutation(length).tolist()
 
 
 def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: bool) -> datasets.IterableDataset:

@@ -68,6 +68,7 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
         state = dict(state_dict)
         self._started = self._clock() - state.pop("elapsed_seconds")
         self.__dict__.update(state)
+        self.progress = self._measure_progress()  # the run may be over
 
 
 def decay(settings: ScheduleRecipe, progress: float) -> float:

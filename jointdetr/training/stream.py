@@ -1,31 +1,73 @@
-"""Training on streams: examples of a row mixture without random access, which can stop anywhere and go on from there.
+"""Training on streams: examples without end or random access, which can stop anywhere and go on from there.
+
+A stream gives the rows of a mixture of datasets (`PoseStream`), or blends several streams (`BlendedStream`);
+`synthetic_stream.py` has one of people who are drawn as training goes on.
 
 Each worker reads its own part, and hands its position over with every batch. A position is a few hundred bytes of
-JSON; going on from it opens the shard and the row where the run stopped, without reading what was before. Rows that
-waited in the shuffle buffer then are left out of that pass.
+JSON; going on from it gives the examples that would have come, without reading more of what was before than the rows
+that are shuffled together.
 
 Shape vocabulary: as in `dataset.py`.
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch.utils.data import DataLoader, get_worker_info
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState
 
-from ..data.mixing import RowMixture
+from ..data.mixing import RowMixture, RowReader, Share
 from ..skeleton_jointdetr import Skeleton
+from .checkpoints import CheckpointPart
 from .dataset import PoseExamples, collate_poses
 
 _POSITION = "stream_position"
 
 
-class PoseStream(torch.utils.data.IterableDataset):
+class ExampleStream(torch.utils.data.IterableDataset, ABC):
+    """Examples of `PoseExamples` that processes and workers share, from any position that was given out before.
+
+    Args:
+        examples: turns rows into examples.
+        share: which part this process reads.
+    """
+
+    start_method: str | None = None
+    """How workers have to be started; None as Python does it."""
+
+    def __init__(self, examples: PoseExamples, share: Share):
+        self.examples = examples
+        self.share = share
+        self._starts: dict[int, dict[str, Any]] = {}
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The skeleton of the joints."""
+        return self.examples.skeleton
+
+    def load_positions(self, positions: dict[int, dict[str, Any]]) -> None:
+        """Let the workers of the next iteration start from positions that `position` gave, by their number."""
+        self._starts = positions
+
+    @abstractmethod
+    def position(self) -> dict[str, Any]:
+        """Where this worker's iteration is, ready for JSON."""
+
+    def _start(self) -> tuple[int, dict[str, Any] | None]:
+        """Number of this worker, and the position that it starts from, if it is not the beginning."""
+        info = get_worker_info()
+        worker = 0 if info is None else info.id
+        return worker, self._starts.get(worker)
+
+
+class PoseStream(ExampleStream):
     """Crops of the people of a mixture, pass after pass.
 
     An example's view depends on the seed, the process, the worker and the number of examples before it there.
@@ -37,40 +79,26 @@ class PoseStream(torch.utils.data.IterableDataset):
     """
 
     def __init__(self, mixture: RowMixture, examples: PoseExamples, passes: int | None = None):
+        super().__init__(examples, mixture.share)
         self.mixture = mixture
-        self.examples = examples
         self.passes = passes
-        self._starts: dict[int, dict[str, Any]] = {}
         self._passage = self._count = 0
-        self._rows: datasets.IterableDataset | None = None
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The skeleton of the joints."""
-        return self.examples.skeleton
-
-    def load_positions(self, positions: dict[int, dict[str, Any]]) -> None:
-        """Let the workers of the next iteration start from positions that `position` gave, by their number."""
-        self._starts = positions
+        self._reader: RowReader | None = None
 
     def position(self) -> dict[str, Any]:
         """Where this worker's iteration is."""
-        if self._rows is None:
+        if self._reader is None:
             raise ValueError("a stream has a position once it is iterated over, got none")
-        return {"passage": self._passage, "count": self._count, "rows": self._rows.state_dict()}
+        return {"passage": self._passage, "count": self._count, "rows": self._reader.position()}
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor | dict[str, torch.Tensor]]]:
-        info = get_worker_info()
-        worker = 0 if info is None else info.id
-        start = self._starts.get(worker)
+        worker, start = self._start()
         self._passage, self._count = (start["passage"], start["count"]) if start else (0, 0)
         while self.passes is None or self._passage < self.passes:
-            self._rows = self.mixture.rows(self._passage)
-            if start:
-                self._rows.load_state_dict(start["rows"])
+            self._reader = RowReader(self.mixture, self._passage, start["rows"] if start else None)
             before = self._count
-            for row in self._rows:
-                rng = np.random.default_rng((self.mixture.seed, self.mixture.share.process, worker, self._count))
+            for row in self._reader:
+                rng = np.random.default_rng((self.mixture.seed, self.share.process, worker, self._count))
                 self._count += 1
                 yield self.examples.example(row, rng)
             if self._count == before and not start:
@@ -79,27 +107,102 @@ class PoseStream(torch.utils.data.IterableDataset):
             self._passage += 1
 
 
+class BlendedStream(ExampleStream):
+    """Several endless streams in one, drawn by weight.
+
+    Args:
+        parts: streams of one skeleton and one share.
+        weights: how often each is drawn from, relative to the others.
+        seed: of the drawing.
+
+    Raises:
+        ValueError: The weights are not positive, one a part.
+    """
+
+    def __init__(self, parts: Sequence[ExampleStream], weights: Sequence[float], seed: int = 0):
+        super().__init__(parts[0].examples, parts[0].share)
+        if len(weights) != len(parts) or min(weights) <= 0.0:
+            raise ValueError(f"a blend needs one positive weight a part, got {list(weights)} for {len(parts)}")
+        self.parts = parts
+        self.weights = weights
+        self.seed = seed
+        self.start_method = next((part.start_method for part in parts if part.start_method), None)
+        self._counts = [0] * len(parts)
+        self._positions: list[dict[str, Any] | None] = [None] * len(parts)  # where the iteration began
+        self._drawn: set[int] = set()  # parts that are no longer there
+
+    def position(self) -> dict[str, Any]:
+        """Where this worker's iteration is, in each part; a part that was never drawn from has no position."""
+        positions = [
+            part.position() if number in self._drawn else self._positions[number]
+            for number, part in enumerate(self.parts)
+        ]
+        return {"counts": list(self._counts), "parts": positions}
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor | dict[str, torch.Tensor]]]:
+        worker, start = self._start()
+        start = start or {"counts": [0] * len(self.parts), "parts": [None] * len(self.parts)}
+        self._counts, self._positions, self._drawn = list(start["counts"]), start["parts"], set()
+        for part, position in zip(self.parts, self._positions, strict=True):
+            part.load_positions({worker: position} if position else {})
+        iterators = [iter(part) for part in self.parts]
+        probabilities = np.array(self.weights) / np.sum(self.weights)
+        while True:
+            rng = np.random.default_rng((self.seed, self.share.process, worker, sum(self._counts)))
+            number = int(rng.choice(len(self.parts), p=probabilities))
+            example = next(iterators[number], None)
+            if example is None:
+                raise ValueError(f"worker {worker} must have a shard of each source, got none: start fewer workers")
+            self._counts[number] += 1
+            self._drawn.add(number)
+            yield example
+
+
+class _InTurn(torch.utils.data.IterableDataset):
+    """A stream whose workers go on with the one whose turn it is: those before it give an empty batch first."""
+
+    def __init__(self, stream: ExampleStream):
+        self.stream = stream
+        self.last_worker = -1  # that gave a batch, when the run stopped
+        self.batch_size = 1
+
+    def __iter__(self) -> Iterator[dict[str, Any] | None]:
+        info = get_worker_info()
+        if info is not None and info.id <= self.last_worker < info.num_workers - 1:
+            yield from repeat(None, self.batch_size)
+        yield from self.stream
+
+
 class StreamLoader(DataLoader):
-    """Batches of a `PoseStream`; knows where the batches that it has given out end.
+    """Batches of a stream; knows where the batches that it has given out end.
 
     Args:
         stream: what to load.
         kwargs: arguments of `DataLoader`.
     """
 
-    def __init__(self, stream: PoseStream, **kwargs: Any):
-        super().__init__(stream, collate_fn=_collate_with_position, **kwargs)
+    def __init__(self, stream: ExampleStream, **kwargs: Any):
+        if kwargs.get("num_workers"):
+            kwargs["multiprocessing_context"] = stream.start_method
+        # a generator of its own, so that beginning anew, as after a resume, draws nothing from the model's numbers
+        super().__init__(_InTurn(stream), collate_fn=_collate_with_position, generator=torch.Generator(), **kwargs)
+        self.stream = stream
+        self.dataset.batch_size = self.batch_size
         self.positions: dict[int, dict[str, Any]] = {}
+        self._last_worker = -1
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in super().__iter__():
             worker, position = batch.pop(_POSITION)
-            self.positions[worker] = position or self.dataset.position()
-            yield batch
+            if batch:
+                self._last_worker = worker
+                self.positions[worker] = position or self.stream.position()
+                yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Positions of all workers, and how the data are shared out, ready for JSON."""
-        return self._sharing() | {"positions": {str(worker): value for worker, value in self.positions.items()}}
+        positions = {str(worker): value for worker, value in self.positions.items()}
+        return self._sharing() | {"positions": positions, "last_worker": self._last_worker}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state in the next iteration.
@@ -112,14 +215,15 @@ class StreamLoader(DataLoader):
         if here != there:
             raise ValueError(f"a stream goes on with the processes and workers it had, {there}, got {here}")
         self.positions = {int(worker): value for worker, value in state["positions"].items()}
-        self.dataset.load_positions(dict(self.positions))
+        self._last_worker = self.dataset.last_worker = state["last_worker"]
+        self.stream.load_positions(dict(self.positions))
 
     def _sharing(self) -> dict[str, int]:
-        share = self.dataset.mixture.share
+        share = self.stream.share
         return {"process": share.process, "processes": share.processes, "workers": self.num_workers}
 
 
-class StreamCheckpoint(TrainerCallback):
+class StreamCheckpoint(CheckpointPart):
     """Keeps the stream's position in the checkpoints, one file for each process.
 
     Args:
@@ -128,25 +232,32 @@ class StreamCheckpoint(TrainerCallback):
 
     def __init__(self, resume_from: Path | None = None):
         self.resume_from = resume_from
+        self._loader: StreamLoader | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start from the checkpoint's position."""
+        self._loader = kwargs["train_dataloader"]
         if self.resume_from is not None:
-            content = (self.resume_from / _file_name(args)).read_text()
-            kwargs["train_dataloader"].load_state_dict(json.loads(content))
+            self._loader.load_state_dict(json.loads((self.resume_from / _file_name()).read_text()))
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write the position into the checkpoint that was just made."""
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / _file_name(args)).write_text(json.dumps(kwargs["train_dataloader"].state_dict()))
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Let the log go on, too: `Trainer` counts the steps of a stream from the last resume."""
+        state.epoch = state.global_step / state.max_steps
 
-
-def _file_name(args: TrainingArguments) -> str:
-    return f"{_POSITION}-{args.process_index}.json"
+    def write_part(self, folder: Path) -> None:
+        """Write the position of this process."""
+        (folder / _file_name()).write_text(json.dumps(self._loader.state_dict()))
 
 
-def _collate_with_position(examples: Sequence[dict]) -> dict[str, Any]:
+def _file_name() -> str:
+    return f"{_POSITION}-{PartialState().process_index}.json"
+
+
+def _collate_with_position(examples: Sequence[dict | None]) -> dict[str, Any]:
     """Make a batch that says which worker it comes from, and where that is now; None in the main process."""
     info = get_worker_info()
-    position = (0, None) if info is None else (info.id, info.dataset.position())
-    return collate_poses(examples) | {_POSITION: position}
+    worker = 0 if info is None else info.id
+    if examples[0] is None:
+        return {_POSITION: (worker, None)}
+    position = None if info is None else info.dataset.stream.position()
+    return collate_poses(examples) | {_POSITION: (worker, position)}

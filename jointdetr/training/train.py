@@ -7,8 +7,8 @@ The same works under `accelerate launch -m jointdetr.training.train ...` for sev
 `MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296` in the environment keeps glibc from giving memory
 back to the kernel at every step, which is sometimes faster.
 
-The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `evaluation.json`, and in `final` the model with
-its image processor, ready for `from_pretrained`.
+The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `pictures` of a few people as training goes on,
+`evaluation.json`, and in `final` the model with its image processor, ready for `from_pretrained`.
 """
 
 import argparse
@@ -19,22 +19,24 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..adaptation import adapt_to_skeleton
 from ..configuration_jointdetr import JointDetrConfig
-from ..data.loading import PoseRows, load_pose_dataset
-from ..data.mixing import RowMixture, Share, prepare_source
 from ..data.skeleton_files import read_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import SKELETONS, Skeleton
+from .averaging import WeightAverage
+from .checkpoints import last_whole_checkpoint, written_aside
 from .dataset import CropSettings, PoseDataset, PoseExamples, PoseMixture, collate_poses
 from .evaluate import PoseMetrics, fit_baselines
-from .recipe import DataSource, Recipe, load_recipe, save_recipe
-from .stream import PoseStream, StreamCheckpoint
-from .trainer import AugmentationEpoch, ConsoleLog, PoseTrainer, RunControl, WeightAverage
+from .recipe import Recipe, load_recipe, save_recipe
+from .run_control import RunControl
+from .stream import StreamCheckpoint
+from .tracking import PROJECT, RUN_NAME_FILE, PoseWatch, available_tracker, name_run, what_to_watch
+from .trainer import AugmentationEpoch, ConsoleLog, PoseTrainer
+from .training_data import load_source, training_data
 
 
 @dataclass(frozen=True)
@@ -57,31 +59,35 @@ def train(recipe: Recipe, resume: bool = False, model: PreTrainedModel | None = 
 
     Args:
         recipe: the run.
-        resume: go on from the last checkpoint in `recipe.output`.
+        resume: go on from the last whole checkpoint in `recipe.output`; see `checkpoints.py` for what is exact.
         model: to be trained instead of the one that the recipe describes; see `build_trainer`.
 
     Raises:
         ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint, or the
             output folder holds another run.
     """
-    if not recipe.train.sources:
-        raise ValueError("`train.sources` must name at least one dataset, got none")
+    if not recipe.train.sources and recipe.train.synthesis is None:
+        raise ValueError("`train.sources` must name at least one dataset, or `train.synthesis` be given; got neither")
     output = Path(recipe.output)
     if not resume and (any(output.glob("checkpoint-*")) or (output / "final").exists()):
         raise ValueError(f"`output` must be a folder without a run, got {output}; --resume goes on with the run there")
-    checkpoint = _last_checkpoint(output) if resume else None
+    checkpoint = last_whole_checkpoint(output) if resume else None
     set_seed(recipe.seed)
     trainer = build_trainer(recipe, checkpoint, model)
     if trainer.is_world_process_zero():
         output.mkdir(parents=True, exist_ok=True)
         save_recipe(recipe, output / "recipe.yaml")
+        (output / RUN_NAME_FILE).write_text(trainer.args.run_name + "\n")
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.average is not None:
         trainer.average.copy_to(trainer.model)
     metrics = trainer.evaluate() if recipe.evaluation.sources else {}
-    trainer.save_model(str(output / "final"))
+    with written_aside(output / "final") as folder:
+        trainer.save_model(str(folder))
+        if trainer.is_world_process_zero():
+            (folder / "training_args.bin").unlink()  # a pickle, with paths of this machine
     if trainer.is_world_process_zero():
-        (output / "final" / "training_args.bin").unlink()  # a pickle, with paths of this machine
+        trainer.save_state()
         (output / "evaluation.json").write_text(json.dumps(metrics, indent=2) + "\n")
     return TrainingResult(output / "final", trainer.model, metrics)
 
@@ -104,14 +110,14 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None, model: PreTrai
     evaluation = _evaluation_data(recipe, skeleton, processor)
     often = (recipe.evaluation.every_epochs, recipe.evaluation.every_steps) if evaluation else (0, 0)
     control = RunControl(recipe.checkpoint_minutes, *often)
-    order = StreamCheckpoint(checkpoint) if recipe.train.streaming else AugmentationEpoch()
+    order = StreamCheckpoint(checkpoint) if recipe.train.is_stream else AugmentationEpoch()
     callbacks = [order, control, ConsoleLog()] + ([average] if average else [])
-    arguments = _training_arguments(recipe)
-    share = Share(arguments.process_index, arguments.world_size, recipe.train.workers)
+    arguments = _training_arguments(recipe, resumed=checkpoint is not None)
+    crop = CropSettings.from_processor(processor, recipe.train.dense_reduction)
     trainer = PoseTrainer(
         model=model,
         args=arguments,
-        train_dataset=_training_data(recipe, skeleton, processor, share),
+        train_dataset=training_data(recipe, PoseExamples(skeleton, crop, recipe.augmentation), arguments),
         eval_dataset=evaluation,
         data_collator=collate_poses,
         processing_class=processor,
@@ -123,6 +129,9 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None, model: PreTrai
         channels_last=recipe.channels_last,
     )
     trainer.remove_callback(PrinterCallback)
+    if recipe.watch_steps != 0:
+        plain = PoseExamples(skeleton, CropSettings.from_processor(processor))
+        trainer.add_callback(PoseWatch(trainer, what_to_watch(recipe, plain, evaluation), checkpoint))
     return trainer
 
 
@@ -182,12 +191,6 @@ def resolve_skeleton(recipe: Recipe) -> Skeleton:
     )
 
 
-def load_source(source: DataSource, streaming: bool = False) -> PoseRows:
-    """Load one source of rows."""
-    rows = load_pose_dataset(source.path, source.split, streaming)
-    return rows if source.limit is None else rows.take(source.limit)
-
-
 def _config_fields(recipe: Recipe, skeleton: Skeleton) -> dict:
     """Arguments of `JointDetrConfig`: the skeleton, then the recipe's."""
     fields = {
@@ -222,37 +225,6 @@ def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> No
     own.load_state_dict(trained.state_dict())
 
 
-def _training_data(
-    recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil, share: Share
-) -> PoseMixture | PoseStream:
-    """All training sources, augmented: one after another, or mixed into a stream of which `share` is read."""
-    crop = CropSettings.from_processor(processor, recipe.train.dense_reduction)
-    _require_one_way_of_mixing(recipe)
-    if recipe.train.streaming:
-        examples = PoseExamples(skeleton, crop, recipe.augmentation)
-        sources = recipe.train.sources
-        streams = [prepare_source(load_source(s, streaming=True), skeleton, s.map_skeleton) for s in sources]
-        weights = [source.weight for source in sources]
-        return PoseStream(RowMixture(streams, weights, recipe.seed, recipe.train.shuffle_buffer, share), examples)
-    parts = []
-    for source in recipe.train.sources:
-        rows = load_source(source)
-        for _ in range(source.repeat):
-            parts.append(PoseDataset(rows, skeleton, crop, recipe.augmentation, recipe.seed + len(parts)))
-    return PoseMixture(parts)
-
-
-def _require_one_way_of_mixing(recipe: Recipe) -> None:
-    """Refuse keys of the sources that the chosen way of reading does not heed."""
-    for number, source in enumerate(recipe.train.sources):
-        if recipe.train.streaming and source.repeat != 1:
-            raise ValueError(f"`train.sources[{number}].repeat` must be 1 with streaming: give a `weight` instead")
-        if not recipe.train.streaming and (source.weight != 1.0 or source.map_skeleton):
-            raise ValueError(f"`train.sources[{number}]` needs `train.streaming` for its `weight` or `map_skeleton`")
-    if recipe.train.streaming and recipe.schedule.max_steps is None:
-        raise ValueError("`schedule.max_steps` must say how long to train with streaming, as streams have no end")
-
-
 def _evaluation_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture | None:
     """All evaluation sources, plain."""
     crop = CropSettings.from_processor(processor)
@@ -263,12 +235,12 @@ def _evaluation_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrIma
 def _compute_metrics(recipe: Recipe, evaluation: PoseMixture, model: PreTrainedModel) -> PoseMetrics:
     """Metrics with baselines fitted to the first training source that has the skeleton itself."""
     own = [source for source in recipe.train.sources if not source.map_skeleton] or recipe.evaluation.sources
-    rows = load_source(own[0], recipe.train.streaming)
+    rows = load_source(own[0], recipe.train.is_stream)
     baselines = fit_baselines(rows, evaluation.datasets[0].skeleton)
     return PoseMetrics(evaluation, recipe.evaluation.threshold, baselines, model.refiner)
 
 
-def _training_arguments(recipe: Recipe) -> TrainingArguments:
+def _training_arguments(recipe: Recipe, resumed: bool) -> TrainingArguments:
     """Translate the recipe; schedule, evaluation and checkpoints are left to the callbacks."""
     use_cpu = recipe.device == "cpu" or not torch.accelerator.is_available()
     workers = recipe.train.workers
@@ -285,37 +257,30 @@ def _training_arguments(recipe: Recipe) -> TrainingArguments:
         bf16=recipe.precision == "bf16",
         use_cpu=use_cpu,
         torch_compile=recipe.compile,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        gradient_checkpointing=recipe.gradient_checkpointing or None,  # newer versions warn of its name if it is given
         logging_steps=recipe.log_steps,
         eval_strategy="no",
         save_strategy="no",
-        save_total_limit=2,
+        logging_nan_inf_filter=False,  # `StepGuard` stops the run instead
         dataloader_num_workers=workers,
         dataloader_prefetch_factor=4 if workers else None,
         dataloader_pin_memory=not use_cpu,
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,
         eval_do_concat_batches=False,
-        report_to=recipe.report_to,
-        ignore_data_skip=recipe.train.streaming,  # a stream goes on from its own checkpoint
+        report_to=available_tracker(recipe.report_to),
+        project=PROJECT,
+        run_name=name_run(recipe.output, resumed),
+        ignore_data_skip=recipe.train.is_stream,  # a stream goes on from its own checkpoint
         disable_tqdm=True,
     )
-
-
-def _last_checkpoint(output: Path) -> Path:
-    """Find the checkpoint to resume from."""
-    found = get_last_checkpoint(str(output)) if output.is_dir() else None
-    if found is None:
-        raise ValueError(f"there must be a checkpoint in {output} to resume from, got none")
-    return Path(found)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Train a pose model from a recipe.")
     parser.add_argument("--config", required=True, help="YAML file, or the name of a recipe of the package")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args(arguments)
     result = train(load_recipe(options.config, options.overrides), options.resume)

@@ -1,78 +1,29 @@
-"""What pose training adds to `Trainer`: averaged weights, parameter groups, a readable log.
+"""What pose training adds to `Trainer`: parameter groups, averaged weights, measures and a readable log.
 
 Shape vocabulary: batch, joints, as in `dataset.py`.
 """
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from accelerate.utils import broadcast
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from .averaging import WeightAverage
+from .checkpoints import CheckpointTrainer
+from .divergence import StepGuard
 from .recipe import OptimizerRecipe, ScheduleRecipe
-from .schedule import BudgetedSchedule, main_process_seconds
-from .stream import PoseStream, StreamLoader
+from .schedule import BudgetedSchedule
+from .stream import ExampleStream, StreamLoader
+from .tracking import TrainingMeter
 
-AVERAGE_FILE = "averaged_weights.safetensors"
 _SAMPLING_PARAMETERS = ("reference_point", "sampling_offsets")
-
-
-class WeightAverage(TrainerCallback):
-    """Exponential moving average of weights and batch-norm statistics, kept in the checkpoints.
-
-    The decay grows with the steps, `min(decay, (1 + steps) / (10 + steps))`, so that the first steps are forgotten.
-
-    Args:
-        decay: its final value.
-        resume_from: checkpoint folder to read the average from.
-    """
-
-    def __init__(self, decay: float, resume_from: Path | None = None):
-        self.decay = decay
-        self.resume_from = resume_from
-        self.weights: dict[str, torch.Tensor] = {}
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start from the model's weights, or from the checkpoint's average."""
-        self.weights = {name: tensor.clone() for name, tensor in _floating_state(kwargs["model"]).items()}
-        if self.resume_from is not None:
-            saved = load_file(self.resume_from / AVERAGE_FILE)
-            for name, tensor in self.weights.items():
-                tensor.copy_(saved[name])
-
-    @torch.no_grad()
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move the average towards the weights."""
-        decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
-        current = _floating_state(kwargs["model"])
-        torch._foreach_lerp_(list(self.weights.values()), [current[name] for name in self.weights], 1.0 - decay)
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write the average into the checkpoint that was just made."""
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            save_file({name: tensor.contiguous() for name, tensor in self.weights.items()}, folder / AVERAGE_FILE)
-
-    @contextmanager
-    def applied(self, model: nn.Module) -> Iterator[None]:
-        """Let the model have the averaged weights for a while."""
-        kept = {name: tensor.clone() for name, tensor in _floating_state(model).items()}
-        self.copy_to(model)
-        try:
-            yield
-        finally:
-            _assign(model, kept)
-
-    def copy_to(self, model: nn.Module) -> None:
-        """Give the model the averaged weights for good; before training there are none, and nothing happens."""
-        _assign(model, self.weights)
 
 
 class AugmentationEpoch(TrainerCallback):
@@ -85,45 +36,6 @@ class AugmentationEpoch(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Pass on the number of the epoch that begins or, after a resume, goes on."""
         kwargs["train_dataloader"].dataset.set_epoch(int(state.epoch + 1e-6))
-
-
-class RunControl(TrainerCallback):
-    """Stops a run when its time is over, and asks for checkpoints by the minute and evaluations by the epoch.
-
-    Args:
-        checkpoint_minutes: minutes between checkpoints.
-        every_epochs: epochs between evaluations; 0 for none.
-        every_steps: optimiser steps between evaluations; 0 for none.
-    """
-
-    def __init__(self, checkpoint_minutes: float, every_epochs: int, every_steps: int = 0):
-        self.checkpoint_minutes = checkpoint_minutes
-        self.every_epochs = every_epochs
-        self.every_steps = every_steps
-        self._last_checkpoint = time.monotonic()
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start the checkpoints' clock."""
-        self._last_checkpoint = time.monotonic()
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for a checkpoint when it is due and at the end, and for the end when there is no time left.
-
-        All processes have to agree, as each writes its part of a checkpoint and waits for the others.
-        """
-        control.should_training_stop |= kwargs["lr_scheduler"].progress >= 1.0
-        seconds = main_process_seconds(time.monotonic() - self._last_checkpoint)
-        due = seconds > 60.0 * self.checkpoint_minutes
-        if due or control.should_training_stop:
-            control.should_save = True
-            self._last_checkpoint = time.monotonic()
-        if self.every_steps and not control.should_training_stop and state.global_step < state.max_steps:
-            control.should_evaluate |= state.global_step % self.every_steps == 0
-
-    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Ask for an evaluation every so many epochs, but not at the end, where there is one anyway."""
-        if self.every_epochs and not control.should_training_stop and state.epoch < state.num_train_epochs:
-            control.should_evaluate = round(state.epoch) % self.every_epochs == 0
 
 
 class ConsoleLog(TrainerCallback):
@@ -159,8 +71,10 @@ def evaluation_lines(entries: dict[str, float]) -> list[str]:
     return [*lines, "    mm (and detected) by joint: " + ", ".join(cells)]
 
 
-class PoseTrainer(Trainer):
+class PoseTrainer(CheckpointTrainer):
     """`Trainer` with parameter groups, a `BudgetedSchedule`, averaged weights, and loss terms in the log.
+
+    It stops before a step that would ruin the model, see `StepGuard`, and its checkpoints are whole.
 
     Args:
         optimizer_settings: rates and decay.
@@ -184,14 +98,14 @@ class PoseTrainer(Trainer):
         self.schedule = schedule
         self.average = average
         self.channels_last = channels_last
-        self._terms: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros((), device=self.args.device))
-        self._batches = 0
-        self._images = 0
-        self._last_log = time.monotonic()
+        self._guard = StepGuard(Path(self.args.output_dir), self.args.process_index)
+        self.meter = TrainingMeter()
+        self._group_of_kind: dict[str, int] = {}  # parameter group that has the learning rate of a kind of parameters
+        self._rates: list[float] = []  # of the parameter groups, at the last batch
 
     def get_train_dataloader(self) -> DataLoader:
         """Load a stream, which is shared out to the processes already, by itself, and anything else as `Trainer`."""
-        if not isinstance(self.train_dataset, PoseStream):
+        if not isinstance(self.train_dataset, ExampleStream):
             return super().get_train_dataloader()
         return StreamLoader(
             self.train_dataset,
@@ -206,6 +120,7 @@ class PoseTrainer(Trainer):
         if self.optimizer is None:
             groups = parameter_groups(self.model if model is None else model, self.optimizer_settings)
             self.optimizer = torch.optim.AdamW(groups, betas=(0.9, self.optimizer_settings.beta2))
+            self._group_of_kind = group_of_kind(self.model if model is None else model, groups)
         return self.optimizer
 
     def create_scheduler(
@@ -221,36 +136,47 @@ class PoseTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Loss of a batch; its terms are kept for the log."""
+        """Loss of a batch, which is measured for the log."""
         if self.channels_last:
             pixels = inputs["pixel_values"].contiguous(memory_format=torch.channels_last)
             inputs = {**inputs, "pixel_values": pixels}
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
-            for name, value in outputs.loss_dict.items():
-                self._terms[name] += value.detach()
-            self._batches += 1
-            self._images += len(inputs["pixel_values"])
+            self.meter.add(outputs, inputs["labels"])
+            self._rates = [group["lr"] for group in self.optimizer.param_groups]
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add mean loss terms of the last layer and images a second since the last entry to a training entry."""
-        if "loss" in logs and self._batches:
-            seconds = time.monotonic() - self._last_log
-            logs["images_per_second"] = self._images * self.args.world_size / max(seconds, 1e-6)
-            for name, value in self._terms.items():
-                separator = "/" if name[-1].isdigit() else " "  # earlier layers stay out of the console
-                logs[f"term{separator}{name}"] = value.item() / self._batches
-            self._terms.clear()
-            self._batches = self._images = 0
-            self._last_log = time.monotonic()
+        """Add to an entry of training what was measured since the last one, and the learning rates by name."""
+        if "loss" in logs and self.meter.batches:
+            logs |= self.meter.read()
+            logs |= {f"learning_rate/{kind}": self._rates[group] for kind, group in self._group_of_kind.items()}
+        if "train_loss" in logs:
+            logs["train_loss"] = self._mean_loss()
         super().log(logs, start_time)
 
+    def _mean_loss(self) -> float:
+        """Mean loss of all steps; `Trainer` gives that of the steps since the last resume."""
+        entries = [entry for entry in self.state.log_history if "loss" in entry]
+        steps = np.diff([0] + [entry["step"] for entry in entries])
+        return float(np.average([entry["loss"] for entry in entries], weights=steps))
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+        """Add to the gradient of a step, which is looked at before it is taken."""
+        loss = super().training_step(model, inputs, *args)
+        self._guard.add(inputs, loss)
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float | None:
+        """Return the norm of the gradient, when all of the step's batches have added to it."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        self._guard.check(self.state.global_step + 1, norm)
+        return norm
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate the averaged weights, if there are any."""
-        if self.average is None:
-            return super().evaluate(*args, **kwargs)
-        with self.average.applied(self.model):
+        """Evaluate the averaged weights, if there are any; with the main process's batch-norm statistics in all."""
+        with nullcontext() if self.average is None else self.average.applied(self.model):
+            broadcast([buffer for buffer in self.model.buffers() if buffer.is_floating_point()])
             return super().evaluate(*args, **kwargs)
 
 
@@ -265,28 +191,26 @@ def parameter_groups(model: nn.Module, settings: OptimizerRecipe) -> list[dict[s
         if isinstance(module, nn.Embedding)
         for name, _ in module.named_parameters(recurse=False)
     }
+    multipliers = {"backbone": settings.backbone_multiplier, "sampling": settings.sampling_multiplier, "rest": 1.0}
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = settings.learning_rate
-        if "backbone" in name.split("."):
-            rate *= settings.backbone_multiplier
-        elif any(part in name for part in _SAMPLING_PARAMETERS):
-            rate *= settings.sampling_multiplier
+        rate = settings.learning_rate * multipliers[kind_of_parameter(name)]
         decays = parameter.ndim >= 2 and name not in undecayed and "embed" not in name.rsplit(".", 1)[-1]
         groups[rate, settings.weight_decay if decays else 0.0].append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
 
-def _floating_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights and statistics that can be averaged, by name."""
-    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+def kind_of_parameter(name: str) -> str:
+    """Say which learning rate a parameter has: that of the `backbone`, of `sampling`, or of the `rest`."""
+    if "backbone" in name.split("."):
+        return "backbone"
+    return "sampling" if any(part in name for part in _SAMPLING_PARAMETERS) else "rest"
 
 
-@torch.no_grad()
-def _assign(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Copy values into the model, in place."""
-    current = _floating_state(model)
-    for name, tensor in weights.items():
-        current[name].copy_(tensor)
+def group_of_kind(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, int]:
+    """Find for each kind of parameters a group that has its learning rate; kinds of one rate share groups."""
+    group_of = {id(parameter): number for number, group in enumerate(groups) for parameter in group["params"]}
+    kinds = {name: group_of.get(id(parameter)) for name, parameter in model.named_parameters()}
+    return {kind_of_parameter(name): number for name, number in kinds.items() if number is not None}

@@ -1,7 +1,6 @@
-"""The learning rate by steps and by the clock, and the end of a run."""
+"""The learning rate by steps and by the clock."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ from torch import nn
 
 from jointdetr.training.recipe import ScheduleRecipe
 from jointdetr.training.schedule import BudgetedSchedule
-from jointdetr.training.trainer import RunControl
 
 
 class Clock:
@@ -70,20 +68,6 @@ def test_schedule_follows_the_clock_and_keeps_its_budget_over_a_resume():
     assert optimizer.param_groups[0]["lr"] == 0.0
 
 
-def test_a_run_ends_when_its_time_is_over():
-    clock = Clock()
-    _, schedule = make_schedule(1000, clock, max_minutes=1)
-    callback = RunControl(checkpoint_minutes=60, every_epochs=1)
-    control = SimpleNamespace(should_training_stop=False, should_save=False, should_evaluate=False)
-    callback.on_step_end(None, None, control, lr_scheduler=schedule)
-    assert not control.should_training_stop and not control.should_save
-    clock.seconds += 61
-    schedule.optimizer.step()
-    schedule.step()
-    callback.on_step_end(None, None, control, lr_scheduler=schedule)
-    assert control.should_training_stop and control.should_save
-
-
 def test_the_main_process_decides_by_its_clock_in_single_precision(monkeypatch):
     sent = []
 
@@ -92,12 +76,9 @@ def test_the_main_process_decides_by_its_clock_in_single_precision(monkeypatch):
         return torch.full_like(seconds, 90.0)  # what the main process has
 
     monkeypatch.setattr("jointdetr.training.schedule.broadcast", broadcast)
-    _, schedule = make_schedule(1000, max_minutes=3)
+    optimizer, schedule = make_schedule(1000, max_minutes=3)
     assert schedule.progress == 0.5
-    asked = []
-    for minutes in (1.0, 2.0):
-        control = SimpleNamespace(should_training_stop=False, should_save=False)
-        RunControl(checkpoint_minutes=minutes, every_epochs=0).on_step_end(None, None, control, lr_scheduler=schedule)
-        asked.append(control.should_save)
-    assert asked == [True, False]
+    resumed = BudgetedSchedule(optimizer, ScheduleRecipe(max_minutes=1), 1000, Clock())
+    resumed.load_state_dict(schedule.state_dict())
+    assert resumed.progress == 1.0  # the run that was saved is over
     assert [seconds.dtype for seconds in sent] == [torch.float32] * 3

@@ -13,7 +13,7 @@ from pose_examples import make_row, make_rows, train_in_two_processes
 
 from jointdetr import JointDetrForPoseEstimation
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.data.mixing import RowMixture, Share, prepare_source
+from jointdetr.data.mixing import RowMixture, RowReader, Share, prepare_source
 from jointdetr.skeleton_jointdetr import COCO, HUMAN36M
 from jointdetr.training.augmentation import Augmentation
 from jointdetr.training.dataset import CropSettings, PoseDataset, PoseExamples
@@ -94,7 +94,7 @@ def test_workers_share_every_row_of_their_process(shards, workers):
 
 def test_every_pass_has_its_own_order(shards):
     mixture = RowMixture([load_pose_dataset(shards, streaming=True)], [1.0], seed=3, buffer=20)
-    orders = [[row["frame"] for row in mixture.rows(passage)] for passage in (0, 1, 0)]
+    orders = [[row["frame"] for row in RowReader(mixture, passage)] for passage in (0, 1, 0)]
     assert orders[0] == orders[2] != orders[1] and sorted(orders[0]) == sorted(orders[1]) == list(range(20))
 
 
@@ -104,32 +104,35 @@ def test_sources_are_drawn_by_weight(tmp_path):
         rows = make_rows([make_row(seed) | {"subject": subject}] * 60)
         sources.append(rows.to_iterable_dataset(num_shards=4))
     mixture = RowMixture(sources, [3.0, 1.0], seed=1, buffer=4)
-    count = Counter(row["subject"] for row in itertools.islice(mixture.rows(), 200))
+    count = Counter(row["subject"] for row in itertools.islice(RowReader(mixture, 0), 200))
     assert count["often"] / count.total() == pytest.approx(0.75, abs=0.08)
     with pytest.raises(ValueError, match="weights of a mixture must be positive"):
         RowMixture(sources, [1.0, 0.0])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_goes_on_where_it_stopped(shards, workers):
-    def loader():
-        sources = [load_pose_dataset(shards, streaming=True) for _ in range(2)]
-        mixture = RowMixture(sources, [2.0, 1.0], seed=5, share=Share(workers=workers))
-        return StreamLoader(
-            PoseStream(mixture, PoseExamples(HUMAN36M, CROP, Augmentation())), batch_size=3, num_workers=workers
-        )
+@pytest.mark.parametrize(("sources", "workers", "buffer"), [(2, 0, 0), (2, 0, 3), (2, 2, 0), (1, 2, 3)])
+def test_a_stream_goes_on_where_it_stopped(shards, sources, workers, buffer):
+    """After any number of batches, also when it is another worker's turn, and twice in a row."""
 
-    def pixels(batches):
-        return [batch["pixel_values"] for batch in batches]
+    def loader(state=None):
+        rows = [load_pose_dataset(shards, streaming=True) for _ in range(sources)]
+        mixture = RowMixture(rows, [2.0, 1.0][:sources], seed=5, buffer=buffer, share=Share(workers=workers))
+        examples = PoseExamples(HUMAN36M, CROP, Augmentation())
+        loader = StreamLoader(PoseStream(mixture, examples), batch_size=3, num_workers=workers)
+        if state is not None:
+            loader.load_state_dict(json.loads(json.dumps(state)))
+        return loader
 
-    whole = pixels(itertools.islice(loader(), 24))  # several passes of each worker
-    first = loader()
-    taken = pixels(itertools.islice(first, 10))
-    state = json.loads(json.dumps(first.state_dict()))
-    second = loader()
-    second.load_state_dict(state)
-    rest = pixels(itertools.islice(second, 14))
-    assert all(torch.equal(a, b) for a, b in zip(whole, taken + rest, strict=True))
+    def take(loader, count):
+        return [batch["pixel_values"] for batch in itertools.islice(loader, count)]
+
+    whole = take(loader(), 24)  # several passes of each worker
+    taken, state = [], None
+    for count in (7, 6, 11):
+        part = loader(state)
+        taken += take(part, count)
+        state = part.state_dict()
+    assert all(torch.equal(a, b) for a, b in zip(whole, taken, strict=True))
 
 
 def test_a_position_of_other_workers_is_refused(shards):

@@ -1,29 +1,20 @@
-"""Averaged weights, parameter groups, and when evaluations come."""
+"""Averaged weights and parameter groups."""
 
 from types import SimpleNamespace
 
 import pytest
 from torch import nn
 
+from jointdetr.training.averaging import AVERAGE_FILE, WeightAverage
 from jointdetr.training.recipe import OptimizerRecipe
-from jointdetr.training.trainer import AVERAGE_FILE, RunControl, WeightAverage, parameter_groups
-
-
-def test_evaluations_come_every_so_many_epochs_but_not_at_the_end():
-    callback = RunControl(checkpoint_minutes=60, every_epochs=2)
-    asked = []
-    for epoch in range(1, 7):
-        control = SimpleNamespace(should_training_stop=False, should_evaluate=False)
-        callback.on_epoch_end(None, SimpleNamespace(epoch=float(epoch), num_train_epochs=6), control)
-        asked.append(control.should_evaluate)
-    assert asked == [False, True, False, True, False, False]
+from jointdetr.training.trainer import parameter_groups
 
 
 def test_average_by_hand_and_back(tmp_path):
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     model[0].weight.data.fill_(1.0)
     average = WeightAverage(decay=0.5)
-    state = SimpleNamespace(global_step=0, is_world_process_zero=True)
+    state = SimpleNamespace(global_step=0)
     average.on_train_begin(None, state, None, model=model)
     for step, value in ((1, 3.0), (2, 5.0), (100, 7.0)):
         state.global_step = step
@@ -39,10 +30,9 @@ def test_average_by_hand_and_back(tmp_path):
         assert model[0].weight.item() == pytest.approx(expected)
     assert model[0].weight.item() == 7.0
 
-    (tmp_path / "checkpoint-100").mkdir()
-    average.on_save(SimpleNamespace(output_dir=tmp_path), state, None)
-    assert (tmp_path / "checkpoint-100" / AVERAGE_FILE).is_file()
-    resumed = WeightAverage(decay=0.5, resume_from=tmp_path / "checkpoint-100")
+    average.write_part(tmp_path)
+    assert (tmp_path / AVERAGE_FILE).is_file()
+    resumed = WeightAverage(decay=0.5, resume_from=tmp_path)
     resumed.on_train_begin(None, state, None, model=model)
     assert resumed.weights["0.weight"].item() == pytest.approx(expected)
 
