@@ -7,26 +7,19 @@ several, may fill one folder (`jointdetr.data.shards`).
 Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..data.schema import encode_depth_map, pose_features
+from ..data.schema import pose_features
 from ..data.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
 from ..skeleton_jointdetr import HUMAN36M
-from .body import load_body
-from .mocap import MotionLibrary
-from .poses import sample_people
-from .renderer import PersonRenderer, Rendering, RenderSettings
+from .rows import PersonRows, RowSettings
 from .scene import Preset
 
 PEOPLE_AT_ONCE = 32
@@ -101,15 +94,11 @@ class SynthesisSettings:
         for name in ("count", "shard_size", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"`seed` must not be negative, got {self.seed}")
-        if not 1 <= self.quality <= 95:
-            raise ValueError(f"`quality` must be from 1 to 95, got {self.quality}")
-        self.render_settings()
+        self.row_settings()
 
-    def render_settings(self) -> RenderSettings:
-        """The part of the settings that the renderer needs."""
-        return RenderSettings(self.size, self.supersampling, self.preset)
+    def row_settings(self) -> RowSettings:
+        """The part of the settings that says who is drawn, and how."""
+        return RowSettings(**{field.name: getattr(self, field.name) for field in fields(RowSettings)})
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what the files hold, unlike where and by how many workers they are written."""
@@ -182,7 +171,7 @@ def fill_shards(settings: SynthesisSettings, on_progress: OnProgress) -> None:
 
 
 class ShardWriter:
-    """Writes shards of one dataset; keeps the body and the renderer between them.
+    """Writes shards of one dataset.
 
     Args:
         settings: what to write, and where.
@@ -191,9 +180,7 @@ class ShardWriter:
     def __init__(self, settings: SynthesisSettings) -> None:
         """Load the body and the motions."""
         self.settings = settings
-        self.body = load_body(settings.device)
-        self.motions = None if settings.motions is None else MotionLibrary(self.body, settings.motions)
-        self.renderer = PersonRenderer(self.body, settings.render_settings())
+        self.people = PersonRows(settings.row_settings())
         self.features = pose_features(len(HUMAN36M.joints), settings.dense)
 
     def write(self, shard: int, on_progress: OnProgress) -> None:
@@ -202,62 +189,16 @@ class ShardWriter:
         with parquet_aside(self.settings.shard_path(shard), self.features.arrow_schema) as file:
             for first in range(people.start, people.stop, PEOPLE_AT_ONCE):
                 numbers = range(first, min(people.stop, first + PEOPLE_AT_ONCE))
-                rows = self.render(numbers)
+                rows = self.people.render(numbers)
                 file.write_table(pa.Table.from_pylist(rows, schema=self.features.arrow_schema))
                 on_progress(numbers.stop - people.start)
         on_progress(0)
-
-    def render(self, numbers: range) -> list[dict[str, Any]]:
-        """Rows of the people with these numbers."""
-        seeds = [person_seed(self.settings.seed, number) for number in numbers]
-        people = sample_people(self.body, seeds, self.settings.preset, self.motions)
-        rendering = self.renderer.render(people, seeds)
-        return list(self._rows(rendering, numbers, people.activity))
-
-    def _rows(self, rendering: Rendering, numbers: range, activities: list[str]) -> Iterator[dict[str, Any]]:
-        """Dataset rows of a batch, pictures encoded."""
-        arrays = {name: tensor.cpu().numpy() for name, tensor in vars(rendering).items()}
-        known = [True] * len(HUMAN36M.joints)
-        for index, (number, activity) in enumerate(zip(numbers, activities, strict=True)):
-            row = {
-                "image": _encode(arrays["images"][index], "JPEG", quality=self.settings.quality),
-                "joints_3d": arrays["joints_camera"][index].tolist(),
-                "joints_3d_valid": known,
-                "joints_2d": arrays["joints_2d"][index].tolist(),
-                "joints_2d_valid": known,
-                "visible": arrays["visible"][index].tolist(),
-                "intrinsics": arrays["intrinsics"][index].tolist(),
-                "box": arrays["box"][index].tolist(),
-                "skeleton": HUMAN36M.name,
-                "subject": f"synthetic-{self.settings.seed}-{number:07d}",
-                "action": activity,
-                "camera": "synthetic",
-                "frame": number,
-            }
-            if self.settings.dense:
-                part = arrays["part_map"][index]
-                depth = encode_depth_map(arrays["depth_map"][index], part > 0)
-                row |= {"part_map": _encode(part, "PNG"), "depth_map": _encode(depth, "PNG")}
-            yield row
-
-
-def person_seed(seed: int, number: int) -> int:
-    """Seed of one person of a dataset, from the dataset's seed and the person's number alone."""
-    state = np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)
-    return int(state[0] >> np.uint64(1))
 
 
 def _people_written(settings: SynthesisSettings) -> int:
     """Number of people in finished shards."""
     shards = range(settings.num_shards)
     return sum(len(settings.shard_people(shard)) for shard in shards if settings.shard_path(shard).exists())
-
-
-def _encode(pixels: np.ndarray, kind: str, **options: Any) -> dict[str, bytes | None]:
-    """An encoded picture as `datasets.Image` stores it."""
-    stream = BytesIO()
-    Image.fromarray(pixels).save(stream, kind, **options)
-    return {"bytes": stream.getvalue(), "path": None}
 
 
 def _card(settings: SynthesisSettings) -> str:

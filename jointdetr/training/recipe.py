@@ -76,12 +76,37 @@ class InputRecipe:
 
 
 @dataclass(frozen=True)
+class SynthesisRecipe:
+    """Synthetic people who are drawn as training goes on, so that nobody is seen twice; they have Human3.6M's joints.
+
+    Args:
+        weight: how often they are drawn, relative to the weights of the sources.
+        size: width and height of the pictures in px, a multiple of 4; half as much again as the input is enough.
+        preset: `everyday` (mostly upright, level views) or `everything` (all poses, steep views, cut-off people).
+        supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
+        motions: folder of CMU motion capture (ASF/AMC files) to take half of the poses from; null for none.
+        at_once: people who are posed and rendered in one go, by each worker.
+        device: `auto` renders where the model is trained if that is a CUDA GPU, else on the CPU.
+    """
+
+    weight: float = 1.0
+    size: int = 256
+    preset: Literal["everyday", "everything"] = "everyday"
+    supersampling: int = 1
+    motions: str | None = None
+    at_once: int = 32
+    device: Literal["auto", "cpu"] = "auto"
+
+
+@dataclass(frozen=True)
 class TrainData:
     """What to train on.
 
     Args:
-        sources: pose datasets; all have the recipe's skeleton. Required for training, may be empty otherwise.
-        workers: processes that load and augment. With 0 the training process does it itself.
+        sources: pose datasets; all have the recipe's skeleton. May be empty with `synthesis`.
+        synthesis: synthetic people drawn as training goes on, instead of the sources or besides them; null for none.
+            A mapping, if an empty one, turns it on. It makes the training data a stream.
+        workers: processes that load (or draw) and augment. With 0 the training process does it itself.
         streaming: read rows as they are needed, from the disk or the Hub, and draw them from the sources by their
             weights, without end; `schedule.max_steps` says when to stop.
         shuffle_buffer: rows of each source and worker that are held to be shuffled, with streaming.
@@ -89,10 +114,16 @@ class TrainData:
     """
 
     sources: list[DataSource] = field(default_factory=list)
+    synthesis: SynthesisRecipe | None = None
     workers: int = 1
     streaming: bool = False
     shuffle_buffer: int = 1000
     dense_reduction: int | None = None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the data have no end and no order of their own."""
+        return self.streaming or self.synthesis is not None
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.generate import (
     ShardWriter,
     SynthesisSettings,
-    person_seed,
     prepare_folder,
     synthesize,
 )
+from jointdetr.synthesis.rows import person_seed
 from jointdetr.synthesis.sheet import contact_sheet
 
 COUNT = 68  # the first shard takes two batches
@@ -155,7 +155,7 @@ def test_a_folder_without_motions_is_refused(tmp_path: Path) -> None:
 def test_poses_can_come_from_motion_capture(real_data: Path, tmp_path: Path) -> None:
     motions = real_data / "cmu-mocap" / "subjects" / "03"
     writer = ShardWriter(settings_for(tmp_path, motions=motions))
-    actions = [row["action"] for row in writer.render(range(12))]
+    actions = [row["action"] for row in writer.people.render(range(12))]
     clips = {path.stem for path in motions.glob("*.amc")}
     assert 2 <= sum(any(clip in action for clip in clips) for action in actions) <= 10
 

@@ -1,0 +1,85 @@
+"""What a recipe trains on: stored rows, streams of them, synthetic people who are drawn as training goes on."""
+
+import torch
+from transformers import TrainingArguments
+
+from ..data.loading import PoseRows, load_pose_dataset
+from ..data.mixing import RowMixture, Share, prepare_source
+from ..synthesis.rows import RowSettings
+from .dataset import PoseDataset, PoseExamples, PoseMixture
+from .recipe import DataSource, Recipe, SynthesisRecipe
+from .stream import BlendedStream, ExampleStream, PoseStream
+from .synthetic_stream import SyntheticStream, training_people_seed
+
+
+def training_data(recipe: Recipe, examples: PoseExamples, arguments: TrainingArguments) -> PoseMixture | ExampleStream:
+    """Stored rows one after another, or a stream of which this process reads its part.
+
+    Args:
+        recipe: says what to train on.
+        examples: turns rows into examples.
+        arguments: know the process, how many there are, and the device.
+
+    Raises:
+        ValueError: The recipe's sources have keys that do not go together, or the data do not fit the skeleton.
+    """
+    _require_one_way_of_mixing(recipe)
+    if recipe.train.is_stream:
+        return _training_stream(recipe, examples, arguments)
+    parts = []
+    for source in recipe.train.sources:
+        rows = load_source(source)
+        for _ in range(source.repeat):
+            parts.append(
+                PoseDataset(rows, examples.skeleton, examples.crop, recipe.augmentation, recipe.seed + len(parts))
+            )
+    return PoseMixture(parts)
+
+
+def _training_stream(recipe: Recipe, examples: PoseExamples, arguments: TrainingArguments) -> ExampleStream:
+    """Rows of the sources mixed by weight, synthetic people, or both."""
+    data = recipe.train
+    share = Share(arguments.process_index, arguments.world_size, data.workers)
+    parts, weights = [], []
+    if data.sources:
+        sources = [prepare_source(load_source(s, True), examples.skeleton, s.map_skeleton) for s in data.sources]
+        of_sources = [source.weight for source in data.sources]
+        mixture = RowMixture(sources, of_sources, recipe.seed, data.shuffle_buffer, share)
+        parts.append(PoseStream(mixture, examples))
+        weights.append(sum(of_sources))
+    if data.synthesis is not None:
+        settings = _row_settings(recipe, data.synthesis, arguments.device)
+        parts.append(SyntheticStream(settings, examples, share, data.synthesis.at_once))
+        weights.append(data.synthesis.weight)
+    return parts[0] if len(parts) == 1 else BlendedStream(parts, weights, recipe.seed)
+
+
+def _row_settings(recipe: Recipe, synthesis: SynthesisRecipe, device: torch.device) -> RowSettings:
+    """Who is drawn, and how, when people are drawn as training goes on."""
+    on_gpu = synthesis.device == "auto" and device.type == "cuda"
+    return RowSettings(
+        seed=training_people_seed(recipe.seed),
+        size=synthesis.size,
+        preset=synthesis.preset,
+        dense=recipe.train.dense_reduction is not None,
+        supersampling=synthesis.supersampling,
+        motions=synthesis.motions,
+        device=str(device) if on_gpu else "cpu",
+    )
+
+
+def _require_one_way_of_mixing(recipe: Recipe) -> None:
+    """Refuse keys of the sources that the chosen way of reading does not heed."""
+    for number, source in enumerate(recipe.train.sources):
+        if recipe.train.is_stream and source.repeat != 1:
+            raise ValueError(f"`train.sources[{number}].repeat` must be 1 with streaming: give a `weight` instead")
+        if not recipe.train.is_stream and (source.weight != 1.0 or source.map_skeleton):
+            raise ValueError(f"`train.sources[{number}]` needs `train.streaming` for its `weight` or `map_skeleton`")
+    if recipe.train.is_stream and recipe.schedule.max_steps is None:
+        raise ValueError("`schedule.max_steps` must say how long to train with streaming, as streams have no end")
+
+
+def load_source(source: DataSource, streaming: bool = False) -> PoseRows:
+    """Load one source of rows."""
+    rows = load_pose_dataset(source.path, source.split, streaming)
+    return rows if source.limit is None else rows.take(source.limit)
