@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from accelerate.utils import reduce, send_to_device
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations.integration_utils import (
     TensorBoardCallback,
     TrackioCallback,
@@ -34,11 +34,15 @@ from ..data.mixing import prepare_source
 from ..modeling_jointdetr import JointDetrPoseEstimationOutput
 from ..skeleton_jointdetr import Skeleton
 from ..visualization.figures import as_picture, pose_sheet
+from .checkpoints import CheckpointPart
 from .dataset import CropSettings, PoseExamples, PoseMixture, collate_poses
 from .evaluate import EvaluationSettings, complete_poses
 from .metrics import joint_errors
 from .recipe import Recipe
 from .training_data import load_source
+
+if TYPE_CHECKING:
+    from .trainer import PoseTrainer
 
 PROJECT = "jointdetr"
 PROBE_ROWS = 64
@@ -206,7 +210,7 @@ def _spread_over(dataset: PoseMixture, count: int) -> list[Example]:
     return [dataset[index * len(dataset) // count] for index in range(count)]
 
 
-class PoseWatch(TrainerCallback):
+class PoseWatch(CheckpointPart):
     """Logs the share of joints whose query has changed since the last look, and draws what is predicted for a few.
 
     Matching is that of the weights in training; pictures show the averaged ones, if there are any, as evaluations do.
@@ -219,7 +223,7 @@ class PoseWatch(TrainerCallback):
         resume_from: checkpoint folder to read the last matching from.
     """
 
-    def __init__(self, trainer: Trainer, watched: Watched, resume_from: Path | None = None):
+    def __init__(self, trainer: "PoseTrainer", watched: Watched, resume_from: Path | None = None):
         self.trainer = trainer
         self.watched = watched
         self._queries: torch.Tensor | None = None  # (layers, rows, joints) of the last look
@@ -227,41 +231,33 @@ class PoseWatch(TrainerCallback):
             self._queries = load_file(resume_from / _QUERIES_FILE)["queries"]
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look when enough steps have passed."""
-        if self.watched.every_steps and state.global_step % self.watched.every_steps == 0:
-            self.look(state, control)
-
-    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look at the end of an epoch."""
-        if self.watched.every_steps is None:
-            self.look(state, control)
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write the last matching into the checkpoint that was just made."""
-        if state.is_world_process_zero and self._queries is not None:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            save_file({"queries": self._queries}, folder / _QUERIES_FILE)
-
-    def look(self, state: TrainerState, control: TrainerControl) -> None:
-        """Compare the matching with the last one, and draw."""
+        """Look when it is time, and draw at the end too; the checkpoint of the same step comes after it."""
+        every = self.watched.every_steps
+        due = state.epoch % 1 == 0 if every is None else state.global_step % every == 0
         # a model of fixed alignment has no matching
-        if self.watched.probe and self.trainer.model.config.query_alignment == "set":
-            changes = self._compare_matching()
-            due = control.should_log
-            self.trainer.log(changes)
-            control.should_log = due  # an entry of training may be due at this step; `log` thinks that it was it
-        if self.watched.people:
+        if due and self.watched.probe and self.trainer.model.config.query_alignment == "set":
+            self._log_matching(control)
+        if (due or control.should_training_stop) and self.watched.people:
             picture = self._draw()
             if state.is_world_process_zero:
                 self._show(picture, state.global_step)
 
-    def _compare_matching(self) -> dict[str, float]:
-        """Match the probe once more; empty the first time."""
+    def write_part(self, folder: Path) -> None:
+        """Write the last matching into a checkpoint."""
+        if PartialState().is_main_process and self._queries is not None:
+            save_file({"queries": self._queries}, folder / _QUERIES_FILE)
+
+    def _log_matching(self, control: TrainerControl) -> None:
+        """Match the probe once more, and log what has changed since the last time."""
         queries = torch.cat([outputs.matched_queries.cpu() for outputs in self._predict(self.watched.probe)], dim=1)
         before, self._queries = self._queries, queries
+        if before is None:
+            return
         labels = [example["labels"] for example in self.watched.probe]
         labelled = torch.stack([label["joints_3d_valid"] | label["joints_2d_valid"] for label in labels])
-        return {} if before is None else changed_queries(before, queries, labelled)
+        due = control.should_log
+        self.trainer.log(changed_queries(before, queries, labelled))
+        control.should_log = due  # an entry of training may be due at this step, which `log` takes this one for
 
     def _predict(self, examples: list[Example]) -> list[JointDetrPoseEstimationOutput]:
         """Run the model in evaluation mode, in batches as large as in evaluations."""
@@ -339,7 +335,7 @@ def _accumulate(sums: dict[str, torch.Tensor], values: dict[str, torch.Tensor]) 
 
 def _describe_error(joints: torch.Tensor, labels: dict[str, torch.Tensor]) -> str:
     errors = joint_errors(joints, labels["joints_3d"])[labels["joints_3d_valid"]]
-    return f"{errors.mean():.0f} mm" if len(errors) else "no label in 3D"
+    return f"{errors.mean():.0f} mm off" if len(errors) else "no label in 3D"
 
 
 @contextmanager
