@@ -1,15 +1,19 @@
 """The peers of the comparison: units, gradients, soft-argmax, and training by the same recipe."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.accuracy.models import CUBE_MM, DEPTH_BINS, soft_argmax
-from benchmarks.accuracy.peers import PEERS, build_peer
+from benchmarks.accuracy.peers import CONTESTANTS, PEERS, build_peer, main
+from benchmarks.accuracy.step_time import build_contestants, make_step
+from jointdetr.training.compare import Comparison
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import build_model, resolve_skeleton, train
 
@@ -136,3 +140,44 @@ def test_a_recipe_trains_evaluates_and_saves_a_peer(name, recipe):
 def test_unknown_peers_are_named(recipe):
     with pytest.raises(ValueError, match="got 'heatmap'"):
         build_peer("heatmap", recipe)
+
+
+def test_the_command_takes_finished_runs_over_and_puts_peers_beside_jointdetr(recipe_values, tmp_path, capsys):
+    recipe_values["schedule"] = {"max_steps": 1, "warmup_steps": 1}
+    recipe_values["model"]["config"] |= {"decoder_layers": 3, "num_dense_parts": 0}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_values))
+    output = tmp_path / "runs"
+    Comparison(str(tmp_path / "recipe.yaml"), (), output, backbone_steps=1).train_backbone()
+    for name, seed, error in (("jointdetr", 0, 80.0), ("jointdetr", 1, 90.0), ("volumetric", 0, 70.0)):
+        folder = output / f"{name}-{seed}"
+        folder.mkdir(parents=True)
+        metrics = dict.fromkeys(("mpjpe", "pa_mpjpe", "mpjpe_visible", "mpjpe_occluded"), error)
+        result = {"name": name, "seed": seed, "parameters": 1_200_000, "seconds": 1.0, "metrics": metrics}
+        (folder / "result.json").write_text(json.dumps(result))
+    arguments = ["--config", str(tmp_path / "recipe.yaml"), "--output", str(output), "--seeds", "1"]
+    main([*arguments, "schedule.max_steps=2", "--only", "l1", "jointdetr"])
+    lines = capsys.readouterr().out.splitlines()
+    results = json.loads((output / "peers.json").read_text())
+    assert {name: len(runs) for name, runs in results.items()} == {
+        "baseline": 0,
+        "jointdetr": 2,
+        "l1": 1,
+        "rle": 0,
+        "volumetric": 1,
+    }
+    means = {variant.name: [line for line in lines if f"| {variant.meaning} |" in line] for variant in CONTESTANTS}
+    assert "85.0 ± 7.1" in means["jointdetr"][0] and "70.0" in means["volumetric"][0] and means["rle"] == []
+    assert yaml.safe_load((output / "l1-0" / "recipe.yaml").read_text())["schedule"]["max_steps"] == 2
+    assert (output / "peers.png").stat().st_size > 1000 and (output / "peers.md").read_text().count("\n") >= 4
+    with pytest.raises(ValueError, match="got \\['heatmap'\\]"):
+        main([*arguments, "--only", "heatmap"])
+
+
+def test_the_timed_step_leaves_gradients_in_every_contestant(recipe_values, tmp_path):
+    recipe_values["model"]["config"] |= {"num_dense_parts": 0}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_values))
+    models, recipe = build_contestants(str(tmp_path / "recipe.yaml"))
+    assert list(models) == [variant.name for variant in CONTESTANTS]
+    for name, model in models.items():
+        make_step(model, recipe)()
+        assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters()), name
