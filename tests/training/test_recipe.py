@@ -1,16 +1,26 @@
 """Recipes: typed keys, overrides, and the files that come with the package."""
 
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from datasets import Dataset
+from transformers import set_seed
 
 import jointdetr.training
-from jointdetr.training.recipe import DataSource, Recipe, build, load_recipe, save_recipe
-from jointdetr.training.train import build_model, resolve_skeleton
+from jointdetr.data.schema import pose_features
+from jointdetr.training.recipe import DataSource, Recipe, SynthesisRecipe, TrainData, build, load_recipe, save_recipe
+from jointdetr.training.train import build_model, resolve_skeleton, train
 from jointdetr.training.train_refiner import RefinerRecipe
 
 RECIPES = Path(jointdetr.training.__file__).parent / "recipes"
+POSE_RECIPES, REFINER_RECIPES = [], []
+for file in sorted(RECIPES.glob("*.yaml")):
+    (POSE_RECIPES if "model" in yaml.safe_load(file.read_text()) else REFINER_RECIPES).append(file)
 
 
 def test_an_empty_recipe_is_the_defaults():
@@ -42,6 +52,12 @@ def test_values_are_converted_where_nothing_is_lost(tmp_path):
         ({"train": {"sources": [{"split": "train"}]}}, r"`train.sources\[0\].path` is required"),
         ({"train": {"sources": [{"path": 3}]}}, r"`train.sources\[0\].path` must be of type str, got 3"),
         ({"train": []}, r"`train` must be a mapping, got \[\]"),
+        ({"schedule": {"shape": "linear"}}, r"`schedule.shape` must be one of \['cosine', 'step'\], got 'linear'"),
+        (
+            {"schedule": {"step_fractions": [0.8, 0.4]}},
+            r"`schedule.step_fractions` must be rising .* got \[0.8, 0.4\]",
+        ),
+        ({"train": {"synthesis": {"preset": "horses"}}}, "`train.synthesis.preset` must be one of .* got 'horses'"),
         ({"schedule": {"max_steps": "all"}}, "`schedule.max_steps` must be of type int, got 'all'"),
         ({"augmentation": {"flip": 2}}, r"`augmentation.flip` must be a probability in \[0, 1\], got 2.0"),
     ],
@@ -71,7 +87,7 @@ def test_a_saved_recipe_is_read_back(tmp_path):
 
 
 def test_every_key_is_documented():
-    for kind in (Recipe, RefinerRecipe):
+    for kind in (Recipe, RefinerRecipe, TrainData, SynthesisRecipe, DataSource):
         for name, field in kind.__dataclass_fields__.items():
             assert f"{name}:" in kind.__doc__ or f"{name}," in kind.__doc__, f"{kind.__name__}.{name}"
             section = type(field.default)
@@ -79,16 +95,72 @@ def test_every_key_is_documented():
                 assert f"{key}:" in section.__doc__ or f"{key}," in section.__doc__, f"{name}.{key}"
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", POSE_RECIPES, ids=lambda path: path.stem)
 def test_recipes_of_the_package_build_their_models(path):
-    values = yaml.safe_load(path.read_text())
-    if "synthetic" in values:
-        assert load_recipe(path, kind=RefinerRecipe).synthetic > 0
-        return
-    recipe = load_recipe(path)
+    recipe = load_recipe(path, ["model.backbone_from=null"])
     model = build_model(recipe, resolve_skeleton(recipe))
     assert model.config.num_joints == 17
     assert (model.config.query_alignment == "fixed") == (path.stem == "baseline")
+    assert (model.config.num_dense_parts == 16) == (recipe.train.dense_reduction is not None)
+
+
+@pytest.mark.parametrize("path", REFINER_RECIPES, ids=lambda path: path.stem)
+def test_the_refiners_recipes_load(path):
+    recipe = load_recipe(path, kind=RefinerRecipe)
+    assert recipe.synthetic > 0 or recipe.sources
+
+
+@pytest.mark.parametrize("path", POSE_RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_the_package_take_two_steps_in_small(path, pose_folder, key_points_folder, tmp_path):
+    """All that a recipe says holds, but for the sizes, and for its data, which are those of the tests."""
+    recipe = in_small(load_recipe(path), pose_folder, key_points_folder, tmp_path)
+    set_seed(recipe.seed)
+    before = build_model(recipe, resolve_skeleton(recipe))
+    after = train(recipe).model
+    assert json.loads((tmp_path / "trainer_state.json").read_text())["global_step"] == 2
+    pairs = zip(before.named_parameters(), after.parameters(), strict=True)
+    moved = {name.split(".")[1] for (name, old), new in pairs if not torch.equal(old, new)}
+    assert {"backbone", "input_proj", "encoder", "decoder"} <= moved
+
+
+def in_small(recipe: Recipe, poses: Path, key_points: Path, output: Path) -> Recipe:
+    """The recipe with a small network, on other data, for two steps."""
+    sizes = {
+        **dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 16),
+        **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads", "decoder_layers"), 2),
+        **dict.fromkeys(("encoder_n_points", "decoder_n_points"), 2),
+        "encoder_layers": 1,
+        "num_queries": 17 if recipe.model.config.get("query_alignment") == "fixed" else 20,
+    }
+    backbone = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 8}
+    backbone |= {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+    own = recipe.model.config.get("backbone_config", {"out_features": ["stage2", "stage3", "stage4"]})
+    sizes["backbone_config"] = backbone | {"out_features": own["out_features"]}
+    data = recipe.train
+    sources = [replace(source, path=str(key_points if source.map_skeleton else poses)) for source in data.sources]
+    synthesis = data.synthesis and replace(data.synthesis, size=32, at_once=2)
+    return replace(
+        recipe,
+        output=str(output),
+        model=replace(recipe.model, backbone_from=None, config=recipe.model.config | sizes),
+        input=replace(recipe.input, height=64, width=64),
+        train=replace(data, sources=sources, synthesis=synthesis, workers=0, shuffle_buffer=0),
+        evaluation=replace(recipe.evaluation, sources=[DataSource(str(poses), limit=2)]),
+        schedule=replace(recipe.schedule, max_steps=2),
+        **{"batch_size": 2, "device": "cpu", "average_decay": 0.0, "report_to": "none", "watch_steps": 0},
+    )
+
+
+@pytest.fixture(scope="module")
+def key_points_folder(pose_rows, tmp_path_factory):
+    """Rows of COCO's key points: 2D alone."""
+    rows = [
+        row | {"skeleton": "coco", "joints_3d": [[math.nan] * 3] * 17, "joints_3d_valid": [False] * 17}
+        for row in pose_rows.remove_columns(["part_map", "depth_map"])
+    ]
+    folder = tmp_path_factory.mktemp("key-points")
+    Dataset.from_list(rows, features=pose_features()).save_to_disk(folder)
+    return folder
 
 
 def test_a_skeleton_can_be_described():
