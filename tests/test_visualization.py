@@ -9,6 +9,7 @@ from PIL import Image
 
 from jointdetr import HUMAN36M, Skeleton
 from jointdetr.visualization import draw_overlay, pose_figure, write_json, write_npz
+from jointdetr.visualization.figures import as_picture, pose_sheet
 from jointdetr.visualization.skeletons import joint_sides
 
 STICK = Skeleton("stick", ("hips", "left_foot", "right_foot"), (-1, 0, 0), ((1, 2),), 0)
@@ -69,6 +70,19 @@ class TestOverlay:
         points = make_person()["joints_2d"].expand(2, 3, 2)
         with pytest.raises(ValueError, match="2 people and `detected` has 1"):
             draw_overlay(Image.new("RGB", (9, 9)), points, torch.ones(3), STICK)
+
+
+class TestSheet:
+    def test_every_picture_has_its_person_beside_it(self):
+        images = [Image.new("RGB", (100, 100), (0, 0, shade)) for shade in (50, 150, 250)]
+        figure = pose_sheet(images, [make_person()] * 3, STICK, ["first", "second", "third"])
+        drawn = [axes for axes in figure.axes if axes.axison or axes.images]
+        assert len(figure.axes) == 12 and len(drawn) == 9
+        assert [axes.get_title() for axes in drawn[::3]] == ["first", "second", "third"]
+        assert [axes.images[0].get_array()[0, 0, 2] for axes in drawn[::3]] == [50, 150, 250]
+        picture = as_picture(figure)
+        width, height = (figure.get_size_inches() * figure.dpi).astype(int)
+        assert picture.size == (width, height) and picture.mode == "RGB"
 
 
 class TestPoseFigure:

@@ -13,7 +13,7 @@ from jointdetr import JointDetrForPoseEstimation
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training import tracking
-from jointdetr.training.dataset import CropSettings, PoseDataset
+from jointdetr.training.dataset import CropSettings, PoseDataset, PoseExamples, PoseMixture
 from jointdetr.training.recipe import OptimizerRecipe, Recipe, build
 from jointdetr.training.tracking import (
     TrainingMeter,
@@ -22,6 +22,7 @@ from jointdetr.training.tracking import (
     crop_picture,
     name_run,
     send_picture,
+    what_to_watch,
 )
 from jointdetr.training.train import build_trainer, train
 from jointdetr.training.trainer import group_of_kind, parameter_groups
@@ -112,6 +113,27 @@ def test_a_crop_becomes_the_picture_that_it_was(pose_rows):
     mean, std = (torch.tensor(values)[:, None, None] for values in (crop.image_mean, crop.image_std))
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).reshape(48, 32, 3).permute(2, 0, 1)
     assert torch.allclose((pixels / 255.0 - mean) / std, example["pixel_values"], atol=1e-5)
+
+
+def test_what_is_watched_are_the_first_rows_and_people_from_everywhere(pose_rows, pose_folder):
+    crop = CropSettings(height=32, width=32)
+    plain = PoseExamples(HUMAN36M, crop)
+    evaluation = PoseMixture([PoseDataset(pose_rows, HUMAN36M, crop)])
+    first = {"path": str(pose_folder), "limit": 5}
+    stored, stream, drawn = (
+        what_to_watch(build(Recipe, {"train": data, "schedule": {"max_steps": 1}}), plain, evaluation)
+        for data in ({"sources": [first]}, {"sources": [first], "streaming": True}, {"synthesis": {}})
+    )
+    assert [watched.every_steps for watched in (stored, stream, drawn)] == [None, 1000, 1000]
+    expected = torch.stack([evaluation[row]["pixel_values"] for row in range(8)])
+    for watched, rows in ((stored, 5), (stream, 5), (drawn, 8)):
+        probe = torch.stack([example["pixel_values"] for example in watched.probe])
+        people = torch.stack([example["pixel_values"] for example in watched.people])
+        assert torch.equal(probe, expected[:rows])
+        assert torch.equal(people, expected[::2])
+    alone = what_to_watch(build(Recipe, {"train": {"sources": [first]}, "watch_steps": 7}), plain, None)
+    assert alone.every_steps == 7
+    assert all(one is other for one, other in zip(alone.people, alone.probe[:4], strict=True))
 
 
 def test_every_kind_of_parameter_has_its_rate(tiny_model_folder):
