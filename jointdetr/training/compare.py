@@ -1,10 +1,11 @@
 """The paper's experiment: each of its steps, and what lies beyond it, at one budget and over several seeds.
 
-`python -m jointdetr.training.compare --config compare [--seeds 3] [--only NAME ...] [section.key=value ...]`
+`python -m jointdetr.training.compare --config compare [--seeds 3] [--only NAME] [section.key=value ...]`
 
-Every variant is the recipe with a few keys changed. All runs start from one backbone, which is trained first. A run
-that is finished is not repeated, so that the command can be stopped and started again, and seeds added later. The
-output folder gets `results.json`, `results.md` and `results.png`.
+Every variant is the recipe with a few keys changed. All runs start from the backbone of one pose model, the package's
+own unless `--start-from` names another; the rest of each model is new. A run that is finished is not repeated, so that
+the command can be stopped and started again, and seeds added later. The output folder gets `results.json`,
+`results.md` and `results.png`.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 from .evaluate import EvaluationSettings, evaluate_model
 from .recipe import Recipe, load_recipe
 from .report import ReportTable, number
-from .train import load_source, train
+from .train import train
+from .training_data import load_source
 
 RESULT_FILE = "result.json"
 SHIPPED = Path(__file__).parents[1] / "pretrained"
@@ -33,23 +35,6 @@ METRICS = {
     "mpjpe_visible": "visible joints mm",
     "mpjpe_occluded": "occluded joints mm",
 }
-
-# The shared backbone learns body parts and depth alone, through one encoder layer and without any loss on joints.
-BACKBONE_OVERRIDES = (
-    "model.config.num_dense_parts=16",
-    "train.dense_reduction=4",
-    "model.config.class_weight=0",
-    "model.config.joint_weight=0",
-    "model.config.joint_2d_weight=0",
-    "model.config.no_joint_weight=0",
-    "model.config.num_queries=17",
-    "model.config.decoder_layers=1",
-    "optimizer.backbone_multiplier=1.0",
-    "optimizer.learning_rate=1e-3",
-    "schedule.warmup_steps=100",
-    "evaluation.sources=[]",
-    "seed=0",
-)
 
 
 @dataclass(frozen=True)
@@ -102,7 +87,7 @@ SECTIONS = {
         Variant("quality", "class targets by position quality, 100 mm", ("model.config.class_quality_scale=100",)),
         Variant("likelihood", "residual log-likelihood in place of L1", ("model.config.joint_loss=likelihood",)),
         Variant("dense", "body parts and depth as an auxiliary task", _DENSE),
-        Variant("scratch", "without the trained backbone", _SCRATCH),
+        Variant("scratch", "from scratch, backbone too", _SCRATCH),
     ),
 }
 
@@ -115,13 +100,13 @@ class Comparison:
         config: recipe file or name.
         overrides: `section.key=value` strings for all of its runs.
         output: folder of the runs.
-        backbone_steps: optimiser steps of the shared backbone's training.
+        start_from: folder or Hub name of the pose model whose backbone all runs start from.
     """
 
     config: str
     overrides: tuple[str, ...]
     output: Path
-    backbone_steps: int = 1500
+    start_from: str = str(SHIPPED)
 
     @property
     def backbone(self) -> Path:
@@ -138,16 +123,10 @@ class Comparison:
         )
         return load_recipe(self.config, [*self.overrides, *own])
 
-    def train_backbone(self) -> None:
-        """Train the shared backbone, unless that has been done."""
-        if self.backbone.exists():
-            return
-        overrides = (*BACKBONE_OVERRIDES, "model.backbone_from=null", f"schedule.max_steps={self.backbone_steps}")
-        recipe = self.recipe("backbone-run", 0, overrides)
-        shutil.rmtree(recipe.output, ignore_errors=True)  # what a run that was stopped has left
-        result = train(recipe)
-        result.model.model.backbone.save_pretrained(self.backbone)
-        shutil.rmtree(recipe.output)
+    def prepare(self) -> None:
+        """Put the shared backbone where the runs find it, unless it is there."""
+        if not self.backbone.exists():
+            JointDetrForPoseEstimation.from_pretrained(self.start_from).model.backbone.save_pretrained(self.backbone)
 
 
 def run_variant(name: str, recipe: Recipe, model: PreTrainedModel | None = None) -> dict:
@@ -267,7 +246,7 @@ def compare(comparison: Comparison, seeds: int, only: Sequence[str] = ()) -> lis
     unknown = sorted(set(only) - set(known))
     if unknown:
         raise ValueError(f"variants to compare must be among {list(known)}, got {unknown}")
-    comparison.train_backbone()
+    comparison.prepare()
     for seed in range(seeds):
         for variant in known.values():
             if only and variant.name not in only:
@@ -286,10 +265,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", default="compare", help="YAML file, or the name of a recipe of the package")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of all runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names of variants")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a variant; may be repeated")
+    parser.add_argument("--start-from", default=str(SHIPPED), metavar="MODEL", help="pose model with the backbone")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args(arguments)
-    comparison = Comparison(options.config, tuple(options.overrides), options.output)
+    comparison = Comparison(options.config, tuple(options.overrides), options.output, options.start_from)
     for table in compare(comparison, options.seeds, options.only):
         print(table.markdown())
 

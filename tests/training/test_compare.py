@@ -18,7 +18,8 @@ from jointdetr.training.compare import (
     results_table,
     write_results,
 )
-from jointdetr.training.train import build_model, resolve_skeleton
+from jointdetr.training.recipe import Recipe, build
+from jointdetr.training.train import build_model, resolve_skeleton, train
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def comparison(recipe_values, tmp_path) -> Comparison:
     recipe_values["train"]["dense_reduction"] = None
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_values))
-    return Comparison(str(path), (), tmp_path / "runs", backbone_steps=1)
+    started = train(build(Recipe, {**recipe_values, "evaluation": {}, "output": str(tmp_path / "start")})).folder
+    return Comparison(str(path), (), tmp_path / "runs", str(started))
 
 
 def fabricated(name: str, seed: int, error: float) -> dict:
@@ -36,7 +38,7 @@ def fabricated(name: str, seed: int, error: float) -> dict:
 
 
 def test_every_variant_is_a_model_of_its_own(comparison):
-    comparison.train_backbone()
+    comparison.prepare()
     configs = {}
     for variant in (variant for variants in SECTIONS.values() for variant in variants if not variant.refined):
         recipe = comparison.recipe(variant.name, 0, variant.overrides)
@@ -48,9 +50,9 @@ def test_every_variant_is_a_model_of_its_own(comparison):
 
 def test_runs_start_from_one_backbone_are_not_repeated_and_end_in_tables(comparison, tmp_path, capsys):
     names = ["baseline", "jointdetr", "refined"]
-    arguments = ["--config", comparison.config, "--output", str(comparison.output), "--seeds", "2", "--only", *names]
-    comparison.train_backbone()
-    main(arguments)
+    arguments = ["--config", comparison.config, "--output", str(comparison.output), "--seeds", "2"]
+    arguments += [argument for name in names for argument in ("--only", name)]
+    main([*arguments, "--start-from", comparison.start_from])
     printed = capsys.readouterr().out
     assert "| (a) force-aligned baseline, last level alone |" in printed
     assert "no decoder connection" not in printed

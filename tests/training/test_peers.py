@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.accuracy.models import CUBE_MM, DEPTH_BINS, soft_argmax
 from benchmarks.accuracy.peers import CONTESTANTS, PEERS, build_peer, main
 from benchmarks.accuracy.step_time import build_contestants, make_step
-from jointdetr.training.compare import Comparison
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import build_model, resolve_skeleton, train
 
@@ -147,15 +146,16 @@ def test_the_command_takes_finished_runs_over_and_puts_peers_beside_jointdetr(re
     recipe_values["model"]["config"] |= {"decoder_layers": 3, "num_dense_parts": 0}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_values))
     output = tmp_path / "runs"
-    Comparison(str(tmp_path / "recipe.yaml"), (), output, backbone_steps=1).train_backbone()
+    started = train(build(Recipe, {**recipe_values, "evaluation": {}, "output": str(tmp_path / "start")})).folder
+    arguments = ["--start-from", str(started)]
     for name, seed, error in (("jointdetr", 0, 80.0), ("jointdetr", 1, 90.0), ("volumetric", 0, 70.0)):
         folder = output / f"{name}-{seed}"
         folder.mkdir(parents=True)
         metrics = dict.fromkeys(("mpjpe", "pa_mpjpe", "mpjpe_visible", "mpjpe_occluded"), error)
         result = {"name": name, "seed": seed, "parameters": 1_200_000, "seconds": 1.0, "metrics": metrics}
         (folder / "result.json").write_text(json.dumps(result))
-    arguments = ["--config", str(tmp_path / "recipe.yaml"), "--output", str(output), "--seeds", "1"]
-    main([*arguments, "schedule.max_steps=2", "--only", "l1", "jointdetr"])
+    arguments += ["--config", str(tmp_path / "recipe.yaml"), "--output", str(output), "--seeds", "1"]
+    main([*arguments, "schedule.max_steps=2", "--only", "l1", "--only", "jointdetr"])
     lines = capsys.readouterr().out.splitlines()
     results = json.loads((output / "peers.json").read_text())
     assert {name: len(runs) for name, runs in results.items()} == {
