@@ -1,7 +1,7 @@
 """Does JointDETR earn its place? Three other kinds of pose models with its backbone, data and budget.
 
-`python -m benchmarks.accuracy.peers --config compare --output runs/compare [--seeds 3] [section.key=value ...]
-[--only NAME]`
+`python -m benchmarks.accuracy.peers --config compare --output runs/compare [--seeds 3] [--only NAME]
+[section.key=value ...]`
 
 Everything but the model and its head is as in `jointdetr.training.compare`: the recipe, the shared backbone, the
 augmentation, the number of steps, the averaged weights and the metrics. Only the volumetric peer has three times the
