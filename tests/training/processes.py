@@ -6,13 +6,13 @@ import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
+KILLED = -signal.SIGKILL
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -40,7 +40,9 @@ def run_forked(work: Callable[[], None], log: Path, processes: int = 1) -> list[
 
 def kill_after(seconds: float) -> None:
     """Kill this process after a while, in whatever it is doing then."""
-    threading.Thread(target=lambda: (time.sleep(seconds), kill_now()), daemon=True).start()
+    timer = threading.Timer(seconds, kill_now)
+    timer.daemon = True
+    timer.start()
 
 
 def kill_now() -> None:
@@ -66,8 +68,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def codes_of_killed(processes: int) -> Sequence[int]:
-    """Exit codes of processes that were killed together."""
-    return [-signal.SIGKILL] * processes

@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed end as one that was left alone, bit by bit."""
+"""Runs that are killed and resumed end as one that was left alone, bit by bit, and in one process as in two."""
 
 import json
 import random
@@ -9,14 +9,16 @@ import datasets
 import pytest
 import torch
 from pose_examples import make_row, make_rows
-from processes import kill_after, kill_now, run_forked
+from processes import KILLED, kill_after, kill_now, run_forked
 from safetensors.torch import load_file
 
 from jointdetr.training import checkpoints
+from jointdetr.training.divergence import StepGuard
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import train
 
 TIMES = ("second", "runtime", "total_flos")  # entries of the log that no two runs share
+STEPS = 9
 
 
 @pytest.fixture(autouse=True)
@@ -27,16 +29,16 @@ def hasty_datasets(monkeypatch):
 
 @pytest.fixture
 def stored(recipe_values) -> dict:
-    """Rows with random access, two batches a step, five epochs of two steps; evaluations on the way."""
+    """Rows with random access: two batches a step, two steps an epoch, after each of which it evaluates and looks."""
     values = {**recipe_values, "checkpoint_minutes": 0.0, "accumulation": 2, "average_decay": 0.9}
-    values["schedule"] = {"max_steps": 10, "warmup_steps": 2}
+    values["schedule"] = {"max_steps": STEPS, "warmup_steps": 2}
     values["train"] = {**values["train"], "workers": 1}
     return values | {"log_steps": 1, "watch_steps": None}
 
 
 @pytest.fixture
 def streamed(stored, tmp_path) -> dict:
-    """A stream of three files that is shuffled and read by two workers."""
+    """Rows of six files, shuffled, and read by two workers."""
     folder = tmp_path / "shards"
     folder.mkdir()
     rows = make_rows([make_row(seed) for seed in range(18)])
@@ -47,67 +49,88 @@ def streamed(stored, tmp_path) -> dict:
     return stored | {"train": {**data, "dense_reduction": 4}, "log_steps": 2, "watch_steps": 4}
 
 
-def run(values: dict, life: str = "", delay: float = 0.0) -> None:
-    """Begin a run or go on with it, and kill it on the way, in what `life` says or after some time."""
-    if life:
-        kill_in(life, delay)
+def run(values: dict, death: tuple[str, int, float] | None = None) -> None:
+    """Begin a run or go on with it, perhaps not to its end."""
+    if death is not None:
+        prepare(*death)
     recipe = build(Recipe, values)
     train(recipe, resume=any(Path(recipe.output).glob("checkpoint-*")))
 
 
-def kill_in(life: str, delay: float) -> None:
-    if life == "listing":  # the checkpoint has all its files, but no list
-        checkpoints._flush = lambda path: kill_now()
-    elif life == "naming":
-        checkpoints._rename = lambda aside, folder: kill_now()
-    elif life == "final":
-        checkpoints._rename = killing_at_final(checkpoints._rename)
-    else:
-        kill_after(delay)
+def prepare(where: str, step: int, delay: float) -> None:
+    """Let this process kill itself.
+
+    Args:
+        where: `anywhere` after a step has been computed, before the `listing` of a checkpoint's files, before the
+            `naming` of a checkpoint, or at the `end`, before the final model gets its name.
+        step: from which on.
+        delay: seconds after the step, if it is anywhere.
+    """
+    check, flush, rename = StepGuard.check, checkpoints._flush, checkpoints._rename
+    now = 0
+
+    def reach(guard: StepGuard, reached: int, norm: float) -> None:
+        nonlocal now
+        now = reached
+        check(guard, reached, norm)
+        if where == "anywhere" and reached == step:
+            kill_after(delay)
+
+    def list_file(path: Path) -> None:
+        kill_now() if where == "listing" and now >= step else flush(path)
+
+    def give_name(aside: Path, folder: Path) -> None:
+        dies = now >= step if where == "naming" else where == "end" and folder.name == "final"
+        kill_now() if dies else rename(aside, folder)
+
+    StepGuard.check, checkpoints._flush, checkpoints._rename = reach, list_file, give_name
 
 
-def killing_at_final(rename):
-    return lambda aside, folder: kill_now() if folder.name == "final" else rename(aside, folder)
-
-
-def what_is_left(output: Path) -> tuple[dict[str, torch.Tensor], list[dict], dict]:
-    """Weights, log and evaluation of a finished run."""
-    log = json.loads((output / "trainer_state.json").read_text())["log_history"]
-    log = [{name: value for name, value in entry.items() if not any(t in name for t in TIMES)} for entry in log]
-    evaluation = json.loads((output / "evaluation.json").read_text())
-    evaluation = {name: value for name, value in evaluation.items() if not any(t in name for t in TIMES)}
-    return load_file(output / "final" / "model.safetensors"), log, evaluation
+def kill_and_resume(values: dict, deaths: list[str], processes: int = 1) -> None:
+    """Run once undisturbed, and once with some violent ends; what both leave must be the same."""
+    output, seed = Path(values["output"]), random.randrange(1 << 32)
+    print(f"seed {seed}")
+    draws = random.Random(seed)
+    whole, log, ended = output.with_name("whole"), output.with_name("log.txt"), [0] * processes
+    began = time.monotonic()
+    assert run_forked(lambda: run({**values, "output": str(whole)}), log, processes) == ended, log.read_text()
+    step_seconds = (time.monotonic() - began) / STEPS
+    for number, where in enumerate(deaths):
+        step = draws.randrange(number * (STEPS - 1) // len(deaths), (number + 1) * (STEPS - 1) // len(deaths)) + 1
+        death = (where, step, draws.uniform(0.0, step_seconds))
+        codes = run_forked(lambda death=death: run(values, death), log, processes)
+        print(f"killed {death}, left {sorted(path.name for path in output.glob('checkpoint-*'))}")
+        assert KILLED in codes, log.read_text()
+    assert run_forked(lambda: run(values), log, processes) == ended, log.read_text()
+    assert_same(output, whole)
 
 
 def assert_same(first: Path, second: Path) -> None:
-    for one, other in zip(what_is_left(first)[1:], what_is_left(second)[1:], strict=True):
-        assert one == other
-    weights, others = what_is_left(first)[0], what_is_left(second)[0]
+    """Compare two runs: evaluation and log but for what measures time, and all weights bit by bit."""
+    for name in ("evaluation.json", "trainer_state.json"):
+        assert without_times(first / name) == without_times(second / name)
+    weights, others = (load_file(output / "final" / "model.safetensors") for output in (first, second))
     assert weights.keys() == others.keys()
     assert [name for name in weights if not torch.equal(weights[name], others[name])] == []
 
 
-def kill_three_times(values: dict, lives: list[str], processes: int = 1) -> Path:
-    """Run once undisturbed, and once with three violent ends; returns the folder of the latter."""
-    output = Path(values["output"])
-    log = output.with_suffix(".log")
-    began = time.monotonic()
-    whole = {**values, "output": str(output) + "-whole"}
-    assert run_forked(lambda: run(whole), log, processes) == [0] * processes, log.read_text()
-    duration = time.monotonic() - began
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    draws = random.Random(seed)
-    for life in lives:
-        delay = draws.uniform(0.3, 0.9) * duration
-        codes = run_forked(lambda life=life, delay=delay: run(values, life, delay), log, processes)
-        print(f"killed: {life} {delay:.2f} of {duration:.2f} s, {codes}, {sorted(p.name for p in output.iterdir())}")
-    assert run_forked(lambda: run(values), log, processes) == [0] * processes, log.read_text()
-    return output
+def without_times(path: Path) -> list[dict]:
+    """Entries of a log, or an evaluation."""
+    content = json.loads(path.read_text())
+    entries = content.get("log_history", [content])
+    return [{name: value for name, value in entry.items() if not any(t in name for t in TIMES)} for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("kind", "deaths"),
+    [("stored", ["anywhere", "listing", "anywhere", "end"]), ("streamed", ["anywhere", "anywhere", "naming"])],
+)
+def test_a_run_that_is_killed_three_times_ends_as_one_left_alone(kind, deaths, request):
+    kill_and_resume(request.getfixturevalue(kind), deaths)
 
 
 @pytest.mark.parametrize("kind", ["stored", "streamed"])
-def test_a_run_that_is_killed_three_times_ends_as_one_left_alone(kind, request):
+def test_a_run_of_two_processes_that_is_killed_ends_as_one_left_alone(kind, request):
     values = request.getfixturevalue(kind)
-    output = kill_three_times(values, ["anywhere", "listing", "anywhere"])
-    assert_same(output, Path(str(output) + "-whole"))
+    values["train"]["workers"] = 0 if kind == "stored" else 1
+    kill_and_resume({**values, "accumulation": 1, "watch_steps": 0}, ["anywhere"], processes=2)

@@ -12,6 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
 from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
 from jointdetr.training.augmentation import Augmentation
+from jointdetr.training.checkpoints import find_damage
 from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
 from jointdetr.training.evaluate import PoseMetrics, evaluate_model
 from jointdetr.training.recipe import Recipe, build, load_recipe
@@ -20,7 +21,7 @@ from jointdetr.training.train import build_model, build_trainer, main, resolve_s
 from jointdetr.training.trainer import AugmentationEpoch
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(recipe_values, tmp_path, capsys):
+def test_a_run_that_is_resumed_from_before_a_damaged_checkpoint_ends_the_same(recipe_values, tmp_path, capsys, caplog):
     recipe = build(Recipe, {**recipe_values, "checkpoint_minutes": 0.0})
     result = train(recipe)
     uninterrupted = load_file(result.folder / "model.safetensors")
@@ -32,8 +33,11 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(recipe_values, tmp_path, cap
     assert not (result.folder / "training_args.bin").exists()
 
     shutil.rmtree(result.folder)
-    shutil.rmtree(tmp_path / "run" / "checkpoint-6")  # back to the middle of the second epoch
+    optimizer = tmp_path / "run" / "checkpoint-6" / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:-100])
     resumed = load_file(train(recipe, resume=True).folder / "model.safetensors")
+    assert [message for message in caplog.messages if f"{optimizer.parent} is damaged" in message]
+    assert find_damage(optimizer.parent) is None  # it was written once more, from the one before it
     assert set(resumed) == set(uninterrupted)
     for name, tensor in uninterrupted.items():
         assert torch.equal(tensor, resumed[name]), name

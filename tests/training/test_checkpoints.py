@@ -1,0 +1,132 @@
+"""Checkpoints are whole or not there, and a damaged one is found out."""
+
+import resource
+from pathlib import Path
+
+import pytest
+from processes import run_forked
+
+from jointdetr.training.checkpoints import (
+    CONTENTS_FILE,
+    find_damage,
+    last_whole_checkpoint,
+    remove_old_checkpoints,
+    seal,
+    written_aside,
+)
+from jointdetr.training.divergence import StepGuard
+from jointdetr.training.recipe import Recipe, build
+from jointdetr.training.train import train
+
+
+@pytest.fixture
+def run_folder(tmp_path) -> Path:
+    """Three checkpoints, and what is none."""
+    for step in (9, 90, 100):
+        with written_aside(tmp_path / f"checkpoint-{step}", seal) as folder:
+            (folder / "shards").mkdir()
+            (folder / "shards" / "weights").write_bytes(bytes(range(200)))
+            (folder / "state").write_text(f"step {step}")
+    (tmp_path / "checkpoint-notes").mkdir()
+    return tmp_path
+
+
+def truncate(folder: Path) -> None:
+    (folder / "shards" / "weights").write_bytes(bytes(range(199)))
+
+
+def alter(folder: Path) -> None:
+    (folder / "shards" / "weights").write_bytes(bytes(reversed(range(200))))
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (truncate, "shards/weights has 199 bytes, expected 200"),
+        (alter, "shards/weights has another content"),
+        (lambda folder: (folder / "state").unlink(), "state is missing"),
+        (lambda folder: (folder / CONTENTS_FILE).unlink(), f"it has no {CONTENTS_FILE}"),
+        (lambda folder: (folder / CONTENTS_FILE).write_text('{"files": '), f"its {CONTENTS_FILE} cannot be read"),
+        (lambda folder: (folder / CONTENTS_FILE).write_text("[]"), f"its {CONTENTS_FILE} cannot be read"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(run_folder, caplog, damage, named):
+    assert last_whole_checkpoint(run_folder) == run_folder / "checkpoint-100"
+    assert not caplog.messages
+    damage(run_folder / "checkpoint-100")
+    assert named in find_damage(run_folder / "checkpoint-100")
+    assert last_whole_checkpoint(run_folder) == run_folder / "checkpoint-90"
+    (message,) = caplog.messages
+    assert str(run_folder / "checkpoint-100") in message and named in message
+
+
+def test_without_a_whole_checkpoint_there_is_nothing_to_resume_from(run_folder, tmp_path):
+    for folder in run_folder.glob("checkpoint-[0-9]*"):
+        truncate(folder)
+    with pytest.raises(ValueError, match="must be a checkpoint in .* to resume from, got damaged ones alone"):
+        last_whole_checkpoint(run_folder)
+    with pytest.raises(ValueError, match="must be a checkpoint in .*nowhere to resume from, got none"):
+        last_whole_checkpoint(tmp_path / "nowhere")
+
+
+def test_old_checkpoints_go_and_so_do_damaged_ones_that_the_run_did_not_go_on_from(run_folder):
+    with written_aside(run_folder / "checkpoint-91", seal) as folder:
+        (folder / "state").write_text("step 91, after checkpoint-100 was damaged")
+    remove_old_checkpoints(run_folder, 91)
+    assert sorted(path.name for path in run_folder.iterdir()) == ["checkpoint-90", "checkpoint-91", "checkpoint-notes"]
+
+
+def test_a_folder_is_replaced_at_once(run_folder):
+    with written_aside(run_folder / "checkpoint-9") as folder:
+        (folder / "state").write_text("new")
+        assert (run_folder / "checkpoint-9" / "state").read_text() == "step 9"
+    assert [path.name for path in (run_folder / "checkpoint-9").iterdir()] == ["state"]
+
+
+def test_if_one_process_cannot_write_no_process_has_a_checkpoint(tmp_path):
+    def work() -> None:
+        import os
+
+        from accelerate import PartialState
+
+        process = PartialState(cpu=True).process_index
+        with written_aside(tmp_path / "checkpoint-5", seal) as folder:
+            (folder / f"part-{process}").write_text("all of it")
+        with (
+            pytest.raises(OSError, match="checkpoint-6 could not be written.*disk of process 1 is full"),
+            written_aside(tmp_path / "checkpoint-6", seal) as folder,
+        ):
+            (folder / f"part-{process}").write_text("all of it")
+            if process == 1:
+                raise OSError("the disk of process 1 is full")
+        os._exit(7)
+
+    log = tmp_path / "log.txt"
+    assert run_forked(work, log, processes=2) == [7, 7], log.read_text()
+    assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-5", "log.txt"]
+    parts = {path.name for path in (tmp_path / "checkpoint-5").iterdir()}
+    assert parts == {"part-0", "part-1", CONTENTS_FILE}
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_earlier_checkpoints_whole(recipe_values, tmp_path):
+    """The system refuses to let files grow, as on a full disk; here by a limit of the process."""
+
+    def work() -> None:
+        check = StepGuard.check
+
+        def fill_the_disk(guard: StepGuard, step: int, norm: float) -> None:
+            check(guard, step, norm)
+            if step == 4:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+        StepGuard.check = fill_the_disk
+        train(build(Recipe, {**recipe_values, "checkpoint_minutes": 0.0, "log_steps": 1, "evaluation": {}}))
+
+    log, output = tmp_path / "log.txt", tmp_path / "run"
+    assert run_forked(work, log) == [1]
+    assert "OSError" in log.read_text() and "checkpoint-4 could not be written" in log.read_text()
+    assert "MB were left on the disk" in log.read_text()
+    found = sorted(path.name for path in output.iterdir() if path.is_dir())
+    assert found == ["checkpoint-2", "checkpoint-3"]
+    assert [find_damage(output / name) for name in found] == [None, None]
