@@ -27,7 +27,7 @@ def train(config: RecipeOption, overrides: OverridesArgument = None, resume: Res
 
 
 def train_refiner(config: RecipeOption, overrides: OverridesArgument = None) -> None:
-    """Train the joint refinement network, on skeletons alone; `model.refiner` in a recipe builds it into a model."""
+    """Train the joint refinement network; `model.refiner` in a recipe builds it into a model."""
     from ..training.recipe import load_recipe
     from ..training.train_refiner import RefinerRecipe
     from ..training.train_refiner import train_refiner as run_training
@@ -35,6 +35,6 @@ def train_refiner(config: RecipeOption, overrides: OverridesArgument = None) -> 
     with one_line_errors(config):
         recipe = load_recipe(config, overrides or [], RefinerRecipe)
         _, metrics = run_training(recipe)
-    for name, value in vars(metrics).items():
+    for name, value in metrics.items():
         typer.echo(f"{name} {value:.1f} mm")
     typer.echo(f"saved {recipe.output}")

@@ -106,6 +106,8 @@ class EvaluationResult:
         baselines: for each trivial baseline its `mpjpe`, `pa_mpjpe`, `pck_150` and `auc`.
         protocol: what was evaluated and how.
         reliability: whether the model's confidence can be used; None where it was not asked.
+        refinement: `before` and `after` the refinement network, `mpjpe` and `pa_mpjpe` in mm, each also with
+            `_visible` and `_occluded`: the alignment of PA-MPJPE is by all joints. None without such a network.
     """
 
     metrics: dict[str, float]
@@ -113,6 +115,7 @@ class EvaluationResult:
     baselines: dict[str, dict[str, float]]
     protocol: dict[str, str | int | float | bool]
     reliability: Reliability | None = None
+    refinement: dict[str, dict[str, float]] | None = None
 
     def flat(self) -> dict[str, float]:
         """All numbers in one dictionary, with names such as `mean_pose/mpjpe` and `joint/head/recall`."""
@@ -142,7 +145,10 @@ class EvaluationResult:
             ReportTable("Single joints", ["joint", "MPJPE mm", "PA-MPJPE mm", "detected %"], single),
             ReportTable("Parts of it", ["what", "value"], self._details()),
         ]
-        content = {name: value for name, value in vars(self).items() if name != "reliability"}
+        content = {name: value for name, value in vars(self).items() if name not in ("reliability", "refinement")}
+        if self.refinement is not None:
+            tables.append(refinement_table(self.refinement))
+            content["refinement"] = self.refinement
         if self.reliability is not None:
             tables.append(reliability_table(self.reliability))
             content["reliability"] = self.reliability.content()
@@ -166,6 +172,7 @@ class EvaluationResult:
 
 
 _SUBSETS = ("detected", "visible", "occluded")
+_VISIBILITIES = {"": "all", "_visible": "visible", "_occluded": "occluded"}
 
 
 def camera_rows(metrics: dict[str, float]) -> list[list[str]]:
@@ -177,6 +184,19 @@ def camera_rows(metrics: dict[str, float]) -> list[list[str]]:
         ["error of the root in camera space (MRPE), mm", number(metrics["mrpe"])],
         ["people placed in camera space, %", number(100 * metrics["placed"])],
     ]
+
+
+def refinement_table(refinement: dict[str, dict[str, float]]) -> ReportTable:
+    """Lay out what the refinement network makes better or worse."""
+    rows = [
+        [
+            joints,
+            *(number(values[metric + part]) for metric in ("mpjpe", "pa_mpjpe") for values in refinement.values()),
+        ]
+        for part, joints in _VISIBILITIES.items()
+    ]
+    header = ["joints", *(f"{metric} {when}" for metric in ("MPJPE mm", "PA-MPJPE mm") for when in refinement)]
+    return ReportTable("Refinement network", header, rows)
 
 
 def reliability_table(reliability: Reliability) -> ReportTable:
@@ -278,8 +298,12 @@ def evaluate_model(
         baselines_fitted_to="evaluated poses" if fitted_here else "training poses",
     )
     likeliest = assemble_poses(found.outputs, 0.0, None, settings.assignment)
+    refinement = None
+    if model.refiner is not None:
+        versions = {"before": likeliest.joints, "after": completed.joints}
+        refinement = {when: errors_by_visibility(joints, found.targets) for when, joints in versions.items()}
     reliability = measure_reliability(likeliest, *truth, found.targets.visible, skeleton.root)
-    return dataclasses.replace(result, reliability=reliability)
+    return dataclasses.replace(result, reliability=reliability, refinement=refinement)
 
 
 def predict_rows(
@@ -379,6 +403,17 @@ def score_poses(
         "root": skeleton.joints[skeleton.root],
     }
     return EvaluationResult(metrics, per_joint, scored, protocol)
+
+
+def errors_by_visibility(joints: torch.Tensor, targets: PoseTargets) -> dict[str, float]:
+    """MPJPE and PA-MPJPE of all, visible and occluded joints, see `EvaluationResult.refinement`."""
+    counted = {"": targets.valid, "_visible": targets.visible, "_occluded": ~targets.visible}
+    errors = {}
+    for part, joints_of_part in counted.items():
+        chosen = targets.valid & joints_of_part
+        errors[f"mpjpe{part}"] = mpjpe(joints, targets.joints, chosen).item()
+        errors[f"pa_mpjpe{part}"] = pa_mpjpe(joints, targets.joints, targets.valid, counted=chosen).item()
+    return errors
 
 
 @torch.inference_mode()

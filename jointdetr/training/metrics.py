@@ -43,7 +43,11 @@ def mpjpe(
 
 
 def pa_mpjpe(
-    predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor | None = None, per_joint: bool = False
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    valid: torch.Tensor | None = None,
+    per_joint: bool = False,
+    counted: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """MPJPE after each pose is aligned by rotation, translation and scale, without reflection ("protocol 2").
 
@@ -52,16 +56,17 @@ def pa_mpjpe(
         target: `(..., joints, 3)` mm.
         valid: `(..., joints)` bool, the joints that determine the alignment and count; all of them by default.
         per_joint: return `(joints,)` instead of one number.
+        counted: `(..., joints)` bool, the valid joints that count, if not all of those that determine the alignment.
 
     Returns:
-        Mean distance in mm; NaN where no joint is valid.
+        Mean distance in mm; NaN where no joint is counted.
     """
     finite = predicted.isfinite().all(dim=-1)  # (..., joints)
     if valid is not None:
         finite = finite | ~valid
     alignable = finite.all(dim=-1)[..., None, None]  # (..., 1, 1): the decomposition refuses any other pose
     aligned = procrustes_align(predicted.where(alignable, 0.0), target, valid).where(alignable, torch.nan)
-    return _mean(joint_errors(aligned, target), valid, per_joint)
+    return _mean(joint_errors(aligned, target), valid if counted is None else counted, per_joint)
 
 
 def mrpe(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

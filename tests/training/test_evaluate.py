@@ -8,7 +8,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from jointdetr import AssembledPoses, JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr import (
+    AssembledPoses,
+    JointDetrForPoseEstimation,
+    JointDetrImageProcessorPil,
+    JointRefiner,
+    JointRefinerConfig,
+)
 from jointdetr.cli import app
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.skeleton_jointdetr import HUMAN36M
@@ -16,6 +22,7 @@ from jointdetr.training.evaluate import (
     EvaluationSettings,
     PoseTargets,
     complete_poses,
+    errors_by_visibility,
     evaluate_model,
     fit_baselines,
     score_poses,
@@ -72,6 +79,32 @@ def test_errors_are_split_by_visibility_and_detection():
     detected = torch.arange(17) != 4
     expected = torch.where(targets.visible, 10.0, 30.0)[:, detected].mean().item()
     assert metrics["mpjpe_detected"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_errors_before_and_after_refinement_are_split_by_visibility(tiny_model_folder, pose_rows):
+    targets = make_targets()
+    off = targets.joints + 200.0
+    off[..., 0] += torch.where(targets.visible, 10.0, 30.0)
+    errors = errors_by_visibility(off, targets)
+    by_hand = (off - targets.joints).norm(dim=-1)
+    assert errors["mpjpe_occluded"] == pytest.approx(by_hand[~targets.visible].mean().item(), rel=1e-5)
+    assert errors["mpjpe_visible"] == pytest.approx(by_hand[targets.visible].mean().item(), rel=1e-5)
+    assert errors["pa_mpjpe_occluded"] < 25 and errors["pa_mpjpe_visible"] < 25  # shifted whole: aligned again
+    share = targets.visible.float().mean().item()
+    mean = share * errors["pa_mpjpe_visible"] + (1 - share) * errors["pa_mpjpe_occluded"]
+    assert errors["pa_mpjpe"] == pytest.approx(mean, rel=1e-5)
+
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    model.set_refiner(JointRefiner(JointRefinerConfig(hidden_size=16, use_sigmas=True)))
+    torch.nn.init.constant_(model.refiner.output_projection.bias, 0.5)
+    processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
+    result = evaluate_model(model, processor, pose_rows, EvaluationSettings(threshold=0.0))
+    assert result.refinement["after"]["mpjpe"] == pytest.approx(result.metrics["mpjpe"], rel=1e-5)
+    assert result.refinement["after"]["mpjpe"] != pytest.approx(result.refinement["before"]["mpjpe"], rel=1e-4)
+    tables = {table.title: table for table in result.report().tables}
+    assert [row[0] for row in tables["Refinement network"].rows] == ["all", "visible", "occluded"]
+    model.refiner = None
+    assert evaluate_model(model, processor, pose_rows, EvaluationSettings(threshold=0.0)).refinement is None
 
 
 def test_unlabelled_joints_count_nowhere():

@@ -7,19 +7,29 @@ import numpy as np
 import pytest
 import torch
 
-from jointdetr import JointRefiner
+from jointdetr import (
+    MPI_INF_3DHP,
+    JointDetrForPoseEstimation,
+    JointDetrImageProcessorPil,
+    JointRefiner,
+    JointRefinerConfig,
+)
 from jointdetr.data.conversion import ConversionSettings, convert
 from jointdetr.data.human36m_skeletons import Human36mSkeletons
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.recipe import build
-from jointdetr.training.train_refiner import (
-    RefinerRecipe,
+from jointdetr.training.refiner_examples import RefinerExamples, disturb, predicted_examples
+from jointdetr.training.refiner_recipe import PredictionRecipe
+from jointdetr.training.refiner_skeletons import (
+    add_expected_noise,
+    draw_sigmas,
     gather_skeletons,
-    main,
     random_cameras,
     synthetic_skeletons,
-    train_refiner,
 )
+from jointdetr.training.train_refiner import RefinerRecipe, evaluate_on_predictions, main, train_refiner
+
+SMALL = {"hidden_size": 32, "num_blocks": 1, "dropout": 0.0}
 
 
 def test_synthetic_skeletons_are_upright_in_camera_axes():
@@ -47,8 +57,8 @@ def test_training_beats_the_midpoint_and_saves(tmp_path, pose_folder):
     values = {"output": str(tmp_path / "refiner"), "synthetic": 1500, "preset": "everyday", "epochs": 12}
     values |= {"batch_size": 64, "noise_mm": 5.0, "config": {"hidden_size": 128, "num_blocks": 1, "dropout": 0.0}}
     _, metrics = train_refiner(build(RefinerRecipe, values))
-    assert metrics.replaced_refined < 0.8 * metrics.replaced_midpoint
-    assert json.loads((tmp_path / "refiner" / "evaluation.json").read_text()) == vars(metrics)
+    assert metrics["replaced_refined"] < 0.8 * metrics["replaced_midpoint"]
+    assert json.loads((tmp_path / "refiner" / "evaluation.json").read_text()) == metrics
     loaded = JointRefiner.from_pretrained(tmp_path / "refiner")
     assert loaded.config.hidden_size == 128
 
@@ -89,3 +99,100 @@ def test_command_line(tmp_path, capsys):
     main(["--config", str(tmp_path / "r.yaml"), f"output={tmp_path / 'out'}"])
     assert "replaced_midpoint" in capsys.readouterr().out
     assert math.isfinite(json.loads((tmp_path / "out" / "evaluation.json").read_text())["replaced_refined"])
+
+
+def test_expected_errors_grow_along_the_bones_and_bound_the_noise():
+    generator = torch.Generator().manual_seed(0)
+    truth = synthetic_skeletons(8, seed=0, preset="everyday").repeat(500, 1, 1)
+    sigmas = draw_sigmas(truth, HUMAN36M, 0.2, generator)
+    assert (sigmas[:, 0] == 0).all()
+    hip, knee, ankle = (HUMAN36M.joints.index(f"right_{name}") for name in ("hip", "knee", "ankle"))
+    thigh = (truth[:, knee] - truth[:, hip]).norm(dim=-1) + truth[:, hip].norm(dim=-1)
+    assert (sigmas[:, knee] / thigh).median().item() == pytest.approx(0.2, rel=0.05)
+    assert sigmas[:, hip].mean() < sigmas[:, knee].mean() < sigmas[:, ankle].mean()
+    noise = (add_expected_noise(truth, sigmas, generator) - truth)[:, 1:] / sigmas[:, 1:, None]
+    expected = torch.tensor([0.85, 0.85, 1.2]) / math.sqrt(3)  # of a deviation that is uniform up to its largest
+    torch.testing.assert_close(noise.std(dim=(0, 1)), expected, rtol=0.03, atol=0.0)
+
+
+def test_examples_are_mirrored_whole():
+    truth = 300 * torch.randn(2, 17, 3)
+    sigmas, visible = torch.rand(2, 17), torch.rand(2, 17) < 0.5
+    examples = RefinerExamples(truth + 1.0, sigmas, truth, visible)
+    seen = examples.mirrored(HUMAN36M, torch.tensor([True, False]))
+    left, right = (HUMAN36M.joints.index(f"{side}_wrist") for side in ("left", "right"))
+    for positions, before in ((seen.truth, truth), (seen.joints, truth + 1.0)):
+        assert torch.equal(positions[0, left], before[0, right] * torch.tensor([-1.0, 1.0, 1.0]))
+        assert torch.equal(positions[1], before[1])
+    assert seen.sigmas[0, left] == sigmas[0, right] and torch.equal(seen.sigmas[1], sigmas[1])
+    assert seen.visible[0, left] == visible[0, right] and torch.equal(seen.visible[1], visible[1])
+    hidden = seen.hiding_sigmas(torch.tensor([False, True])).sigmas
+    assert torch.equal(hidden[0], seen.sigmas[0]) and hidden[1].isnan().all()
+
+
+def test_skeletons_alone_teach_to_undo_expected_errors(tmp_path):
+    values = {"output": str(tmp_path), "synthetic": 1000, "preset": "everyday", "epochs": 8, "batch_size": 64}
+    values["config"] = {**SMALL, "hidden_size": 96, "use_sigmas": True, "selection_rate": 0.05}
+    _, metrics = train_refiner(build(RefinerRecipe, values))
+    assert metrics["noisy_refined"] < 0.95 * metrics["noisy"]
+
+
+def test_errors_are_expected_only_by_networks_that_read_them():
+    truth, generator = 300 * torch.randn(2, 17, 3), torch.Generator().manual_seed(0)
+    for use_sigmas in (True, False):
+        recipe = RefinerRecipe(config={"use_sigmas": use_sigmas})
+        assert disturb(truth, HUMAN36M, recipe, generator).sigmas.isfinite().all() == use_sigmas
+
+
+def test_a_network_learns_from_a_models_own_predictions(tmp_path, tiny_model_folder, pose_folder):
+    values = {"output": str(tmp_path / "refiner"), "synthetic": 40, "epochs": 1, "held_out": 0.25}
+    values["config"] = {**SMALL, "use_sigmas": True, "selection_rate": 0.0, "unknown_sigma": 1000.0}
+    predictions = {"model": str(tiny_model_folder), "sources": [{"path": str(pose_folder), "limit": 1, "repeat": 32}]}
+    values["predictions"] = predictions | {"batch_size": 4, "epochs": 10, "learning_rate": 3e-3}
+    refiner, metrics = train_refiner(build(RefinerRecipe, values))
+    assert metrics["predicted_refined"] < 0.8 * metrics["predicted"]  # one person, known by heart
+    share = (metrics["predicted"] - metrics["predicted_visible"]) / (
+        metrics["predicted_occluded"] - metrics["predicted_visible"]
+    )
+    assert 0 < share < 1
+    assert json.loads((tmp_path / "refiner" / "evaluation.json").read_text()) == metrics
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    model.set_refiner(JointRefiner.from_pretrained(tmp_path / "refiner"))
+    model.save_pretrained(tmp_path / "model")
+    loaded = JointDetrForPoseEstimation.from_pretrained(tmp_path / "model")
+    assert loaded.refiner.config.use_sigmas
+    torch.testing.assert_close(loaded.refiner.sigma_projection.weight, refiner.sigma_projection.weight)
+
+
+def test_predictions_are_of_people_with_all_joints_and_carry_the_models_expectation(
+    tmp_path, tiny_model_folder, pose_rows
+):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder, predict_confidence=True)
+    model.save_pretrained(tmp_path / "model")
+    JointDetrImageProcessorPil.from_pretrained(tiny_model_folder).save_pretrained(tmp_path / "model")
+    lacking = pose_rows.map(lambda row, i: {"joints_3d_valid": [i != 2] * 17}, with_indices=True)
+    lacking.save_to_disk(tmp_path / "rows")
+    sources = [{"path": str(tmp_path / "rows"), "limit": 5}]
+    recipe = build(PredictionRecipe, {"model": str(tmp_path / "model"), "sources": sources})
+    examples = predicted_examples(recipe, HUMAN36M)
+    assert len(examples) == 4 and examples.sigmas.isfinite().all()
+    kept = torch.tensor([0, 1, 3, 4])
+    truth = torch.tensor(pose_rows["joints_3d"][:])[kept]
+    torch.testing.assert_close(examples.truth, truth - truth[:, :1], rtol=1e-4, atol=1e-2)
+    assert torch.equal(examples.visible, torch.tensor(pose_rows["visible"][:])[kept])
+    unmoved = JointRefiner(JointRefinerConfig(**SMALL))
+    metrics = evaluate_on_predictions(unmoved, examples)
+    assert metrics["predicted_refined"] == pytest.approx(metrics["predicted"], rel=1e-5)
+
+
+def test_predictions_that_do_not_fit_are_refused(tmp_path, tiny_model_folder, pose_folder, pose_rows):
+    recipe = PredictionRecipe(model=str(tiny_model_folder))
+    with pytest.raises(ValueError, match="`predictions.sources` must name pose datasets"):
+        predicted_examples(recipe, HUMAN36M)
+    recipe = build(PredictionRecipe, {"model": str(tiny_model_folder), "sources": [{"path": str(pose_folder)}]})
+    with pytest.raises(ValueError, match="`predictions.model` must have the joints of 'mpi_inf_3dhp'"):
+        predicted_examples(recipe, MPI_INF_3DHP)
+    pose_rows.map(lambda row: {"joints_3d_valid": [True] * 16 + [False]}).save_to_disk(tmp_path / "rows")
+    recipe = build(PredictionRecipe, {"model": str(tiny_model_folder), "sources": [{"path": str(tmp_path / "rows")}]})
+    with pytest.raises(ValueError, match="at least 2 people with all joints, got 0"):
+        predicted_examples(recipe, HUMAN36M)
