@@ -19,7 +19,11 @@ CARRIED = ("jointdetr", "docs", "examples", "space")
 
 # The same commands on a small scale: an option or a recipe's key that is given twice has the last value.
 FEW_PEOPLE = ("--count", "4", "--size", "64", "--workers", "1")
-SHORT_TRAINING = ("batch_size=2", "train.workers=0", "schedule.max_steps=1", "schedule.warmup_steps=0")
+SHORT_TRAINING = (
+    *("batch_size=2", "train.workers=0", "schedule.max_steps=1", "schedule.warmup_steps=0"),
+    *("watch_steps=0", "report_to=none"),
+)
+SMALL_SYNTHESIS = ("train.synthesis.size=64", "train.synthesis.at_once=2")
 SHORT_REFINING = ("synthetic=32", "epochs=1")
 SMALL_SCALE = {"synthesize": FEW_PEOPLE, "train": SHORT_TRAINING, "train-refiner": SHORT_REFINING}
 TOLERANCE = 10.0  # another processor rounds otherwise; millimetres where no unit follows the number
@@ -73,11 +77,12 @@ def _commands(block: str) -> list[list[str]]:
 
 def _run_command(words: Sequence[str]) -> None:
     """Run one command of the package in this process."""
-    if words[:3] == ["accelerate", "launch", "-m"]:
-        assert words[3] == "jointdetr.training.train"
-        words = ["jointdetr", "train", *words[4:]]
+    if words[:2] == ["accelerate", "launch"]:
+        words = ["jointdetr", "train", *words[words.index("jointdetr.training.train") + 1 :]]
     program, command, *arguments = words
     assert program == "jointdetr"
+    if any(argument.startswith("train.synthesis=") for argument in arguments):
+        arguments += SMALL_SYNTHESIS
     smaller = [change for change in SMALL_SCALE.get(command, ()) if f"{change.partition('=')[0]}=0" not in arguments]
     result = CliRunner().invoke(app, [command, *arguments, *smaller])
     assert result.exit_code == 0, (words, result.output, result.exception)

@@ -1,9 +1,10 @@
-"""Rows of a small synthetic pose dataset, and training in two processes, for the tests of this folder."""
+"""Rows of a small synthetic pose dataset, and training under a launcher, for the tests of this folder."""
 
 import io
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
@@ -16,6 +17,7 @@ from jointdetr.skeleton_jointdetr import HUMAN36M
 
 INTRINSICS = np.array([[150.0, 0, 50], [0, 150, 46], [0, 0, 1]])
 SIDE_PX = 96
+CPU_PROCESSES = Path(__file__).parents[2] / "examples" / "accelerate" / "cpu.yaml"
 
 
 def encode(pixels: np.ndarray) -> dict:
@@ -58,10 +60,15 @@ def make_rows(rows: list[dict]) -> datasets.Dataset:
 
 def train_in_two_processes(recipe: dict, folder: Path) -> str:
     """Train as a user would launch it; returns what was printed."""
+    return launch_training(recipe, folder, ["--config_file", str(CPU_PROCESSES), "--main_process_port", "0"])
+
+
+def launch_training(recipe: dict, folder: Path, options: Sequence[str] = ()) -> str:
+    """Train under `accelerate launch` with these options; returns what was printed."""
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *options]
     command = [*launch, "-m", "jointdetr.training.train", "--config", str(folder / "recipe.yaml")]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
