@@ -42,7 +42,8 @@ def one_line_errors(subject: str) -> Iterator[None]:
     """Report what the user can put right in one line, and exit with code 2."""
     try:
         yield
-    except (ImportError, OSError, ValueError) as error:  # ImportError: an extra of the package is not installed
+    # ImportError: an extra of the package is not installed; FloatingPointError: training has diverged
+    except (FloatingPointError, ImportError, OSError, ValueError) as error:
         reason = next(iter(_reason(error).strip().splitlines()), type(error).__name__)
         typer.echo(f"jointdetr: {subject}: {reason.removeprefix(f'{subject}: ')}", err=True)
         raise typer.Exit(2) from error

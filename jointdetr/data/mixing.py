@@ -7,9 +7,11 @@ before the others and begins again.
 Shape vocabulary: `joints` (J) of the skeleton.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import datasets
@@ -123,6 +125,9 @@ class RowReader:
         if self._begin is not None:
             self._rows.load_state_dict(self._begin)
         rows = iter(self._rows)
+        with _no_rows_are_lost():
+            first = list(islice(rows, 1))  # here `datasets` opens the shards
+        rows = chain(first, rows)
         while block := list(islice(rows, self._size)):
             for number in self._order(len(block))[self._given :]:
                 self._given += 1
@@ -179,6 +184,18 @@ def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
     visible = np.asarray(row["visible"], dtype=bool)
     mapped["visible"] = possible & (visible | (weights == 0)).all(axis=-1)
     return mapped
+
+
+@contextmanager
+def _no_rows_are_lost() -> Iterator[None]:
+    """Keep `datasets` from warning that the rows of its shuffle buffer are lost: here it has none."""
+    logger = logging.getLogger("datasets.iterable_dataset")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _as_it_is(row: dict[str, Any]) -> dict[str, Any]:

@@ -178,13 +178,15 @@ def _checkpoints(output: Path) -> list[tuple[int, Path]]:
 
 def _require_success(failure: Exception | None, folder: Path, aside: Path) -> None:
     """Raise in all processes what one of them ran into, and remove what was written."""
-    space = shutil.disk_usage(folder.parent).free / 1e6
-    own = None if failure is None else f"{failure} ({space:.1f} MB were left on the disk)"
+    own = None
+    if failure is not None:
+        space = shutil.disk_usage(folder.parent).free / 1e6
+        own = f"{space:.1f} MB were left on the disk: {failure}"
     reasons = [reason for reason in gather_object([own]) if reason is not None]
     if reasons:
         if PartialState().is_main_process:
             shutil.rmtree(aside.parent, ignore_errors=True)
-        raise OSError(f"{folder} could not be written, what was there before is whole: {reasons[0]}") from failure
+        raise OSError(f"{folder} could not be written, what was there before is whole; {reasons[0]}") from failure
 
 
 def _rename(aside: Path, folder: Path) -> None:

@@ -3,7 +3,7 @@
 A stream gives the rows of a mixture of datasets (`PoseStream`), or blends several streams (`BlendedStream`);
 `synthetic_stream.py` has one of people who are drawn as training goes on.
 
-Each worker reads its own part, and hands its position over with every batch. A position is a few hundred bytes of
+Each worker reads its own part, and hands its position over with every batch. A position is a few kilobytes of
 JSON; going on from it gives the examples that would have come, without reading more of what was before than the rows
 that are shuffled together.
 
@@ -26,7 +26,7 @@ from transformers import TrainerControl, TrainerState
 from ..data.mixing import RowMixture, RowReader, Share
 from ..skeleton_jointdetr import Skeleton
 from .checkpoints import CheckpointPart
-from .dataset import PoseExamples, collate_poses
+from .dataset import PoseExamples, collate_poses, stack_labels, unstack_labels
 
 _POSITION = "stream_position"
 
@@ -197,7 +197,7 @@ class StreamLoader(DataLoader):
             if batch:
                 self._last_worker = worker
                 self.positions[worker] = position or self.stream.position()
-                yield batch
+                yield batch | {"labels": unstack_labels(batch["labels"])}
 
     def state_dict(self) -> dict[str, Any]:
         """Positions of all workers, and how the data are shared out, ready for JSON."""
@@ -260,4 +260,6 @@ def _collate_with_position(examples: Sequence[dict | None]) -> dict[str, Any]:
     if examples[0] is None:
         return {_POSITION: (worker, None)}
     position = None if info is None else info.dataset.stream.position()
-    return collate_poses(examples) | {_POSITION: (worker, position)}
+    batch = collate_poses(examples)
+    # each tensor that a worker hands over costs a file descriptor, and there are several for each crop
+    return batch | {"labels": stack_labels(batch["labels"]), _POSITION: (worker, position)}

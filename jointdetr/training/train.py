@@ -8,7 +8,8 @@ The same works under `accelerate launch -m jointdetr.training.train ...` for sev
 back to the kernel at every step, which is sometimes faster.
 
 The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `pictures` of a few people as training goes on,
-`evaluation.json`, and in `final` the model with its image processor, ready for `from_pretrained`.
+`evaluation.json`, the whole log in `trainer_state.json`, and in `final` the model with its image processor, ready for
+`from_pretrained`.
 """
 
 import argparse
