@@ -173,3 +173,30 @@ def test_a_run_is_never_written_over(tmp_path):
     recipe = load_recipe("synthetic-tiny", [f"output={tmp_path}", "train.sources=[{path: nowhere}]"])
     with pytest.raises(ValueError, match=r"`output` must be a folder without a run, got .*; --resume goes on"):
         train(recipe)
+
+
+def one_step(recipe_values, folder, **changes):
+    """The model after a step without dropout and averages, and the norm of the step's gradient."""
+    config = {**recipe_values["model"]["config"], "dropout": 0.0, "freeze_batch_norm": True, "num_dense_parts": 0}
+    data = {**recipe_values["train"], "dense_reduction": None}
+    values = {**recipe_values, "model": {"config": config}, "train": data, "evaluation": {}, "output": str(folder)}
+    values |= {"schedule": {"max_steps": 1, "warmup_steps": 0}, "average_decay": 0.0, "log_steps": 1}
+    model = train(build(Recipe, values | changes)).model
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return model, history[0]["grad_norm"]
+
+
+def test_activations_that_are_computed_again_give_the_same_step(recipe_values, tmp_path):
+    kept, norm = one_step(recipe_values, tmp_path / "kept")
+    again, same_norm = one_step(recipe_values, tmp_path / "again", gradient_checkpointing=True)
+    assert again.is_gradient_checkpointing and not kept.is_gradient_checkpointing
+    assert same_norm == pytest.approx(norm, rel=1e-5)
+    for name, tensor in kept.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, msg=name)
+
+
+def test_two_batches_make_the_step_of_one_of_twice_the_size(recipe_values, tmp_path):
+    _, whole = one_step(recipe_values, tmp_path / "whole", batch_size=4)
+    _, accumulated = one_step(recipe_values, tmp_path / "accumulated", batch_size=2, accumulation=2)
+    _, half = one_step(recipe_values, tmp_path / "half", batch_size=2)
+    assert accumulated == pytest.approx(whole, rel=1e-4) and half != pytest.approx(whole, rel=1e-2)
