@@ -51,9 +51,18 @@ class JointDetrInputProjection(nn.ModuleList):
         levels = [projection(stage) for projection, stage in zip(list(self), stages, strict=False)]
         source = stages[-1]
         for projection in list(self)[self.num_stages :]:
-            source = projection(source)
+            source = projection(_no_single_pixel(source))
             levels.append(source)
         return levels
+
+
+def _no_single_pixel(features: torch.Tensor) -> torch.Tensor:
+    """Pad what is one pixel high or wide with zeros, which changes no result of the stride-2 convolutions.
+
+    In bfloat16 on a CPU, torch 2.13 gives such a convolution's weights a gradient of uninitialised memory.
+    """
+    height, width = features.shape[-2:]
+    return nn.functional.pad(features, (0, int(width == 1), 0, int(height == 1)))
 
 
 @dataclass
@@ -63,20 +72,24 @@ class FeatureLayout:
     spatial_shapes: list[tuple[int, int]]  # height and width of each level
     token_mask: torch.Tensor | None  # (batch, tokens), True for the picture; None without padding
     valid_ratios: torch.Tensor  # (batch or 1, levels, 2), share of the width and height that is picture
+    sizes: torch.Tensor  # (levels, 2), float32, width and height of each level
 
     @classmethod
     def from_masks(cls, shapes: list[tuple[int, int]], masks: list[torch.Tensor] | None, device: torch.device):
         """Lay out levels of the given shapes; `masks` are (batch, height, width), one per level."""
+        # once for all layers, and without waiting for the device, as `torch.tensor(..., device=device)` would
+        sizes = torch.tensor([(width, height) for height, width in shapes], dtype=torch.float32)
+        sizes = sizes.to(device, non_blocking=True)
         if masks is None:
-            return cls(shapes, None, torch.ones(1, len(shapes), 2, device=device))
+            return cls(shapes, None, torch.ones(1, len(shapes), 2, device=device), sizes)
         ratios = [torch.stack([mask[:, 0].float().mean(1), mask[:, :, 0].float().mean(1)], -1) for mask in masks]
-        return cls(shapes, torch.cat([mask.flatten(1) for mask in masks], 1), torch.stack(ratios, 1))
+        return cls(shapes, torch.cat([mask.flatten(1) for mask in masks], 1), torch.stack(ratios, 1), sizes)
 
     def token_places(self) -> torch.Tensor:
         """Return the centre of every token as a place on every level: (batch or 1, tokens, levels, 2)."""
         places = []
         for level, (height, width) in enumerate(self.spatial_shapes):
-            size = self.valid_ratios.new_tensor([width, height])
+            size = self.sizes[level]
             y, x = torch.meshgrid(
                 torch.arange(height, device=size.device) + 0.5,
                 torch.arange(width, device=size.device) + 0.5,
@@ -202,9 +215,8 @@ class JointDetrDeformableAttention(nn.Module):
         weights = self.attention_weights(placed).view(*samples_shape[:3], self.num_levels * self.num_points)
         weights = weights.softmax(-1).view(samples_shape)
         offsets = self.sampling_offsets(placed).view(*samples_shape, 2)  # in pixels of each level
-        level_sizes = reference_points.new_tensor([(width, height) for height, width in layout.spatial_shapes])
         # as large as a query's offsets: a short dimension that repeats is slow
-        level_sizes = level_sizes[:, None].expand(offsets.shape[2:]).contiguous()
+        level_sizes = layout.sizes[:, None].expand(offsets.shape[2:]).contiguous()
         locations = reference_points + offsets / level_sizes
         output = multi_scale_deformable_attention(value, layout.spatial_shapes, locations, weights)
         return self.output_proj(output), weights

@@ -6,7 +6,7 @@ from transformers import DeformableDetrConfig, DeformableDetrModel, ResNetConfig
 
 from jointdetr.assembly_jointdetr import assemble_poses
 from jointdetr.configuration_jointdetr import JointDetrConfig, JointRefinerConfig
-from jointdetr.layers_jointdetr import JointDetrDeformableAttention
+from jointdetr.layers_jointdetr import JointDetrDeformableAttention, JointDetrInputProjection
 from jointdetr.modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
 from jointdetr.refinement_jointdetr import JointRefiner
 
@@ -323,3 +323,21 @@ def test_a_batch_without_people_is_refused():
 
 def test_base_model_alone_can_be_made():
     assert JointDetrModel(tiny_config())(torch.randn(1, 3, 64, 64)).layer_logits.shape == (3, 1, 20, 18)
+
+
+def test_a_level_of_a_single_pixel_has_the_right_gradient_in_half_precision():
+    torch.manual_seed(0)
+    projection = JointDetrInputProjection(tiny_config(num_feature_levels=3, d_model=32), [8, 32])
+    projection[2][1] = torch.nn.Identity()  # the norm of a single pixel magnifies rounding errors
+    stages = (torch.randn(2, 8, 3, 3), torch.randn(2, 32, 1, 1))
+    gradients = []
+    for half in (True, False):
+        unclean = [torch.full((size,), torch.nan, dtype=torch.bfloat16) for size in range(5, 12000, 37)]
+        del unclean  # what is read without having been written is not a number
+        projection.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            levels = projection(stages)
+        sum(level.float().square().sum() for level in levels).backward()
+        gradients.append(projection[2][0].weight.grad.clone())
+    assert levels[2].shape == (2, 32, 1, 1)
+    torch.testing.assert_close(gradients[0], gradients[1], atol=0.05 * gradients[1].abs().max().item(), rtol=0.0)

@@ -119,7 +119,7 @@ class PoseTrainer(CheckpointTrainer):
         """AdamW over `parameter_groups`."""
         if self.optimizer is None:
             groups = parameter_groups(self.model if model is None else model, self.optimizer_settings)
-            self.optimizer = torch.optim.AdamW(groups, betas=(0.9, self.optimizer_settings.beta2))
+            self.optimizer = torch.optim.AdamW(groups, betas=(0.9, self.optimizer_settings.beta2), fused=True)
             self._group_of_kind = group_of_kind(self.model if model is None else model, groups)
         return self.optimizer
 
