@@ -119,9 +119,9 @@ def test_a_stream_can_be_sent_to_a_worker_that_was_not_forked():
 
 
 def test_a_resumed_run_on_new_people_ends_as_an_uninterrupted_one(recipe_values, tmp_path):
-    """Blended with stored rows; the checkpoint comes in the middle of a group."""
+    """Blended with stored rows, shuffled; the checkpoint comes in the middle of a group."""
     synthesis = {"size": 32, "at_once": 4, "weight": 2.0}
-    train_data = {**recipe_values["train"], "shuffle_buffer": 0, "synthesis": synthesis}
+    train_data = {**recipe_values["train"], "synthesis": synthesis}
     values = {**recipe_values, "train": train_data, "evaluation": {}, "checkpoint_minutes": 0.0}
     values["schedule"] = {"max_steps": 4, "warmup_steps": 1}
     whole = load_file(train(build(Recipe, values)).folder / "model.safetensors")
