@@ -289,6 +289,17 @@ def collate_poses(examples: Sequence[dict]) -> dict[str, torch.Tensor | list[dic
     }
 
 
+def stack_labels(labels: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Stack the labels of a batch, `(batch, ...)` each, which travel between processes and devices as few tensors."""
+    return {name: torch.stack([label[name] for label in labels]) for name in labels[0]}
+
+
+def unstack_labels(stacked: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Undo `stack_labels`."""
+    rows = zip(*(values.unbind() for values in stacked.values()), strict=True)
+    return [dict(zip(stacked, row, strict=True)) for row in rows]
+
+
 def _open_maps(row: dict, image_width: int) -> _StoredMaps | None:
     """Decode a row's dense maps, if it has them."""
     if any(row.get(name) is None for name in _MAPS):
