@@ -138,7 +138,8 @@ def _differentiate(
                 by_y += slope * share_x * (2 * lower - 1)
                 pixels, there = _corner(grad_value + offset, column, row, width, height, channels, used, stride)
                 share = (share_x * share_y * weight)[:, None]
-                tl.atomic_add(pixels, share * gradient, mask=there & shown)
+                # nobody reads the sums before the kernel's end, so that no addition has to come before another
+                tl.atomic_add(pixels, share * gradient, mask=there & shown, sem="relaxed")
             tl.store(grad_weights + sample, by_weight, mask=used)
             tl.store(grad_locations + 2 * sample, by_x * weight * width, mask=used)
             tl.store(grad_locations + 2 * sample + 1, by_y * weight * height, mask=used)
@@ -168,7 +169,8 @@ class SampleTokens(torch.autograd.Function):
         """Sum the samples into (batch, queries, heads * head_dim) of the dtype of `value`."""
         tensors = [tensor.contiguous() for tensor in (value, locations, weights)]
         levels = _level_table(tuple(spatial_shapes), value.device)
-        ctx.save_for_backward(*tensors, levels)
+        ctx.save_for_backward(*tensors)
+        ctx.levels = levels  # kept from call to call: made in inference mode, it could not be saved
         output = value.new_empty(*locations.shape[:3], value.shape[3])
         if output.numel():
             sizes, programs = _launch_sizes(tensors[0], tensors[1])
@@ -179,7 +181,7 @@ class SampleTokens(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         """Differentiate by value, locations and weights."""
-        value, locations, weights, levels = ctx.saved_tensors
+        value, locations, weights = ctx.saved_tensors
         sums = torch.promote_types(value.dtype, torch.float32)
         grad_value = torch.zeros(value.shape, dtype=sums, device=value.device)
         grad_locations, grad_weights = torch.empty_like(locations), torch.empty_like(weights)
@@ -187,7 +189,7 @@ class SampleTokens(torch.autograd.Function):
             sizes, programs = _launch_sizes(value, locations)
             gradients = grad_output.contiguous(), grad_value, grad_locations, grad_weights
             _differentiate[(programs,)](
-                value, locations, weights, levels, *gradients, value.shape[1], locations.shape[1], **sizes
+                value, locations, weights, ctx.levels, *gradients, value.shape[1], locations.shape[1], **sizes
             )
         return grad_value.to(value.dtype), grad_locations, grad_weights, None
 

@@ -102,21 +102,24 @@ def _stack_labels(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Stack one entry of the labels and its mask; a picture without the entry is masked out whole."""
     values, masks = [], []
+    absent = torch.zeros(shape, device=device)
+    all_joints = torch.ones(shape[:1], dtype=torch.bool, device=device)
     for index, label in enumerate(labels):
-        value = torch.as_tensor(label.get(name, torch.zeros(shape)), device=device, dtype=torch.float32)
+        value = torch.as_tensor(label.get(name, absent), device=device, dtype=torch.float32)
         if value.shape != shape:
             raise ValueError(f"`{name}` of labels[{index}] must have shape {shape}, got {tuple(value.shape)}.")
-        given = torch.full(shape[:1], name in label, device=device)
+        given = all_joints if name in label else ~all_joints
         mask = torch.as_tensor(label.get(f"{name}_valid", given), device=device, dtype=torch.bool)
-        mask = mask & value.isfinite().all(dim=-1)
-        masks.append(mask)
-        values.append(torch.where(mask[:, None], value, torch.zeros_like(value)))
-    return torch.stack(values), torch.stack(masks)
+        values.append(value)
+        masks.append(mask.expand(shape[:1]))
+    stacked = torch.stack(values)
+    valid = torch.stack(masks) & stacked.isfinite().all(dim=-1)
+    return torch.where(valid[..., None], stacked, 0.0), valid
 
 
 def _stack_visible(labels: list[dict], num_joints: int, device: torch.device) -> torch.Tensor:
     """Stack `visible` as (batch, joints) floats, NaN for a picture without it."""
-    unknown = torch.full((num_joints,), torch.nan)
+    unknown = torch.full((num_joints,), torch.nan, device=device)
     rows = [torch.as_tensor(label.get("visible", unknown), device=device).float() for label in labels]
     for index, row in enumerate(rows):
         if row.shape != (num_joints,):
@@ -171,7 +174,7 @@ def assign(costs: torch.Tensor) -> torch.Tensor:
     if not len(matrices):
         return torch.empty(*costs.shape[:-2], costs.shape[-1], dtype=torch.long, device=costs.device)
     queries = torch.stack([torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in matrices])
-    return queries.reshape(*costs.shape[:-2], costs.shape[-1]).to(costs.device)
+    return queries.reshape(*costs.shape[:-2], costs.shape[-1]).to(costs.device, non_blocking=True)
 
 
 def coarse_to_fine_weights(
@@ -328,8 +331,8 @@ class JointDetrLoss:
         if self.config.query_alignment == "fixed" and not self.config.intermediate_supervision:
             return torch.ones((), device=joints.device)
         scale = self.config.joint_scale
-        thresholds = torch.tensor(self.config.layer_thresholds, device=joints.device)
-        discounts = torch.tensor(self.config.layer_discounts, device=joints.device)
+        by_layer = torch.tensor([self.config.layer_thresholds, self.config.layer_discounts], dtype=torch.float32)
+        thresholds, discounts = by_layer.to(joints.device, non_blocking=True)
         return coarse_to_fine_weights(joints.detach().float() * scale, labels.joints * scale, thresholds, discounts)
 
     def joint_2d_loss(self, points: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
@@ -370,18 +373,8 @@ def dense_losses(
             NaN where there is none; pictures without maps are left out.
         config (`JointDetrConfig`): Gives `joint_scale`.
     """
-    size = part_logits.shape[-2:]
-    parts, surface = [], []
-    for label in labels:
-        if "part_map" not in label:
-            parts.append(torch.full(size, -1, device=part_logits.device))
-            surface.append(torch.full(size, torch.nan, device=part_logits.device))
-            continue
-        maps = torch.stack([label["part_map"].float(), label["depth_map"].float()])[None].to(part_logits.device)
-        part, depth = nn.functional.interpolate(maps, size=size, mode="nearest-exact")[0]
-        parts.append(part.long())
-        surface.append(depth / config.joint_scale)
-    parts, surface = torch.stack(parts), torch.stack(surface)
+    parts = _stack_maps(labels, "part_map", -1, part_logits).long()
+    surface = _stack_maps(labels, "depth_map", torch.nan, depths) / config.joint_scale
     known = surface.isfinite()
     errors = (depths.float() - torch.where(known, surface, 0.0)).abs() * known
     losses = nn.functional.cross_entropy(part_logits.float(), parts, ignore_index=-1, reduction="sum")
@@ -389,6 +382,18 @@ def dense_losses(
         "loss_part": losses / over_processes((parts >= 0).sum()).clamp(min=1e-6),
         "loss_depth": errors.sum() / over_processes(known.sum()).clamp(min=1e-6),
     }
+
+
+def _stack_maps(labels: list[dict], name: str, unknown: float, predicted: torch.Tensor) -> torch.Tensor:
+    """Stack one map of the labels (batch, height, width), of the size and on the device of what is predicted."""
+    size, device = predicted.shape[-2:], predicted.device
+    absent = torch.full(size, unknown, device=device)
+    maps = [label[name].to(device) if name in label else absent for label in labels]
+    for index, stored in enumerate(maps):
+        if stored.shape != size:
+            resized = nn.functional.interpolate(stored[None, None].float(), size=size, mode="nearest-exact")
+            maps[index] = resized[0, 0].to(stored.dtype)
+    return torch.stack(maps)
 
 
 def over_processes(count: torch.Tensor) -> torch.Tensor:

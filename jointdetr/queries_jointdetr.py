@@ -36,9 +36,9 @@ class JointQueries:
         """What keeps the groups apart in self-attention: (queries, queries), 0 or -inf; None for a single group."""
         if len(self.group_sizes) == 1:
             return None
-        sizes = torch.tensor(self.group_sizes, device=self.content.device)
-        group = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
-        mask = torch.zeros(len(group), len(group), device=sizes.device)
+        groups = [number for number, size in enumerate(self.group_sizes) for _ in range(size)]
+        group = torch.tensor(groups).to(self.content.device, non_blocking=True)  # (queries,)
+        mask = torch.zeros(len(group), len(group), device=group.device)
         return mask.masked_fill(group[:, None] != group, -torch.inf)
 
 

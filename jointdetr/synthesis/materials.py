@@ -240,7 +240,7 @@ def garment_thickness(surface: SurfaceMap, outfit: Outfit) -> Tensor:
     """How far each vertex is moved out along its normal by what the person wears: `(batch, vertices)` metres."""
     _, _, _, arm, leg, _ = surface.coordinates
     region = surface.region
-    top, trousers, shoes, hair, nape = (outfit.thickness[:, [column]] for column in range(5))  # (batch, 1)
+    top, trousers, shoes, hair, nape = outfit.thickness.split(1, dim=1)  # (batch, 1) each
     cloth = torch.where(region == TORSO, top, 0.0)
     cloth = torch.where((region == ARM) & (arm < outfit.sleeve[:, None]), top * (1 + 0.5 * arm), cloth)
     legs = (region == LEG) & (leg < outfit.trouser[:, None])

@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from .averaging import WeightAverage
 from .checkpoints import CheckpointTrainer
+from .dataset import stack_labels, unstack_labels
 from .divergence import StepGuard
 from .recipe import OptimizerRecipe, ScheduleRecipe
 from .schedule import BudgetedSchedule
@@ -132,6 +133,12 @@ class PoseTrainer(CheckpointTrainer):
                 self.optimizer if optimizer is None else optimizer, self.schedule, num_training_steps
             )
         return self.lr_scheduler
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Bring a batch to the device, its labels as a few tensors, without waiting for the copy of each."""
+        stacked = stack_labels(inputs["labels"])
+        stacked = {name: values.to(self.args.device, non_blocking=True) for name, values in stacked.items()}
+        return super()._prepare_inputs({**inputs, "labels": unstack_labels(stacked)})
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
