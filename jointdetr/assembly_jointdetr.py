@@ -50,6 +50,10 @@ def assemble_poses(
 ) -> AssembledPoses:
     """Choose one query for every joint type by the class probabilities alone, and complete the skeleton.
 
+    The chosen query says how probable, how exact and how visible a joint is. The position is the mean of all queries,
+    weighted by the squares of their probabilities of being this joint: training leaves several queries that know it,
+    and their mean is nearer to the truth than any one. Where one query alone is probable, it is that one's position.
+
     Args:
         outputs (`ModelOutput`): `logits` (None with fixed alignment), `pred_joints` and `pred_points` of
             [`JointDetrForPoseEstimation`], and `pred_sigmas` and `pred_visibility` if it has a confidence head.
@@ -68,22 +72,34 @@ def assemble_poses(
         raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
     joints, points = outputs.pred_joints.float(), outputs.pred_points.float()
     sigmas, visible = outputs.pred_sigmas, outputs.pred_visibility  # (batch, queries) or None
+    finite = joints.isfinite().all(-1) & points.isfinite().all(-1)  # (batch, queries)
     if outputs.logits is None:  # query j is joint j
         scores = torch.ones(joints.shape[:2], device=joints.device)
     else:
         probabilities = outputs.logits.float().softmax(-1)[..., :-1]  # (batch, queries, joints)
         queries = choose_queries(probabilities, assignment)  # (batch, joints)
+        weights = probabilities.square() * finite[..., None]
+        joints, points = average_queries(weights, joints), average_queries(weights, points)
         scores = probabilities.gather(1, queries[:, None])[:, 0]
-        joints = joints.gather(1, queries[..., None].expand(-1, -1, 3))
-        points = points.gather(1, queries[..., None].expand(-1, -1, 2))
-        sigmas, visible = (None if each is None else each.gather(1, queries) for each in (sigmas, visible))
-    detected = (scores >= threshold) & joints.isfinite().all(-1) & points.isfinite().all(-1)
+        sigmas, visible, finite = (
+            None if each is None else each.gather(1, queries) for each in (sigmas, visible, finite)
+        )
+    detected = (scores >= threshold) & finite
     joints = joints.masked_fill(~detected[..., None], torch.nan)
     points = points.masked_fill(~detected[..., None], torch.nan)
     sigmas, visible = (None if each is None else each.where(detected, torch.nan) for each in (sigmas, visible))
     if refiner is not None and (refiner.config.refine_detected or not detected.all()):
         joints = refiner(joints, missing=~detected, sigmas=sigmas).joints
     return AssembledPoses(joints, points, scores, detected, sigmas, visible)
+
+
+def average_queries(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return means (batch, joints, coordinates) of positions (batch, queries, coordinates).
+
+    `weights` (batch, queries, joints) are 0 where a position is not finite, and need not add up to 1.
+    """
+    sums = weights.sum(1)[..., None].clamp(min=torch.finfo(weights.dtype).tiny)
+    return weights.transpose(1, 2) @ positions.nan_to_num(posinf=0.0, neginf=0.0) / sums
 
 
 def choose_queries(probabilities: torch.Tensor, assignment: Literal["hungarian", "argmax"]) -> torch.Tensor:
