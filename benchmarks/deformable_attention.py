@@ -62,17 +62,21 @@ class Timing:
 
 
 class Inputs:
-    """Random inputs of one case; locations reach a tenth beyond the borders."""
+    """Random inputs of one case; locations reach a tenth beyond the borders.
 
-    def __init__(self, case: Case):
+    Values and the direction of the gradient have the given precision; locations and weights are always float32, as a
+    model gives them under autocast.
+    """
+
+    def __init__(self, case: Case, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32):
         self.spatial_shapes = list(case.spatial_shapes)
         tokens = sum(height * width for height, width in self.spatial_shapes)
         samples_shape = case.batch, case.queries, case.heads, len(self.spatial_shapes), case.points
-        value = torch.randn(case.batch, tokens, case.heads, case.head_dim)
-        locations = torch.rand(*samples_shape, 2) * 1.2 - 0.1
-        weights = torch.rand(samples_shape).flatten(3).softmax(-1).view(samples_shape)
+        value = torch.randn(case.batch, tokens, case.heads, case.head_dim, device=device).to(dtype)
+        locations = torch.rand(*samples_shape, 2, device=device) * 1.2 - 0.1
+        weights = torch.rand(samples_shape, device=device).flatten(3).softmax(-1).view(samples_shape)
         self.tensors = [tensor.requires_grad_() for tensor in (value, locations, weights)]
-        self.direction = torch.randn(case.batch, case.queries, case.heads * case.head_dim)
+        self.direction = torch.randn(case.batch, case.queries, case.heads * case.head_dim, device=device).to(dtype)
 
 
 Contestant = Callable[[Inputs], torch.Tensor]

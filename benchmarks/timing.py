@@ -1,7 +1,7 @@
 """What the benchmarks share: contestants that take turns, peak memory of a child process, tables and JSON.
 
-On one thread the clock is the processor time of the process, on more it is the wall clock. A ratio is the median over
-the rounds of (contestant / reference in the same round), so that a busy machine slows both.
+On one thread the clock is the processor time of the process; on more, and on a GPU, it is the wall clock. A ratio is
+the median over the rounds of (contestant / reference in the same round), so that a busy machine slows both.
 """
 
 import argparse
@@ -18,24 +18,51 @@ from typing import Any
 
 import torch
 
+CPU = torch.device("cpu")
 Contestants = Mapping[str, Callable[[], object]]
 
 
-def take_turns(contestants: Contestants, rounds: int) -> dict[str, list[float]]:
+def take_turns(contestants: Contestants, rounds: int, device: torch.device = CPU) -> dict[str, list[float]]:
     """Return the milliseconds of each contestant in each round; a round before them warms up."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    on_one_thread = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if on_one_thread else time.perf_counter
     milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds + 1):
         for name, contestant in contestants.items():
+            wait_for(device)
             start = clock()
             contestant()
+            wait_for(device)
             milliseconds[name].append(1000 * (clock() - start))
     return {name: times[1:] for name, times in milliseconds.items()}
 
 
-def compare(contestants: Contestants, reference: str, rounds: int) -> list[dict[str, Any]]:
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done all that it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def milliseconds_of(work: Callable[[], object], calls: int, device: torch.device) -> float:
+    """Return how long a call takes when many follow one another, by the GPU's own clock where there is one."""
+    if device.type == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        wait_for(device)
+        start.record()
+        for _ in range(calls):
+            work()
+        end.record()
+        wait_for(device)
+        return start.elapsed_time(end) / calls
+    started = time.perf_counter()
+    for _ in range(calls):
+        work()
+    return 1000 * (time.perf_counter() - started) / calls
+
+
+def compare(contestants: Contestants, reference: str, rounds: int, device: torch.device = CPU) -> list[dict[str, Any]]:
     """Return a row for each contestant: threads, median milliseconds, and how many times faster than the reference."""
-    milliseconds = take_turns(contestants, rounds)
+    milliseconds = take_turns(contestants, rounds, device)
     return [
         {
             "contestant": name,
@@ -47,8 +74,13 @@ def compare(contestants: Contestants, reference: str, rounds: int) -> list[dict[
     ]
 
 
-def peak_memory_mb(function: Callable[[], object]) -> float:
-    """Return by how many MB a function raises the peak of resident memory, in a fork of this process."""
+def peak_memory_mb(function: Callable[[], object], device: torch.device = CPU) -> float:
+    """Return by how many MB a function raises the peak of memory: a GPU's, or the resident one of a fork."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        function()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_measure_peak, args=(function, sender))
@@ -103,8 +135,10 @@ def report(rows: Sequence[Mapping[str, Any]], output: Path | None) -> None:
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
     }
-    print(f"on {machine['cores']} cores with a load of {machine['load']:.1f}, torch {machine['torch']}")
+    cores = f"{machine['cores']} cores with a load of {machine['load']:.1f}"
+    print(f"on {cores}, {machine['gpu'] or 'no GPU'}, torch {machine['torch']}")
     if output is not None:
         output.write_text(json.dumps({"machine": machine, "rows": list(rows)}, indent=2) + "\n")

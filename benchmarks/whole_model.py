@@ -4,12 +4,16 @@
 
 Both have the same backbone (ResNet-50), projections and encoder, weights included, and decoders of the same size. That
 the encoders' answers agree is checked before anything is timed. `--compiled` adds `torch.compile`, which takes minutes
-and a C++ compiler, and `--onnx` ONNX Runtime.
+and a C++ compiler, and `--onnx` ONNX Runtime. On a GPU, with TF32 left as PyTorch has it:
+
+    python benchmarks/whole_model.py --device cuda --batch 32 --precisions fp32 bf16 --compiled
 """
 
+import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from timing import compare, parse_arguments, report
@@ -47,10 +51,11 @@ def training_steps(
     other: DeformableDetrForObjectDetection, ours: JointDetrForPoseEstimation, pictures: Tensor
 ) -> dict[str, Callable[[], object]]:
     """Forward, loss and backward on pictures with 17 objects or joints each."""
-    count, batch = ours.config.num_joints, len(pictures)
-    boxes = torch.rand(count, 4) * 0.4 + 0.1
-    objects = [{"class_labels": torch.arange(count), "boxes": boxes} for _ in range(batch)]
-    joints = [{"joints_3d": torch.randn(count, 3) * 300, "joints_2d": torch.rand(count, 2)} for _ in range(batch)]
+    count, batch, device = ours.config.num_joints, len(pictures), pictures.device
+    boxes = torch.rand(count, 4, device=device) * 0.4 + 0.1
+    objects = [{"class_labels": torch.arange(count, device=device), "boxes": boxes} for _ in range(batch)]
+    places = torch.randn(batch, count, 3, device=device) * 300, torch.rand(batch, count, 2, device=device)
+    joints = [{"joints_3d": in_space, "joints_2d": in_picture} for in_space, in_picture in zip(*places, strict=True)]
 
     def step(model: torch.nn.Module, labels: list[dict[str, Tensor]]) -> None:
         model.zero_grad()
@@ -78,29 +83,44 @@ def open_onnx(model: JointDetrForPoseEstimation, size: int, threads: int) -> Exp
     return ExportedModel(export_model(model, processor, folder), threads=threads)
 
 
+def measure(
+    other: DeformableDetrForObjectDetection, ours: JointDetrForPoseEstimation, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Time inference of one picture, and training steps of a batch."""
+    device, shape = torch.device(options.device), (3, options.size, options.size)
+    picture = torch.randn(1, *shape, device=device)
+    contestants = {OTHER: inference(other, picture), OURS: inference(ours, picture)}
+    if options.compiled:
+        contestants[f"{OURS}, compiled"] = inference(torch.compile(ours), picture)
+    if options.onnx:
+        exported = open_onnx(ours, options.size, torch.get_num_threads())
+        contestants[f"{OURS}, ONNX Runtime"] = inference(exported, picture)
+    rows = [{"what": "inference", **row} for row in compare(contestants, OTHER, options.rounds, device)]
+    steps = training_steps(other, ours, torch.randn(options.batch, *shape, device=device))
+    rows_of_steps = compare(steps, OTHER, max(1, options.rounds // 2), device)
+    return rows + [{"what": "training step", **row} for row in rows_of_steps]
+
+
 def main() -> None:
     """Time inference at batch 1 and a training step, and write the table."""
     parser = parse_arguments(__doc__, rounds=7)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=2, help="pictures of a training step")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=["fp32", "bf16"], help="bf16: autocast")
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--onnx", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
-    other, ours = make_models(ResNetConfig(out_features=["stage2", "stage3", "stage4"]))
-    picture = torch.randn(1, 3, options.size, options.size)
-    check(other, ours, picture)
+    device = torch.device(options.device)
+    models = [model.to(device) for model in make_models(ResNetConfig(out_features=["stage2", "stage3", "stage4"]))]
+    check(*models, torch.randn(1, 3, options.size, options.size, device=device))
     rows = []
-    for threads in options.threads:
-        torch.set_num_threads(threads)
-        contestants = {OTHER: inference(other, picture), OURS: inference(ours, picture)}
-        if options.compiled:
-            contestants[f"{OURS}, compiled"] = inference(torch.compile(ours), picture)
-        if options.onnx:
-            contestants[f"{OURS}, ONNX Runtime"] = inference(open_onnx(ours, options.size, threads), picture)
-        rows += [{"what": "inference", **row} for row in compare(contestants, OTHER, options.rounds)]
-        steps = training_steps(other, ours, torch.randn(options.batch, 3, options.size, options.size))
-        rows += [{"what": "training step", **row} for row in compare(steps, OTHER, max(1, options.rounds // 2))]
+    for precision in options.precisions:
+        for threads in options.threads if device.type == "cpu" else options.threads[:1]:
+            torch.set_num_threads(threads)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                rows += [{"precision": precision, **row} for row in measure(*models, options)]
     report(rows, options.output)
 
 

@@ -1,0 +1,115 @@
+"""Training steps and synthetic people on a GPU that is not there: nothing stays on the CPU, little is waited for.
+
+PyTorch cannot forget a device that was made up, so all of it runs in a process of its own.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import ResNetConfig
+
+from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
+from jointdetr.assembly_jointdetr import assemble_poses
+from jointdetr.synthesis.rows import PersonRows, RowSettings
+from jointdetr.training.dataset import stack_labels, unstack_labels
+
+PRETENDED = os.environ.get("JOINTDETR_PRETENDED_GPU") == "1"
+KNOWS_DEVICES_OF_PYTHON = "_setup_privateuseone_for_python_backend" in dir(torch.utils.backend_registration)
+in_own_process = pytest.mark.skipif(not PRETENDED, reason="runs in a process of its own")
+
+
+@pytest.mark.skipif(PRETENDED, reason="the other tests run here")
+@pytest.mark.skipif(not KNOWS_DEVICES_OF_PYTHON, reason="PyTorch is too old")
+def test_passes_in_a_process_of_its_own():
+    command = [sys.executable, "-m", "pytest", "-q", __file__]
+    result = subprocess.run(command, env=os.environ | {"JOINTDETR_PRETENDED_GPU": "1"}, capture_output=True, text=True)
+    assert result.returncode == 0 and " passed" in result.stdout, result.stdout
+
+
+@in_own_process
+def test_the_gpu_refuses_and_counts():
+    from pretended_gpu import GPU, pretended_gpu
+
+    with pretended_gpu() as gpu:
+        numbers = torch.tensor([1.0, 2.0, 3.0]).to(GPU, non_blocking=True)
+        assert not gpu.waits and numbers.device == GPU
+        numbers[1:] *= 2
+        with pytest.raises(RuntimeError, match="of the CPU and of the GPU"):
+            numbers + torch.ones(3)
+        assert not gpu.waits
+        assert numbers.tolist() == [1.0, 4.0, 6.0] and numbers.sum().item() == 11.0
+        assert len(numbers[numbers > 2.0]) == 2
+        assert dict(gpu.waits) == {"from the GPU": 1, "_local_scalar_dense.default": 1, "index.Tensor": 1}
+        torch.zeros(3).to(GPU)
+        assert gpu.waits["to the GPU"] == 1
+
+
+@in_own_process
+def test_people_are_those_that_the_cpu_draws():
+    from pretended_gpu import GPU, pretended_gpu
+
+    settings = RowSettings(seed=3, size=32, dense=True)
+    wanted = PersonRows(settings).render(range(2))
+    with pretended_gpu():
+        assert PersonRows(replace(settings, device=str(GPU))).render(range(2)) == wanted
+
+
+def everything_on() -> JointDetrForPoseEstimation:
+    """A small model with all that training knows."""
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = JointDetrConfig(
+        backbone_config=backbone,
+        d_model=32,
+        num_queries=20,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_dense_parts=16,
+        num_denoising_groups=2,
+        num_query_groups=2,
+        class_quality_scale=100.0,
+        attn_implementation="eager",  # PyTorch chooses another by the device, and does not know this one
+    )
+    return JointDetrForPoseEstimation(config).train()
+
+
+def draw_label() -> dict[str, torch.Tensor]:
+    return {
+        "joints_3d": torch.randn(17, 3) * 300,
+        "joints_3d_valid": torch.rand(17) > 0.2,
+        "joints_2d": torch.rand(17, 2),
+        "joints_2d_valid": torch.rand(17) > 0.2,
+        "visible": torch.rand(17) > 0.5,
+        "part_map": torch.randint(-1, 16, (16, 16)),
+        "depth_map": torch.randn(16, 16) * 300,
+    }
+
+
+@in_own_process
+def test_a_step_waits_for_the_matching_alone():
+    from pretended_gpu import GPU, pretended_gpu
+
+    model = everything_on()
+    labels = stack_labels([draw_label() for _ in range(3)])
+    with pretended_gpu() as gpu:
+        model.to(GPU)
+        pictures = torch.randn(3, 3, 64, 64).to(GPU, non_blocking=True)
+        on_gpu = unstack_labels({name: values.to(GPU, non_blocking=True) for name, values in labels.items()})
+        gpu.waits.clear()
+        outputs = model(pictures, labels=on_gpu)
+        assert dict(gpu.waits) == {"from the GPU": 1}
+        assert {value.device for value in outputs.loss_dict.values()} == {outputs.loss.device} == {GPU}
+        assert assemble_poses(outputs).joints.device == GPU
