@@ -181,8 +181,10 @@ def results_table(title: str, variants: Sequence[Variant], results: dict[str, li
         runs = results.get(variant.name, [])
         if runs:
             cells = [mean_and_spread([run["metrics"][metric] for run in runs]) for metric in METRICS]
-            rows.append([variant.meaning, *cells, f"{runs[0]['parameters'] / 1e6:.1f} M", str(len(runs))])
-    return ReportTable(title, ["variant", *METRICS.values(), "parameters", "seeds"], rows)
+            detected = number(100 * statistics.fmean(run["metrics"]["recall"] for run in runs))
+            size = f"{runs[0]['parameters'] / 1e6:.1f} M"
+            rows.append([variant.meaning, *cells, detected, size, str(len(runs))])
+    return ReportTable(title, ["variant", *METRICS.values(), "detected %", "parameters", "seeds"], rows)
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

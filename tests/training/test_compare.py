@@ -34,7 +34,12 @@ def comparison(recipe_values, tmp_path) -> Comparison:
 
 
 def fabricated(name: str, seed: int, error: float) -> dict:
-    return {"name": name, "seed": seed, "parameters": 1_200_000, "metrics": dict.fromkeys(module.METRICS, error)}
+    return {
+        "name": name,
+        "seed": seed,
+        "parameters": 1_200_000,
+        "metrics": {**dict.fromkeys(module.METRICS, error), "recall": 0.5},
+    }
 
 
 def test_every_variant_is_a_model_of_its_own(comparison):
@@ -90,7 +95,7 @@ def test_mean_and_spread_by_hand():
 def test_a_table_shows_finished_variants_alone():
     variants = [Variant("one", "first"), Variant("two", "second")]
     table = results_table("Title", variants, {"one": [fabricated("one", 0, 100.0), fabricated("one", 1, 102.0)]})
-    assert table.rows == [["first", *["101.0 ± 1.4"] * 4, "1.2 M", "2"]]
+    assert table.rows == [["first", *["101.0 ± 1.4"] * 4, "50.0", "1.2 M", "2"]]
 
 
 def test_variants_whose_names_begin_alike_are_told_apart(tmp_path):

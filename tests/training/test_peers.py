@@ -151,7 +151,7 @@ def test_the_command_takes_finished_runs_over_and_puts_peers_beside_jointdetr(re
     for name, seed, error in (("jointdetr", 0, 80.0), ("jointdetr", 1, 90.0), ("volumetric", 0, 70.0)):
         folder = output / f"{name}-{seed}"
         folder.mkdir(parents=True)
-        metrics = dict.fromkeys(("mpjpe", "pa_mpjpe", "mpjpe_visible", "mpjpe_occluded"), error)
+        metrics = dict.fromkeys(("mpjpe", "pa_mpjpe", "mpjpe_visible", "mpjpe_occluded", "recall"), error)
         result = {"name": name, "seed": seed, "parameters": 1_200_000, "seconds": 1.0, "metrics": metrics}
         (folder / "result.json").write_text(json.dumps(result))
     arguments += ["--config", str(tmp_path / "recipe.yaml"), "--output", str(output), "--seeds", "1"]
