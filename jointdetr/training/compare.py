@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
@@ -162,7 +163,9 @@ def run_refined(variant: Variant, comparison: Comparison, seed: int) -> dict:
     model.set_refiner(JointDetrForPoseEstimation.from_pretrained(SHIPPED).refiner)
     processor = JointDetrImageProcessorPil.from_pretrained(trained)
     settings = EvaluationSettings(threshold=recipe.evaluation.threshold, batch_size=recipe.evaluation.batch_size)
-    found = evaluate_model(model, processor, load_source(recipe.evaluation.sources[0]), settings)
+    rows = load_source(recipe.evaluation.sources[0])
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):  # as the trainer has evaluated it
+        found = evaluate_model(model, processor, rows, settings)
     folder.mkdir(parents=True, exist_ok=True)
     content = {"name": variant.name, "seed": seed, "parameters": model.num_parameters()}
     return _write_result(folder, content | {"seconds": 0.0, "metrics": found.flat()})
