@@ -34,7 +34,7 @@ def answer_and_gradients(function, inputs, spatial_shapes):
     """Evaluate `function` and its gradients along a fixed random direction."""
     inputs = [tensor.clone().requires_grad_() for tensor in inputs]
     output = function(*inputs, spatial_shapes)
-    direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output.dtype)
+    direction = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
     return [output.detach(), *torch.autograd.grad(output, inputs, direction)]
 
 

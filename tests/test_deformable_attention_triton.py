@@ -25,6 +25,38 @@ def test_passes_in_the_interpreter():
     assert result.returncode == 0 and " passed" in result.stdout, result.stdout
 
 
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
+@pytest.mark.parametrize("name", ["_attend", "_differentiate"])
+def test_compiles_without_a_gpu(name, monkeypatch, tmp_path):
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from jointdetr import deformable_attention_triton_jointdetr as kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    value = torch.zeros(1, 20, 8, 32, dtype=torch.bfloat16)
+    constants, _ = kernels._launch_sizes(value, torch.zeros(1, 5, 8, 2, 4, 2))
+    options = {"num_warps": constants.pop("num_warps")}
+    kernel = getattr(kernels, name)
+    types = dict.fromkeys(kernel.arg_names, "*fp32") | dict.fromkeys(constants, "constexpr")
+    types |= {"levels": "*i32", "tokens": "i32", "queries": "i32", "value": "*bf16"}
+    types |= {argument: "*bf16" for argument in ("output", "grad_output") if argument in types}
+    source = ASTSource(kernel, types, constants)
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    assert ".target sm_90" in compiled.asm["ptx"] and compiled.asm["cubin"]
+
+
+@needs_kernels
+def test_trains_after_inference_at_the_same_size(attend):
+    spatial_shapes = [(3, 5)]
+    inputs = on_device(draw_inputs(spatial_shapes, batch=1, queries=2, heads=1, points=1))
+    with torch.inference_mode():
+        attend(*inputs, spatial_shapes)
+    wanted = answer_and_gradients(plain, inputs, spatial_shapes)
+    assert_all_close(answer_and_gradients(attend, inputs, spatial_shapes), wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.fixture
 def attend():
     from jointdetr.deformable_attention_triton_jointdetr import SampleTokens

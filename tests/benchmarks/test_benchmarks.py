@@ -1,6 +1,8 @@
 """What the benchmarks check before they time anything, on small models; never a time."""
 
+import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,19 @@ from transformers import ResNetConfig
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import data_path
+import deformable_attention
+import deformable_attention_gpu
 import growth
+import on_gpu
+import synthesis
 import timing
+import training_speed
 import training_step
 import whole_model
 
 from jointdetr import JointDetrConfig
 from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels
+from jointdetr.synthesis.rows import PersonRows, RowSettings
 
 
 def test_contestants_take_turns():
@@ -85,3 +93,71 @@ def test_crops_show_the_same_as_vitpose():
 def test_exponents_of_powers():
     amounts = [1, 2, 4, 8, 16]
     assert growth.exponent(amounts, [3 * amount**2 for amount in amounts]) == pytest.approx(2)
+
+
+def test_kernels_are_checked_and_their_bytes_counted():
+    case = deformable_attention_gpu.SMALL_CASES[0]
+    inputs = deformable_attention_gpu.Inputs(case)
+    deformable_attention_gpu.check(inputs)
+    tokens, samples = 20 * 2 * 8, 20 * 2 * 2 * 2  # numbers of the values, and of the weights
+    tensors = 4 * (tokens + 3 * samples)
+    answer = 4 * 20 * 2 * 8
+    assert deformable_attention_gpu.bytes_needed(inputs, training=False) == tensors + answer
+    assert deformable_attention_gpu.bytes_needed(inputs, training=True) == 3 * tensors + 2 * answer
+    rows = deformable_attention_gpu.measure(case, "bf16", True, (timing.CPU, 1, 1e9))
+    assert [row["contestant"] for row in rows] == ["kernels", "grid_sample", "transformers"]
+    assert rows[2]["ratio"] == 1 and all(row["bandwidth %"] > 0 for row in rows)
+
+
+def test_a_wrong_kernel_is_found(monkeypatch):
+    inputs = deformable_attention_gpu.Inputs(deformable_attention_gpu.SMALL_CASES[0])
+    monkeypatch.setattr(deformable_attention_gpu, "ours", lambda inputs: 1.01 * deformable_attention.ours(inputs))
+    with pytest.raises(RuntimeError, match="differ from the plain form's"):
+        deformable_attention_gpu.check(inputs)
+
+
+def test_people_drawn_twice_are_the_same_and_others_are_not():
+    people, others = (PersonRows(RowSettings(seed=seed, size=32)) for seed in (0, 1))
+    synthesis.check(people, people)
+    with pytest.raises(RuntimeError, match="differs on the devices"):
+        synthesis.check(people, others)
+    rates = synthesis.measure(people, count=2, at_once=2)
+    assert rates["poses alone/s"] > rates["all/s"] > 0
+
+
+def test_training_is_timed_without_data_or_trained_weights(tmp_path):
+    options = Namespace(
+        config="synthetic-r50", render_on="cpu", workers=0, steps=10, device="cpu", overrides=["seed=5"]
+    )
+    recipe = training_speed.make_recipe(options, tmp_path / "run")
+    assert recipe.model.backbone_from is None and not recipe.evaluation.sources and recipe.seed == 5
+    assert recipe.train.synthesis.size == 320  # the recipe's own
+
+
+def test_parts_go_on_after_a_failure_and_have_limits(tmp_path):
+    python = [sys.executable, "-S", "-c"]
+    commands = {
+        "good": [*python, "print('fine')"],
+        "bad": [*python, "raise SystemExit('broken')"],
+        "slow": [*python, "import time; print('begun', flush=True); time.sleep(60)"],
+        "last": [*python, "import os; print(os.getcwd())"],
+    }
+    failed = on_gpu.run_parts(commands, {name: 20.0 for name in commands} | {"slow": 1.5}, tmp_path / "gpu")
+    assert failed == ["bad", "slow"]
+    summary = json.loads((tmp_path / "gpu" / "summary.json").read_text())["parts"]
+    assert [part["ending"] for part in summary.values()] == ["done", "exit code 1", "stopped after 1.5 s", "done"]
+    assert "broken" in summary["bad"]["printed"] and "begun" in summary["slow"]["printed"]
+    assert summary["last"]["printed"].strip() == str(on_gpu.ROOT)
+
+
+def test_every_part_has_a_command_that_its_file_takes(tmp_path, monkeypatch, capsys):
+    assert sum(part.limit_s for part in on_gpu.PARTS) < 25 * 60
+    files = {"deformable_attention_gpu": deformable_attention_gpu, "whole_model": whole_model}
+    files |= {"synthesis": synthesis, "training_speed": training_speed}
+    for part in on_gpu.PARTS[1:]:
+        _, path, *arguments = on_gpu.command_of(part, tmp_path, "cpu", small=True)
+        assert f"{tmp_path}/{part.name}.json" in arguments
+        monkeypatch.setattr(sys, "argv", [path, *arguments, "--unknown"])
+        with pytest.raises(SystemExit):
+            files[Path(path).stem].main()
+        assert "unrecognized arguments: --unknown" in capsys.readouterr().err
