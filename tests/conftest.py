@@ -74,6 +74,10 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         refiner_config=JointRefinerConfig(hidden_size=32, num_blocks=1),
     )
     folder = tmp_path_factory.mktemp("tiny-jointdetr")
-    JointDetrForPoseEstimation(config).eval().save_pretrained(folder)
+    model = JointDetrForPoseEstimation(config).eval()
+    with torch.no_grad():  # queries that differ in what they take themselves for, as otherwise all joints are one mean
+        for head in model.model.decoder.heads:
+            head.class_head.weight.mul_(100.0)
+    model.save_pretrained(folder)
     JointDetrImageProcessor(size={"height": 128, "width": 128}).save_pretrained(folder)
     return folder

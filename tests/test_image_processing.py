@@ -492,7 +492,7 @@ def test_a_refiner_fills_missing_joints_in_camera_space_too(processor, scene):
     class KnowingRefiner:
         config = JointRefinerConfig()
 
-        def __call__(self, joints: torch.Tensor, missing: torch.Tensor) -> SimpleNamespace:
+        def __call__(self, joints: torch.Tensor, missing: torch.Tensor, sigmas: None) -> SimpleNamespace:
             return SimpleNamespace(joints=torch.where(missing[..., None], scene.joints, joints))
 
     outputs = make_outputs(scene.joints, scene.normalised, missing=(3, 13))
