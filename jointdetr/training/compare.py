@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel
 
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
@@ -46,7 +45,7 @@ class Variant:
         name: of its folders, and for `--only`.
         meaning: what it says in the table.
         overrides: `section.key=value` strings of the recipe.
-        refined: evaluate another variant's models, with the package's refinement network; the name of that variant.
+        refined: evaluate another variant's models, with a refinement network; the name of that variant.
     """
 
     name: str
@@ -153,19 +152,24 @@ def run_variant(name: str, recipe: Recipe, model: PreTrainedModel | None = None)
 
 
 def run_refined(variant: Variant, comparison: Comparison, seed: int) -> dict:
-    """Evaluate another variant's trained model together with the package's refinement network."""
+    """Evaluate another variant's trained model with the refinement network of the model that all start from.
+
+    Raises:
+        ValueError: That model has none.
+    """
     recipe = comparison.recipe(variant.name, seed, ())
     folder = Path(recipe.output)
     if (folder / RESULT_FILE).exists():
         return json.loads((folder / RESULT_FILE).read_text())
     trained = comparison.output / f"{variant.refined}-{seed}" / "final"
     model = JointDetrForPoseEstimation.from_pretrained(trained)
-    model.set_refiner(JointDetrForPoseEstimation.from_pretrained(SHIPPED).refiner)
+    refiner = JointDetrForPoseEstimation.from_pretrained(comparison.start_from).refiner
+    if refiner is None:
+        raise ValueError(f"--start-from must name a model with a refinement network, got {comparison.start_from}")
+    model.set_refiner(refiner)
     processor = JointDetrImageProcessorPil.from_pretrained(trained)
     settings = EvaluationSettings(threshold=recipe.evaluation.threshold, batch_size=recipe.evaluation.batch_size)
-    rows = load_source(recipe.evaluation.sources[0])
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):  # as the trainer has evaluated it
-        found = evaluate_model(model, processor, rows, settings)
+    found = evaluate_model(model, processor, load_source(recipe.evaluation.sources[0]), settings)
     folder.mkdir(parents=True, exist_ok=True)
     content = {"name": variant.name, "seed": seed, "parameters": model.num_parameters()}
     return _write_result(folder, content | {"seconds": 0.0, "metrics": found.flat()})

@@ -29,7 +29,9 @@ def comparison(recipe_values, tmp_path) -> Comparison:
     recipe_values["train"]["dense_reduction"] = None
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_values))
-    started = train(build(Recipe, {**recipe_values, "evaluation": {}, "output": str(tmp_path / "start")})).folder
+    config = recipe_values["model"]["config"] | {"refiner_config": {"hidden_size": 8, "num_blocks": 1}}
+    start = {**recipe_values, "model": {"config": config}, "evaluation": {}, "output": str(tmp_path / "start")}
+    started = train(build(Recipe, start)).folder
     return Comparison(str(path), (), tmp_path / "runs", str(started))
 
 
