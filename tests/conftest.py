@@ -77,7 +77,7 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = JointDetrForPoseEstimation(config).eval()
     with torch.no_grad():  # queries that differ in what they take themselves for, as otherwise all joints are one mean
         for head in model.model.decoder.heads:
-            head.class_head.weight.mul_(40.0)
+            head.class_head.weight.mul_(20.0)
     model.save_pretrained(folder)
     JointDetrImageProcessor(size={"height": 128, "width": 128}).save_pretrained(folder)
     return folder

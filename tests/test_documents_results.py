@@ -1,0 +1,23 @@
+"""The tables of docs/results.md are those of the numbers beside it, and name what the comparison has."""
+
+import json
+import sys
+
+import pytest
+from documents import REPOSITORY
+
+from jointdetr.training.compare import SECTIONS, results_table
+
+sys.path.insert(0, str(REPOSITORY))
+
+from benchmarks.accuracy.peers import CONTESTANTS, TITLE
+
+PAGE = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+RESULTS = json.loads((REPOSITORY / "docs" / "results.json").read_text())["steps"]["1000"]
+
+
+@pytest.mark.parametrize(("title", "variants"), [*SECTIONS.items(), (TITLE, CONTESTANTS)])
+def test_tables_are_made_of_the_numbers(title, variants):
+    table = results_table(title, variants, RESULTS)
+    assert table.rows
+    assert table.markdown() in PAGE
