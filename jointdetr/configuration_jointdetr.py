@@ -157,6 +157,9 @@ class JointDetrConfig(_SkeletonConfig):
             from stride-2 convolutions, fewer take the last stages.
         d_model, encoder_layers, encoder_attention_heads, encoder_ffn_dim, encoder_n_points, decoder_layers,
             decoder_attention_heads, decoder_ffn_dim, decoder_n_points: Sizes, as in Deformable DETR.
+        class_spread (`float`, *optional*, defaults to 1.0): Standard deviation of the class logits of untrained
+            queries, alike in all decoder layers. A query so prefers some joint from the start, by more than positions
+            differ in the matching, is matched to it in most pictures, and learns it. With 0 training starts slowly.
         decoder_connection (`bool`, *optional*, defaults to `True`): Embed each layer's prediction into the query
             position of the next layer.
         look_forward_twice (`bool`, *optional*, defaults to `False`): Let a layer's prediction pass gradient to the
@@ -239,6 +242,7 @@ class JointDetrConfig(_SkeletonConfig):
     dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
     init_std: float = 0.02
+    class_spread: float | int = 1.0
     decoder_connection: bool = True
     look_forward_twice: bool = False
     class_weight: float | int = 1.0
@@ -301,7 +305,7 @@ class JointDetrConfig(_SkeletonConfig):
         validate_range(self, "encoder_layers num_dense_parts", 0)
         validate_range(self, "decoder_layers encoder_n_points decoder_n_points", 1)
         validate_range(self, "dropout attention_dropout", 0.0, 1.0)
-        validate_range(self, "init_std", 0.0)
+        validate_range(self, "init_std class_spread", 0.0)
         if self.activation_function not in ACT2FN:
             raise ValueError(
                 f"`activation_function` must be one of {sorted(ACT2FN)}, got {self.activation_function!r}."

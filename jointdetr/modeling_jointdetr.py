@@ -175,10 +175,14 @@ class JointDetrPreTrainedModel(PreTrainedModel):
             if isinstance(module, JointDetrConfidenceHead):
                 init.copy_(module[-1].bias, torch.tensor([math.log(ERROR_PRIOR), 0.0]))
         elif isinstance(module, JointDetrClassHead):
+            init.normal_(module.weight, std=self.config.class_spread / math.sqrt(self.config.d_model))
             # in one go: a slice of a parameter does not know that it has been loaded, and would be overwritten
             prior = torch.full(module.bias.shape, math.log(CLASS_PRIOR / (1 - CLASS_PRIOR)))
             prior[-1] = 0.0
             init.copy_(module.bias, prior)
+        elif isinstance(module, JointDetrDecoder) and self.config.query_alignment == "set":
+            for head in module.heads[1:]:  # a query starts with the same preferences in all layers
+                init.copy_(head.class_head.weight, module.heads[0].class_head.weight)
         elif isinstance(module, ResidualFlow):
             module.reset_parameters()
         elif isinstance(module, JointDetrModel):

@@ -73,6 +73,25 @@ def test_initial_values_are_those_that_were_meant():
         assert head.joint_head[-1].weight.abs().sum() == head.point_head[-1].bias.abs().sum() == 0
 
 
+@pytest.mark.parametrize("spread", [0.0, 1.5, 3.0])
+def test_untrained_queries_differ_in_what_they_take_themselves_for_as_far_as_the_config_says(spread):
+    model = tiny_model(num_queries=200, class_spread=spread).train()
+    heads = [layer.class_head for layer in model.model.decoder.heads]
+    assert all(torch.equal(heads[0].weight, head.weight) for head in heads)
+    logits = model.model(torch.randn(2, 3, 64, 64)).layer_logits - heads[0].bias  # (layers, batch, queries, classes)
+    torch.testing.assert_close(logits.std(2).mean((1, 2)), torch.full((3,), spread), atol=0.0, rtol=0.15)
+
+
+def test_loading_keeps_the_class_heads_of_all_layers(tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        for number, head in enumerate(model.model.decoder.heads):
+            head.class_head.weight.fill_(number)
+    model.save_pretrained(tmp_path)
+    loaded = JointDetrForPoseEstimation.from_pretrained(tmp_path)
+    assert [head.class_head.weight.unique().tolist() for head in loaded.model.decoder.heads] == [[0.0], [1.0], [2.0]]
+
+
 def test_output_shapes_and_units():
     model = tiny_model()
     outputs = model(torch.randn(2, 3, 64, 96))
@@ -209,7 +228,7 @@ def test_overfits_one_batch_to_15_mm():
 def test_half_precision_stays_near_full(tmp_path):
     model = lively(tiny_model())
     for head in model.model.decoder.heads:
-        torch.nn.init.normal_(head.joint_head[-1].bias, std=0.3)  # poses as large as people
+        torch.nn.init.normal_(head.joint_head[-1].bias, std=0.4)  # poses as large as people
     model.save_pretrained(tmp_path)
     pictures = torch.randn(2, 3, 64, 64)
     full = JointDetrForPoseEstimation.from_pretrained(tmp_path, dtype=torch.float32).eval()(pictures)

@@ -68,7 +68,8 @@ SECTIONS = {
         Variant("jointdetr", "(d) and set prediction with 100 queries: JointDETR"),
         Variant("refined", "(e) and refinement", refined="jointdetr"),
     ),
-    "Number of queries": (
+    "Queries": (
+        Variant("alike", "queries alike at the start", ("model.config.class_spread=0.2",)),
         Variant("queries-17", "17 queries", ("model.config.num_queries=17",)),
         Variant("queries-50", "50 queries", ("model.config.num_queries=50",)),
         Variant("queries-200", "200 queries", ("model.config.num_queries=200",)),
