@@ -10,7 +10,6 @@ learning rate: in one try of 100 steps on 640 people that took it from 205 to 17
 they are trained as well. Finished runs are not repeated. The folder gets `peers.json`, `peers.md` and `peers.png`.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +20,10 @@ from benchmarks.accuracy.models import L1Peer, LikelihoodPeer, Peer, VolumetricP
 from jointdetr import JointDetrConfig
 from jointdetr.training.compare import (
     SECTIONS,
-    SHIPPED,
     Comparison,
     Variant,
     draw_results,
+    read_comparison,
     read_results,
     results_table,
     run_variant,
@@ -107,15 +106,7 @@ def write_results(output: Path) -> ReportTable:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Compare JointDETR with other kinds of pose models at one budget.")
-    parser.add_argument("--config", default="compare", help="YAML file, or the name of a recipe of the package")
-    parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of all runs")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each contestant")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a contestant; may be repeated")
-    parser.add_argument("--start-from", default=str(SHIPPED), metavar="MODEL", help="pose model with the backbone")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
-    options = parser.parse_intermixed_args(arguments)
-    comparison = Comparison(options.config, tuple(options.overrides), options.output, options.start_from)
+    comparison, options = read_comparison("Compare JointDETR with other kinds of pose models.", arguments)
     print(compare_peers(comparison, options.seeds, options.only).markdown())
 
 

@@ -269,17 +269,22 @@ def compare(comparison: Comparison, seeds: int, only: Sequence[str] = ()) -> lis
     return write_results(comparison.output, SECTIONS)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description="Compare the steps of JointDETR at one budget.")
+def read_comparison(description: str, arguments: Sequence[str] | None) -> tuple[Comparison, argparse.Namespace]:
+    """Read the command line of a comparison: what its runs share, and among the options `seeds` and `only`."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", default="compare", help="YAML file, or the name of a recipe of the package")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of all runs")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each variant")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a variant; may be repeated")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each line of the table")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a line; may be repeated")
     parser.add_argument("--start-from", default=str(SHIPPED), metavar="MODEL", help="pose model with the backbone")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args(arguments)
-    comparison = Comparison(options.config, tuple(options.overrides), options.output, options.start_from)
+    return Comparison(options.config, tuple(options.overrides), options.output, options.start_from), options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    comparison, options = read_comparison("Compare the steps of JointDETR at one budget.", arguments)
     for table in compare(comparison, options.seeds, options.only):
         print(table.markdown())
 
