@@ -10,11 +10,14 @@ the table of tokens, four pixels for each sample, which is what `embedding_bag` 
 
 - With a border of zeros around the levels, and all of them on one canvas of one width, all four pixels exist and are
   constant steps away from the first.
-- Backward, the gradient by a weight is the product of a row with the query's gradient. The gradient by a row is again
-  a weighted sum, now over the queries that have read it: the samples are sorted by row. With few tokens it is faster
-  to write all weights into one dense matrix S with `output = S @ value`.
+- Backward, the gradient by a weight is the product of a row with the query's gradient: a product of two matrices of
+  which few places are wanted, which is what `sampled_addmm` computes. The gradient by a row is again a weighted sum,
+  now over the queries that have read it: the samples are sorted by row. With few tokens it is faster to write all
+  weights into one dense matrix S with `output = S @ value`.
 """
 
+import functools
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +30,7 @@ if torch.version.cuda is not None and is_triton_available():
     from .deformable_attention_triton_jointdetr import SampleTokens as SampleTokensByTriton
 
 PIECE_ELEMENTS = 1 << 20  # numbers in the largest array of a piece: 4 MB in float32, about a core's share of the cache
-DENSE_TOKENS = 40  # with up to so many tokens for each sample, backward multiplies by all of them
+DENSE_TOKENS = 16  # with up to so many tokens for each sample, backward multiplies by all of them
 
 
 def multi_scale_deformable_attention(
@@ -268,6 +271,33 @@ class _SampleTokens(torch.autograd.Function):
         return grad_value, grad_locations, grad_weights, None
 
 
+# an operator of its own, as `torch.compile` cannot follow sparse tensors
+@torch.library.custom_op("jointdetr::sampled_products", mutates_args=())
+def sampled_products(left: torch.Tensor, right: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Multiply each row of `left` (slots, numbers) with its `rows` (slots, samples) of `right`: (slots, samples)."""
+    _use_up_warning()
+    starts = torch.arange(0, rows.numel() + 1, rows.shape[1], dtype=rows.dtype)
+    shape = len(left), len(right)
+    pattern = torch.sparse_csr_tensor(
+        starts, rows.flatten(), left.new_zeros(rows.numel()), shape, check_invariants=False
+    )
+    products = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0, out=pattern)
+    return products.values().view(rows.shape)
+
+
+@sampled_products.register_fake
+def _(left: torch.Tensor, right: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return left.new_empty(rows.shape)
+
+
+@functools.cache
+def _use_up_warning() -> None:
+    """Let PyTorch say, where nobody hears it, what it says once: that its sparse tensors are not finished."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.10 knows no `action`
+        torch.zeros(1, 1).to_sparse_csr()
+
+
 class _SparseSums:
     """Differentiates weighted sums of pixels by the samples' shares and, added up over calls, by the pixels."""
 
@@ -282,15 +312,12 @@ class _SparseSums:
         self, samples: _Samples, shares: tuple[torch.Tensor, ...], grad_sums: torch.Tensor
     ) -> list[torch.Tensor]:
         """Return the gradients by `shares`, given those by the sums (images, queries, heads, head_dim)."""
-        rows = samples.rows.flatten()
         num_slots, num_samples = samples.rows.shape
         slots = torch.arange(num_slots, dtype=torch.int32)[:, None].expand(-1, num_samples).flatten()
         grad_sums = grad_sums.view(num_slots, -1)
-        self._add_by_rows(rows, slots, shares, grad_sums)
-        starts = torch.arange(0, len(rows), num_samples, dtype=torch.int32)
-        arguments = rows, starts, slots, 0  # mode "sum"
-        products = torch.ops.aten._embedding_bag_per_sample_weights_backward
-        return [products(grad_sums, self.table[step:], *arguments).view_as(samples.rows) for step in self.steps]
+        self._add_by_rows(samples.rows.flatten(), slots, shares, grad_sums)
+        rows = torch.cat([samples.rows + step for step in self.steps], dim=-1)
+        return list(sampled_products(grad_sums, self.table, rows).chunk(4, dim=-1))
 
     def _add_by_rows(
         self, rows: torch.Tensor, slots: torch.Tensor, shares: tuple[torch.Tensor, ...], grad_sums: torch.Tensor

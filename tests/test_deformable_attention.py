@@ -125,7 +125,9 @@ def test_autocast_does_not_touch_the_arithmetic():
     assert_all_close(got, wanted, rtol=0, atol=0)
 
 
-def test_compiles_without_a_break():
+@pytest.mark.parametrize("dense_tokens", [0, 10**6], ids=["sparse", "dense"])
+def test_compiles_without_a_break(dense_tokens, monkeypatch):
+    monkeypatch.setattr(deformable_attention, "DENSE_TOKENS", dense_tokens)
     spatial_shapes = SHAPES["oblong levels"]
     inputs = draw_inputs(spatial_shapes)
     compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
