@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from .geometry_jointdetr import outside_autocast
 from .loss_jointdetr import assign
 
 # What assembling reads of the network's output; the rest, such as the encoder's tokens, is large.
@@ -93,6 +94,7 @@ def assemble_poses(
     return AssembledPoses(joints, points, scores, detected, sigmas, visible)
 
 
+@outside_autocast
 def average_queries(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Return means (batch, joints, coordinates) of positions (batch, queries, coordinates).
 

@@ -7,7 +7,9 @@ covers `[i, i + 1)`, its centre is `i + 0.5`, and a picture `width` pixels wide 
 Shape vocabulary: `...` any batch dimensions, `joints` joints of a skeleton, `points` image points.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec
 
 import torch
 
@@ -16,7 +18,23 @@ ROBUST_STEPS = 10
 # length is 1.177 of them.
 CAUCHY_SCALE = 2.026
 
+Rest = ParamSpec("Rest")
 
+
+def outside_autocast(
+    function: Callable[Concatenate[torch.Tensor, Rest], torch.Tensor],
+) -> Callable[Concatenate[torch.Tensor, Rest], torch.Tensor]:
+    """Let a function compute in the precision of its arguments: autocast would round pixels and millimetres."""
+
+    @functools.wraps(function)
+    def run(first: torch.Tensor, *args: Rest.args, **kwargs: Rest.kwargs) -> torch.Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            return function(first, *args, **kwargs)
+
+    return run
+
+
+@outside_autocast
 def project(joints_camera: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
     """Project camera-space points onto the image.
 
@@ -31,6 +49,7 @@ def project(joints_camera: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tens
     return homogeneous[..., :2] / homogeneous[..., 2:]
 
 
+@outside_autocast
 def back_project(points_px: torch.Tensor, depth_mm: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
     """Lift image points to the depth given for each.
 
@@ -54,11 +73,13 @@ def to_homogeneous(points: torch.Tensor) -> torch.Tensor:
     return torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
 
 
+@outside_autocast
 def apply_affine(points: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
     """Map image points: `(..., points, 2)` by `(..., 2, 3)` -> `(..., points, 2)`."""
     return points @ affine[..., :2].transpose(-1, -2) + affine[..., 2].unsqueeze(-2)
 
 
+@outside_autocast
 def compose_affine(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
     """Return the `(..., 2, 3)` map that applies `inner` first and `outer` then."""
     linear = outer[..., :2] @ inner[..., :2]  # (..., 2, 2)
@@ -66,12 +87,14 @@ def compose_affine(outer: torch.Tensor, inner: torch.Tensor) -> torch.Tensor:
     return torch.cat([linear, offset], dim=-1)
 
 
+@outside_autocast
 def invert_affine(affine: torch.Tensor) -> torch.Tensor:
     """Return the `(..., 2, 3)` map that undoes `affine`; a singular one raises `ValueError`."""
     linear = _inverse(affine[..., :2], "affine")  # (..., 2, 2)
     return torch.cat([linear, -linear @ affine[..., 2:]], dim=-1)
 
 
+@outside_autocast
 def crop_intrinsics(intrinsics: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
     """Carry intrinsics along with an affine map of the image, such as a crop, a resize or a rotation.
 
@@ -116,6 +139,7 @@ def flip_intrinsics(intrinsics: torch.Tensor, width_px: float) -> torch.Tensor:
     return flipped
 
 
+@outside_autocast
 def procrustes_align(predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
     """Align predictions to targets by the best rotation, translation and scale, without reflection.
 

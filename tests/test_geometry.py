@@ -82,6 +82,27 @@ def test_flipped_joints_project_to_flipped_points():
     torch.testing.assert_close(actual, expected)
 
 
+def test_autocast_rounds_nothing():
+    joints, roots = (tensor.float() for tensor in make_people(4))
+    matrix, affine, other = INTRINSICS.float(), make_affine().float(), make_affine().float()
+    placed = joints + roots[:, None]
+    points = geometry.project(placed, matrix)
+    calls = {
+        "project": (placed, matrix),
+        "back_project": (points, placed[..., 2], matrix),
+        "apply_affine": (points, affine),
+        "compose_affine": (affine, other),
+        "invert_affine": (affine,),
+        "crop_intrinsics": (matrix, affine),
+        "procrustes_align": (joints + torch.randn_like(joints) * 50, joints),
+        "solve_root_translation": (joints, points, matrix),
+    }
+    for name, arguments in calls.items():
+        expected = getattr(geometry, name)(*arguments)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(getattr(geometry, name)(*arguments), expected), name
+
+
 def test_procrustes_undoes_a_similarity():
     target, _ = make_people(4)
     moved = 1.7 * target @ make_rotation() + torch.tensor([10.0, 20.0, 30.0])

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ..geometry_jointdetr import outside_autocast
 from ..skeleton_jointdetr import Skeleton
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
@@ -101,12 +102,18 @@ def map_skeleton(joints: Array, source: Skeleton, target: Skeleton, valid: Array
         share = torch.from_numpy(weights).to(joints)
         have = torch.from_numpy(possible).to(known.device)
         mask = have & ((~known).to(joints.dtype) @ (share != 0).to(joints.dtype).T == 0)
-        mapped = share @ torch.where(known[..., None], joints, 0.0)
+        mapped = _weighted_sums(torch.where(known[..., None], joints, 0.0), share)
         return torch.where(mask[..., None], mapped, torch.nan), mask
     known = ~np.isnan(joints).any(axis=-1) if valid is None else valid
     mask = possible & ((~known).astype(np.float32) @ (weights != 0).T.astype(np.float32) == 0)
     mapped = (weights @ np.where(known[..., None], joints, 0.0)).astype(joints.dtype)
     return np.where(mask[..., None], mapped, joints.dtype.type(np.nan)), mask
+
+
+@outside_autocast
+def _weighted_sums(joints: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Sum joints `(..., source, axes)` by weights `(target, source)`."""
+    return weights @ joints
 
 
 def mapping_weights(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, np.ndarray]:
