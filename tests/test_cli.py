@@ -8,6 +8,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import pytest
+from documents import REPOSITORY
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -75,6 +76,20 @@ class TestPredict:
             assert figure.width > 800
         assert "17 of 17 joints found" in result.stdout
         assert "no --box given" in result.stderr
+
+    @pytest.mark.usefixtures("shipped_checkpoint")
+    def test_bfloat16_finds_the_same_joints_but_for_its_rounding(self, tmp_path):
+        picture = REPOSITORY / "docs" / "images" / "person.jpg"
+        joints = {}
+        for dtype in ("float32", "bfloat16"):
+            options = ("--box", 113, 119, 199, 373, "--dtype", dtype, "--output", tmp_path / dtype)
+            assert run("predict", picture, *options).exit_code == 0
+            (person,) = json.loads((tmp_path / dtype / "person.pose.json").read_text())["people"]
+            joints[dtype] = person["joints"]
+        assert joints["bfloat16"] != joints["float32"]
+        for one, other in zip(*joints.values(), strict=True):
+            assert one == pytest.approx(other, abs=10)
+        assert "int8" in run("predict", picture, "--dtype", "int8").stderr
 
     def test_boxes_give_people_in_their_order_and_a_focal_length_their_place(
         self, picture, tiny_model_folder, tmp_path
@@ -170,6 +185,12 @@ class TestSynthesizeAndEvaluate:
         numbers = json.loads((tmp_path / "numbers.json").read_text())
         assert numbers["protocol"]["poses"] == 2
         assert numbers["metrics"]["mpjpe"] > 0
+
+    def test_evaluate_in_bfloat16_says_so(self, people_folder, tiny_model_folder, tmp_path):
+        options = ("--model", tiny_model_folder, "--dtype", "bfloat16", "--output", tmp_path / "numbers.json")
+        result = run("evaluate", "--dataset", people_folder, *options)
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / "numbers.json").read_text())["protocol"]["dtype"] == "bfloat16"
 
     def test_supersampling_renders_other_pixels_of_the_same_people(self, people_folder, tmp_path):
         from jointdetr.data.loading import load_pose_dataset

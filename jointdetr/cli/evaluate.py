@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import ModelOption, ThresholdOption, load_checkpoint, one_line_errors
+from .options import ModelOption, Precision, PrecisionOption, ThresholdOption, load_checkpoint, one_line_errors
 
 
 class ProtocolName(str, Enum):
@@ -22,6 +22,7 @@ class ProtocolName(str, Enum):
 def evaluate(
     dataset: Annotated[str, typer.Option(help="Parquet file, folder or Hub repository of a pose dataset.")],
     model: ModelOption = None,
+    dtype: PrecisionOption = Precision.FLOAT32,
     protocol: Annotated[
         ProtocolName | None,
         typer.Option(help="Evaluate as the papers do; without it all rows count, with the model's own joints."),
@@ -53,7 +54,7 @@ def evaluate(
     if output is not None:
         with one_line_errors(str(output)):
             require_report_suffix(output)
-    checkpoint = load_checkpoint(model)
+    checkpoint = load_checkpoint(model, dtype)
     settings = EvaluationSettings(
         threshold=threshold, batch_size=batch_size, workers=workers, device=checkpoint.model.device.type
     )

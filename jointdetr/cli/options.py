@@ -30,6 +30,22 @@ class Device(str, Enum):
     CUDA = "cuda"
 
 
+class Precision(str, Enum):
+    """Kinds of numbers to compute with, as choices, by PyTorch's names."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--dtype",
+        help="Numbers to compute with: bfloat16 is faster with many people at once, on processors that have it.",
+    ),
+]
+
+
 class Checkpoint(NamedTuple):
     """A model, ready to run, and its image processor."""
 
@@ -62,7 +78,7 @@ def check_checkpoint_name(name: str) -> None:
         raise ValueError("there is no such folder, and a repository on the Hub is named user/model")
 
 
-def load_checkpoint(name: str | None) -> Checkpoint:
+def load_checkpoint(name: str | None, precision: Precision = Precision.FLOAT32) -> Checkpoint:
     """Load a checkpoint through the Auto classes, from the package itself if no name is given."""
     import torch
     from transformers import AutoImageProcessor, AutoModelForPoseEstimation
@@ -74,9 +90,11 @@ def load_checkpoint(name: str | None) -> Checkpoint:
     source = name or str(files("jointdetr") / "pretrained")
     with one_line_errors(source):
         check_checkpoint_name(source)
-        model = AutoModelForPoseEstimation.from_pretrained(source, dtype=torch.float32).eval()
+        model = AutoModelForPoseEstimation.from_pretrained(source, dtype=precision.value).eval()
         if not isinstance(model, JointDetrForPoseEstimation):
             raise ValueError(f"expected a checkpoint of JointDetrForPoseEstimation, got {type(model).__name__}")
         processor = AutoImageProcessor.from_pretrained(source)
+    if precision is Precision.BFLOAT16:
+        model.to(memory_format=torch.channels_last)  # whose convolutions are faster still
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return Checkpoint(processor, model)

@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 import typer
 from typer.core import TyperCommand
 
-from .options import ModelOption, ThresholdOption
+from .options import ModelOption, Precision, PrecisionOption, ThresholdOption
 from .predict_options import VIDEO_SUFFIXES, Box, CameraOptions, Format, PredictOptions, Smoothing, output_names
 
 
@@ -88,6 +88,7 @@ def predict(
         list[Format] | None, typer.Option("--format", help="Kind of file for the poses; repeat it for more kinds.")
     ] = None,
     model: ModelOption = None,
+    dtype: PrecisionOption = Precision.FLOAT32,
     output: Annotated[Path, typer.Option(help="Folder for what is written: NAME.pose.json, NAME.pose.png ...")] = Path(
         "out"
     ),
@@ -108,6 +109,7 @@ def predict(
         raise typer.BadParameter("give --box or --detector, not both")
     options = PredictOptions(
         model=model,
+        precision=dtype,
         output=output,
         boxes=tuple(box or ()),
         detector=detector,

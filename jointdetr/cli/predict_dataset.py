@@ -65,6 +65,7 @@ def _settings(name: str, options: PredictOptions) -> dict[str, object]:
         "dataset": name,
         "split": options.split,
         "model": options.model_name,
+        "dtype": options.precision.value,
         "threshold": options.threshold,
         "detector": options.detector,
         "boxes": [list(box) for box in options.boxes],

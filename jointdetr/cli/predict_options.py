@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlparse
 
-from .options import load_checkpoint, one_line_errors
+from .options import Precision, load_checkpoint, one_line_errors
 
 if TYPE_CHECKING:
     from ..camera_jointdetr import Camera
@@ -85,6 +85,7 @@ class PredictOptions:
 
     Args:
         model: Folder or Hub repository of the checkpoint; None for the one in the package.
+        precision: Numbers that the network computes with.
         output: Folder for everything that is written.
         boxes: A person's box each, the same in every picture and in a film's first frame; none for the whole picture,
             a search in the film, or the detector's boxes.
@@ -102,6 +103,7 @@ class PredictOptions:
     """
 
     model: str | None = None
+    precision: Precision = Precision.FLOAT32
     output: Path = Path("out")
     boxes: tuple[Box, ...] = ()
     detector: str | None = None
@@ -125,7 +127,7 @@ class PredictOptions:
         """Load the checkpoint and the detector as one pipeline; what cannot be loaded is one line and exit code 2."""
         from ..pipeline_jointdetr import JointDetrPipeline
 
-        checkpoint = load_checkpoint(self.model)
+        checkpoint = load_checkpoint(self.model, self.precision)
         with one_line_errors(str(self.detector)):
             return JointDetrPipeline(
                 model=checkpoint.model,

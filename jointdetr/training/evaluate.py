@@ -336,6 +336,7 @@ def describe_run(
         "threshold": settings.threshold,
         "assignment": settings.assignment,
         "refiner": model.refiner is not None,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "box": "dataset",
         "input": f"{width}x{height}",
         "test_time_augmentation": "none",
@@ -425,7 +426,7 @@ def _run_model(
     batches: dict[str, list[torch.Tensor]] = {name: [] for name in _OUTPUTS}
     labels = []
     for batch in loader:
-        outputs = model(pixel_values=batch["pixel_values"].to(settings.device))
+        outputs = model(pixel_values=batch["pixel_values"].to(settings.device, model.dtype))
         for name, parts in batches.items():
             if getattr(outputs, name) is not None:
                 parts.append(getattr(outputs, name).float().cpu())

@@ -18,6 +18,7 @@ from jointdetr import (
 from jointdetr.cli import app
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.skeleton_jointdetr import HUMAN36M
+from jointdetr.training import evaluate
 from jointdetr.training.evaluate import (
     EvaluationSettings,
     PoseTargets,
@@ -156,6 +157,34 @@ def test_evaluates_a_model_and_writes_json(tiny_model_folder, pose_rows, tmp_pat
     saved = json.loads((tmp_path / "result.json").read_text())
     assert saved["metrics"]["mpjpe"] == result.metrics["mpjpe"]
     assert saved["metrics"]["mpjpe_detected"] is None  # nothing is as sure as that
+
+
+def test_autocast_is_for_the_network_alone(tiny_model_folder, pose_rows, monkeypatch):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    model.set_refiner(JointRefiner(JointRefinerConfig(refine_detected=False)))  # multiplies matrices, but not here
+    processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
+    targets = make_targets(len(pose_rows))
+    outputs = exact_outputs(targets)
+    outputs.pred_joints[:, :17] += torch.randn(len(pose_rows), 17, 3) * 50
+    outputs.logits[:, 17, :17] = 9.0  # a query that has a say in every joint's mean
+    outputs.pred_joints[:, 17] = 0.0
+    monkeypatch.setattr(evaluate, "_run_model", lambda *_: (outputs, targets))
+    expected = evaluate_model(model, processor, pose_rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = evaluate_model(model, processor, pose_rows)
+    assert got.flat() == expected.flat() and got.metrics["pa_mpjpe"] > 10
+
+
+def test_a_converted_model_is_evaluated(tiny_model_folder, pose_rows):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    for head in model.model.decoder.heads:
+        torch.nn.init.normal_(head.joint_head[-1].weight, std=0.1)
+    processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
+    full = evaluate_model(model, processor, pose_rows)
+    half = evaluate_model(model.to(torch.bfloat16), processor, pose_rows)
+    assert full.protocol["dtype"] == "float32" and half.protocol["dtype"] == "bfloat16"
+    assert half.metrics["mpjpe"] == pytest.approx(full.metrics["mpjpe"], rel=0.05)
+    assert half.metrics["mpjpe"] != full.metrics["mpjpe"]
 
 
 def test_the_command_line_agrees_with_the_function(tiny_model_folder, pose_folder, pose_rows, tmp_path):
