@@ -4,9 +4,12 @@
 
 The model has the shipped model's sizes. Time is processor time of one thread, memory the rise of the resident peak in
 a process of its own. The exponent is the slope of a line through the logarithms of the larger half of the points: 1 is
-linear growth. `tokens` counts the tokens of all feature levels, for pictures of growing size.
+linear growth. `tokens` counts the tokens of all feature levels, for pictures of growing size. `page faults` are those
+of one call after others: the C library gives arrays of more than 32 MB back to the system and takes them anew, page by
+page. With MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ in the environment, both 4294967296, it keeps them.
 """
 
+import resource
 import statistics
 from collections.abc import Callable
 from importlib.resources import files
@@ -88,6 +91,13 @@ def check(quantity: str, value: int, work: Callable[[], Any]) -> None:
         raise RuntimeError(f"{quantity} {value}: expected {wanted} finite results, got {len(result)}")
 
 
+def page_faults(work: Callable[[], object]) -> int:
+    """Return how many pages of memory a call takes anew from the system."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
 def exponent(amounts: list[int], measured: list[float]) -> float:
     """Fit the exponent of growth to the larger half of the points."""
     half = len(amounts) // 2
@@ -97,17 +107,18 @@ def exponent(amounts: list[int], measured: list[float]) -> float:
 
 def measure(quantity: str, values: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
     """Return one row a value, each with the exponents of its quantity."""
-    amounts, milliseconds, megabytes = [], [], []
+    amounts, milliseconds, megabytes, faults = [], [], [], []
     for value in values:
         point = make_point(quantity, value)
         megabytes.append(peak_memory_mb(point.work))
         check(quantity, value, point.work)
         milliseconds.append(statistics.median(take_turns({"it": point.work}, rounds)["it"]))
+        faults.append(page_faults(point.work))
         amounts.append(point.amount)
     fits = {"time exponent": exponent(amounts, milliseconds), "memory exponent": exponent(amounts, megabytes)}
     return [
-        {"quantity": quantity, "amount": amount, "ms": time, "peak MB": memory, **fits}
-        for amount, time, memory in zip(amounts, milliseconds, megabytes, strict=True)
+        {"quantity": quantity, "amount": amount, "ms": time, "peak MB": memory, "page faults": pages, **fits}
+        for amount, time, memory, pages in zip(amounts, milliseconds, megabytes, faults, strict=True)
     ]
 
 

@@ -4,18 +4,22 @@
 
 Both have the same backbone (ResNet-50), projections and encoder, weights included, and decoders of the same size. That
 the encoders' answers agree is checked before anything is timed. `--compiled` adds `torch.compile`, which takes minutes
-and a C++ compiler, and `--onnx` ONNX Runtime. On a GPU, with TF32 left as PyTorch has it:
+and a C++ compiler, and with `--frozen` takes the weights as constants; `--onnx` adds ONNX Runtime. `--converted` runs
+both models in bfloat16 as a whole, for inference, once beside each other and once beside transformers in float32. On a
+GPU, with TF32 left as PyTorch has it:
 
     python benchmarks/whole_model.py --device cuda --batch 32 --precisions fp32 bf16 --compiled
 """
 
 import argparse
+import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch._inductor.config
 from timing import compare, parse_arguments, report
 from torch import Tensor
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
@@ -91,6 +95,7 @@ def measure(
     picture = torch.randn(1, *shape, device=device)
     contestants = {OTHER: inference(other, picture), OURS: inference(ours, picture)}
     if options.compiled:
+        torch._inductor.config.freezing = options.frozen
         contestants[f"{OURS}, compiled"] = inference(torch.compile(ours), picture)
     if options.onnx:
         exported = open_onnx(ours, options.size, torch.get_num_threads())
@@ -101,6 +106,20 @@ def measure(
     return rows + [{"what": "training step", **row} for row in rows_of_steps]
 
 
+def measure_converted(
+    other: DeformableDetrForObjectDetection, ours: JointDetrForPoseEstimation, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Time inference of one picture by models whose weights and activations are bfloat16."""
+    device = torch.device(options.device)
+    picture = torch.randn(1, 3, options.size, options.size, device=device)
+    models = {name: copy.deepcopy(model).to(torch.bfloat16) for name, model in ((OTHER, other), (OURS, ours))}
+    contestants = {name: inference(model, picture.to(torch.bfloat16)) for name, model in models.items()}
+    rows = compare(contestants, OTHER, options.rounds, device)
+    mixed = {f"{OTHER}, fp32": inference(other, picture), OURS: contestants[OURS]}
+    rows += compare(mixed, f"{OTHER}, fp32", options.rounds, device)
+    return [{"precision": "converted", "what": "inference", **row} for row in rows]
+
+
 def main() -> None:
     """Time inference at batch 1 and a training step, and write the table."""
     parser = parse_arguments(__doc__, rounds=7)
@@ -108,7 +127,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2, help="pictures of a training step")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=["fp32", "bf16"], help="bf16: autocast")
+    parser.add_argument("--converted", action="store_true")
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--frozen", action="store_true", help="with --compiled: the weights are constants")
     parser.add_argument("--onnx", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -121,6 +142,8 @@ def main() -> None:
             torch.set_num_threads(threads)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 rows += [{"precision": precision, **row} for row in measure(*models, options)]
+    if options.converted:
+        rows += measure_converted(*models, options)
     report(rows, options.output)
 
 

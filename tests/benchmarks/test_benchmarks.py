@@ -1,6 +1,7 @@
 """What the benchmarks check before they time anything, on small models; never a time."""
 
 import json
+import mmap
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import ResNetConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import bfloat16
 import data_path
 import deformable_attention
 import deformable_attention_gpu
@@ -23,7 +25,7 @@ import training_speed
 import training_step
 import whole_model
 
-from jointdetr import JointDetrConfig
+from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
 from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels
 from jointdetr.synthesis.rows import PersonRows, RowSettings
 
@@ -62,6 +64,24 @@ def test_both_models_encode_alike_and_can_be_trained():
         ours.model.encoder.layers[0].mlp.fc1.weight.mul_(2)
     with pytest.raises(RuntimeError, match="the encoders differ"):
         whole_model.check(other, ours, pictures)
+
+
+def test_converted_models_find_the_same_joints(tiny_model_folder):
+    models = bfloat16.convert(JointDetrForPoseEstimation.from_pretrained(tiny_model_folder).eval())
+    assert [model.dtype.itemsize for model in models.values()] == [4, 4, 2, 2]
+    pictures = torch.randn(2, 3, 64, 64)
+    contestants = {name: bfloat16.forward(model, pictures) for name, model in models.items()}
+    bfloat16.check(contestants)
+    contestants["wrong"] = lambda: contestants["float32"]() + 100
+    with pytest.raises(RuntimeError, match="a joint moved by 173.2 mm"):
+        bfloat16.check(contestants)
+
+
+def test_pages_that_are_taken_anew_are_counted():
+    pages = 256  # too few for a large page
+    letters = b"x" * (pages * mmap.PAGESIZE)
+    assert growth.page_faults(lambda: mmap.mmap(-1, len(letters)).write(letters)) == pytest.approx(pages, abs=32)
+    assert growth.page_faults(lambda: None) < 32
 
 
 def test_the_loss_waits_for_the_device_once():
