@@ -28,7 +28,10 @@ def outside_autocast(
 
     @functools.wraps(function)
     def run(first: torch.Tensor, *args: Rest.args, **kwargs: Rest.kwargs) -> torch.Tensor:
-        with torch.autocast(first.device.type, enabled=False):
+        device = first.device.type
+        if not torch.is_autocast_enabled(device):  # asked first, as not every device knows autocast
+            return function(first, *args, **kwargs)
+        with torch.autocast(device, enabled=False):
             return function(first, *args, **kwargs)
 
     return run
