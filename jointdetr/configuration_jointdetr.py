@@ -162,7 +162,7 @@ class JointDetrConfig(_SkeletonConfig):
             differ in the matching, is matched to it in most pictures, and learns it. With 0 training starts slowly.
         decoder_connection (`bool`, *optional*, defaults to `True`): Embed each layer's prediction into the query
             position of the next layer.
-        look_forward_twice (`bool`, *optional*, defaults to `True`): Let a layer's prediction pass gradient to the
+        look_forward_twice (`bool`, *optional*, defaults to `False`): Let a layer's prediction pass gradient to the
             layer before it (DINO) instead of detaching it (Deformable DETR).
         class_weight, joint_weight, joint_2d_weight (`float`): Weights of the class, 3D and 2D terms, in the matching
             and in the loss. 3D counts in units of `joint_scale`, 2D in units of the input's side.
@@ -244,7 +244,7 @@ class JointDetrConfig(_SkeletonConfig):
     init_std: float = 0.02
     class_spread: float | int = 1.0
     decoder_connection: bool = True
-    look_forward_twice: bool = True
+    look_forward_twice: bool = False
     class_weight: float | int = 1.0
     joint_weight: float | int = 5.0
     joint_2d_weight: float | int = 5.0
