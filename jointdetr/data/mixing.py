@@ -20,7 +20,7 @@ from datasets.distributed import split_dataset_by_node
 
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .loading import check_rows, first_labels, undecoded
-from .schema import pose_features
+from .schema import NOBODY, pose_features
 from .skeleton_mapping import map_skeleton, mapping_weights
 
 _UNSHUFFLED_BLOCK = 64  # rows
@@ -153,6 +153,10 @@ def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: b
         ValueError: The stream is empty or of another skeleton, or none of its joints can be mapped.
     """
     name = first_labels(rows)["skeleton"]
+    if NOBODY not in rows.column_names:
+        rows = undecoded(rows).map(
+            _of_somebody, features=datasets.Features(undecoded(rows).features | {NOBODY: datasets.Value("bool")})
+        )
     if not mapped or name == skeleton.name:
         check_rows(rows, skeleton)
         rows = undecoded(rows)
@@ -167,6 +171,11 @@ def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: b
         .select_columns(columns)
         .map(row_in_skeleton, fn_kwargs={"skeleton": skeleton}, features=_undecoded_features(skeleton))
     )
+
+
+def _of_somebody(row: dict[str, Any]) -> dict[str, bool]:
+    """Say that a row of a dataset without the column shows a person."""
+    return {NOBODY: False}
 
 
 def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:

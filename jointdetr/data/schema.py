@@ -37,6 +37,10 @@ DENSE_MAP_REDUCTION = 4
 """How many times smaller than the picture `part_map` and `depth_map` are stored."""
 
 
+NOBODY = "nobody"
+"""The one column that a pose dataset may lack."""
+
+
 def pose_features(num_joints: int = 17, dense: bool = False) -> datasets.Features:
     """Features of a pose dataset's row.
 
@@ -53,6 +57,9 @@ def pose_features(num_joints: int = 17, dense: bool = False) -> datasets.Feature
     | `skeleton`        | string                 | name of the skeleton that gives the order of the joints          |
     | `subject`, `action`, `camera` | string     | where the picture comes from; empty when unknown                 |
     | `frame`           | int64                  | number of the frame in its recording                             |
+    | `nobody`          | bool                   | the box is known to show no person; no joint is labelled         |
+
+    `nobody` may be left out of a dataset, and then is false.
 
     With `dense=True` there are two more PNG columns, `DENSE_MAP_REDUCTION` times smaller than the picture:
     `part_map` (8-bit, values of `PART_NAMES`) and `depth_map` (16-bit, see `encode_depth_map`).
@@ -76,6 +83,7 @@ def pose_features(num_joints: int = 17, dense: bool = False) -> datasets.Feature
         "action": datasets.Value("string"),
         "camera": datasets.Value("string"),
         "frame": datasets.Value("int64"),
+        NOBODY: datasets.Value("bool"),
     }
     if dense:
         columns |= {"part_map": datasets.Image(), "depth_map": datasets.Image()}
