@@ -1,8 +1,8 @@
 """BlazePose's network as a backbone: an inverted-residual trunk, its top-down path and its landmark branch.
 
 The architecture is that of MediaPipe's pose landmark network, which has seen real people of every kind;
-`tools/import_blazepose.py` takes its published weights over. It has no normalisation layers: those of the training were
-folded into the convolutions. Every convolution is followed by ReLU6 but the last of a block.
+`tools/import_blazepose.py` takes its published weights over. It has no normalisation layers: those of the training
+were folded into the convolutions. Every convolution is followed by ReLU6 but the last of a block.
 
 Shape vocabulary: batch, channels, height and width of a feature map.
 Source: Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking", 2020; the blocks are MobileNetV2's.
@@ -139,7 +139,9 @@ class BlazePoseTrunk(nn.ModuleList):
 
     def __init__(self, config: BlazePoseConfig):
         groups, in_channels = [], config.embedding_size
-        table = zip(config.hidden_sizes, config.depths, config.kernel_sizes, config.strides, config.expansions)
+        table = zip(
+            config.hidden_sizes, config.depths, config.kernel_sizes, config.strides, config.expansions, strict=True
+        )
         for channels, depth, kernel_size, stride, expansion in table:
             blocks = [BlazePoseBlock(in_channels, channels, kernel_size, stride, expansion)]
             blocks += [BlazePoseBlock(channels, channels, kernel_size, 1, 6) for _ in range(depth - 1)]
@@ -168,7 +170,7 @@ class BlazePosePyramid(nn.Module):
 
 
 class BlazePosePreTrainedModel(PreTrainedModel):
-    """What makes the backbone a model of transformers: its configuration, and initial values where nothing is loaded."""
+    """What makes the backbone a model of transformers: configuration, and initial values where nothing is loaded."""
 
     config: BlazePoseConfig
     base_model_prefix = "backbone"
@@ -250,7 +252,7 @@ class BlazePoseBackbone(BackboneMixin, BlazePosePreTrainedModel):
         """
         if any(side % 64 for side in pixel_values.shape[-2:]):
             raise ValueError(f"pictures must have sides of multiples of 64 px, got {tuple(pixel_values.shape[-2:])}.")
-        # depthwise convolutions are slower in bfloat16 than in float32 on CPUs, and lose what folded norms kept in range
+        # depthwise convolutions are slower in bfloat16 than in float32 on CPUs, and range farther without norms
         with torch.autocast(pixel_values.device.type, enabled=False):
             features = _relu6(self.stem(pixel_values.to(self.std.dtype) * self.std + self.mean))
             maps = self._maps(features)

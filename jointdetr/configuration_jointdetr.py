@@ -167,8 +167,8 @@ class JointDetrConfig(_SkeletonConfig):
             layer before it (DINO) instead of detaching it (Deformable DETR).
         class_weight, joint_weight, joint_2d_weight (`float`): Weights of the class, 3D and 2D terms, in the matching
             and in the loss. 3D counts in units of `joint_scale`, 2D in units of the input's side.
-        projection_weight (`float`, *optional*, defaults to 0.0): Weight of the distance in 3D between joints that have 2D
-            labels alone and those labels at the size of the prediction, which teaches 3D from pictures with 2D labels.
+        projection_weight (`float`, *optional*, defaults to 0.0): Weight of the distance in x and y between joints that
+            have 2D labels alone and those labels at the size of the prediction: 3D learned from pictures without it.
         no_joint_weight (`float`, *optional*, defaults to 0.1): Weight of the class "no joint" in the cross-entropy.
         coarse_thresholds (`list[float]`, *optional*): Millimetres within which a joint is right enough for each
             decoder layer. Linear from 100 to 0 by default.
@@ -342,7 +342,8 @@ class JointDetrConfig(_SkeletonConfig):
         """Raise `ValueError` for a negative weight or a coarse-to-fine list of the wrong length."""
         validate_range(
             self,
-            "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight dense_weight likelihood_weight",
+            "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight dense_weight "
+            "likelihood_weight",
             0.0,
         )
         if self.class_quality_scale is not None:

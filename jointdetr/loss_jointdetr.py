@@ -290,7 +290,8 @@ class JointDetrLoss:
     ) -> torch.Tensor:
         """Cross-entropy over joint types and "no joint" for each layer (layers,), normalised by the class weights.
 
-        The query of a joint without any label is left out, as it may well be right, unless the picture shows nobody. With `config.class_quality_scale`,
+        The query of a joint without any label is left out, as it may well be right, unless the picture shows nobody.
+        With `config.class_quality_scale`,
         the query of a joint with a 3D label is asked for a probability of `exp(-error / scale)` instead of 1, and for
         "no joint" with the rest.
 

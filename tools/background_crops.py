@@ -1,9 +1,9 @@
 """Cut crops that show nobody out of photographs of single people, for training the model to say so.
 
 Reads a folder in the layout of LSP (`joints.mat`, `images`) and writes one in the plain format that `jointdetr convert
-folder` takes. A crop is a square in a corner of the picture, clear of the labelled person. As the labels name one person of a picture
-alone, the second step drops crops in which MediaPipe finds somebody; it wants an environment of its own, with
-`pip install mediapipe`.
+folder` takes. A crop is a square in a corner of the picture, clear of the labelled person. As the labels name one
+person of a picture alone, the second step drops crops in which MediaPipe finds somebody; it wants an environment of
+its own, with `pip install mediapipe`.
 
     python tools/background_crops.py cut data/lspet backgrounds
     python tools/background_crops.py sift backgrounds

@@ -4,8 +4,8 @@
     SOURCE/annotations.jsonl      one person in one picture a line
     SOURCE/...                    pictures, wherever the lines say
 
-A line is an object. All keys are optional but `joints_3d`, `joints_2d` or `nobody`; without `image` in any line the data are
-skeletons alone, for the refinement network.
+A line is an object. All keys are optional but `joints_3d`, `joints_2d` or `nobody`; without `image` in any line the
+data are skeletons alone, for the refinement network.
 
 | key          | value                                                                                             |
 |--------------|---------------------------------------------------------------------------------------------------|
@@ -68,6 +68,12 @@ class Folder(Converter):
         """Whether the first line has no picture."""
         with open(self._file, encoding="utf-8") as file:
             return "image" not in _parse(self._file, 1, file.readline())
+
+    @cached_property
+    def shows_nobody(self) -> bool:
+        """Whether any line says so."""
+        with open(self._file, encoding="utf-8") as file:
+            return any('"nobody"' in line for line in file)
 
     @property
     def _file(self) -> Path:
@@ -173,7 +179,8 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(values, dict) or not needed & set(values) or not set(values) <= KEYS:
         found = sorted(values) if isinstance(values, dict) else type(values).__name__
         raise ValueError(
-            f"{path}, line {number}: expected one of {sorted(needed)} and keys of {sorted(KEYS)}, got {found}"
+            f"{path}, line {number}: expected `joints_3d` or `joints_2d`, or `nobody`, and keys of {sorted(KEYS)}, "
+            f"got {found}"
         )
     if not isinstance(values.get("nobody", False), bool):
         raise ValueError(f"{path}, line {number}: `nobody` must be true or false, got {values['nobody']!r}")

@@ -14,10 +14,10 @@ from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
 from ..skeleton_jointdetr import Skeleton
-from .schema import NOBODY, pose_features
+from .schema import pose_features
 from .shards import is_saved_dataset
 
-POSE_COLUMNS = tuple(name for name in pose_features() if name != NOBODY)
+POSE_COLUMNS = tuple(pose_features())
 
 PoseRows = datasets.Dataset | datasets.IterableDataset
 

@@ -5,9 +5,9 @@ The official layout of both archives, which state no licence; the pictures are t
     SOURCE/joints.mat             `joints` (3, 14, 2000) of LSP, or (14, 3, 10000) of LSPET
     SOURCE/images/im0001.jpg      the first person's; im00001.jpg in LSPET
 
-Rows have no 3D label, and their camera is not known. In LSP every joint is labelled and the third number says that it is
-hidden; in LSPET it says that the joint is labelled, and hidden joints mostly are not. Both count pixels by
-their corner, so half a pixel is added. `frame` is the person's number, from 1.
+Rows have no 3D label, and their camera is not known. In LSP every joint is labelled, and the third number says that
+it is hidden; in LSPET it says that the joint is labelled, and hidden joints mostly are not. Both count pixels by their
+corner, so half a pixel is added. `frame` is the person's number, from 1.
 
 The labels of LSPET are crowd workers' and noisy. `opinion` names what another model says of the same people, by which
 they are mended, see [`mend`]; people that are held out keep their labels as they are.
@@ -24,6 +24,7 @@ from typing import ClassVar
 
 import numpy as np
 import scipy.io
+from scipy.io.matlab import MatReadError
 
 from ..geometry_jointdetr import flip_permutation
 from ..skeleton_jointdetr import LSP, Skeleton
@@ -104,11 +105,11 @@ class LeedsSportsPose(Converter):
             ValueError: The file is missing or holds something else.
         """
         path = self.source / "joints.mat"
+        if not path.is_file():
+            raise ValueError(f"LSP must have its labels as {path}, which does not exist")
         try:
             stored = scipy.io.loadmat(path, variable_names=["joints"])
-        except FileNotFoundError:
-            raise ValueError(f"LSP must have its labels as {path}, which does not exist") from None
-        except (ValueError, NotImplementedError, TypeError) as error:
+        except (MatReadError, ValueError, NotImplementedError, TypeError) as error:
             raise ValueError(f"{path} must be a MATLAB file, got a broken one: {error}") from error
         joints = stored.get("joints")
         shape = None if joints is None else joints.shape
@@ -130,13 +131,13 @@ class LeedsSportsPose(Converter):
         axes = (2, 1, 0) if self._is_lsp else (2, 0, 1)
         return self._matrix.transpose(axes).astype(np.float64)
 
-    @property
+    @cached_property
     def _labelled(self) -> np.ndarray:
         """Which joints are labelled (people, 14)."""
         finite = np.isfinite(self._joints).all(axis=-1)
         return finite if self._is_lsp else finite & (self._people[..., 2] > 0)
 
-    @property
+    @cached_property
     def _visible(self) -> np.ndarray:
         """Which joints are labelled and not hidden (people, 14)."""
         flags = self._people[..., 2] > 0

@@ -17,7 +17,7 @@ from ..skeleton_jointdetr import Skeleton
 from .schema import NOBODY, pose_features
 
 SKELETON_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton", "subject", "action", "frame")
-LABEL_COLUMNS = tuple(name for name in pose_features() if name != "image")
+LABEL_COLUMNS = tuple(name for name in pose_features(nobody=True) if name != "image")
 BOX_PADDING = 0.1
 
 
@@ -58,7 +58,8 @@ def complete_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
         skeleton: of the joints.
 
     Returns:
-        All columns of `pose_features` as arrays, NaN where a label is not valid, and `picture_size` (width, height).
+        All columns of `pose_features` as arrays, `nobody` too, NaN where a label is not valid, and `picture_size`
+        (width, height).
 
     Raises:
         RowError: A column is of the wrong shape, or the picture cannot be read.

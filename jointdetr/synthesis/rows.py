@@ -28,8 +28,8 @@ class RowSettings:
     Attributes:
         seed: non-negative; another seed gives other people.
         size: width and height of the pictures in px, a multiple of 4.
-        preset: "everyday" (mostly upright, level views), "everything" (all poses, steep views, cut-off people) or "nobody"
-            (rooms where nobody is; the box is where a person would fill the picture).
+        preset: "everyday" (mostly upright, level views), "everything" (all poses, steep views, cut-off people) or
+            "nobody" (rooms where nobody is; the box is where a person would fill the picture).
         dense: add the `part_map` and `depth_map` columns.
         supersampling: rays along each edge of a pixel.
         quality: of the JPEG pictures, 1 to 95.

@@ -22,7 +22,10 @@ from ..data.schema import PART_FLIP_PAIRS, PART_NAMES
 IGNORED_PART = -1
 """Value of `part_map` where nothing is known: outside the picture and under a cut-out."""
 
-PROBABILITIES = "flip rotation quarter_turns misfit greyscale blur downscale jpeg noise cutout".split()
+PROBABILITIES = (
+    *("flip", "rotation", "quarter_turns", "misfit", "greyscale"),
+    *("blur", "downscale", "jpeg", "noise", "cutout"),
+)
 MISFIT_SCALES, MISFIT_SHIFT = (1 / 2.5, 1.8), 0.25
 
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -39,8 +42,8 @@ class Augmentation:
         quarter_turns: probability of a turn by 90, 180 or 270 degrees besides.
         scale: largest magnification of the crop; its inverse is the smallest. 1.0 keeps the size.
         shift: largest move of the crop, as a fraction of its side.
-        misfit: probability of a crop that does not fit the person: up to 2.5 times too large or 1.8 times too small, and
-            up to a quarter of its side beside the person, instead of `scale` and `shift`.
+        misfit: probability of a crop that does not fit the person, instead of `scale` and `shift`: up to 2.5 times too
+            large or 1.8 times too small, and up to a quarter of its side beside the person.
         colour: strength of brightness, contrast, saturation, channel gains and gamma; 1.0 is strong.
         greyscale: probability of a grey picture.
         blur: probability of a blur of up to `blur_radius_px` of the crop.
@@ -100,10 +103,10 @@ class View:
         """Draw a view."""
         limit = math.radians(settings.rotation_degrees)
         angle = rng.uniform(-limit, limit) if rng.random() < settings.rotation else 0.0
-        if rng.random() < settings.quarter_turns:
+        if settings.quarter_turns and rng.random() < settings.quarter_turns:
             angle += math.pi / 2 * rng.integers(1, 4)
         scales, farthest = (1.0 / settings.scale, settings.scale), settings.shift
-        if rng.random() < settings.misfit:
+        if settings.misfit and rng.random() < settings.misfit:
             scales, farthest = MISFIT_SCALES, MISFIT_SHIFT
         scale = math.exp(rng.uniform(*np.log(scales)))
         shift_x, shift_y = rng.uniform(-farthest, farthest, 2)

@@ -253,8 +253,8 @@ class PoseDataset(torch.utils.data.Dataset):
         Returns:
             `pixel_values` `(3, height, width)` float32 and `labels`: `joints_3d` `(J, 3)` root-relative mm,
             `joints_3d_valid` `(J,)`, `joints_2d` `(J, 2)` in [0, 1] of the input, `joints_2d_valid` `(J,)`,
-            `visible` `(J,)` inside the view, `nobody` `()`, and with `dense_reduction` `part_map` `(h, w)` int64 and `depth_map` `(h, w)` mm.
-            What is not valid is NaN.
+            `visible` `(J,)` inside the view, `nobody` `()`, and with `dense_reduction` `part_map` `(h, w)` int64 and
+            `depth_map` `(h, w)` mm. What is not valid is NaN.
         """
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:

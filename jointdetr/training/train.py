@@ -140,8 +140,8 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
     """Make the recipe's model, with whatever weights it starts from.
 
     Raises:
-        ValueError: Starting points are given that do not go together, or one that does not fit, such as a refinement network for
-            another skeleton.
+        ValueError: Starting points are given that do not go together, or one that does not fit, such as a refinement
+            network for another skeleton.
     """
     settings = recipe.model
     if settings.deformable_detr_from is not None and (settings.init_from or settings.backbone_from):
