@@ -179,7 +179,7 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(values, dict) or not needed & set(values) or not set(values) <= KEYS:
         found = sorted(values) if isinstance(values, dict) else type(values).__name__
         raise ValueError(
-            f"{path}, line {number}: expected `joints_3d` or `joints_2d`, or `nobody`, and keys of {sorted(KEYS)}, "
+            f"{path}, line {number}: expected `joints_3d` or `joints_2d` (or `nobody`) and keys of {sorted(KEYS)}, "
             f"got {found}"
         )
     if not isinstance(values.get("nobody", False), bool):
