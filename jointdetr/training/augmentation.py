@@ -23,7 +23,7 @@ IGNORED_PART = -1
 """Value of `part_map` where nothing is known: outside the picture and under a cut-out."""
 
 PROBABILITIES = (
-    *("flip", "rotation", "quarter_turns", "misfit", "greyscale"),
+    *("flip", "upright", "rotation", "quarter_turns", "misfit", "greyscale"),
     *("blur", "downscale", "jpeg", "noise", "cutout"),
 )
 MISFIT_SCALES, MISFIT_SHIFT = (1 / 2.5, 1.8), 0.25
@@ -37,6 +37,8 @@ class Augmentation:
 
     Args:
         flip: probability of a mirrored picture.
+        upright: probability of a view in which the body is turned upright before any other turn, as the second look of
+            inference shows it.
         rotation_degrees: largest turn of the picture, to either side.
         rotation: probability of a turn.
         quarter_turns: probability of a turn by 90, 180 or 270 degrees besides.
@@ -55,6 +57,7 @@ class Augmentation:
     """
 
     flip: float = 0.5
+    upright: float = 0.0
     rotation_degrees: float = 30.0
     rotation: float = 0.6
     quarter_turns: float = 0.0
@@ -99,8 +102,8 @@ class View:
     shift: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def sample(cls, settings: Augmentation, rng: np.random.Generator) -> "View":
-        """Draw a view."""
+    def sample(cls, settings: Augmentation, rng: np.random.Generator, tilt: float = math.nan) -> "View":
+        """Draw a view of a body that is tilted by so many radians in the picture, NaN if that is not known."""
         limit = math.radians(settings.rotation_degrees)
         angle = rng.uniform(-limit, limit) if rng.random() < settings.rotation else 0.0
         if settings.quarter_turns and rng.random() < settings.quarter_turns:
@@ -110,7 +113,10 @@ class View:
             scales, farthest = MISFIT_SCALES, MISFIT_SHIFT
         scale = math.exp(rng.uniform(*np.log(scales)))
         shift_x, shift_y = rng.uniform(-farthest, farthest, 2)
-        return cls(bool(rng.random() < settings.flip), angle, scale, (shift_x, shift_y))
+        flip = bool(rng.random() < settings.flip)
+        if settings.upright and rng.random() < settings.upright and math.isfinite(tilt):
+            angle += tilt if flip else -tilt  # a mirrored body leans to the other side
+        return cls(flip, angle, scale, (shift_x, shift_y))
 
     @property
     def world(self) -> np.ndarray:

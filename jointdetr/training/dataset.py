@@ -20,6 +20,7 @@ from ..geometry_jointdetr import crop_intrinsics, flip_permutation
 from ..image_processing_jointdetr import person_crop_affine, warp_image
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
+from ..upright_jointdetr import body_tilt
 from .augmentation import (
     IGNORED_PART,
     Augmentation,
@@ -127,7 +128,7 @@ class PoseExamples:
         return (position, intrinsics) if known else (position * torch.nan, intrinsics * torch.nan)
 
     def _example(self, row: dict, rng: np.random.Generator) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
-        view = View() if self.augmentation is None else View.sample(self.augmentation, rng)
+        view = View() if self.augmentation is None else View.sample(self.augmentation, rng, self._tilt(row))
         crop_affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding).numpy()
         affine = view.affine(crop_affine, self.crop.size)  # (2, 3) original px -> input px
         cutouts = [] if self.augmentation is None else sample_cutouts(self.augmentation, self.crop.size, rng)
@@ -136,6 +137,11 @@ class PoseExamples:
         if self.crop.dense_reduction is not None:
             labels |= self._dense_labels(_open_maps(row, image.width), view, affine, cutouts)
         return {"pixel_values": self._pixel_values(image, affine, cutouts, rng), "labels": labels}
+
+    def _tilt(self, row: dict) -> float:
+        """How far the body is from upright in the picture, in radians; NaN where that is not known."""
+        points = torch.tensor(row["joints_2d"]).masked_fill(~torch.tensor(row["joints_2d_valid"])[:, None], torch.nan)
+        return body_tilt(points, self.skeleton).item()
 
     def _pixel_values(
         self, image: Image.Image, affine: np.ndarray, cutouts: list[tuple[slice, slice]], rng: np.random.Generator

@@ -82,6 +82,17 @@ def test_views_stay_within_the_settings_and_depend_on_the_seed_alone():
     assert View.sample(nothing, np.random.default_rng(0)) == View()
 
 
+@pytest.mark.parametrize("tilt", [0.4, -2.0, 3.1])
+def test_bodies_are_turned_upright_in_mirrored_views_too(tilt):
+    settings = Augmentation(upright=1.0, rotation=0.0)
+    body = np.array([math.sin(tilt), -math.cos(tilt)])  # from the hips to the shoulders, y down
+    views = [View.sample(settings, np.random.default_rng(seed), tilt) for seed in range(20)]
+    assert {view.flip for view in views} == {True, False}
+    for view in views:
+        np.testing.assert_allclose(view.world[:2, :2] @ body, [0, -1], atol=1e-9)
+    assert View.sample(settings, np.random.default_rng(0)).angle == 0.0  # nothing is known of the body
+
+
 def test_quarter_turns_and_misfits_come_as_often_as_they_should():
     settings = Augmentation(rotation=0.0, quarter_turns=0.5, misfit=0.3, scale=1.1, shift=0.05)
     rng = np.random.default_rng(0)
