@@ -15,7 +15,7 @@ def body(tilt: float) -> torch.Tensor:
     across = torch.tensor([math.cos(tilt), math.sin(tilt)]) * 5
     shoulders = torch.tensor([50.0, 50.0]) + 20 * torch.tensor([math.sin(tilt), -math.cos(tilt)])
     for joint, place in (
-        (1, [50.0, 50.0] - across),
+        (1, 50.0 - across),
         (4, across + 50.0),
         (14, shoulders - across),
         (11, shoulders + across),

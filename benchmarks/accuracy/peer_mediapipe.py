@@ -46,7 +46,7 @@ TORSO_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Person:
-    """A labelled person; `points` (12, 2) px and `joints` (12, 3) mm from the middle of the hips, NaN where unknown."""
+    """A labelled person: `points` (12, 2) px and `joints` (12, 3) mm from the middle of the hips, NaN if unknown."""
 
     image: Image.Image
     box: list[float]
