@@ -12,7 +12,7 @@ from transformers import pipeline
 from transformers.utils import ModelOutput, logging
 
 from ..camera_jointdetr import Camera
-from ..detection import detect_people, load_detector
+from ..detection_jointdetr import detect_people, load_detector
 from ..pipeline_jointdetr import JointDetrPipeline
 from ..skeleton_jointdetr import Skeleton
 from .people import Box
