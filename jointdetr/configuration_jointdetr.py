@@ -7,6 +7,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 
+from .backbone_jointdetr import BlazePoseConfig  # noqa: F401 (a checkpoint may name it)
 from .skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
 
 
@@ -104,6 +105,11 @@ class JointRefinerConfig(_SkeletonConfig):
         selection_rate (`float`, *optional*, defaults to 0.2): Share of the joints selected in training.
         replacement_rate (`float`, *optional*, defaults to 0.8): Share of the selected joints that are replaced by
             their neighbours' midpoint; the others stay as they are.
+        chain_rate (`float`, *optional*, defaults to 0.0): In training, probability of each joint to be replaced with
+            all that hangs on it, as a forearm goes missing with its hand.
+        bone_lengths (`list[float]`, *optional*): Typical length in millimetres of the bone that ends in each joint, 0
+            for the root. A filled joint then keeps the proportions of the person's own bones; None leaves lengths to
+            the network, which makes bones shorter the less it knows.
         refine_detected (`bool`, *optional*, defaults to `True`): Refine detected joints as well as the missing ones.
         use_sigmas (`bool`, *optional*, defaults to `False`): Tell the network how far off every joint is expected to
             be, and let it move the joint by multiples of that: what is sure to the centimetre stays where it is.
@@ -123,6 +129,8 @@ class JointRefinerConfig(_SkeletonConfig):
     dropout: float | int = 0.1
     selection_rate: float = 0.2
     replacement_rate: float = 0.8
+    chain_rate: float = 0.0
+    bone_lengths: list | tuple | None = None
     refine_detected: bool = True
     use_sigmas: bool = False
     unknown_sigma: float | int = 100.0
@@ -131,7 +139,10 @@ class JointRefinerConfig(_SkeletonConfig):
     def validate_ranges(self) -> None:
         """Raise `ValueError` for a size, rate or deviation out of range."""
         validate_range(self, "hidden_size num_blocks", 1)
-        validate_range(self, "dropout selection_rate replacement_rate", 0.0, 1.0)
+        validate_range(self, "dropout selection_rate replacement_rate chain_rate", 0.0, 1.0)
+        lengths = self.bone_lengths
+        if lengths is not None and (len(lengths) != self.num_joints or not all(length >= 0 for length in lengths)):
+            raise ValueError(f"`bone_lengths` must hold one length >= 0 a joint ({self.num_joints}), got {lengths}.")
         validate_range(self, "init_std", 0.0)
         validate_range(self, "unknown_sigma", 1.0)
 
@@ -166,6 +177,8 @@ class JointDetrConfig(_SkeletonConfig):
             layer before it (DINO) instead of detaching it (Deformable DETR).
         class_weight, joint_weight, joint_2d_weight (`float`): Weights of the class, 3D and 2D terms, in the matching
             and in the loss. 3D counts in units of `joint_scale`, 2D in units of the input's side.
+        projection_weight (`float`, *optional*, defaults to 0.0): Weight of the distance in x and y between joints that
+            have 2D labels alone and those labels at the size of the prediction: 3D learned from pictures without it.
         no_joint_weight (`float`, *optional*, defaults to 0.1): Weight of the class "no joint" in the cross-entropy.
         coarse_thresholds (`list[float]`, *optional*): Millimetres within which a joint is right enough for each
             decoder layer. Linear from 100 to 0 by default.
@@ -248,6 +261,7 @@ class JointDetrConfig(_SkeletonConfig):
     class_weight: float | int = 1.0
     joint_weight: float | int = 5.0
     joint_2d_weight: float | int = 5.0
+    projection_weight: float | int = 0.0
     no_joint_weight: float | int = 0.1
     coarse_thresholds: list | tuple | None = None
     coarse_discounts: list | tuple | None = None
@@ -337,7 +351,10 @@ class JointDetrConfig(_SkeletonConfig):
     def validate_losses(self) -> None:
         """Raise `ValueError` for a negative weight or a coarse-to-fine list of the wrong length."""
         validate_range(
-            self, "class_weight joint_weight joint_2d_weight no_joint_weight dense_weight likelihood_weight", 0.0
+            self,
+            "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight dense_weight "
+            "likelihood_weight",
+            0.0,
         )
         if self.class_quality_scale is not None:
             validate_range(self, "class_quality_scale", 1e-6)

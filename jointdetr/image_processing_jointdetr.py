@@ -251,8 +251,8 @@ class JointDetrImageProcessorMixin:
             For each picture a list of people, in the order of its boxes; each is a dictionary of float32 tensors on
             the CPU: `joints` `(joints, 3)` root-relative mm, `joints_2d` `(joints, 2)` px of the picture, `scores`
             `(joints,)`, `detected` `(joints,)` bool, `inside` `(joints,)` bool, `box` `(4,)` px of the picture.
-            Missing joints are NaN in `joints_2d`, and in 3D where no refiner fills them. `inside` says whether a
-            joint lies in the picture, of missing ones by where the filled skeleton would be seen.
+            Missing joints are NaN where no refiner fills them; where one does, `joints_2d` has them where the filled
+            skeleton would be seen. `inside` says whether a joint lies in the picture.
 
             Models with a confidence head add `sigmas` `(joints,)`, the expected error in mm, and `visible`
             `(joints,)`, the probability of being inside the picture and not occluded.

@@ -68,6 +68,7 @@ class PoseLabels:
     points: torch.Tensor  # (batch, joints, 2) units of the input's side, 0 where not labelled
     points_valid: torch.Tensor  # (batch, joints)
     visible: torch.Tensor  # (batch, joints) NaN where not labelled
+    nobody: torch.Tensor  # (batch,) True where the picture is known to show no person
 
     @classmethod
     def from_list(cls, labels: list[dict], config: JointDetrConfig, device: torch.device) -> "PoseLabels":
@@ -75,7 +76,8 @@ class PoseLabels:
 
         Args:
             labels (`list[dict]`): `joints_3d` (J, 3) root-relative millimetres and `joints_3d_valid` (J,), and
-                optionally `joints_2d` (J, 2) in `[0, 1]` of the input, `joints_2d_valid` (J,) and `visible` (J,).
+                optionally `joints_2d` (J, 2) in `[0, 1]` of the input, `joints_2d_valid` (J,), `visible` (J,) and
+                `nobody` (), true if the picture is known to show no person.
             config (`JointDetrConfig`): Gives the skeleton's size and `joint_scale`.
             device (`torch.device`): Where the losses are computed.
 
@@ -85,7 +87,8 @@ class PoseLabels:
         joints, joints_valid = _stack_labels(labels, "joints_3d", (config.num_joints, 3), device)
         points, points_valid = _stack_labels(labels, "joints_2d", (config.num_joints, 2), device)
         visible = _stack_visible(labels, config.num_joints, device)
-        return cls(joints / config.joint_scale, joints_valid, points, points_valid, visible)
+        nobody = torch.stack([torch.as_tensor(label.get("nobody", False), device=device) for label in labels])
+        return cls(joints / config.joint_scale, joints_valid, points, points_valid, visible, nobody.bool())
 
     @property
     def labelled(self) -> torch.Tensor:
@@ -259,6 +262,8 @@ class JointDetrLoss:
         joints = _gather_queries(predictions.joints, queries)  # (layers, batch, joints, 3)
         points = _gather_queries(predictions.points, queries)  # (layers, batch, joints, 2)
         terms = {"loss_joint_2d": (self.config.joint_2d_weight, self.joint_2d_loss(points, labels))}
+        if self.config.projection_weight:
+            terms["loss_projection"] = (self.config.projection_weight, self.projection_loss(joints, labels))
         if predictions.log_sigmas is None:
             terms["loss_joint"] = (self.config.joint_weight, self.joint_loss(joints, labels))
         else:
@@ -285,7 +290,8 @@ class JointDetrLoss:
     ) -> torch.Tensor:
         """Cross-entropy over joint types and "no joint" for each layer (layers,), normalised by the class weights.
 
-        The query of a joint without any label is left out: it may well be right. With `config.class_quality_scale`,
+        The query of a joint without any label is left out, as it may well be right, unless the picture shows nobody.
+        With `config.class_quality_scale`,
         the query of a joint with a 3D label is asked for a probability of `exp(-error / scale)` instead of 1, and for
         "no joint" with the rest.
 
@@ -302,6 +308,7 @@ class JointDetrLoss:
         quality = self._quality(errors, labels)
         matched = (quality * found + (1.0 - quality) * of_matched[..., -1]) * labels.labelled
         free = torch.ones(costs.shape[:-1], device=logits.device).scatter(2, queries, 0.0)  # (layers, batch, queries)
+        free = torch.where(labels.nobody[:, None], 1.0, free)
         counted = labels.labelled.sum() + self.config.no_joint_weight * free.sum((1, 2))
         losses = matched.sum((1, 2)) + self.config.no_joint_weight * (free * costs[..., -1]).sum((1, 2))
         return losses / over_processes(counted).clamp(min=1e-6)
@@ -338,6 +345,24 @@ class JointDetrLoss:
     def joint_2d_loss(self, points: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """L1 distance in the picture of matched joints for each layer (layers,)."""
         return _masked_mean((points.float() - labels.points).abs().sum(-1), labels.points_valid)
+
+    def projection_loss(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
+        """L1 distance in x and y of matched joints without a 3D label from where their 2D labels put them (layers,).
+
+        The labels are brought to the place and size of the predictions, as a distant camera sees them; size and place
+        get no gradient, so that they are learned from 3D labels alone.
+
+        Args:
+            joints (`torch.Tensor` of shape `(layers, batch, joints, 3)`): Matched predictions, units of `joint_scale`.
+            labels (`PoseLabels`): Of pictures with square pixels that are as wide as they are high.
+        """
+        valid = (labels.points_valid & ~labels.joints_valid)[..., None].float()  # (batch, joints, 1)
+        plane = joints[..., :2].float()
+        predicted, labelled = (_centred(values, valid) for values in (plane, labels.points.float()))
+        spread = (predicted.detach().square() * valid).sum((-2, -1), keepdim=True)
+        spread_2d = (labelled.square() * valid).sum((-2, -1), keepdim=True)
+        size = (spread / spread_2d.clamp(min=1e-6)).sqrt()  # (layers, batch, 1, 1)
+        return _masked_mean((predicted - size * labelled).abs().sum(-1), valid[..., 0])
 
     def sigma_loss(self, log_sigmas: torch.Tensor, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Negative log-likelihood of the chosen joints' errors under exponential distributions.
@@ -423,6 +448,12 @@ def _weighted(terms: Terms, queries: torch.Tensor | None, matching_cost: torch.T
 def _gather_queries(values: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
     """Pick (layers, batch, joints, channels) out of (layers, batch, queries, channels)."""
     return values.gather(2, queries[..., None].expand(*queries.shape, values.shape[-1]))
+
+
+def _centred(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Move (..., joints, 2) so that the mean of the valid ones (batch, joints, 1) is at the origin, which is fixed."""
+    middle = (values * valid).sum(-2, keepdim=True) / valid.sum(-2, keepdim=True).clamp(min=1.0)
+    return values - middle.detach()
 
 
 def _masked_mean(errors: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

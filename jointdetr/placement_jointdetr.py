@@ -30,9 +30,9 @@ class PlacedPoses:
     """People in the picture, before the camera and in the world.
 
     Args:
-        joints_2d: `(crops, joints, 2)` px of the picture; NaN where missing.
-        inside: `(crops, joints)` bool, whether the joint lies in the picture; a missing joint is put where its
-            estimated 3D place would be seen, and is not inside if there is none.
+        joints_2d: `(crops, joints, 2)` px of the picture. A missing joint is where its estimated 3D place would be
+            seen, and NaN if there is none.
+        inside: `(crops, joints)` bool, whether the joint lies in the picture.
         joints_camera: `(crops, joints, 3)` mm in camera space; NaN where the joints cannot be placed.
         residual_px: `(crops,)` root mean square distance in the picture of the detected joints from `joints_camera`.
         joints_world: `(crops, joints, 3)` mm in the world; NaN where a camera's place is not known.
@@ -73,7 +73,7 @@ def place_poses(poses: AssembledPoses, inputs: BatchFeature, cameras: Sequence[C
     squared = (seen_at - joints_2d).square().sum(dim=-1)  # (crops, joints), NaN where missing
     place = torch.where(poses.detected[..., None], joints_2d, seen_at)
     return PlacedPoses(
-        joints_2d=joints_2d,
+        joints_2d=place,
         inside=((place >= 0) & (place <= sizes[:, None])).all(dim=-1),
         joints_camera=joints_camera,
         residual_px=squared.nanmean(dim=-1).sqrt(),

@@ -20,6 +20,17 @@ POSITION_INPUTS = 11
 SIGMA_INPUTS = 2
 """Numbers a joint that it reads besides with `use_sigmas`."""
 
+SHORTEST_BONE, LONGEST_BONE = 0.85, 1.2
+"""Shares of the expected length between which a filled bone may be."""
+
+DOWN = (0.0, 1.0, 0.0)  # y is down in camera axes
+
+PLAUSIBLE_SIZES = 0.4, 1.6
+"""Smallest and largest person, as shares of the typical one."""
+
+PROPORTION_STEPS = 24
+"""Passes over all bones; a chain of four settles within about twelve."""
+
 SMALLEST_SIGMA = 1.0
 """Millimetres; the root's expected error is about 1, and no finer one helps."""
 
@@ -62,6 +73,36 @@ class JointNeighbours:
     def none_like(cls, joints: torch.Tensor) -> "JointNeighbours":
         """No neighbour for any joint."""
         return cls(torch.zeros_like(joints), torch.zeros(joints.shape[:2], dtype=torch.bool, device=joints.device))
+
+
+@dataclass
+class Bones:
+    """Bones from `parents` to `ends`, and the shortest and longest that each may be in each skeleton."""
+
+    ends: list[int]
+    parents: list[int]
+    shortest: torch.Tensor  # (batch, bones) mm
+    longest: torch.Tensor  # (batch, bones) mm
+
+    def pulled(self, joints: torch.Tensor, movable: torch.Tensor) -> torch.Tensor:
+        """Move movable joints (batch, joints) once towards where all bones have their length."""
+        bones = joints[:, self.ends] - joints[:, self.parents]  # (batch, bones, 3)
+        lengths = torch.linalg.vector_norm(bones, dim=-1)
+        bones = torch.where((lengths < 1.0)[..., None], bones.new_tensor(DOWN), bones)  # some direction it must have
+        lengths = lengths.clamp(min=1.0)
+        wrong = lengths.clamp(self.shortest, self.longest) - lengths
+        both = movable[:, self.ends] & movable[:, self.parents]
+        # a bone between two movable joints moves its outer end: the inner one belongs to the body
+        moves_end = movable[:, self.ends]
+        moves_parent = movable[:, self.parents] & ~both
+        pull = (wrong / lengths)[..., None] * bones
+        moved, count = torch.zeros_like(joints), torch.zeros_like(joints[..., 0])
+        for ends, moves, sign in ((self.ends, moves_end, 1.0), (self.parents, moves_parent, -1.0)):
+            index = torch.tensor(ends, device=joints.device)
+            active = moves & (wrong != 0)
+            moved = moved.index_add(1, index, sign * pull * active[..., None])
+            count = count.index_add(1, index, active.to(count))
+        return joints + moved / count.clamp(min=1.0)[..., None]
 
 
 class JointRefinerBlock(nn.Module):
@@ -153,6 +194,8 @@ class JointRefiner(PreTrainedModel):
         refined = completed + self._correction(completed, expected)
         if not self.config.refine_detected:
             refined = torch.where(missing[..., None], refined, completed)
+        if labels is None and self.config.bone_lengths is not None:
+            refined = self.keep_proportions(refined, missing)
         loss = None
         if labels is not None:
             distances = torch.linalg.vector_norm(refined - labels, dim=-1) / self.config.joint_scale
@@ -164,6 +207,11 @@ class JointRefiner(PreTrainedModel):
         """Draw the joints that training selects, and those of them that it replaces, both (batch, joints) boolean."""
         selected = torch.rand(joints.shape[:2], device=joints.device) < self.config.selection_rate
         replaced = selected & (torch.rand(joints.shape[:2], device=joints.device) < self.config.replacement_rate)
+        if self.config.chain_rate:
+            starts = torch.rand(joints.shape[:2], device=joints.device) < self.config.chain_rate
+            starts[:, self.config.root_joint] = False
+            hanging = (starts.float() @ self._hangs_on().to(joints.device).float()) > 0
+            selected, replaced = selected | hanging, replaced | hanging
         return selected, replaced & ~replaced.all(dim=1, keepdim=True)  # something must be left to go by
 
     def replace_missing(self, joints: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
@@ -191,6 +239,41 @@ class JointRefiner(PreTrainedModel):
         replace[:, root] = False
         completed = torch.where(replace[..., None], midpoint, joints)
         return completed.masked_fill(missing.all(dim=1)[:, None, None], torch.nan)
+
+    def keep_proportions(self, joints: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
+        """Move missing joints until the bones they end are about as long as the person's other bones let expect.
+
+        The person's size is the median ratio of found bones to `config.bone_lengths`. Bones that are found keep their
+        length; where several bones meet in a missing joint, each pulls its share.
+
+        Args:
+            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Millimetres.
+            missing (`torch.Tensor` of shape `(batch, joints)`): True for the joints that may move.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, joints, 3)`.
+        """
+        if not bool(missing.any()):
+            return joints
+        ends = [joint for joint, parent in enumerate(self.config.joint_parents) if parent >= 0]
+        parents = [self.config.joint_parents[joint] for joint in ends]
+        typical = torch.tensor([self.config.bone_lengths[joint] for joint in ends]).to(joints)  # (bones,)
+        found = ~missing[:, ends] & ~missing[:, parents]
+        lengths = torch.linalg.vector_norm(joints[:, ends] - joints[:, parents], dim=-1)
+        ratios = (lengths / typical.clamp(min=1.0)).masked_fill(~found | (typical < 1.0), torch.nan)
+        sizes = ratios.nanmedian(dim=1, keepdim=True).values.nan_to_num(nan=1.0).clamp(*PLAUSIBLE_SIZES)
+        bones = Bones(ends, parents, sizes * typical * SHORTEST_BONE, sizes * typical * LONGEST_BONE)
+        for _ in range(PROPORTION_STEPS):
+            joints = bones.pulled(joints, missing)
+        return joints
+
+    def _hangs_on(self) -> torch.Tensor:
+        """Which joints (columns) go missing with each joint (rows): itself and what hangs on it, (joints, joints)."""
+        hangs = torch.eye(self.config.num_joints, dtype=torch.bool)
+        for joint in reversed(self._from_root()):
+            if self.config.joint_parents[joint] >= 0:
+                hangs[self.config.joint_parents[joint]] |= hangs[joint]
+        return hangs
 
     def _expected_errors(
         self, joints: torch.Tensor, missing: torch.Tensor, sigmas: torch.Tensor | None

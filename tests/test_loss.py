@@ -71,6 +71,51 @@ def test_a_prediction_that_is_not_a_number_does_not_stop_the_matching():
     assert total.item() == pytest.approx(0.0, abs=1e-5)
 
 
+def test_all_queries_of_a_picture_of_nobody_are_no_joint():
+    config = three_joints()
+    unlabelled = {"joints_3d": torch.zeros(3, 3), "joints_3d_valid": torch.zeros(3, dtype=torch.bool)}
+    predictions = random_predictions(1)
+    costs = -predictions.logits.log_softmax(-1)[..., -1]  # (layers, 1, queries)
+    for nobody, counted in ((True, [0, 1, 2, 3, 4]), (False, None)):
+        labels = PoseLabels.from_list([{**unlabelled, "nobody": nobody}], config, CPU)
+        loss = JointDetrLoss(config)(predictions, labels)
+        for layer, name in enumerate(("loss_class_0", "loss_class")):
+            free = counted or sorted(set(range(5)) - set(loss.queries[layer, 0].tolist()))
+            torch.testing.assert_close(loss.terms[name], costs[layer, 0, free].mean())
+        assert loss.terms["loss_joint"] == 0.0
+
+
+def test_projection_loss_by_hand():
+    config = three_joints(projection_weight=2.0)
+    points = torch.tensor([[0.2, 0.2], [0.4, 0.2], [0.3, 0.5]])
+    label = {"joints_3d": torch.full((3, 3), torch.nan), "joints_2d": points}
+    labels = PoseLabels.from_list([label], config, CPU)
+    loss = JointDetrLoss(config)
+    # the same shape, twice as large, elsewhere, at any depth
+    same = torch.cat([2.0 * points + 3.0, torch.randn(3, 1)], -1)[None, None]
+    assert loss.projection_loss(same, labels).item() == pytest.approx(0.0, abs=1e-6)
+    # mirrored in y, and so as large: each joint is off by twice its distance from the middle row, 0.1, 0.1 and 0.2
+    mirrored = torch.cat([points * torch.tensor([1.0, -1.0]), torch.zeros(3, 1)], -1)[None, None]
+    assert loss.projection_loss(mirrored, labels).item() == pytest.approx(2 * (0.1 + 0.1 + 0.2) / 3)
+    predictions = random_predictions(1)
+    terms = loss(predictions, labels).terms
+    assert {"loss_projection", "loss_projection_0"} <= set(terms)
+
+
+def test_projection_loss_leaves_size_and_place_and_joints_with_3d_labels_alone():
+    config = three_joints(projection_weight=1.0)
+    joints = torch.randn(1, 1, 3, 3, requires_grad=True)
+    points = torch.rand(3, 2)
+    labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3), "joints_2d": points}], config, CPU)
+    assert JointDetrLoss(config).projection_loss(joints, labels) == 0.0
+    known = torch.tensor([True, True, False])
+    label = {"joints_3d": torch.full((3, 3), torch.nan), "joints_2d": points, "joints_2d_valid": known}
+    labels = PoseLabels.from_list([label], config, CPU)
+    JointDetrLoss(config).projection_loss(joints, labels).sum().backward()
+    assert joints.grad[..., 2].abs().max() == 0.0 and joints.grad[0, 0, 2].abs().max() == 0.0
+    assert joints.grad[0, 0, :2, :2].abs().min() > 0.0
+
+
 def test_costs_by_hand():
     config = three_joints(class_weight=2.0, joint_weight=5.0, joint_2d_weight=7.0)
     labels = PoseLabels.from_list(

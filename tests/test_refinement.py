@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from jointdetr.configuration_jointdetr import JointRefinerConfig
 from jointdetr.refinement_jointdetr import JointRefiner
@@ -82,6 +83,53 @@ def test_sigma_features_by_hand():
     # log of sigma / 50 mm, with 1 mm as the least, and whether it is known: not of what is missing
     assert features[:, 0].tolist() == pytest.approx([math.log(1 / 50), 0.0, math.log(2), 0.0, 0.0])
     assert features[:, 1].tolist() == [1.0, 0.0, 1.0, 0.0, 1.0]
+
+
+def test_filled_joints_keep_the_proportions_of_the_person():
+    refiner = legs(bone_lengths=[0.0, 100.0, 200.0, 100.0, 200.0])
+    # one leg of a person half as large again is found, 150 and 300 mm long; the other is all but on the hip
+    joints = torch.tensor([[0.0, 0, 0], [0, 150, 0], [0, 450, 0], [3, 4, 0], [3, 9, 0]])[None]
+    missing = torch.tensor([[False, False, False, True, True]])
+    filled = refiner.keep_proportions(joints, missing)[0]
+    assert torch.equal(filled[:3], joints[0, :3])
+    torch.testing.assert_close(filled[3], torch.tensor([0.6, 0.8, 0.0]) * 150 * 0.85, atol=0.5, rtol=0)
+    assert (filled[4] - filled[3]).norm() == pytest.approx(300 * 0.85, abs=1.0)
+
+
+def test_a_filled_joint_between_found_ones_has_two_bones_of_the_right_length():
+    refiner = legs(bone_lengths=[0.0, 100.0, 100.0, 100.0, 100.0])
+    joints = torch.tensor([[0.0, 0, 0], [20, 30, 0], [0, 150, 0], [0, -100, 0], [0, -200, 0]])[None]
+    filled = refiner.keep_proportions(joints, torch.tensor([[False, True, False, False, False]]))[0]
+    for length in ((filled[1] - filled[0]).norm(), (filled[2] - filled[1]).norm()):
+        assert 84 < length < 121
+    nothing_missing = torch.zeros(1, 5, dtype=torch.bool)
+    assert torch.equal(refiner.keep_proportions(joints, nothing_missing), joints)
+
+
+def test_a_guess_on_its_own_parent_gets_a_direction_and_every_bone_a_length():
+    refiner = legs(bone_lengths=[0.0, 100.0, 100.0, 100.0, 100.0])
+    joints = torch.zeros(3, 5, 3)
+    joints[1:] = torch.randn(2, 5, 3) * 300
+    missing = torch.tensor([[False, True, True, True, True]]).expand(3, -1)
+    filled = refiner.keep_proportions(joints, missing)
+    lengths = (filled[:, 1:] - filled[:, [0, 1, 0, 3]]).norm(dim=-1)
+    assert lengths.min() > 84 and lengths.max() < 121
+
+
+def test_whole_chains_go_missing_in_training():
+    refiner = legs(selection_rate=0.0, chain_rate=0.3)
+    torch.manual_seed(0)
+    selected, replaced = refiner.corrupt(torch.randn(4000, 5, 3))
+    assert torch.equal(selected, replaced) and not replaced[:, 0].any()
+    assert not (replaced[:, 1] & ~replaced[:, 2]).any()  # no ankle stays without its knee
+    rates = replaced.float().mean(0)
+    assert rates[1].item() == pytest.approx(0.3, abs=0.03) and rates[2].item() == pytest.approx(1 - 0.7**2, abs=0.03)
+
+
+def test_bone_lengths_are_one_a_joint():
+    with pytest.raises(StrictDataclassError) as error:
+        legs(bone_lengths=[1.0])
+    assert "`bone_lengths` must hold one length >= 0 a joint (5), got [1.0]" in str(error.value.__cause__)
 
 
 def test_joints_move_by_multiples_of_their_expected_errors():
@@ -166,7 +214,7 @@ def test_it_learns_to_fill_a_rigid_skeleton(tmp_path):
     refiner = legs(dropout=0.0).train()
     optimizer = torch.optim.Adam(refiner.parameters(), lr=3e-3)
     base = torch.tensor([[0.0, 0, 0], [0, 400, 50], [0, 800, 0], [100, 400, 50], [100, 800, 0]])
-    for _ in range(200):
+    for _ in range(400):
         poses = base + torch.randn(64, 1, 3) * 50
         loss = refiner(poses, labels=poses).loss
         optimizer.zero_grad()

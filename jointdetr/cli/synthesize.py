@@ -24,6 +24,7 @@ class SynthesisPreset(str, Enum):
 
     EVERYDAY = "everyday"
     EVERYTHING = "everything"
+    NOBODY = "nobody"
 
 
 def synthesize(
@@ -32,7 +33,7 @@ def synthesize(
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other people.")] = 0,
     size: Annotated[int, typer.Option(min=4, help="Width and height of the pictures in pixels.")] = 256,
     preset: Annotated[
-        SynthesisPreset, typer.Option(help="Mostly upright people, or all poses and steep views as well.")
+        SynthesisPreset, typer.Option(help="Mostly upright people; all poses and steep views as well; or empty rooms.")
     ] = SynthesisPreset.EVERYDAY,
     workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1,
     dense: Annotated[bool, typer.Option("--dense", help="Add maps of body parts and of depth.")] = False,

@@ -32,7 +32,8 @@ report = convert(MyCaptures(Path("captures")), ConversionSettings("converted", w
 What a row may leave out is said by [`jointdetr.data.rows.complete_row`]; a label that is not known is NaN, positions
 are mm in the camera's axes, frames count from 0. People in one picture need different values of `subject`. Rows say
 the name of the skeleton only; the folder has it whole, as `skeleton.json`. With `skeletons_only = True`
-in the class, rows are of [`jointdetr.data.rows.skeleton_features`]: no picture, `joints_3d` in mm with y down.
+in the class, rows are of [`jointdetr.data.rows.skeleton_features`]: no picture, `joints_3d` in mm with y down. With
+`shows_nobody = True` rows may have `nobody`: true for a box that is known to show no person.
 
 Every row is checked (`jointdetr.data.row_checks`). One that fails is left out and reported; if most fail, the
 recording does. A `ValueError` or `OSError` from `rows` fails its recording, too: that is reported, nothing of it is
@@ -53,6 +54,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import datasets
 import numpy as np
 import pyarrow as pa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -111,6 +113,7 @@ class Converter(ABC):
 
     skeleton: ClassVar[Skeleton]
     skeletons_only: ClassVar[bool] = False
+    shows_nobody: ClassVar[bool] = False
 
     @abstractmethod
     def recordings(self) -> list[Recording]:
@@ -254,6 +257,14 @@ def _convert_missing(task: Task, on_progress: OnProgress) -> None:
     fill([task.marker(recording) for recording in task.recordings], write, task.folder / ".locks")
 
 
+def _features(converter: Converter) -> datasets.Features:
+    """Columns of a converter's rows."""
+    num_joints = len(converter.skeleton.joints)
+    if converter.skeletons_only:
+        return skeleton_features(num_joints)
+    return pose_features(num_joints, nobody=converter.shows_nobody)
+
+
 class RecordingWriter:
     """Writes the rows of one recording, and what became of it.
 
@@ -269,8 +280,7 @@ class RecordingWriter:
         self.on_progress = on_progress
         self.skeleton = task.converter.skeleton
         self.with_pictures = not task.converter.skeletons_only
-        make_features = pose_features if self.with_pictures else skeleton_features
-        self.schema = make_features(len(self.skeleton.joints)).arrow_schema
+        self.schema = _features(task.converter).arrow_schema
         self.report = RecordingReport(recording.name, recording.split)
         self.knee_bends: list[float] = []
         self.seen: set[tuple] = set()

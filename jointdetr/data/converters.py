@@ -117,6 +117,12 @@ def _coco(source: Source) -> Converter:
     return CocoKeypoints(source.path, source.images)
 
 
+def _lsp(source: Source) -> Converter:
+    from .lsp import LeedsSportsPose
+
+    return LeedsSportsPose(source.path, source.images)
+
+
 def _folder(source: Source) -> Converter:
     from .folder import Folder
 
@@ -141,6 +147,7 @@ CONVERTERS: dict[str, Callable[[Source], Converter]] = {
     "3dpw": _three_dpw,
     "panoptic": _panoptic,
     "coco": _coco,
+    "lsp": _lsp,
     "folder": _folder,
     "bvh": _bvh,
     "asf-amc": _asf_amc,

@@ -4,8 +4,8 @@
     SOURCE/annotations.jsonl      one person in one picture a line
     SOURCE/...                    pictures, wherever the lines say
 
-A line is an object. All keys are optional but `joints_3d` or `joints_2d`; without `image` in any line the data are
-skeletons alone, for the refinement network.
+A line is an object. All keys are optional but `joints_3d`, `joints_2d` or `nobody`; without `image` in any line the
+data are skeletons alone, for the refinement network.
 
 | key          | value                                                                                             |
 |--------------|---------------------------------------------------------------------------------------------------|
@@ -19,6 +19,7 @@ skeletons alone, for the refinement network.
 | `box`        | `[x, y, width, height]` of the person, px; left out, around `joints_2d`                           |
 | `subject`, `action`, `camera` | texts                                                                            |
 | `frame`      | number of the frame; left out, the number of the line, from 0                                     |
+| `nobody`     | true if `box` is known to show no person; then there are no joints                                |
 | `split`      | "train" if left out                                                                               |
 
 Shape vocabulary: `joints` (J) of the skeleton.
@@ -41,7 +42,7 @@ ANNOTATIONS, SKELETON = "annotations.jsonl", "skeleton.json"
 ROWS_PER_RECORDING = 1000
 TEXTS = ("subject", "action", "camera")
 ARRAYS = ("joints_3d", "joints_2d", "visible", "intrinsics", "extrinsics", "box")
-KEYS = {*ARRAYS, *TEXTS, "image", "frame", "split"}
+KEYS = {*ARRAYS, *TEXTS, "image", "frame", "split", "nobody"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ class Folder(Converter):
         """Whether the first line has no picture."""
         with open(self._file, encoding="utf-8") as file:
             return "image" not in _parse(self._file, 1, file.readline())
+
+    @cached_property
+    def shows_nobody(self) -> bool:
+        """Whether any line says so."""
+        with open(self._file, encoding="utf-8") as file:
+            return any('"nobody"' in line for line in file)
 
     @property
     def _file(self) -> Path:
@@ -116,6 +123,7 @@ class Folder(Converter):
                 arrays[name] = array
         labels = _place(arrays, values) | {name: values[name] for name in TEXTS if name in values}
         labels["frame"] = values.get("frame", number - 1)
+        labels["nobody"] = values.get("nobody", False)
         if self.skeletons_only:
             return {name: value for name, value in labels.items() if name in ("joints_3d", *TEXTS[:2], "frame")}
         picture = (self.images or self.source) / values["image"]
@@ -167,11 +175,15 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
         raise ValueError(
             f"{path}, line {number}: expected a JSON object, got {line.strip()[:60]!r}: {error}"
         ) from error
-    if not isinstance(values, dict) or not {"joints_3d", "joints_2d"} & set(values) or not set(values) <= KEYS:
+    needed = {"joints_3d", "joints_2d", "nobody"}
+    if not isinstance(values, dict) or not needed & set(values) or not set(values) <= KEYS:
         found = sorted(values) if isinstance(values, dict) else type(values).__name__
         raise ValueError(
-            f"{path}, line {number}: expected `joints_3d` or `joints_2d` and keys of {sorted(KEYS)}, got {found}"
+            f"{path}, line {number}: expected `joints_3d` or `joints_2d` (or `nobody`) and keys of {sorted(KEYS)}, "
+            f"got {found}"
         )
+    if not isinstance(values.get("nobody", False), bool):
+        raise ValueError(f"{path}, line {number}: `nobody` must be true or false, got {values['nobody']!r}")
     for name in ("image", "split", *TEXTS):
         if not isinstance(values.get(name, ""), str):
             raise ValueError(f"{path}, line {number}: `{name}` must be a text, got {values[name]!r}")

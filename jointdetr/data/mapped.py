@@ -53,6 +53,11 @@ class MappedConverter(Converter):
         """As the original."""
         return self.original.skeletons_only
 
+    @property
+    def shows_nobody(self) -> bool:
+        """As the original."""
+        return self.original.shows_nobody
+
     def recordings(self) -> list[Recording]:
         """As the original."""
         return self.original.recordings()

@@ -20,7 +20,7 @@ from datasets.distributed import split_dataset_by_node
 
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .loading import check_rows, first_labels, undecoded
-from .schema import pose_features
+from .schema import NOBODY, pose_features
 from .skeleton_mapping import map_skeleton, mapping_weights
 
 _UNSHUFFLED_BLOCK = 64  # rows
@@ -153,20 +153,26 @@ def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: b
         ValueError: The stream is empty or of another skeleton, or none of its joints can be mapped.
     """
     name = first_labels(rows)["skeleton"]
+    rows = undecoded(rows)
+    if NOBODY not in rows.column_names:
+        features = datasets.Features(rows.features | {NOBODY: datasets.Value("bool")})
+        rows = rows.map(_of_somebody, features=features)
     if not mapped or name == skeleton.name:
         check_rows(rows, skeleton)
-        rows = undecoded(rows)
         return rows.cast(datasets.Features(rows.features | _undecoded_features(skeleton)))  # the same for all sources
     if name not in SKELETONS:
         raise ValueError(f"only rows of the skeletons {sorted(SKELETONS)} can be mapped, got {name!r}")
     if not mapping_weights(SKELETONS[name], skeleton)[1].any():
         raise ValueError(f"no joint of skeleton {skeleton.name!r} can be had from skeleton {name!r}")
-    columns = list(pose_features())
-    return (
-        undecoded(rows)
-        .select_columns(columns)
-        .map(row_in_skeleton, fn_kwargs={"skeleton": skeleton}, features=_undecoded_features(skeleton))
+    columns = list(pose_features(nobody=True))
+    return rows.select_columns(columns).map(
+        row_in_skeleton, fn_kwargs={"skeleton": skeleton}, features=_undecoded_features(skeleton)
     )
+
+
+def _of_somebody(row: dict[str, Any]) -> dict[str, bool]:
+    """Say that a row of a dataset without the column shows a person."""
+    return {NOBODY: False}
 
 
 def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
@@ -204,7 +210,7 @@ def _as_it_is(row: dict[str, Any]) -> dict[str, Any]:
 
 def _undecoded_features(skeleton: Skeleton) -> datasets.Features:
     """`pose_features` with pictures left as bytes."""
-    features = pose_features(len(skeleton.joints))
+    features = pose_features(len(skeleton.joints), nobody=True)
     features["image"] = datasets.Image(decode=False)
     return features
 

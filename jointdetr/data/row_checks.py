@@ -88,8 +88,9 @@ def _finite_problem(row: Mapping[str, Any]) -> Problem | None:
         if name in row and not np.isfinite(row[name][row[f"{name}_valid"]]).all():
             joints = np.flatnonzero(row[f"{name}_valid"] & ~np.isfinite(row[name]).all(axis=-1))
             return Problem(f"NaN or infinity in `{name}`", f"joints {joints.tolist()}")
-    if not any(row[f"{name}_valid"].any() for name in ("joints_3d", "joints_2d") if name in row):
-        return Problem("no joint is labelled")
+    labelled = any(row[f"{name}_valid"].any() for name in ("joints_3d", "joints_2d") if name in row)
+    if labelled == row.get("nobody", False):
+        return Problem("joints of nobody" if labelled else "no joint is labelled")
     if "box" in row and (not np.isfinite(row["box"]).all() or min(row["box"][2:]) < 2):
         return Problem("a box without an area", f"x, y, width, height {np.round(row['box'], 1).tolist()} px")
     return None

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from ..skeleton_jointdetr import Skeleton
-from .schema import pose_features
+from .schema import NOBODY, pose_features
 
 SKELETON_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton", "subject", "action", "frame")
-LABEL_COLUMNS = tuple(name for name in pose_features() if name != "image")
+LABEL_COLUMNS = tuple(name for name in pose_features(nobody=True) if name != "image")
 BOX_PADDING = 0.1
 
 
@@ -54,11 +54,12 @@ def complete_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
         labels: columns of `pose_features`, all optional but `image`, in any array type. Left out, `joints_3d` and
             `joints_2d` are unknown, their `_valid` masks are where they are finite, `visible` is where a 2D label lies
             inside the picture, `intrinsics` is NaN (unknown), `box` is the extent of the 2D labels widened by a tenth,
-            texts are empty and `frame` is -1.
+            texts are empty, `frame` is -1 and `nobody` is false.
         skeleton: of the joints.
 
     Returns:
-        All columns of `pose_features` as arrays, NaN where a label is not valid, and `picture_size` (width, height).
+        All columns of `pose_features` as arrays, `nobody` too, NaN where a label is not valid, and `picture_size`
+        (width, height).
 
     Raises:
         RowError: A column is of the wrong shape, or the picture cannot be read.
@@ -72,6 +73,7 @@ def complete_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
     row["visible"] = _array({"visible": inside, **labels}, "visible", (len(skeleton.joints),), bool)
     row["intrinsics"] = _array({"intrinsics": np.full((3, 3), np.nan), **labels}, "intrinsics", (3, 3))
     row["box"] = _array({"box": _extent(row), **labels}, "box", (4,))
+    row[NOBODY] = bool(labels.get(NOBODY, False))
     return row | _texts(labels, skeleton, ("subject", "action", "camera"))
 
 

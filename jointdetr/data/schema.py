@@ -33,11 +33,14 @@ PART_FLIP_PAIRS = ((4, 5), (6, 7), (8, 9), (10, 11), (12, 13), (14, 15))
 DEPTH_MAP_OFFSET = 32768
 """Value of `depth_map` for a surface exactly as deep as the root joint; 0 is kept for "no person here"."""
 
+NOBODY = "nobody"
+"""Name of the column that says that a row shows no person."""
+
 DENSE_MAP_REDUCTION = 4
 """How many times smaller than the picture `part_map` and `depth_map` are stored."""
 
 
-def pose_features(num_joints: int = 17, dense: bool = False) -> datasets.Features:
+def pose_features(num_joints: int = 17, dense: bool = False, nobody: bool = False) -> datasets.Features:
     """Features of a pose dataset's row.
 
     | column            | type                   | meaning                                                          |
@@ -54,12 +57,16 @@ def pose_features(num_joints: int = 17, dense: bool = False) -> datasets.Feature
     | `subject`, `action`, `camera` | string     | where the picture comes from; empty when unknown                 |
     | `frame`           | int64                  | number of the frame in its recording                             |
 
+    With `nobody=True` there is a column more, `nobody` (bool): the box is known to show no person. Without it every
+    row shows one.
+
     With `dense=True` there are two more PNG columns, `DENSE_MAP_REDUCTION` times smaller than the picture:
     `part_map` (8-bit, values of `PART_NAMES`) and `depth_map` (16-bit, see `encode_depth_map`).
 
     Args:
         num_joints: number of joints J of the skeleton.
         dense: add the two dense maps.
+        nobody: add the column for pictures of nobody.
     """
     flags = datasets.List(datasets.Value("bool"), length=num_joints)
     columns = {
@@ -77,6 +84,8 @@ def pose_features(num_joints: int = 17, dense: bool = False) -> datasets.Feature
         "camera": datasets.Value("string"),
         "frame": datasets.Value("int64"),
     }
+    if nobody:
+        columns[NOBODY] = datasets.Value("bool")
     if dense:
         columns |= {"part_map": datasets.Image(), "depth_map": datasets.Image()}
     return datasets.Features(columns)

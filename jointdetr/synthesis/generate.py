@@ -181,7 +181,7 @@ class ShardWriter:
         """Load the body and the motions."""
         self.settings = settings
         self.people = PersonRows(settings.row_settings())
-        self.features = pose_features(len(HUMAN36M.joints), settings.dense)
+        self.features = pose_features(len(HUMAN36M.joints), settings.dense, nobody=settings.preset == "nobody")
 
     def write(self, shard: int, on_progress: OnProgress) -> None:
         """Render the people of a shard and write it."""

@@ -130,3 +130,5 @@ PRESETS = {
         stature_m=(1.1, 2.05),
     ),
 }
+
+PRESETS["nobody"] = PRESETS["everyday"]  # who would stand in the empty rooms

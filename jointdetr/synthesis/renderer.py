@@ -13,7 +13,7 @@ edge, `fragments` rays that meet the body, `joints` of the skeleton, `boxes` and
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .poses import People
 
 PICTURES_AT_ONCE = {"cpu": 4, "cuda": 64}  # on a CPU more would fall out of its cache
+OUT_OF_LIGHT = 100.0  # metres, where nobody throws a shadow
 BUMP_FREQUENCY = 9.0  # folds of cloth and unevenness of skin, for the light only
 SKIN_BUMPS = 0.1
 SCENE_STREAM = 1_000_003  # keeps a picture's numbers apart from those that pose its person from the same seed
@@ -75,7 +76,8 @@ class RenderSettings:
     Attributes:
         size: width and height in px, a multiple of 4.
         supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
-        preset: "everyday" (level views, the whole person) or "everything" (steep views, small and cut-off people too).
+        preset: "everyday" (level views, the whole person), "everything" (steep views, small and cut-off people too) or
+            "nobody" (the rooms of "everyday" without anybody).
 
     Raises:
         ValueError: a value out of its range.
@@ -91,8 +93,8 @@ class RenderSettings:
             raise ValueError(f"`size` must be a positive multiple of {DENSE_MAP_REDUCTION}, got {self.size}")
         if self.supersampling < 1:
             raise ValueError(f"`supersampling` must be at least 1, got {self.supersampling}")
-        if self.preset not in ("everyday", "everything"):
-            raise ValueError(f"`preset` must be 'everyday' or 'everything', got {self.preset!r}")
+        if self.preset not in get_args(Preset):
+            raise ValueError(f"`preset` must be one of {', '.join(get_args(Preset))}, got {self.preset!r}")
 
 
 @dataclass(frozen=True)
@@ -176,11 +178,14 @@ class PersonRenderer:
         fragments = locate_fragments(screen, self.faces, nearest, self.rays_per_edge)
         buffer = empty_room(scene, self.rays_per_edge)
         add_boxes(buffer, scene, self.rays_per_edge)
-        fragments = fragments.select(fragments.depth < buffer.depth.view(-1)[fragments.pixel])
+        is_there = self.settings.preset != "nobody"
+        fragments = fragments.select(is_there & (fragments.depth < buffer.depth.view(-1)[fragments.pixel]))
         part = self._add_body(buffer, fragments, normals, (outfit, palette))
 
         paint = paint_surface(buffer.texture, buffer.material, palette)
-        shadow = ShadowMap.of_mesh(dressed, self.faces, scene, self.rays_per_edge)
+        shadow = ShadowMap.of_mesh(
+            dressed if is_there else dressed + OUT_OF_LIGHT, self.faces, scene, self.rays_per_edge
+        )
         light = light_surface(buffer, paint, scene, shadow)
         images = develop(light.view(3, -1, self.rays_per_edge, self.rays_per_edge), scene)
         labels = self._label((buffer, part), people.joints.permute(2, 0, 1), screen, scene)

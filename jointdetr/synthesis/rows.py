@@ -28,7 +28,8 @@ class RowSettings:
     Attributes:
         seed: non-negative; another seed gives other people.
         size: width and height of the pictures in px, a multiple of 4.
-        preset: "everyday" (mostly upright, level views) or "everything" (all poses, steep views, cut-off people).
+        preset: "everyday" (mostly upright, level views), "everything" (all poses, steep views, cut-off people) or
+            "nobody" (rooms where nobody is; the box is where a person would fill the picture).
         dense: add the `part_map` and `depth_map` columns.
         supersampling: rays along each edge of a pixel.
         quality: of the JPEG pictures, 1 to 95.
@@ -90,7 +91,8 @@ class PersonRows:
     def _rows(self, rendering: Rendering, numbers: Sequence[int], activities: list[str]) -> Iterator[dict[str, Any]]:
         """Dataset rows of a batch."""
         arrays = {name: tensor.cpu().numpy() for name, tensor in vars(rendering).items()}
-        known = [True] * len(HUMAN36M.joints)
+        nobody = self.settings.preset == "nobody"
+        known = [not nobody] * len(HUMAN36M.joints)
         for index, (number, activity) in enumerate(zip(numbers, activities, strict=True)):
             row = {
                 "image": _encode(arrays["images"][index], "JPEG", quality=self.settings.quality),
@@ -98,7 +100,7 @@ class PersonRows:
                 "joints_3d_valid": known,
                 "joints_2d": arrays["joints_2d"][index].tolist(),
                 "joints_2d_valid": known,
-                "visible": arrays["visible"][index].tolist(),
+                "visible": (arrays["visible"][index] & known).tolist(),
                 "intrinsics": arrays["intrinsics"][index].tolist(),
                 "box": arrays["box"][index].tolist(),
                 "skeleton": HUMAN36M.name,
@@ -106,6 +108,7 @@ class PersonRows:
                 "action": activity,
                 "camera": "synthetic",
                 "frame": number,
+                "nobody": nobody,
             }
             if self.settings.dense:
                 part = arrays["part_map"][index]

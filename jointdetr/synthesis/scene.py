@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Preset = Literal["everyday", "everything"]
+Preset = Literal["everyday", "everything", "nobody"]
 Record = dict[str, np.ndarray]
 Batch = TypeVar("Batch")
 
@@ -133,15 +133,15 @@ def draw_scene(rng: np.random.Generator, subject: Subject, preset: Preset) -> Re
 
 def draw_camera(rng: np.random.Generator, joints: np.ndarray, preset: Preset) -> Record:
     """Draw a direction and a framing, then walk the camera to where the person fills the picture that way."""
-    everyday_view = preset == "everyday" or rng.random() < 0.4
+    everyday_view = preset != "everything" or rng.random() < 0.4
     degrees = np.clip(rng.normal(8, 8), -8, 30) if everyday_view else rng.uniform(-12, 65)
     focal = 0.5 / math.tan(math.radians(rng.uniform(22, 62)) / 2)
     rotation = view_rotation(rng.uniform(0, 2 * math.pi), math.radians(degrees), math.radians(rng.normal(0, 2.5)))
-    cut_off = rng.random() < (0.07 if preset == "everyday" else 0.2)
+    cut_off = rng.random() < (0.07 if preset != "everything" else 0.2)
     if cut_off:
         fill, target = rng.uniform(0.95, 1.5), rng.uniform(-0.25, 0.25, 2)
     else:
-        fill = rng.uniform(0.55, 0.9) if preset == "everyday" else rng.uniform(0.3, 0.92)
+        fill = rng.uniform(0.55, 0.9) if preset != "everything" else rng.uniform(0.3, 0.92)
         target = rng.uniform(-0.45, 0.45, 2) * (1 - fill)
     eye = place_camera(joints, rotation, float(focal), (fill, target))
     return {"rotation": rotation, "eye": eye, "focal": np.float64(focal)}
@@ -205,7 +205,7 @@ def draw_boxes(rng: np.random.Generator, subject: Subject, eye: np.ndarray, pres
     centres, halves = np.full((NUM_BOXES, 3), NOWHERE), np.full((NUM_BOXES, 3), 0.1)
     angles = rng.uniform(0, 2 * math.pi, NUM_BOXES)
     middle = subject.joints.mean(0)
-    if rng.random() < (0.12 if preset == "everyday" else 0.3):
+    if rng.random() < (0.12 if preset != "everything" else 0.3):
         centres[0] = middle + (eye - middle) * rng.uniform(0.2, 0.55) + rng.normal(0, 0.3, 3)
         halves[0] = rng.uniform(0.04, 0.22, 3)
     if subject.activity.startswith("sitting") and rng.random() < 0.75:

@@ -22,6 +22,12 @@ from ..data.schema import PART_FLIP_PAIRS, PART_NAMES
 IGNORED_PART = -1
 """Value of `part_map` where nothing is known: outside the picture and under a cut-out."""
 
+PROBABILITIES = (
+    *("flip", "rotation", "quarter_turns", "misfit", "greyscale"),
+    *("blur", "downscale", "jpeg", "noise", "cutout"),
+)
+MISFIT_SCALES, MISFIT_SHIFT = (1 / 2.5, 1.8), 0.25
+
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -33,8 +39,11 @@ class Augmentation:
         flip: probability of a mirrored picture.
         rotation_degrees: largest turn of the picture, to either side.
         rotation: probability of a turn.
+        quarter_turns: probability of a turn by 90, 180 or 270 degrees besides.
         scale: largest magnification of the crop; its inverse is the smallest. 1.0 keeps the size.
         shift: largest move of the crop, as a fraction of its side.
+        misfit: probability of a crop that does not fit the person, instead of `scale` and `shift`: up to 2.5 times too
+            large or 1.8 times too small, and up to a quarter of its side beside the person.
         colour: strength of brightness, contrast, saturation, channel gains and gamma; 1.0 is strong.
         greyscale: probability of a grey picture.
         blur: probability of a blur of up to `blur_radius_px` of the crop.
@@ -48,8 +57,10 @@ class Augmentation:
     flip: float = 0.5
     rotation_degrees: float = 30.0
     rotation: float = 0.6
+    quarter_turns: float = 0.0
     scale: float = 1.25
     shift: float = 0.08
+    misfit: float = 0.0
     colour: float = 0.6
     greyscale: float = 0.05
     blur: float = 0.2
@@ -61,7 +72,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Refuse probabilities outside [0, 1] and impossible ranges."""
-        for name in ("flip", "rotation", "greyscale", "blur", "downscale", "jpeg", "noise", "cutout"):
+        for name in PROBABILITIES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`augmentation.{name}` must be a probability in [0, 1], got {getattr(self, name)}")
         if self.scale < 1.0:
@@ -92,8 +103,13 @@ class View:
         """Draw a view."""
         limit = math.radians(settings.rotation_degrees)
         angle = rng.uniform(-limit, limit) if rng.random() < settings.rotation else 0.0
-        scale = math.exp(rng.uniform(-1.0, 1.0) * math.log(settings.scale))
-        shift_x, shift_y = rng.uniform(-settings.shift, settings.shift, 2)
+        if settings.quarter_turns and rng.random() < settings.quarter_turns:
+            angle += math.pi / 2 * rng.integers(1, 4)
+        scales, farthest = (1.0 / settings.scale, settings.scale), settings.shift
+        if settings.misfit and rng.random() < settings.misfit:
+            scales, farthest = MISFIT_SCALES, MISFIT_SHIFT
+        scale = math.exp(rng.uniform(*np.log(scales)))
+        shift_x, shift_y = rng.uniform(-farthest, farthest, 2)
         return cls(bool(rng.random() < settings.flip), angle, scale, (shift_x, shift_y))
 
     @property

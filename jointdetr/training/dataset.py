@@ -163,12 +163,16 @@ class PoseExamples:
         valid_2d = np.array(row["joints_2d_valid"])
         points = (points @ affine[:, :2].T + affine[:, 2]) / (self.crop.width, self.crop.height)
         points = np.where(valid_2d[:, None], points, np.nan)[order]
+        inside = ((points >= 0.0) & (points < 1.0)).all(axis=-1) | ~valid_2d[
+            order
+        ]  # what is not labelled is not judged
         return {
             "joints_3d": torch.from_numpy(joints.astype(np.float32)),
             "joints_3d_valid": torch.from_numpy(valid_3d[order]),
             "joints_2d": torch.from_numpy(points.astype(np.float32)),
             "joints_2d_valid": torch.from_numpy(valid_2d[order]),
-            "visible": torch.from_numpy(np.array(row["visible"])[order]),
+            "visible": torch.from_numpy(np.array(row["visible"])[order] & inside),
+            "nobody": torch.tensor(bool(row.get("nobody"))),
         }
 
     def _dense_labels(
@@ -249,8 +253,8 @@ class PoseDataset(torch.utils.data.Dataset):
         Returns:
             `pixel_values` `(3, height, width)` float32 and `labels`: `joints_3d` `(J, 3)` root-relative mm,
             `joints_3d_valid` `(J,)`, `joints_2d` `(J, 2)` in [0, 1] of the input, `joints_2d_valid` `(J,)`,
-            `visible` `(J,)`, and with `dense_reduction` `part_map` `(h, w)` int64 and `depth_map` `(h, w)` mm.
-            What is not valid is NaN.
+            `visible` `(J,)` inside the view, `nobody` `()`, and with `dense_reduction` `part_map` `(h, w)` int64 and
+            `depth_map` `(h, w)` mm. What is not valid is NaN.
         """
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:

@@ -48,7 +48,8 @@ class ModelRecipe:
             defaults; the skeleton comes from the recipe.
         init_from: folder or Hub name of a model to go on from; its config is kept, `config` overrides it. A model of
             another skeleton is adapted, see `adapt_to_skeleton`.
-        backbone_from: folder or Hub name of a backbone with trained weights, such as `microsoft/resnet-50`.
+        backbone_from: folder or Hub name of a backbone with trained weights, such as `microsoft/resnet-50`. Together
+            with `init_from` it replaces that model's backbone.
         deformable_detr_from: folder or Hub name of a Deformable DETR, such as `SenseTime/deformable-detr`; its sizes
             are taken over.
         refiner: folder or Hub name of a trained `JointRefiner` to build in; it is not trained further.
@@ -82,7 +83,8 @@ class SynthesisRecipe:
     Args:
         weight: how often they are drawn, relative to the weights of the sources.
         size: width and height of the pictures in px, a multiple of 4; half as much again as the input is enough.
-        preset: `everyday` (mostly upright, level views) or `everything` (all poses, steep views, cut-off people).
+        preset: `everyday` (mostly upright, level views), `everything` (all poses, steep views, cut-off people) or
+            `nobody` (rooms without people).
         supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
         motions: folder of CMU motion capture (ASF/AMC files) to take half of the poses from; null for none.
         at_once: people who are posed and rendered in one go, by each worker.
@@ -91,7 +93,7 @@ class SynthesisRecipe:
 
     weight: float = 1.0
     size: int = 256
-    preset: Literal["everyday", "everything"] = "everyday"
+    preset: Literal["everyday", "everything", "nobody"] = "everyday"
     supersampling: int = 1
     motions: str | None = None
     at_once: int = 32

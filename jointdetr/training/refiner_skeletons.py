@@ -51,6 +51,13 @@ def gather_skeletons(recipe: RefinerRecipe, skeleton: Skeleton) -> torch.Tensor:
     return torch.cat(parts)
 
 
+def typical_bone_lengths(poses: torch.Tensor, skeleton: Skeleton) -> list[float]:
+    """Median length in mm of the bone that ends in each joint of `(poses, joints, 3)`, 0 at the root."""
+    parents = [joint if parent < 0 else parent for joint, parent in enumerate(skeleton.parents)]
+    lengths = (poses - poses[:, parents]).norm(dim=-1)  # (poses, joints)
+    return [round(length, 1) for length in lengths.median(dim=0).values.tolist()]
+
+
 def synthetic_skeletons(count: int, seed: int, preset: str) -> torch.Tensor:
     """Draw skeletons of the synthetic body, upright in camera axes: `(count, 17, 3)` mm relative to the pelvis."""
     from ..synthesis.body import load_body

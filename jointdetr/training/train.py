@@ -140,17 +140,23 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
     """Make the recipe's model, with whatever weights it starts from.
 
     Raises:
-        ValueError: More than one starting point is given, or one that does not fit, such as a refinement network for
-            another skeleton.
+        ValueError: Starting points are given that do not go together, or one that does not fit, such as a refinement
+            network for another skeleton.
     """
     settings = recipe.model
-    starts = [settings.init_from, settings.backbone_from, settings.deformable_detr_from]
-    if sum(start is not None for start in starts) > 1:
+    if settings.deformable_detr_from is not None and (settings.init_from or settings.backbone_from):
         raise ValueError(
-            f"at most one of `model.init_from`, `backbone_from` and `deformable_detr_from` can be given, got {starts}"
+            "`model.deformable_detr_from` must stand without `init_from` and `backbone_from`, "
+            f"got {settings.init_from!r} and {settings.backbone_from!r}"
         )
     if settings.init_from is not None:
-        model = JointDetrForPoseEstimation.from_pretrained(settings.init_from, dtype=torch.float32, **settings.config)
+        fields = JointDetrConfig.from_pretrained(settings.init_from).to_dict() | settings.config
+        model = JointDetrForPoseEstimation.from_pretrained(
+            settings.init_from,
+            config=JointDetrConfig.from_dict(fields),
+            dtype=torch.float32,
+            ignore_mismatched_sizes=settings.backbone_from is not None,  # projections of another backbone's stages
+        )
         model = _fit_to_skeleton(model, skeleton)
     elif settings.deformable_detr_from is not None:
         fields = _config_fields(recipe, skeleton)

@@ -28,7 +28,7 @@ from .metrics import joint_errors, mpjpe
 from .recipe import load_recipe, save_recipe
 from .refiner_examples import UNKNOWN_SHARE, RefinerExamples, disturb, predicted_examples
 from .refiner_recipe import RefinerRecipe
-from .refiner_skeletons import gather_skeletons, random_cameras
+from .refiner_skeletons import gather_skeletons, random_cameras, typical_bone_lengths
 from .train import resolve_skeleton
 
 
@@ -72,8 +72,9 @@ def train_refiner(recipe: RefinerRecipe) -> tuple[JointRefiner, dict[str, float]
         "joint_parents": list(skeleton.parents),
         "root_joint": skeleton.root,
     }
-    refiner = JointRefiner(JointRefinerConfig(**{**fields, **recipe.config}))
     held_out, poses = _split(gather_skeletons(recipe, skeleton), recipe)
+    fields["bone_lengths"] = typical_bone_lengths(poses, skeleton)
+    refiner = JointRefiner(JointRefinerConfig(**{**fields, **recipe.config}))
     _optimise(refiner, _skeleton_stage(poses, skeleton, recipe, generator), recipe, generator)
     metrics = {}
     if recipe.predictions.model is not None:

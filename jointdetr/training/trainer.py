@@ -180,6 +180,14 @@ class PoseTrainer(CheckpointTrainer):
         self._guard.check(self.state.global_step + 1, norm)
         return norm
 
+    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
+        """Clip the backbone's gradient and the others' each by itself, as one without norms is far larger."""
+        kinds: dict[bool, list[nn.Parameter]] = defaultdict(list)
+        for name, parameter in model.named_parameters():
+            kinds[kind_of_parameter(name) == "backbone"].append(parameter)
+        norms = [self.accelerator.clip_grad_norm_(parts, self.args.max_grad_norm) for parts in kinds.values()]
+        return torch.stack(norms).norm()
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate the averaged weights, if there are any; with the main process's batch-norm statistics in all."""
         with nullcontext() if self.average is None else self.average.applied(self.model):

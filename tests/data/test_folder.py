@@ -55,6 +55,21 @@ def converted(tmp_path: Path, source: Path, split: str = "train"):
     return report, load_pose_dataset(tmp_path / "out", split)
 
 
+def test_a_box_may_show_nobody(tmp_path):
+    lines = [{"image": "0.jpg", "box": [1, 2, 30, 40], "nobody": True}, line(1)]
+    report, rows = converted(tmp_path, write_source(tmp_path / "mine", lines))
+    assert list(rows["nobody"]) == [True, False]
+    assert rows[0]["box"] == [1, 2, 30, 40] and not any(rows[0]["joints_2d_valid"])
+    lines = [line(0, nobody=True), {"image": "1.jpg", "nobody": True}, line(2), line(1)]
+    report, _ = converted(tmp_path / "wrong", write_source(tmp_path / "wrong" / "mine", lines))
+    assert {reason: skipped.count for reason, skipped in report.skipped.items()} == {
+        "joints of nobody": 1,
+        "a box without an area": 1,
+    }
+    with pytest.raises(ValueError, match="`nobody` must be true or false, got 1"):
+        Folder(write_source(tmp_path / "number", [line(0, nobody=1)])).recordings()
+
+
 def test_lines_become_rows(tmp_path):
     lines = [line(0, box=[1, 2, 30, 40], camera="phone"), line(1, split="test"), line(2, joints_2d="drop")]
     report, rows = converted(tmp_path, write_source(tmp_path / "mine", lines))

@@ -190,6 +190,17 @@ def test_supersampling_smooths_the_picture_and_keeps_the_labels(body: Body, peop
     assert (smooth.images.float() - plain.images.float()).abs().mean() < 15
 
 
+def test_rooms_of_nobody_show_the_same_scene_without_the_person(
+    body: Body, people: People, rendering: Rendering
+) -> None:
+    rooms = render_people(body, people, SEEDS, RenderSettings(size=SIZE, preset="nobody"))
+    assert (rooms.part_map == 0).all() and rooms.depth_map.isnan().all()
+    torch.testing.assert_close(rooms.box, rendering.box)
+    person = rendering.part_map > 0
+    cells = rendering.images[:, 2::4, 2::4].float() - rooms.images[:, 2::4, 2::4].float()
+    assert cells[person].abs().mean() > 20.0
+
+
 def test_settings_and_seeds_are_checked(body: Body, people: People) -> None:
     with pytest.raises(ValueError, match="`size` must be a positive multiple of 4, got 30"):
         RenderSettings(size=30)

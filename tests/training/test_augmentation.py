@@ -82,6 +82,20 @@ def test_views_stay_within_the_settings_and_depend_on_the_seed_alone():
     assert View.sample(nothing, np.random.default_rng(0)) == View()
 
 
+def test_quarter_turns_and_misfits_come_as_often_as_they_should():
+    settings = Augmentation(rotation=0.0, quarter_turns=0.5, misfit=0.3, scale=1.1, shift=0.05)
+    rng = np.random.default_rng(0)
+    views = [View.sample(settings, rng) for _ in range(2000)]
+    turns = np.array([round(view.angle / (math.pi / 2)) for view in views])
+    np.testing.assert_allclose([view.angle for view in views], turns * math.pi / 2)
+    assert (turns > 0).mean() == pytest.approx(0.5, abs=0.04) and set(turns) == {0, 1, 2, 3}
+    scales = np.array([view.scale for view in views])
+    fits = (scales > 1 / 1.1) & (scales < 1.1)
+    assert 1 - fits.mean() == pytest.approx(0.3 * (1 - 2 * math.log(1.1) / math.log(1.8 * 2.5)), abs=0.04)
+    assert scales.min() < 0.45 and scales.max() > 1.6
+    assert np.abs([view.shift for view in views]).max() > 0.2
+
+
 def test_sample_map_takes_the_nearest_value():
     stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
     np.testing.assert_array_equal(sample_map(stored, np.eye(3)[:2], (3, 4), outside=99), stored)

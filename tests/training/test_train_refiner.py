@@ -26,6 +26,7 @@ from jointdetr.training.refiner_skeletons import (
     gather_skeletons,
     random_cameras,
     synthetic_skeletons,
+    typical_bone_lengths,
 )
 from jointdetr.training.train_refiner import RefinerRecipe, evaluate_on_predictions, main, train_refiner
 
@@ -39,6 +40,13 @@ def test_synthetic_skeletons_are_upright_in_camera_axes():
     assert (poses[:, HUMAN36M.joints.index("head"), 1] < -200).float().mean() > 0.9  # y down, mm
     torch.testing.assert_close(synthetic_skeletons(3, seed=0, preset="everyday"), poses[:3])
     assert not torch.allclose(synthetic_skeletons(3, seed=1, preset="everyday"), poses[:3])
+
+
+def test_typical_bone_lengths_are_medians_by_joint():
+    poses = torch.zeros(3, 17, 3)
+    poses[:, 1, 0] = torch.tensor([90.0, 100.0, 500.0])
+    lengths = typical_bone_lengths(poses, HUMAN36M)
+    assert lengths[:3] == [0.0, 100.0, 100.0] and set(lengths[3:]) == {0.0}
 
 
 def test_cameras_keep_lengths_and_mirror_sides():
