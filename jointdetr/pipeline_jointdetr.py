@@ -55,19 +55,20 @@ class JointDetrPipeline(Pipeline):
                 which is how a data set or generator gives what differs from picture to picture.
             boxes: Person boxes `(people, 4)`: x, y, width, height in px; for a list of pictures, a list of them.
                 With an empty list, nobody is in the picture. Without boxes, `detector` finds the people; without a
-                detector the whole picture is taken to show one person.
+                detector the pose network itself looks for those who can be seen well and stand apart.
             intrinsics: Camera matrix `(3, 3)` in px; for a list of pictures, a list of them.
             kwargs: `detector` (an object-detection pipeline, or the name of a checkpoint of one) and
-                `detector_threshold` (`float`, defaults to 0.5); `camera` ([`Camera`], or the path of its JSON file),
+                `detector_threshold` (`float`, defaults to 0.5); `people` ("search", or "whole" to take the whole
+                picture to show one person who fills it); `camera` ([`Camera`], or the path of its JSON file),
                 or else `distortion`, `extrinsics` and `field_of_view` (degrees across the picture's longer side, a
-                guess in place of intrinsics), see [`Camera`]; `threshold` (`float`, defaults to 0.5);
+                guess in place of intrinsics; 60 where nothing is known), see [`Camera`]; `threshold` (`float`, defaults to 0.5);
                 `return_tensors` (`bool`, defaults to `False`); `crops_per_pass` (`int`, defaults to 16);
-                `batch_size`, `num_workers` (0 with a detector). All of these apply to every picture, and may be given
+                `batch_size`, `num_workers` (0 unless boxes are given). All of these apply to every picture, and may be given
                 once and for all when the pipeline is made.
 
         Returns:
-            A list of people for each picture (the one list for one picture), in the order of the boxes, those of a
-            detector from left to right; empty where there is nobody. A person is a dictionary of plain lists, numbers
+            A list of people for each picture (the one list for one picture), in the order of the boxes, or from left
+            to right if they were looked for; empty where there is nobody. A person is a dictionary of plain lists, numbers
             and, for what is missing, `None`: what [`JointDetrImageProcessor.post_process_pose_estimation`] describes,
             and `labels`, the joints' names. With `return_tensors` they are tensors, with NaN for what is missing.
 

@@ -1,8 +1,8 @@
 """Looking for people with the pose network itself: windows all over the picture, then closer, then once more askew.
 
 The network was made to see one person who fills its crop. Shown a person from too far away it says roughly where, so
-that a second look at what it found says exactly where. Whether it is a person at all is told by how sure the network is
-of the joints (their scores, and the errors that it expects), and by whether the body stays in its place when it is
+that a second look at what it found says exactly where. Whether it is a person at all is told by how sure the network
+is of the joints (their scores, and the errors that it expects), and by whether the body stays in its place when it is
 looked at through a window that has moved: what is imagined moves along.
 
 What decides is in `SearchLimits`; `benchmarks/accuracy/people_search.py` measures what it should be for a checkpoint.
@@ -24,11 +24,13 @@ SMALLEST_BOX_PX = 8.0
 LEAST_FOUND = 0.5  # share of the joints, for a pose to be that of a person
 LEAST_AGREEMENT = 0.2  # overlap of the body found with the box it was looked for in
 
+TRUSTED_ERROR_MM = 150.0
+"""Mean expected error of a person's joints beyond which the pose is not to be trusted."""
+
 WINDOW_SIZES = (1.0, 0.6)  # edges of the windows as shares of the picture's shorter edge
 WINDOW_STEPS = (0.5, 0.7)  # from one window to the next, at most, as shares of the window
 MOST_WINDOWS = 24  # a panorama is looked at with wider steps
-CLOSER_LOOKS = 1
-CANDIDATES = 4  # poses that are looked at more closely
+CANDIDATES = (4, 3)  # how many poses, at most, are looked at closely, and then once more
 SURENESS_SCALE_MM = 100.0  # a joint that is expected to be so far off counts 1 / e of its score
 WORKING_EDGE_PX = 800  # shorter edge of the picture that is searched
 ASKEW = (0.12, -0.08)  # how far the last window lies off, as shares of the body's longer side
@@ -109,9 +111,9 @@ def search_people(image: Image.Image, look: Look, limits: SearchLimits = LIMITS)
     factor = reduction(image.size)
     small = image.reduce(factor) if factor > 1 else image
     seen = look(small, search_windows(small.size))
-    for _ in range(CLOSER_LOOKS):
+    for most in CANDIDATES:
         is_likely = seen.sureness() >= limits.far_sureness
-        seen = seen.chosen(best_apart(seen, is_likely, box_overlaps, limits.overlap)[:CANDIDATES])
+        seen = seen.chosen(best_apart(seen, is_likely, box_overlaps, limits.overlap)[:most])
         if not len(seen.points):
             return []
         seen = look(small, visible_boxes(seen.boxes(), small.size))

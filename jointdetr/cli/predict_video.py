@@ -106,7 +106,7 @@ class _Film:
             "boxes": [list(box) for box in settings.boxes],
             "detector": self.options.detector,
             "detector_threshold": self.options.detector_threshold,
-            "people": self.options.people,
+            "people": self.options.people.value,
             "camera": None if camera is None else camera.describe(),
         }
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..camera_jointdetr import Camera
 
-ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera")
+ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera", "sigmas")
 Person = Mapping[str, Any]
 
 
