@@ -109,8 +109,8 @@ class PoseMotion:
 def motion_schema(skeleton: Skeleton) -> pa.Schema:
     """Columns of a Parquet file of poses, one row for each person in each frame; the skeleton is in the metadata.
 
-    Rows are ordered by frame. `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas` may be null; a position that is not
-    known is NaN.
+    Rows are ordered by frame. `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas` may be null; a position that
+    is not known is NaN.
     """
     joint_rows = pa.list_(pa.list_(pa.float32()))
     fields = [

@@ -40,7 +40,7 @@ class PeopleRequest:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         if self.people not in PEOPLE:
-            raise ValueError(f'`people` must be "search" or "whole", got {self.people!r}')
+            raise ValueError(f'`people` must be "search" or "whole", got "{self.people}"')
         others = [name for name in ("boxes", "detector") if getattr(self, name) is not None]
         if self.people == WHOLE and others:
             raise ValueError(f'`people` must be "search" beside `{others[0]}`, got "whole"')

@@ -61,16 +61,17 @@ class JointDetrPipeline(Pipeline):
                 `detector_threshold` (`float`, defaults to 0.5); `people` ("search", or "whole" to take the whole
                 picture to show one person who fills it); `camera` ([`Camera`], or the path of its JSON file),
                 or else `distortion`, `extrinsics` and `field_of_view` (degrees across the picture's longer side, a
-                guess in place of intrinsics; 60 where nothing is known), see [`Camera`]; `threshold` (`float`, defaults to 0.5);
-                `return_tensors` (`bool`, defaults to `False`); `crops_per_pass` (`int`, defaults to 16);
-                `batch_size`, `num_workers` (0 unless boxes are given). All of these apply to every picture, and may be given
-                once and for all when the pipeline is made.
+                guess in place of intrinsics; 60 where nothing is known), see [`Camera`]; `threshold` (`float`,
+                defaults to 0.5); `return_tensors` (`bool`, defaults to `False`); `crops_per_pass` (`int`, defaults to 16);
+                `batch_size`, `num_workers` (0 unless boxes are given). All of these apply to every picture, and may be
+                given once and for all when the pipeline is made.
 
         Returns:
             A list of people for each picture (the one list for one picture), in the order of the boxes, or from left
-            to right if they were looked for; empty where there is nobody. A person is a dictionary of plain lists, numbers
-            and, for what is missing, `None`: what [`JointDetrImageProcessor.post_process_pose_estimation`] describes,
-            and `labels`, the joints' names. With `return_tensors` they are tensors, with NaN for what is missing.
+            to right if they were looked for; empty where there is nobody. A person is a dictionary of plain lists,
+            numbers and, for what is missing, `None`: what [`JointDetrImageProcessor.post_process_pose_estimation`]
+            describes, and `labels`, the joints' names. With `return_tensors` they are tensors, with NaN for what is
+            missing.
 
         Raises:
             ValueError: Not one entry in `boxes` or `intrinsics` for each picture, or a picture, box, camera or

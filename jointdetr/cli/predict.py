@@ -61,8 +61,8 @@ def predict(
     detector: Annotated[
         str | None,
         typer.Option(
-            help="Folder or Hub repository of an object-detection model of transformers that finds the people in place "
-            "of the search, such as ustc-community/dfine-nano-coco."
+            help="Folder or Hub repository of an object-detection model of transformers that finds the people "
+            "in place of the search, such as ustc-community/dfine-nano-coco."
         ),
     ] = None,
     detector_threshold: Annotated[

@@ -94,8 +94,8 @@ def write_csv(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
     """Write poses as CSV: one row for each joint of each person in each frame; what is not known is left empty.
 
     Columns: `frame`, `time_s`, `person`, `joint`; `x_mm`, `y_mm`, `z_mm` relative to the root joint; `camera_x_mm`,
-    `camera_y_mm`, `camera_z_mm` from the camera's centre; `x_px`, `y_px`; `score`; `error_mm`, how far off the joint is
-    expected to be; `detected`, 1 or 0.
+    `camera_y_mm`, `camera_z_mm` from the camera's centre; `x_px`, `y_px`; `score`; `error_mm`, how far off the joint
+    is expected to be; `detected`, 1 or 0.
 
     Args:
         people: As for [`write_json`].
