@@ -7,7 +7,7 @@ from .adaptation import adapt_to_skeleton
 from .assembly_jointdetr import AssembledPoses, assemble_poses
 from .camera_jointdetr import Camera, Distortion
 from .configuration_jointdetr import JointDetrConfig, JointRefinerConfig
-from .detection import detect_people
+from .detection_jointdetr import detect_people
 from .image_processing_jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil
 from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
 from .pipeline_jointdetr import JointDetrPipeline

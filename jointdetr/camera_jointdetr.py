@@ -26,6 +26,9 @@ CAMERA_KEYS = ("intrinsics", "distortion", "extrinsics")
 CAMERA_ARGUMENTS = ("camera", *CAMERA_KEYS, "field_of_view")
 """Names under which something may be said of a picture's camera."""
 
+GUESSED_FIELD_OF_VIEW = 60.0
+"""Degrees across the longer side, where nothing is known of the camera; most phones and webcams see 50 to 75."""
+
 UNDISTORTION_CRITERIA = (3, 200, 1e-10)  # OpenCV's "whichever comes first" of steps and precision
 UNDISTORTION_TOLERANCE_PX = 0.1  # beyond it the lens model has no inverse at that point
 ORTHONORMAL_TOLERANCE = 1e-3  # calibrations are printed with few digits
@@ -214,7 +217,7 @@ class Camera:
         }
 
 
-def camera_of_picture(size: tuple[int, int], known: Mapping[str, Any]) -> Camera | None:
+def camera_of_picture(size: tuple[int, int], known: Mapping[str, Any]) -> Camera:
     """Return the camera of a picture from whatever is known of it.
 
     Args:
@@ -223,7 +226,7 @@ def camera_of_picture(size: tuple[int, int], known: Mapping[str, Any]) -> Camera
             `field_of_view` in degrees as a guess, and perhaps `distortion` and `extrinsics`. None stands for nothing.
 
     Returns:
-        The camera; None if nothing is known.
+        The camera; a guess of `GUESSED_FIELD_OF_VIEW`, and marked as one, if nothing is known.
 
     Raises:
         ValueError: Both ways are used, or neither gives intrinsics, or what is known is no camera.
@@ -245,7 +248,7 @@ def camera_of_picture(size: tuple[int, int], known: Mapping[str, Any]) -> Camera
         return Camera.from_field_of_view(field_of_view, size, **parts)
     if parts:
         raise ValueError(f"{', '.join(parts)} must come with `intrinsics` or `field_of_view`, got neither")
-    return None
+    return Camera.from_field_of_view(GUESSED_FIELD_OF_VIEW, size)
 
 
 def validate_intrinsics(intrinsics: Any, name: str = "intrinsics") -> np.ndarray:
@@ -293,4 +296,12 @@ def _opencv() -> ModuleType:
     return cv2
 
 
-__all__ = ["CAMERA_ARGUMENTS", "Camera", "Distortion", "camera_of_picture", "to_array", "validate_intrinsics"]
+__all__ = [
+    "CAMERA_ARGUMENTS",
+    "GUESSED_FIELD_OF_VIEW",
+    "Camera",
+    "Distortion",
+    "camera_of_picture",
+    "to_array",
+    "validate_intrinsics",
+]

@@ -9,16 +9,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers import Pipeline
 from transformers.utils import ModelOutput
 
-from .assembly_jointdetr import ASSEMBLY_INPUTS
+from .assembly_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
-from .detection import detect_people, load_detector
+from .detection_jointdetr import load_detector
+from .geometry_jointdetr import apply_affine, invert_affine
+from .people_jointdetr import PeopleRequest, find_people
 from .picture_jointdetr import iterate_pictures, load_picture
+from .search_jointdetr import Box, Sightings
 
 CROPS_PER_PASS = 16
-PREPROCESS_ARGUMENTS = ("detector", "detector_threshold", *CAMERA_ARGUMENTS)
+PEOPLE_ARGUMENTS = ("detector", "detector_threshold", "people")
+PREPROCESS_ARGUMENTS = (*PEOPLE_ARGUMENTS, *CAMERA_ARGUMENTS)
 FORWARD_ARGUMENTS = ("threshold", "crops_per_pass")
 POSTPROCESS_ARGUMENTS = ("return_tensors",)
 
@@ -50,21 +55,23 @@ class JointDetrPipeline(Pipeline):
                 which is how a data set or generator gives what differs from picture to picture.
             boxes: Person boxes `(people, 4)`: x, y, width, height in px; for a list of pictures, a list of them.
                 With an empty list, nobody is in the picture. Without boxes, `detector` finds the people; without a
-                detector the whole picture is taken to show one person.
+                detector the pose network itself looks for those who can be seen well and stand apart.
             intrinsics: Camera matrix `(3, 3)` in px; for a list of pictures, a list of them.
             kwargs: `detector` (an object-detection pipeline, or the name of a checkpoint of one) and
-                `detector_threshold` (`float`, defaults to 0.5); `camera` ([`Camera`], or the path of its JSON file),
+                `detector_threshold` (`float`, defaults to 0.5); `people` ("search", or "whole" to take the whole
+                picture to show one person who fills it); `camera` ([`Camera`], or the path of its JSON file),
                 or else `distortion`, `extrinsics` and `field_of_view` (degrees across the picture's longer side, a
-                guess in place of intrinsics), see [`Camera`]; `threshold` (`float`, defaults to 0.5);
-                `return_tensors` (`bool`, defaults to `False`); `crops_per_pass` (`int`, defaults to 16);
-                `batch_size`, `num_workers` (0 with a detector). All of these apply to every picture, and may be given
-                once and for all when the pipeline is made.
+                guess in place of intrinsics; 60 where nothing is known), see [`Camera`]; `threshold` (`float`,
+                defaults to 0.5); `return_tensors` (`bool`, defaults to `False`); `crops_per_pass` (`int`, defaults to 16);
+                `batch_size`, `num_workers` (0 unless boxes are given). All of these apply to every picture, and may be
+                given once and for all when the pipeline is made.
 
         Returns:
-            A list of people for each picture (the one list for one picture), in the order of the boxes, those of a
-            detector from left to right; empty where there is nobody. A person is a dictionary of plain lists, numbers
-            and, for what is missing, `None`: what [`JointDetrImageProcessor.post_process_pose_estimation`] describes,
-            and `labels`, the joints' names. With `return_tensors` they are tensors, with NaN for what is missing.
+            A list of people for each picture (the one list for one picture), in the order of the boxes, or from left
+            to right if they were looked for; empty where there is nobody. A person is a dictionary of plain lists,
+            numbers and, for what is missing, `None`: what [`JointDetrImageProcessor.post_process_pose_estimation`]
+            describes, and `labels`, the joints' names. With `return_tensors` they are tensors, with NaN for what is
+            missing.
 
         Raises:
             ValueError: Not one entry in `boxes` or `intrinsics` for each picture, or a picture, box, camera or
@@ -86,10 +93,8 @@ class JointDetrPipeline(Pipeline):
             raise TypeError(f"the pipeline knows no argument {', '.join(sorted(unknown))}")
         if "detector" in given:
             given["detector"] = self._load_detector(given["detector"])
-        before, network, after = (
-            {name: given[name] for name in names if name in given}
-            for names in (PREPROCESS_ARGUMENTS, FORWARD_ARGUMENTS, POSTPROCESS_ARGUMENTS)
-        )
+        groups = (PREPROCESS_ARGUMENTS, FORWARD_ARGUMENTS, POSTPROCESS_ARGUMENTS)
+        before, network, after = (_chosen(given, names) for names in groups)
         return before, network, after
 
     def _load_detector(self, detector: Pipeline | str | os.PathLike) -> Pipeline:
@@ -101,13 +106,7 @@ class JointDetrPipeline(Pipeline):
             self._detectors = {name: load_detector(name, device=self.device)}
         return self._detectors[name]
 
-    def preprocess(
-        self,
-        item: Any,
-        detector: Pipeline | None = None,
-        detector_threshold: float = 0.5,
-        **camera_arguments: Any,
-    ) -> dict[str, Any]:
+    def preprocess(self, item: Any, **arguments: Any) -> dict[str, Any]:
         """Find and crop the people of one picture."""
         item = item if isinstance(item, Mapping) else {"image": item}
         if "image" not in item:
@@ -116,12 +115,31 @@ class JointDetrPipeline(Pipeline):
         if len(sources) != 1:
             raise ValueError(f"an item of the pipeline must be one picture, got {len(sources)}")
         image = load_picture(sources[0], "image")
-        boxes = item.get("boxes")
-        if boxes is None and detector is not None:
-            (boxes,) = detect_people(detector, [image], detector_threshold)
+        boxes = self.find_people(image, item.get("boxes"), **_chosen(arguments, PEOPLE_ARGUMENTS))
         inputs = self.image_processor(image, boxes=boxes, return_tensors="pt")
-        known = {name: item.get(name, camera_arguments.get(name)) for name in CAMERA_ARGUMENTS}
+        known = {name: item.get(name, arguments.get(name)) for name in CAMERA_ARGUMENTS}
         return {"inputs": inputs.to(self.dtype), "camera": camera_of_picture(image.size, known)}
+
+    def find_people(self, image: Image.Image, boxes: Any = None, **arguments: Any) -> Any:
+        """Find the people in an upright picture, see [`jointdetr.people_jointdetr.find_people`].
+
+        `arguments` are `detector`, `detector_threshold` and `people`, in place of those the pipeline was made with.
+        """
+        arguments = _chosen(self._preprocess_params, PEOPLE_ARGUMENTS) | arguments
+        given = {} if boxes is None else {"boxes": boxes, "detector": None}  # the caller's boxes go first
+        return find_people(image, PeopleRequest(**arguments | given), self.look)
+
+    @torch.no_grad()
+    def look(self, image: Image.Image, boxes: list[Box]) -> Sightings:
+        """Say what the network sees in boxes of an upright picture, however improbable it finds it."""
+        inputs = self.image_processor(image, boxes=[boxes], return_tensors="pt")
+        height, width = inputs["pixel_values"].shape[-2:]
+        poses = assemble_poses(self.run_model(inputs["pixel_values"].to(self.device, self.dtype)), threshold=0.0)
+        points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
+        points = apply_affine(points.double(), invert_affine(inputs["crop_affine"].double())).numpy()
+        scores = poses.scores.cpu().numpy() * poses.detected.cpu().numpy()  # not detected: no finite numbers
+        sigmas = None if poses.sigmas is None else poses.sigmas.cpu().numpy()
+        return Sightings(points, scores, sigmas)
 
     def _forward(
         self, model_inputs: dict[str, Any], threshold: float = 0.5, crops_per_pass: int = CROPS_PER_PASS
@@ -173,6 +191,11 @@ def _item(image: Any, boxes: Any, intrinsics: Any) -> dict[str, Any]:
     item = dict(image) if isinstance(image, Mapping) else {"image": image}
     given = {"boxes": boxes, "intrinsics": intrinsics}
     return item | {name: value for name, value in given.items() if value is not None}
+
+
+def _chosen(arguments: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of these names, as far as they are given."""
+    return {name: arguments[name] for name in names if name in arguments}
 
 
 def _for_each(values: Sequence | None, num_images: int, name: str) -> Sequence:

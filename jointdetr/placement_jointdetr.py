@@ -14,13 +14,11 @@ import torch
 from transformers.image_processing_utils import BatchFeature
 
 from .assembly_jointdetr import AssembledPoses
-from .camera_jointdetr import Camera
+from .camera_jointdetr import GUESSED_FIELD_OF_VIEW, Camera
 from .geometry_jointdetr import apply_affine, invert_affine, project, solve_root_translation
 
 # Two joints would determine a translation, but put it metres away when either is a few pixels off.
 MIN_JOINTS_FOR_TRANSLATION = 3
-# Where nothing is known of the camera, missing joints are looked for in the picture as if it had this field of view.
-FALLBACK_FIELD_OF_VIEW = 60.0
 
 CameraOfCrop = Camera | None
 
@@ -65,7 +63,7 @@ def place_poses(poses: AssembledPoses, inputs: BatchFeature, cameras: Sequence[C
     sizes = inputs["image_sizes"].cpu()[inputs["image_index"].cpu()].flip(-1)  # (crops, 2) width, height
     known = torch.tensor([camera is not None for camera in cameras])
     cameras = [
-        camera or Camera.from_field_of_view(FALLBACK_FIELD_OF_VIEW, size)
+        camera or Camera.from_field_of_view(GUESSED_FIELD_OF_VIEW, size)
         for camera, size in zip(cameras, sizes.tolist(), strict=True)
     ]
     wanted = known | ~poses.detected.all(dim=-1)  # (crops,)

@@ -65,8 +65,8 @@ def test_the_field_of_view_spans_the_longer_side():
 @pytest.mark.parametrize(
     ("known", "expected"),
     [
-        ({}, None),
-        ({"intrinsics": None, "field_of_view": None}, None),
+        ({}, (True, 87)),  # nothing is known: a guess of 60 degrees
+        ({"intrinsics": None, "field_of_view": None}, (True, 87)),
         ({"intrinsics": INTRINSICS, "field_of_view": 60}, (False, 1000)),  # a guess is only for who knows nothing
         ({"field_of_view": 90, "distortion": "fisheye:0,0,0,0"}, (True, 50)),
         ({"camera": Camera(INTRINSICS)}, (False, 1000)),
@@ -74,7 +74,7 @@ def test_the_field_of_view_spans_the_longer_side():
 )
 def test_a_camera_from_what_is_known(known, expected):
     camera = camera_of_picture((100, 80), known)
-    assert (camera if camera is None else (camera.guessed, round(camera.intrinsics[0, 0]))) == expected
+    assert (camera.guessed, round(camera.intrinsics[0, 0])) == expected
 
 
 def test_a_camera_file(tmp_path: Path):

@@ -18,7 +18,8 @@ from transformers import (
     YolosImageProcessor,
 )
 
-from jointdetr.detection import box_overlaps, detect_people, load_detector
+from jointdetr.detection_jointdetr import detect_people, load_detector
+from jointdetr.search_jointdetr import box_overlaps
 
 LABELS = {"id2label": {0: "cat", 1: "Person"}, "label2id": {"cat": 0, "Person": 1}}
 SIZE = {"height": 64, "width": 64}

@@ -83,8 +83,7 @@ def test_result_is_json_and_missing_is_none(poser):
     (person,) = poser(photo(0), boxes=BOXES[:1], intrinsics=INTRINSICS, threshold=float(np.median(scores)))
     assert json.loads(json.dumps(person, allow_nan=False)) == person
     assert sum(person["detected"]) == 9
-    assert [place == [None, None] for place in person["joints_2d"]] == [not found for found in person["detected"]]
-    assert np.isfinite(person["joints"]).all()  # the refiner fills the 3D joints, but not their places in the picture
+    assert np.isfinite(person["joints"]).all() and np.isfinite(person["joints_2d"]).all()  # the refiner fills them
 
     (person,) = poser(photo(0), boxes=BOXES[:1], intrinsics=INTRINSICS, threshold=1.0)
     assert person["detected"] == [False] * 17
@@ -93,7 +92,7 @@ def test_result_is_json_and_missing_is_none(poser):
 
 def test_lists_batches_and_dictionaries_give_the_same(poser):
     images = [photo(seed) for seed in range(4)]
-    boxes = [BOXES, [], BOXES[:1], None]
+    boxes = [BOXES, [], BOXES[:1], BOXES[1:]]
     expected = [poser(image, boxes=one) for image, one in zip(images, boxes, strict=True)]
     assert [len(people) for people in expected] == [2, 0, 1, 1]
     items = [{"image": image, "boxes": one} for image, one in zip(images, boxes, strict=True)]
@@ -112,8 +111,8 @@ def test_intrinsics_in_batches(poser):
     images = [photo(0), photo(1)]
     found = poser(images, boxes=[BOXES, BOXES[:1]], intrinsics=[INTRINSICS] * 2, batch_size=2)
     assert [[len(person["joints_camera"]) for person in people] for people in found] == [[17, 17], [17]]
-    first, second = poser(images, intrinsics=[None, INTRINSICS], batch_size=2)
-    assert "joints_camera" not in first[0] and len(second[0]["joints_camera"]) == 17
+    first, second = poser(images, intrinsics=[None, INTRINSICS], people="whole", batch_size=2)
+    assert first[0]["intrinsics_guessed"] and not second[0]["intrinsics_guessed"]
 
 
 def test_nobody_in_the_picture(poser):
@@ -124,10 +123,10 @@ def test_nobody_in_the_picture(poser):
 
 def test_paths_and_arrays(poser, tmp_path):
     photo(0).save(tmp_path / "photo.png")
-    expected = poser(photo(0))
-    assert_same_people(poser(str(tmp_path / "photo.png")), expected)
-    assert_same_people(poser(np.asarray(photo(0))), expected)
-    assert_same_people(poser(torch.from_numpy(np.array(photo(0))).permute(2, 0, 1)), expected)
+    expected = poser(photo(0), boxes=BOXES)
+    assert_same_people(poser(str(tmp_path / "photo.png"), boxes=BOXES), expected)
+    assert_same_people(poser(np.asarray(photo(0)), boxes=BOXES), expected)
+    assert_same_people(poser(torch.from_numpy(np.array(photo(0))).permute(2, 0, 1), boxes=BOXES), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -158,7 +157,11 @@ def test_what_does_not_fit_is_refused(poser):
     with pytest.raises(ValueError, match="must be one picture, got 2"):
         poser(np.zeros((2, 30, 30, 3), np.uint8))
     with pytest.raises(ValueError, match="threshold"):
-        poser(images[0], threshold=2.0)
+        poser(images[0], threshold=2.0, people="whole")
+    with pytest.raises(ValueError, match='`people` must be "search" or "whole", got "all"'):
+        poser(images[0], people="all")
+    with pytest.raises(ValueError, match='`people` must be "search" beside `boxes`'):
+        poser(images[0], boxes=BOXES, people="whole")
     with pytest.raises(ValueError, match="positive size"):
         poser(images[0], boxes=[[0, 0, -4, 4]])
 
@@ -179,6 +182,13 @@ class KnownDetector:
             for label, box in corners
         ]
         return [things if self.calls == 1 else [] for _ in images]
+
+
+def test_the_whole_picture_is_one_person_on_request_alone(poser):
+    (person,) = poser(photo(0), people="whole")
+    assert person["box"] == [0, 0, 120, 100]
+    assert_same_people(poser([photo(0)] * 2, people="whole", batch_size=2)[1], [person])
+    assert poser(Image.new("RGB", (120, 100))) == []  # an untrained model is sure of nobody
 
 
 def test_a_detector_gives_the_boxes_from_left_to_right(poser):

@@ -15,6 +15,7 @@ from jointdetr import (
     JointDetrForPoseEstimation,
     JointDetrImageProcessor,
     JointDetrModel,
+    JointDetrPipeline,
     JointRefiner,
     save_with_remote_code,
 )
@@ -65,6 +66,7 @@ print(json.dumps({
     "hidden": hidden.tolist(),
     "refined": refined.tolist(),
     "detected": found,
+    "searched": len(poser(stored["image"])),
     "pipeline": poser(stored["image"], boxes=stored["boxes"], threshold=0.0)[0]["joints"],
 }))
 """
@@ -111,6 +113,7 @@ def test_everything_runs_where_the_package_cannot_be_imported(model, tmp_path):
     assert all(module.startswith("transformers_modules.") for module in found["classes"])
     assert person["joints"].std() > 1
     (detected,) = found["detected"]
+    assert found["searched"] == len(JointDetrPipeline(model=model, image_processor=processor)(image))
     assert detected["box"] == pytest.approx(BOXES[0]) and detected["intrinsics_guessed"]
     np.testing.assert_allclose(detected["joints"], person["joints"].numpy(), rtol=1e-4, atol=1e-3)
     for name, expected in (
@@ -128,7 +131,8 @@ def test_plain_save_pretrained_carries_the_code(model, tmp_path):
     JointDetrImageProcessor().save_pretrained(tmp_path)
     saved = {path.name for path in tmp_path.glob("*.py")}
     package = Path(sys.modules["jointdetr"].__file__).parent
-    needed = {path.name for path in package.glob("*_jointdetr.py")} - {"pipeline_jointdetr.py"}
+    of_the_pipeline = {f"{name}_jointdetr.py" for name in ("pipeline", "people", "detection", "search")}
+    needed = {path.name for path in package.glob("*_jointdetr.py")} - of_the_pipeline
     assert saved == needed
     assert all((tmp_path / name).read_bytes() == (package / name).read_bytes() for name in saved)
     auto_map = json.loads((tmp_path / "preprocessor_config.json").read_text())["auto_map"]

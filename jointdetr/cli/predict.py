@@ -6,13 +6,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlparse
 
 import typer
 from typer.core import TyperCommand
 
 from .options import ModelOption, Precision, PrecisionOption, ThresholdOption
-from .predict_options import VIDEO_SUFFIXES, Box, CameraOptions, Format, PredictOptions, Smoothing, output_names
+from .predict_options import Box, CameraOptions, Format, People, PredictOptions, Smoothing, output_names
 
 
 class PredictCommand(TyperCommand):
@@ -52,25 +51,31 @@ def predict(
             parser=_parse_box,
             metavar="X Y W H",
             help="A person's box in pixels, in every picture given; in films that of the first frame, from which the "
-            "person is followed. Repeat it for more people. Without boxes and a detector the whole picture is taken "
-            "to show one person; a film is searched for one.",
+            "person is followed. Repeat it for more people. Without a box the people are searched for.",
         ),
     ] = None,
+    people: Annotated[
+        People,
+        typer.Option(help="Without boxes: search for people, or take the whole picture to show one who fills it."),
+    ] = People.SEARCH,
     detector: Annotated[
         str | None,
-        typer.Option(help="Folder or Hub repository of an object-detection model of transformers: finds the people."),
+        typer.Option(
+            help="Folder or Hub repository of an object-detection model of transformers that finds the people "
+            "in place of the search, such as ustc-community/dfine-nano-coco."
+        ),
     ] = None,
     detector_threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="People whom the detector finds less probable are left out.")
     ] = 0.5,
     focal_px: Annotated[
         float | None,
-        typer.Option(min=1.0, help="Focal length in pixels: adds the joints' place in front of the camera."),
+        typer.Option(min=1.0, help="Focal length in pixels, to place people rightly before the camera."),
     ] = None,
     fov: Annotated[
         float | None,
         typer.Option(
-            help="Angle in degrees across the picture's longer side, such as 60: a guess if you know no focal length."
+            help="Angle in degrees across the picture's longer side, if you know no focal length; 60 is guessed."
         ),
     ] = None,
     distortion: Annotated[
@@ -107,11 +112,14 @@ def predict(
     _require_one_kind(sources, webcam, dataset)
     if box and detector is not None:
         raise typer.BadParameter("give --box or --detector, not both")
+    if people is People.WHOLE and (box or detector is not None):
+        raise typer.BadParameter("give --people whole alone, without --box and --detector")
     options = PredictOptions(
         model=model,
         precision=dtype,
         output=output,
         boxes=tuple(box or ()),
+        people=people,
         detector=detector,
         detector_threshold=detector_threshold,
         threshold=threshold,
@@ -146,8 +154,11 @@ def _require_one_kind(sources: Sequence[str] | None, webcam: int | None, dataset
 
 def _predict_files(sources: Sequence[str], options: PredictOptions, film_options: PredictOptions) -> None:
     """Predict the pictures together and each film by itself."""
-    films = [source for source in sources if _is_film(source)]
-    pictures = [source for source in sources if not _is_film(source)]
+    from ..video.kinds import is_film
+
+    is_moving = [is_film(source) for source in sources]
+    films = [source for source, moves in zip(sources, is_moving, strict=True) if moves]
+    pictures = [source for source, moves in zip(sources, is_moving, strict=True) if not moves]
     failed = False
     if pictures:
         from .predict_pictures import predict_pictures
@@ -162,9 +173,3 @@ def _predict_files(sources: Sequence[str], options: PredictOptions, film_options
             failed = True
     if failed:
         raise typer.Exit(2)
-
-
-def _is_film(source: str) -> bool:
-    """Tell a film by the suffix of its name."""
-    path = urlparse(source).path if "://" in source else source
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES

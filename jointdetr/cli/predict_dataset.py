@@ -68,5 +68,6 @@ def _settings(name: str, options: PredictOptions) -> dict[str, object]:
         "dtype": options.precision.value,
         "threshold": options.threshold,
         "detector": options.detector,
+        "people": options.people.value,
         "boxes": [list(box) for box in options.boxes],
     }

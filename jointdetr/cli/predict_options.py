@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from ..pipeline_jointdetr import JointDetrPipeline
 
 PACKAGED_MODEL = "jointdetr (in the package)"
-VIDEO_SUFFIXES = frozenset(
-    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv")
-)
 
 
 class Box(NamedTuple):
@@ -36,6 +33,13 @@ class Format(str, Enum):
     CSV = "csv"
     BVH = "bvh"
     GLB = "glb"
+
+
+class People(str, Enum):
+    """How people are found where neither a box nor a detector is given."""
+
+    SEARCH = "search"
+    WHOLE = "whole"
 
 
 class Smoothing(str, Enum):
@@ -62,8 +66,8 @@ class CameraOptions:
     distortion: str | None = None
     file: Path | None = None
 
-    def for_picture(self, size: tuple[int, int]) -> "Camera | None":
-        """Return the camera of a picture of `size` (width, height), None if nothing is known of it.
+    def for_picture(self, size: tuple[int, int]) -> "Camera":
+        """Return the camera of a picture of `size` (width, height), a guess if nothing is known of it.
 
         Raises:
             ValueError: The options contradict each other, or describe no camera.
@@ -87,9 +91,9 @@ class PredictOptions:
         model: Folder or Hub repository of the checkpoint; None for the one in the package.
         precision: Numbers that the network computes with.
         output: Folder for everything that is written.
-        boxes: A person's box each, the same in every picture and in a film's first frame; none for the whole picture,
-            a search in the film, or the detector's boxes.
-        detector: Folder or Hub repository of an object-detection checkpoint that finds the people.
+        boxes: A person's box each, the same in every picture and in a film's first frame; none to have people found.
+        people: How they are found: by a search, or not at all, taking the whole picture to show one person.
+        detector: Folder or Hub repository of an object-detection checkpoint that finds the people instead.
         detector_threshold: Boxes less probable than this are left out.
         threshold: Joints less probable than this count as not found.
         formats: Kinds of file to write the poses as.
@@ -106,6 +110,7 @@ class PredictOptions:
     precision: Precision = Precision.FLOAT32
     output: Path = Path("out")
     boxes: tuple[Box, ...] = ()
+    people: People = People.SEARCH
     detector: str | None = None
     detector_threshold: float = 0.5
     threshold: float = 0.5
@@ -135,6 +140,7 @@ class PredictOptions:
                 device=checkpoint.model.device,
                 threshold=self.threshold,
                 crops_per_pass=self.batch_size,
+                people=self.people.value,
                 detector=self.detector,
                 detector_threshold=self.detector_threshold,
                 return_tensors=True,

@@ -24,11 +24,11 @@ MOST_TABLES = 6  # people whose joints are printed
 
 def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
     """Write the poses in each picture and tell whether all could be read; one that cannot is reported."""
+    from ..people.words import doubts
+
     predictor = _Predictor(options.load_estimator(), options)
     with one_line_errors(str(options.output)):
         options.output.mkdir(parents=True, exist_ok=True)
-    if not options.boxes and options.detector is None:
-        typer.echo("no --box given and no --detector: taking each picture to show one person who fills it", err=True)
     failed = False
     for picture, name in zip(pictures, output_names(pictures), strict=True):
         try:
@@ -39,6 +39,8 @@ def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
         if len(pictures) == 1:
             _print_joints(people[:MOST_TABLES], predictor.skeleton)
         typer.echo(f"{picture}: {_summary(people)}, see {' and '.join(written)} in {options.output}")
+        for doubt in doubts(people, predictor.skeleton):
+            typer.echo(f"{picture}: {doubt}", err=True)
     return not failed
 
 
@@ -81,7 +83,7 @@ class _Predictor:
                 typer.echo(f"{path.name}: {note}")
         return [path.name for path in written]
 
-    def describe(self, picture: str, image: "Image.Image", camera: "Camera | None") -> dict[str, Any]:
+    def describe(self, picture: str, image: "Image.Image", camera: "Camera") -> dict[str, Any]:
         """Head of the JSON file: where the numbers come from."""
         from .. import __version__
 
@@ -89,57 +91,59 @@ class _Predictor:
             "software": f"jointdetr {__version__}",
             "model": self.options.model_name,
             "threshold": self.options.threshold,
-            "detector": self.options.detector,
+            "people_from": "boxes" if self.options.boxes else self.options.detector or self.options.people.value,
             "picture": picture,
             "picture_size": [image.width, image.height],
-            **({"intrinsics": None} if camera is None else camera.describe()),
+            **camera.describe(),
         }
 
 
-def _print_joints(people: Sequence[dict[str, Any]], skeleton: "Skeleton") -> None:
+def _print_joints(people: Sequence[Person], skeleton: "Skeleton") -> None:
     """Print every joint of every person."""
     from rich.console import Console
 
+    from ..people.words import describe_person
+
     for number, person in enumerate(people, start=1):
-        title = f"person {number}: {_count_found(person)} joints found"
-        Console().print(_joint_table(person, skeleton, title))
+        Console().print(_joint_table(person, skeleton, f"person {number}: {describe_person(person)}"))
 
 
 def _summary(people: Sequence[Person]) -> str:
     """Who was found: the joints of a few people, the number of many."""
-    if not people:
-        return "nobody found"
+    from ..people.words import NOBODY, describe_person
+
     if len(people) > MOST_TABLES:
         return f"{len(people)} people found"
-    return f"{', '.join(_count_found(person) for person in people)} joints found"
+    return "; ".join(describe_person(person) for person in people) or NOBODY
 
 
-def _count_found(person: dict[str, Any]) -> str:
-    return f"{int(person['detected'].sum())} of {len(person['detected'])}"
-
-
-def _joint_table(person: dict[str, Any], skeleton: "Skeleton", title: str) -> Any:
+def _joint_table(person: Person, skeleton: "Skeleton", title: str) -> Any:
     """One person's joints in millimetres as a table; what was not found is marked as a guess."""
     from rich import box
     from rich.table import Table
 
-    root = skeleton.joints[skeleton.root]
-    caption = f"millimetres from the {root}\nx right, y down, z away from the camera"
-    if "joints_camera" in person and person["joints_camera"].isfinite().all():
-        place = ", ".join(_millimetres(person["joints_camera"][skeleton.root].tolist()))
-        caption += f"\n{root}: {place} from the camera"
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD)
+    table = Table(title=title, caption=_caption(person, skeleton), box=box.SIMPLE_HEAD)
     table.add_column("joint")
-    for column in ("x", "y", "z", "score"):
+    for column in ("x", "y", "z", "score", "error"):
         table.add_column(column, justify="right")
     table.add_column("")
-    rows = zip(
-        skeleton.joints, person["joints"].tolist(), person["scores"].tolist(), person["detected"].tolist(), strict=True
-    )
-    for name, position, score, found in rows:
+    columns = [person[name].tolist() for name in ("joints", "scores", "detected")]
+    errors = person["sigmas"].tolist() if "sigmas" in person else [math.nan] * len(skeleton.joints)
+    for name, position, score, found, error in zip(skeleton.joints, *columns, errors, strict=True):
         remark = "" if found else "missing" if math.isnan(position[0]) else "guess"
-        table.add_row(name, *_millimetres(position), f"{score:.2f}", remark)
+        table.add_row(name, *_millimetres(position), f"{score:.2f}", *_millimetres([error]), remark)
     return table
+
+
+def _caption(person: Person, skeleton: "Skeleton") -> str:
+    """What the numbers are, and where the person stands."""
+    root = skeleton.joints[skeleton.root]
+    caption = f"millimetres from the {root}\nx right, y down, z away from the camera\nerror: expected, in millimetres"
+    if "joints_camera" in person and person["joints_camera"].isfinite().all():
+        place = ", ".join(_millimetres(person["joints_camera"][skeleton.root].tolist()))
+        guess = " (a guess: no focal length is known)" if person["intrinsics_guessed"] else ""
+        caption += f"\n{root}: {place} from the camera{guess}"
+    return caption
 
 
 def _millimetres(position: Sequence[float]) -> list[str]:

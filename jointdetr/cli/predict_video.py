@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from .predict_options import PredictOptions
 
 if TYPE_CHECKING:
     from ..video.motions import Jitter
-    from ..video.prediction import Detector, VideoSettings
+    from ..video.prediction import VideoSettings
     from ..video.reading import Frame
     from ..video.smoothing import SmoothingSettings
 
@@ -61,12 +61,10 @@ class _Film:
             open_webcam(self.source) if self.is_live else FrameReader(self.source, self.options.step)
         )
         settings = self._settings(next(iter(self.reader)))
-        estimator = replace(self.options, detector=None).load_estimator()
+        estimator = self.options.load_estimator()
         self.skeleton = estimator.model.config.skeleton
         self.predictor = VideoPredictor(estimator, settings)
         self.recording = PoseRecording(self._path("parquet"), self.skeleton, self._describe(settings))
-        if not settings.boxes and settings.detector is None:
-            typer.echo("no --box given and no --detector: searching for one person", err=True)
 
     def _path(self, suffix: str) -> Path:
         return self.options.output / f"{self.name}.poses.{suffix}"
@@ -78,22 +76,13 @@ class _Film:
 
         return VideoSettings(
             boxes=[list(box) for box in self.options.boxes],
-            detector=self._detector(),
+            has_detector=self.options.detector is not None,
             tracking=TrackingSettings(follow=self.options.follow),
             smoothing=self._smoothing(),
             threshold=self.options.threshold,
             step=1 if self.is_live else self.options.step,
             camera=self.options.camera.for_picture(first.image.size),
         )
-
-    def _detector(self) -> "Detector | None":
-        """What finds the people in a frame, if a detector was named."""
-        from ..detection import detect_people, load_detector
-
-        if self.options.detector is None:
-            return None
-        detector, threshold = load_detector(self.options.detector), self.options.detector_threshold
-        return lambda image: detect_people(detector, [image], threshold)[0]
 
     def _smoothing(self) -> "SmoothingSettings":
         from ..video.smoothing import SmoothingSettings
@@ -117,6 +106,7 @@ class _Film:
             "boxes": [list(box) for box in settings.boxes],
             "detector": self.options.detector,
             "detector_threshold": self.options.detector_threshold,
+            "people": self.options.people.value,
             "camera": None if camera is None else camera.describe(),
         }
 

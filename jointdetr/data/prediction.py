@@ -27,7 +27,10 @@ from .shards import fill, open_folder, parquet_aside
 
 SETTINGS_FILE = "prediction.json"
 _TEXTS = ("subject", "action", "camera")
-_PER_PERSON = ("box", "joints", "joints_2d", "scores", "detected", "joints_camera", "sigmas", "visible")
+_PER_PERSON = (
+    *("box", "joints", "joints_2d", "scores", "detected", "joints_camera", "sigmas", "visible"),
+    "intrinsics_guessed",
+)
 
 Item = dict[str, Any]
 Person = Mapping[str, Any]
@@ -95,8 +98,8 @@ def prediction_schema(skeleton: Skeleton) -> pa.Schema:
     fields = [
         pa.field("row", pa.int64(), nullable=False),
         *(pa.field(name, pa.string()) for name in _TEXTS),
-        pa.field("sigmas", pa.list_(pa.float32())),
         pa.field("visible", pa.list_(pa.float32())),
+        pa.field("intrinsics_guessed", pa.bool_()),
         pa.field("error", pa.string()),
     ]
     return pa.schema([*schema, *fields], metadata=schema.metadata)

@@ -4,10 +4,10 @@ from typing import Any
 
 import gradio as gr
 
+from ..people.boxes import parse_boxes, read_boxes
 from .camera import FOCAL_LENGTH, camera_of
 from .estimator import PoseEstimator
 from .guard import open_picture, plain_errors
-from .people import parse_boxes, read_boxes
 from .settings import DemoSettings
 
 
@@ -36,24 +36,23 @@ class Endpoint:
     ) -> dict[str, Any]:
         """Estimate the 3D poses of the people in one picture.
 
-        Without boxes, the server's detector finds the people if it has one; otherwise the whole picture is taken to
-        show one person.
+        Without boxes the server finds the people. The list of people is empty where nobody is found.
 
         Args:
             picture: The picture.
             threshold: A joint less probable than this counts as not found, from 0 to 1.
-            focal_px: Focal length in pixels, if known; it adds the joints' place before the camera.
+            focal_px: Focal length in pixels, if known; otherwise a guess of 60 degrees places people before the camera.
             boxes: Where the people are, as "x y width height; x y width height; ..." in pixels.
 
         Returns:
             The skeleton's joint names and parents, and for each person the joints in millimetres relative to the root
-            (x right, y down, z away from the camera), in pixels, their scores, and which of them were found.
+            (x right, y down, z away from the camera), in pixels, their scores, how many millimetres off each is expected to
+            be, and which of them were found.
         """
         image = open_picture(picture, self.settings)
         camera = camera_of(FOCAL_LENGTH, focal_px, image.size)
         given = parse_boxes(read_boxes(boxes), image, self.settings.max_people) if boxes.strip() else None
-        if given is None and self.estimator.detector:
-            given = self.estimator.find_people(image)
+        given = self.estimator.find_people(image) if given is None else given
         people = self.estimator.assemble(image, self.estimator.look(image, given), threshold, camera)
         skeleton = self.estimator.skeleton
         return {

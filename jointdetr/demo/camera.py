@@ -1,14 +1,17 @@
-"""The camera as a visitor says it: unknown, a focal length in pixels, or a field of view in degrees."""
+"""The camera as a visitor says it: a guess, a focal length in pixels, or a field of view in degrees."""
 
-from ..camera_jointdetr import Camera
+from ..camera_jointdetr import GUESSED_FIELD_OF_VIEW, Camera
 
-UNKNOWN, FOCAL_LENGTH, FIELD_OF_VIEW = "unknown", "focal length, px", "field of view, degrees"
+UNKNOWN = f"unknown: a guess of {GUESSED_FIELD_OF_VIEW:g} degrees"
+FOCAL_LENGTH, FIELD_OF_VIEW = "focal length", "field of view"
 KINDS = (UNKNOWN, FOCAL_LENGTH, FIELD_OF_VIEW)
+NUMBER_LABELS = {UNKNOWN: "Nothing to say", FOCAL_LENGTH: "Pixels", FIELD_OF_VIEW: "Degrees"}
+"""What the number beside each kind is."""
 MAX_FOCAL_PX = 1e6
 
 
-def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera | None:
-    """Return the camera of a picture of `size` (width, height) px, looking through its middle; `None` if unknown.
+def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera:
+    """Return the camera of a picture of `size` (width, height) px, looking through its middle; a guess if unknown.
 
     A field of view is the angle across the picture's longer side.
 
@@ -16,7 +19,7 @@ def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera |
         ValueError: The number cannot be right.
     """
     if kind == UNKNOWN or not value:  # an empty number field is 0
-        return None
+        return Camera.from_field_of_view(GUESSED_FIELD_OF_VIEW, size)
     if kind == FIELD_OF_VIEW:
         if not 1 <= value <= 170:
             raise ValueError(f"a field of view must be from 1 to 170 degrees, got {value:g}")

@@ -3,20 +3,24 @@
 Shape vocabulary: people, joints.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
-from transformers import pipeline
+from transformers import Pipeline, pipeline
 from transformers.utils import ModelOutput, logging
 
 from ..camera_jointdetr import Camera
-from ..detection import detect_people, load_detector
+from ..detection_jointdetr import load_detector
+from ..modeling_jointdetr import JointDetrForPoseEstimation
+from ..people.boxes import Box
 from ..pipeline_jointdetr import JointDetrPipeline
 from ..skeleton_jointdetr import Skeleton
-from .people import Box
 from .settings import DemoSettings
+
+logger = logging.get_logger(__name__)
 
 Person = dict[str, torch.Tensor]
 
@@ -44,17 +48,26 @@ class PoseEstimator:
             "pose-estimation-3d", model=settings.checkpoint, device=device, dtype=torch.float32
         )
         self.max_people = settings.max_people
-        self.detector = load_detector(settings.detector, device=device) if settings.detector else None
+        self.detector, self.detector_note = _load_if_there(settings.detector, device)
 
     def find_people(self, image: Image.Image) -> list[Box]:
-        """Return the boxes of the largest people that the detector finds, from left to right.
+        """Return the boxes of the largest people that the detector or the search finds, from left to right.
 
         Raises:
             ValueError: The detector knows no people.
         """
-        (boxes,) = detect_people(self.detector, [image])
+        boxes = self.pipeline.find_people(image, detector=self.detector)
         largest = sorted(boxes, key=lambda box: box[2] * box[3], reverse=True)[: self.max_people]
         return sorted(largest)
+
+    def __call__(self, images: Sequence[Image.Image], **arguments: Any) -> list[list[dict[str, Any]]]:
+        """Estimate the poses of people in given boxes of pictures, as films ask for them."""
+        return self.pipeline(images, **arguments)
+
+    @property
+    def model(self) -> JointDetrForPoseEstimation:
+        """The pose network."""
+        return self.pipeline.model
 
     @property
     def skeleton(self) -> Skeleton:
@@ -99,3 +112,14 @@ class PoseEstimator:
     def as_lists(self, people: list[Person]) -> list[dict[str, Any]]:
         """Return people as the pipeline does: plain lists of numbers, `None` for what is missing."""
         return self.pipeline.postprocess({"people": people})
+
+
+def _load_if_there(name: str, device: str) -> tuple[Pipeline | None, str]:
+    """Return a detector, or none and a word why: where the Hub cannot be reached, the search finds people as well."""
+    if not name:
+        return None, ""
+    try:
+        return load_detector(name, device=device), ""
+    except OSError as error:
+        logger.warning("the detector %s could not be loaded, people are searched for: %s", name, error)
+        return None, f"The detector {name} could not be loaded; the pose model looks for people itself."

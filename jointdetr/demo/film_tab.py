@@ -62,8 +62,8 @@ class FilmTab:
         self.smoothing = gr.Radio(list(SMOOTHINGS), value=next(iter(SMOOTHINGS)), label="Smoothing")
         self.threshold = add_threshold("film-threshold")
         self.camera = add_camera("film-camera")
-        finder = "A detector finds the people." if self.estimator.detector else "One person is found and followed."
-        gr.Markdown(f"{finder} A clip of one person who is seen whole from the first frame on works best.")
+        note = self.estimator.detector_note
+        gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
     def _add_results(self) -> None:
         with gr.Row(equal_height=False):
@@ -90,7 +90,7 @@ class FilmTab:
         size = require_film(path, self.settings)
         kind, value = (values[component] for component in self.camera)
         video = VideoSettings(
-            detector=self.estimator.find_people if self.estimator.detector else None,
+            has_detector=self.estimator.detector is not None,
             smoothing=SmoothingSettings(SMOOTHINGS[values[self.smoothing]]),
             threshold=values[self.threshold],
             step=values[self.step],
@@ -100,7 +100,7 @@ class FilmTab:
         limits = FilmLimits(max_frames=int(seconds * HIGHEST_FRAME_RATE), max_seconds=seconds)
         motions = estimate_video(
             path,
-            self.estimator.pipeline,
+            self.estimator,
             video,
             limits,
             lambda done, total: progress((done, total), desc="Frames", unit="frames"),

@@ -1,6 +1,5 @@
 """The tab for a picture: everything on it answers at once, and only a new picture or new boxes run the network."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,13 @@ import gradio as gr
 from PIL import Image
 
 from ..motion import motions_from_rows
+from ..people.boxes import Box, parse_boxes
+from ..people.words import NOBODY, describe_person, doubts, root_distance_m
 from ..skeleton_jointdetr import Skeleton
-from .camera import KINDS, UNKNOWN, camera_of
+from .camera import KINDS, NUMBER_LABELS, UNKNOWN, camera_of
+from .drawing import drawing_value, drawn_boxes
 from .estimator import Person, PoseEstimator, Sighting
 from .guard import open_picture, plain_errors
-from .people import Box, drawing_value, drawn_boxes, parse_boxes
 from .results import (
     TABLE_HEADERS,
     display_copy,
@@ -30,7 +31,7 @@ from .viewer import VIEW_HEIGHT_PX, boxes_area, pose_viewer
 
 EXAMPLES = Path(__file__).parent / "examples"
 PICTURES = sorted(EXAMPLES.glob("*.jpg"))
-WHOLE, DRAWN, FOUND = "whole picture", "boxes I draw", "found by detector"
+FOUND, DRAWN, WHOLE = "found by themselves", "boxes I draw", "whole picture"
 WORDS = "The skeleton appears here.<br>Drag to turn it, scroll or pinch to come closer."
 Values = Mapping[gr.components.Component, Any]
 Update = dict[gr.components.Component, Any]
@@ -61,8 +62,8 @@ class PictureTab:
         )
         pictures = [[str(path)] for path in PICTURES]
         gr.Examples(pictures, [self.picture], elem_id="picture-examples", api_visibility="private", api_name=None)
-        modes = [WHOLE, DRAWN, *([FOUND] if self.estimator.detector else [])]
-        self.people = gr.Radio(modes, value=modes[-1] if FOUND in modes else WHOLE, label="People", elem_id="people")
+        info = self.estimator.detector_note or None
+        self.people = gr.Radio([FOUND, DRAWN, WHOLE], value=FOUND, label="People", info=info, elem_id="people")
         self.boxes = boxes_area()
         self.camera = add_camera("camera")
 
@@ -130,11 +131,11 @@ class PictureTab:
         if values[self.picture] is None:
             return self._nothing() | {self.sighting: None}
         image = open_picture(values[self.picture], self.settings)
-        boxes = self._boxes(image, values)
         start = time.perf_counter()
+        boxes = self._boxes(image, values)
         sighting = self.estimator.look(image, boxes)
-        milliseconds = 1000 * (time.perf_counter() - start)
-        shown = self._show(image, sighting, values, f"network {milliseconds:.0f} ms")
+        seconds = time.perf_counter() - start
+        shown = self._show(image, sighting, values, f" Estimated in {seconds:.1f} s.")
         return shown | {self.sighting: sighting}
 
     @plain_errors()
@@ -143,7 +144,7 @@ class PictureTab:
         if values[self.picture] is None or values[self.sighting] is None:
             return self._nothing()
         image = open_picture(values[self.picture], self.settings)
-        return self._show(image, values[self.sighting], values, "network not run again")
+        return self._show(image, values[self.sighting], values)
 
     def _boxes(self, image: Image.Image, values: Values) -> list[Box] | None:
         """Return the people's boxes, `None` for the whole picture."""
@@ -151,25 +152,25 @@ class PictureTab:
             return parse_boxes(drawn_boxes(values[self.boxes]), image, self.settings.max_people)
         return self.estimator.find_people(image) if values[self.people] == FOUND else None
 
-    def _show(self, image: Image.Image, sighting: Sighting, values: Values, note: str) -> Update:
+    def _show(self, image: Image.Image, sighting: Sighting, values: Values, note: str = "") -> Update:
         """Return what everything shows of the people in a picture."""
         camera = camera_of(*(values[component] for component in self.camera), image.size)
         people = self.estimator.assemble(image, sighting, values[self.threshold], camera)
         if not people:
             return self._nothing() | {
-                self.status: "Nobody: draw a box around each person, or choose the whole picture."
+                self.status: f"{NOBODY.capitalize()}: if there is somebody, choose “{DRAWN}” and draw a box."
             }
         skeleton = self.estimator.skeleton
         about = {
             "model": self.settings.model_name,
             "threshold": values[self.threshold],
             "picture_size": [image.width, image.height],
-            **({} if camera is None else camera.describe()),
+            **camera.describe(),
         }
         motions = motions_from_rows(people, skeleton)
         return {
             self.view: viewer_value(motions),
-            self.status: f"{count_found(people)}{distances(people, skeleton)}; {note}",
+            self.status: report(people, skeleton) + note,
             self.overlay: overlay(image, people, skeleton),
             self.table: table_rows(people, skeleton),
             **download_updates(self.downloads, write_files(people, skeleton, about)),
@@ -185,12 +186,16 @@ def add_camera(elem_id: str) -> tuple[gr.Dropdown, gr.Number]:
     """Add what a visitor may say of the camera: the kind of number, and the number."""
     with gr.Accordion("Camera", open=False):
         gr.Markdown(
-            "With the camera known, the people are placed before it. A field of view is the angle across the longer "
-            "side of the picture: 50 to 75 degrees for most phones and webcams."
+            "The people are placed before the camera. A focal length is in pixels of this picture. A field of view is "
+            "the angle across its longer side: 50 to 75 degrees for most phones and webcams. Directions hold whatever "
+            "you say, distances are off by as much as the focal length is."
         )
         with gr.Row():
-            kind = gr.Dropdown(list(KINDS), value=UNKNOWN, label="Given as", min_width=140, elem_id=elem_id)
-            number = gr.Number(None, label="Value", min_width=100, elem_id=f"{elem_id}-value")
+            kind = gr.Dropdown(list(KINDS), value=UNKNOWN, label="Kind of camera", min_width=140, elem_id=elem_id)
+            number = gr.Number(None, label=NUMBER_LABELS[UNKNOWN], min_width=100, elem_id=f"{elem_id}-value")
+        kind.change(
+            lambda chosen: gr.update(label=NUMBER_LABELS[chosen]), kind, number, api_visibility="private", queue=False
+        )
     return kind, number
 
 
@@ -200,15 +205,12 @@ def add_threshold(elem_id: str) -> gr.Slider:
     return gr.Slider(0, 1, 0.5, step=0.01, label="Threshold", info=words, elem_id=elem_id)
 
 
-def count_found(people: Sequence[Person]) -> str:
-    """Say how many people and joints were found."""
-    found = [f"{int(person['detected'].sum())} of {len(person['detected'])}" for person in people]
-    noun = "person" if len(people) == 1 else "people"
-    return f"{len(people)} {noun}, {', '.join(found)} joints found"
-
-
-def distances(people: Sequence[Person], skeleton: Skeleton) -> str:
-    """Say how far away the people are, where the camera is known."""
-    depths = [person["joints_camera"][skeleton.root, 2].item() for person in people if "joints_camera" in person]
-    words = [f"{depth / 1000:.1f} m" if math.isfinite(depth) else "unknown" for depth in depths]
-    return f", {', '.join(words)} from the camera" if words else ""
+def report(people: Sequence[Person], skeleton: Skeleton) -> str:
+    """Say who was found, how far off and how far away they are, and what is to be doubted."""
+    lines = []
+    for number, person in enumerate(people, start=1):
+        distance_m = root_distance_m(person, skeleton)
+        place = "" if distance_m is None else f", {distance_m:.1f} m from the camera"
+        guessed = " (the camera is a guess)" if place and bool(person["intrinsics_guessed"]) else ""
+        lines.append(f"Person {number}: {describe_person(person)}{place}{guessed}.")
+    return "<br>".join([*lines, *(f"⚠ {doubt[:1].upper()}{doubt[1:]}." for doubt in doubts(people, skeleton))])

@@ -22,7 +22,7 @@ from ..visualization import draw_overlay, viewer_data, write_poses
 from .estimator import Person
 
 DISPLAY_SIDE_PX = 1024
-TABLE_HEADERS = ["person", "joint", "x mm", "y mm", "z mm", "u px", "v px", "score", "found"]
+TABLE_HEADERS = ["person", "joint", "x mm", "y mm", "z mm", "u px", "v px", "score", "error mm", "found"]
 FILE_FORMATS = ("json", "npz", "bvh", "glb")
 
 
@@ -48,10 +48,12 @@ def table_rows(people: Sequence[Person], skeleton: Skeleton) -> list[list[Any]]:
     """Return one row a joint, in the order of `TABLE_HEADERS`; positions are relative to the root joint."""
     rows = []
     for number, person in enumerate(people, start=1):
-        columns = (person[name].tolist() for name in ("joints", "joints_2d", "scores", "detected"))
-        for name, position, point, score, found in zip(skeleton.joints, *columns, strict=True):
+        columns = [person[name].tolist() for name in ("joints", "joints_2d", "scores", "detected")]
+        errors = person["sigmas"].tolist() if "sigmas" in person else [math.nan] * len(skeleton.joints)
+        for name, position, point, score, found, error in zip(skeleton.joints, *columns, errors, strict=True):
             numbers = [_whole(value) for value in (*position, *point)]
-            rows.append([number, name.replace("_", " "), *numbers, round(score, 2), "yes" if found else "guessed"])
+            trust = [round(score, 2), _whole(error), "yes" if found else "guessed"]
+            rows.append([number, name.replace("_", " "), *numbers, *trust])
     return rows
 
 

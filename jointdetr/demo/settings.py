@@ -13,7 +13,7 @@ class DemoSettings:
 
     Args:
         model: Folder or Hub repository of the checkpoint; empty: the one in the package.
-        detector: Folder or Hub repository of an object detector that finds people; empty: none.
+        detector: Folder or Hub repository of an object detector that finds people; empty: the built-in search does.
         max_file_mb: Largest file accepted, in megabytes.
         max_megapixels: Largest picture accepted, in millions of pixels.
         max_video_seconds: Longest film accepted.

@@ -1,38 +1,42 @@
 """A film in, the poses of its people out, a few frames at a time.
 
 Frames go through the network in small batches. Where a person is looked for comes from the poses of the batches before
-(see `tracking`). Now and then people are looked for in the whole picture, by a detector or, while nobody is known, by
-the network itself.
+(see `tracking`). Now and then people are looked for in the whole picture, as in any other: by the pipeline's detector
+or, while nobody is known, by its own search.
 
 Shape vocabulary: people, joints.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..search_jointdetr import visible_boxes
 from .reading import Frame, FrameReader
 from .smoothing import SmoothingSettings
-from .tracking import Tracker, TrackingSettings, body_box, is_there
+from .tracking import Tracker, TrackingSettings
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..camera_jointdetr import Camera
 
+ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera", "sigmas")
 Person = Mapping[str, Any]
-Estimator = Callable[..., list[list[Person]]]
-"""The pipeline "pose-estimation-3d", or what is called in the same way."""
-Detector = Callable[["Image.Image"], Sequence[Sequence[float]]]
-"""Finds the people in a picture: boxes `(people, 4)`."""
-SEARCH_SIZES = (1.0, 0.75, 0.55, 0.4)
-"""Edges of the windows in which a person is searched for, as shares of the picture's shorter edge."""
-LOOKS = 2  # at a window: in the window, and at the body found in it
-ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera")
+
+
+class Estimator(Protocol):
+    """The pipeline "pose-estimation-3d", or what is called in the same way."""
+
+    def __call__(self, images: Sequence["Image.Image"], **arguments: Any) -> list[list[Person]]:
+        """Estimate the poses at the `boxes` of each picture."""
+
+    def find_people(self, image: "Image.Image") -> Sequence[Sequence[float]] | None:
+        """Find the people in a picture: boxes `(people, 4)`; None for one person who fills it."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,10 @@ class VideoSettings:
     """How a film is gone through.
 
     Args:
-        boxes: Box of each person in the first frame, x, y, width, height in px; without boxes and without a detector
-            one person is searched for, in windows all over the picture.
-        detector: Finds people, at the start and every `detect_every_s` seconds.
+        boxes: Box of each person in the first frame, x, y, width, height in px; without boxes the estimator finds
+            the people.
+        has_detector: Whether the estimator has a detector, which goes on being asked when people are known, and
+            without which nobody is believed in for long.
         detect_every_s: How often people are looked for; without a detector only while nobody is known.
         tracking: How people are followed.
         smoothing: What is done to the motion afterwards.
@@ -54,7 +59,7 @@ class VideoSettings:
     """
 
     boxes: Sequence[Sequence[float]] = ()
-    detector: Detector | None = None
+    has_detector: bool = False
     detect_every_s: float = 0.5
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     smoothing: SmoothingSettings = field(default_factory=SmoothingSettings)
@@ -69,9 +74,9 @@ class VideoSettings:
         for name in ("batch_size", "step"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}")
-        if len(self.boxes) and self.detector is not None:
-            raise ValueError("`boxes` or `detector` must be given, got both")
-        if self.detector is not None and self.tracking.patience_s <= self.detect_every_s:
+        if len(self.boxes) and self.has_detector:
+            raise ValueError("`boxes` or `has_detector` must be given, got both")
+        if self.has_detector and self.tracking.patience_s <= self.detect_every_s:
             raise ValueError(
                 f"`tracking.patience_s` must be longer than `detect_every_s`, got {self.tracking.patience_s} and "
                 f"{self.detect_every_s}: people would be given up between two looks of the detector"
@@ -114,14 +119,14 @@ class VideoPredictor:
         """Estimate the poses in frames that follow each other."""
         tracker = self._find_people(batch[0])
         people = [track.person for track in tracker.tracks]
-        boxes = [_visible_boxes(tracker.boxes(frame.time_s), frame.image.size) for frame in batch]
+        boxes = [visible_boxes(tracker.boxes(frame.time_s), frame.image.size) for frame in batch]
         poses = self._estimate([frame.image for frame in batch], boxes) if people else [[]] * len(batch)
         results = []
         for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
             there = tracker.see(of_frame, at, frame.time_s)
             rows = [_row(frame, *each) for each in zip(people, at, of_frame, strict=True)]
             results.append(FrameResult(frame, [row for row, seen in zip(rows, there, strict=True) if seen]))
-        tracker.give_up(batch[-1].time_s, batch[-1].image.size, self.settings.detector is not None)
+        tracker.give_up(batch[-1].time_s, batch[-1].image.size, self.settings.has_detector)
         return results
 
     def _find_people(self, frame: Frame) -> Tracker:
@@ -134,23 +139,10 @@ class VideoPredictor:
         is_due = tracker.found_s is None or frame.time_s - tracker.found_s >= settings.detect_every_s
         if len(settings.boxes) or not is_due:
             return tracker
-        if settings.detector is not None:
-            tracker.find(settings.detector(frame.image), frame.time_s)
-        elif not tracker.tracks:
-            tracker.find(self._search(frame), frame.time_s)
+        if settings.has_detector or not tracker.tracks:
+            boxes = self.estimator.find_people(frame.image)
+            tracker.find([[0.0, 0.0, *map(float, frame.image.size)]] if boxes is None else boxes, frame.time_s)
         return tracker
-
-    def _search(self, frame: Frame) -> list[list[float]]:
-        """Look for one person everywhere in the picture, and again closer; return the box of the surest pose."""
-        boxes = search_windows(frame.image.size)
-        for _ in range(LOOKS):
-            poses = self._estimate([frame.image], [boxes])[0]
-            found = [(pose, box) for pose, box in zip(poses, boxes, strict=True) if is_there(pose, box)]
-            if not found:
-                return []
-            boxes = _visible_boxes([body_box(pose["joints_2d"]) for pose, _ in found], frame.image.size)
-        surest = max(range(len(found)), key=lambda index: found[index][0]["scores"].mean())
-        return [boxes[surest]]
 
     def _estimate(
         self, images: list["Image.Image"], boxes: list[list[list[float]]]
@@ -160,28 +152,6 @@ class VideoPredictor:
         camera = {} if settings.camera is None else {"camera": settings.camera}
         estimated = self.estimator(images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), **camera)
         return [[_to_arrays(person) for person in people] for people in estimated]
-
-
-def search_windows(size: tuple[int, int]) -> list[list[float]]:
-    """Square windows of several sizes all over a picture of (width, height), overlapping by half or so."""
-    windows = []
-    for share in SEARCH_SIZES:
-        edge = share * min(size)
-        columns, rows = (int(np.ceil(1.5 * (length - edge) / edge)) + 1 for length in size)
-        windows += [
-            [float(x), float(y), edge, edge]
-            for y in np.linspace(0, size[1] - edge, rows)
-            for x in np.linspace(0, size[0] - edge, columns)
-        ]
-    return windows
-
-
-def _visible_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> list[list[float]]:
-    """Move boxes `(people, 4)` that have left the picture of (width, height) back to its edge."""
-    return [
-        [min(max(x, 1 - width), size[0] - 1), min(max(y, 1 - height), size[1] - 1), width, height]
-        for x, y, width, height in boxes
-    ]
 
 
 def _to_arrays(person: Mapping[str, Any]) -> dict[str, np.ndarray]:

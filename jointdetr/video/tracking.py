@@ -13,17 +13,13 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..detection import box_overlaps
+from ..search_jointdetr import body_box, box_overlaps, is_there
 
 LEAST_OVERLAP = 0.3  # of a found box with a known one, to be the same person
-LEAST_FOUND = 0.5  # of the joints, for a person to be there
-LEAST_AGREEMENT = 0.2  # overlap of the body found with the box it was looked for in
-BODY_BEYOND_JOINTS = 0.08  # of the joints' longer side; what synthetic walkers, runners and boxers have on average
 # How far a box follows the joints just found, so that it moves smoothly and does not jitter with them: shares of the
 # difference to what was expected (an alpha-beta filter).
 PLACE_GAIN = 0.7
 SPEED_GAIN = 0.2
-SMALLEST_BOX_PX = 8.0
 
 
 @dataclass(frozen=True)
@@ -168,26 +164,6 @@ class Tracker:
     def _take_on(self, box: Sequence[float], time_s: float, start: list[float] | None = None) -> None:
         self.tracks.append(Track(self.next_person, [float(number) for number in box], time_s, time_s, start=start))
         self.next_person += 1
-
-
-def is_there(pose: Mapping[str, np.ndarray], box: Sequence[float]) -> bool:
-    """Tell whether a pose is that of a person in a box.
-
-    At least half of the joints `detected` `(joints,)` must have been found, and their body must be about where the box
-    is: a pose that reaches far out of the picture that the network was given is imagined.
-    """
-    if np.mean(pose["detected"]) < LEAST_FOUND:
-        return False
-    overlap = box_overlaps(np.array([body_box(pose["joints_2d"])]), np.array([box], float))
-    return bool(overlap[0, 0] >= LEAST_AGREEMENT)
-
-
-def body_box(joints_2d: np.ndarray) -> list[float]:
-    """Return the box of the body around joints `(joints, 2)` px, of which some may be NaN."""
-    known = joints_2d[np.isfinite(joints_2d).all(-1)]
-    low, high = known.min(0), known.max(0)
-    margin = BODY_BEYOND_JOINTS * max((high - low).max(), SMALLEST_BOX_PX)
-    return [*(low - margin).tolist(), *(high - low + 2 * margin).tolist()]
 
 
 def match_boxes(known: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> list[tuple[int, int]]:

@@ -23,6 +23,8 @@ from ..skeleton_jointdetr import Skeleton
 from .skeletons import bones, joint_sides
 
 DASHES = (0, (1.6, 1.2))
+MARGIN = 0.25  # of the people's longer side, shown of the picture around them
+LEAST_MARGIN_PX = 10.0
 MOST_IN_3D = 6  # people; a crowd is better turned in the viewer
 COLORS = {"left": "#1f77d0", "right": "#f07f13", "middle": "#6b6b6b"}
 Person = Mapping[str, Any]
@@ -122,6 +124,7 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
     grid = GridSpec(rows, views + 1, figure, width_ratios=[1.45] + [1] * views)
     picture = figure.add_subplot(grid[:, 0])
     _show_picture(picture, image)
+    _cut_to_people(picture, image, people)
     for number, person in enumerate(people):
         name = f"person {number + 1}" if len(people) > 1 else ""
         _draw_person_2d(picture, person, skeleton, name)
@@ -189,6 +192,20 @@ def _show_picture(axes: Axes, image: Image.Image) -> None:
     axes.imshow(image.convert("RGB"), extent=(0, image.width, image.height, 0), interpolation="lanczos")
     axes.set(xlim=(0, image.width), ylim=(image.height, 0))
     axes.axis("off")
+
+
+def _cut_to_people(axes: Axes, image: Image.Image, people: Sequence[Person]) -> None:
+    """Show only the part of the picture around the people, with some of what is around them."""
+    points = [torch.as_tensor(person["joints_2d"]).reshape(-1, 2).numpy() for person in people]
+    known = np.concatenate([np.zeros((0, 2)), *points])
+    known = known[np.isfinite(known).all(-1)]
+    known = known[((known >= 0) & (known <= image.size)).all(-1)]  # a guess may lie far away
+    if not len(known):
+        return
+    low, high = known.min(0), known.max(0)
+    margin = np.maximum(MARGIN * (high - low).max(), LEAST_MARGIN_PX)
+    (left, top), (right, bottom) = np.maximum(low - margin, 0), np.minimum(high + margin, image.size)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
 
 
 def _bone_width_px(points: np.ndarray, image_size: int) -> float:

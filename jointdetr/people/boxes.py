@@ -1,9 +1,6 @@
-"""Where the people in a picture are: boxes that a visitor drew or sent, checked, and what the drawing area shows."""
+"""Boxes that somebody typed, drew or sent, checked: x, y, width, height in px of the upright picture."""
 
-import base64
-import json
 import math
-from io import BytesIO
 from typing import Any
 
 from PIL import Image
@@ -61,23 +58,3 @@ def _within(box: Box, image: Image.Image) -> Box:
     if right - left < MIN_SIDE_PX or bottom - top < MIN_SIDE_PX:
         raise ValueError(f"a box must show some of the picture of {image.width} x {image.height} pixels, got {box}")
     return [left, top, right - left, bottom - top]
-
-
-def drawing_value(display: Image.Image, size: tuple[int, int], boxes: list[Box]) -> str:
-    """Return what the drawing area shows, as JSON: a small copy of the picture, its true size and the boxes."""
-    stream = BytesIO()
-    display.save(stream, "JPEG", quality=80)
-    picture = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-    return json.dumps({"picture": picture, "size": size, "boxes": boxes})
-
-
-def drawn_boxes(value: str | None) -> Any:
-    """Return the boxes of the drawing area's value, unchecked.
-
-    Raises:
-        ValueError: It is not what the drawing area sends.
-    """
-    try:
-        return json.loads(value)["boxes"] if value else None
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError("the drawing area sent no boxes") from error

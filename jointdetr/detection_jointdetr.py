@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 from transformers import Pipeline, pipeline
 
+from .search_jointdetr import box_overlaps
+
 PERSON = "person"
 DUPLICATE_OVERLAP = 0.8  # intersection over union; people side by side or one behind the other overlap less
 
@@ -79,15 +81,6 @@ def _person_label(detector: Pipeline) -> str:
     raise ValueError(f'`detector` must have the label "{PERSON}", got the labels {", ".join(sorted(labels)[:10])} ...')
 
 
-def box_overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes `(people, 4)` and `(others, 4)`: `(people, others)`."""
-    first, second = first[:, None], second[None]
-    low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
-    common = (high - low).clip(min=0).prod(-1)
-    return common / (first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - common)
-
-
 def _boxes_of_people(people: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> list[list[float]]:
     """Return boxes cut at the edges of a picture of `size` (width, height), in order; empty ones are left out."""
     width, height = size
@@ -110,4 +103,4 @@ def _without_duplicates(boxes: Sequence[list[float]]) -> list[list[float]]:
     return kept
 
 
-__all__ = ["box_overlaps", "detect_people", "load_detector"]
+__all__ = ["detect_people", "load_detector"]
