@@ -25,6 +25,7 @@ from .camera_jointdetr import Camera, to_array, validate_intrinsics
 from .geometry_jointdetr import apply_affine, crop_intrinsics, invert_affine
 from .picture_jointdetr import iterate_pictures, load_picture
 from .placement_jointdetr import place_poses, single_precision
+from .upright_jointdetr import turn_about, turned_back
 
 
 def person_crop_affine(
@@ -148,6 +149,7 @@ class JointDetrImageProcessorMixin:
         images: ImageInput,
         boxes: Sequence | np.ndarray | torch.Tensor | None = None,
         intrinsics: Sequence | np.ndarray | torch.Tensor | None = None,
+        turns: Sequence[Sequence[float]] | None = None,
         **kwargs: Unpack[JointDetrImageProcessorKwargs],
     ) -> BatchFeature:
         """Crop every person out of every picture.
@@ -161,6 +163,8 @@ class JointDetrImageProcessorMixin:
                 are, without the list around them.
             intrinsics: For each picture its camera matrix `(3, 3)` in px of the upright picture. A single picture may
                 have its matrix as it is.
+            turns: For each picture the angle in radians by which each of its people leans, see `body_tilt`; crops are
+                turned until they are upright, and `post_process_pose_estimation` turns poses back. None turns none.
             kwargs: Settings of the processor to override.
 
         Returns:
@@ -172,7 +176,7 @@ class JointDetrImageProcessorMixin:
         Raises:
             ValueError: A picture, box or matrix that cannot be right.
         """
-        return super().preprocess(images, boxes, intrinsics, **kwargs)
+        return super().preprocess(images, boxes, intrinsics, turns, **kwargs)
 
     def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
         super()._validate_preprocess_kwargs(**kwargs)
@@ -185,7 +189,7 @@ class JointDetrImageProcessorMixin:
             raise ValueError("`do_resize` must be True, got False: crops of different sizes make no batch")
 
     def _preprocess_image_like_inputs(
-        self, images: ImageInput, boxes: Any, intrinsics: Any, **settings: Any
+        self, images: ImageInput, boxes: Any, intrinsics: Any, turns: Any, **settings: Any
     ) -> BatchFeature:
         """Load, crop and normalise: called by `preprocess` with all settings filled in."""
         sources = list(iterate_pictures(images))
@@ -193,6 +197,11 @@ class JointDetrImageProcessorMixin:
             raise ValueError("`images` must hold at least one picture, got none")
         is_single = not isinstance(images, (list, tuple))
         per_image_boxes = _boxes_of_images(boxes, len(sources), is_single)
+        per_image_turns = [None] * len(sources) if turns is None else turns
+        if len(per_image_turns) != len(sources):
+            raise ValueError(
+                f"`turns` must have one entry for each of the {len(sources)} pictures, got {len(per_image_turns)}"
+            )
         matrices = None if intrinsics is None else _validate_intrinsics(intrinsics, len(sources), is_single)
 
         crops, crop_boxes, affines, image_index, image_sizes = [], [], [], [], []
@@ -200,7 +209,9 @@ class JointDetrImageProcessorMixin:
         for index, (source, image_boxes) in enumerate(zip(sources, per_image_boxes, strict=True)):
             image = load_picture(source, f"images[{index}]", settings["input_data_format"])
             image_sizes.append((image.height, image.width))
-            for box, affine in _boxes_and_affines(image_boxes, image.size, size, settings["box_padding"]):
+            found = _boxes_and_affines(image_boxes, image.size, size, settings["box_padding"])
+            for (box, affine), turn in zip(found, _validate_turns(per_image_turns[index], len(found)), strict=True):
+                affine = turn_about(affine, turn, size) if turn else affine
                 crop_boxes.append(box)
                 crops.append(warp_image(image, affine, size, PILImageResampling(settings["resample"])))
                 affines.append(affine)
@@ -280,6 +291,7 @@ class JointDetrImageProcessorMixin:
                 f"`outputs` must be of the {len(image_index)} crops in `inputs`, got {len(outputs.pred_joints)}"
             )
         poses = _on_cpu(assemble_poses(outputs, threshold, refiner))
+        poses.joints = turned_back(poses.joints, single_precision(inputs, "crop_affine"))
         for index, person in zip(image_index, _people_of_crops(poses, inputs, cameras), strict=True):
             people[index].append(person)
         return people
@@ -388,6 +400,14 @@ def _boxes_and_affines(
                 f"{width} x {height} px"
             )
     return [(box, person_crop_affine(box, size, padding)) for box in boxes.tolist()]
+
+
+def _validate_turns(turns: Sequence[float] | None, num_people: int) -> list[float]:
+    """Return one finite angle for each person of a picture."""
+    angles = [0.0] * num_people if turns is None else [float(turn) for turn in turns]
+    if len(angles) != num_people or not all(map(math.isfinite, angles)):
+        raise ValueError(f"`turns` must have a finite angle for each of the {num_people} people, got {angles}")
+    return angles
 
 
 def _validate_intrinsics(intrinsics: Any, num_images: int, is_single: bool) -> torch.Tensor:

@@ -41,19 +41,19 @@ class Endpoint:
         Args:
             picture: The picture.
             threshold: A joint less probable than this counts as not found, from 0 to 1.
-            focal_px: Focal length in pixels, if known; otherwise a guess of 60 degrees places people before the camera.
+            focal_px: Focal length in pixels, if known; a guess of 60 degrees places people before the camera if not.
             boxes: Where the people are, as "x y width height; x y width height; ..." in pixels.
 
         Returns:
             The skeleton's joint names and parents, and for each person the joints in millimetres relative to the root
-            (x right, y down, z away from the camera), in pixels, their scores, how many millimetres off each is expected to
-            be, and which of them were found.
+            (x right, y down, z away from the camera), in pixels, scores, how many millimetres off each is expected
+            to be, and which of them were found.
         """
         image = open_picture(picture, self.settings)
         camera = camera_of(FOCAL_LENGTH, focal_px, image.size)
         given = parse_boxes(read_boxes(boxes), image, self.settings.max_people) if boxes.strip() else None
         given = self.estimator.find_people(image) if given is None else given
-        people = self.estimator.assemble(image, self.estimator.look(image, given), threshold, camera)
+        people = self.estimator.assemble(self.estimator.look(image, given), threshold, camera)
         skeleton = self.estimator.skeleton
         return {
             "skeleton": {"name": skeleton.name, "joints": skeleton.joints, "parents": skeleton.parents},

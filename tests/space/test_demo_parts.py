@@ -14,13 +14,14 @@ from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcess
 
 gr = pytest.importorskip("gradio")
 
+from jointdetr.demo.people import drawing_value, drawn_boxes, parse_boxes, read_boxes  # noqa: E402
+
 from jointdetr import HUMAN36M  # noqa: E402
 from jointdetr.demo import DemoSettings  # noqa: E402
 from jointdetr.demo.about import about_model, card_section, notice  # noqa: E402
 from jointdetr.demo.camera import FIELD_OF_VIEW, FOCAL_LENGTH, UNKNOWN, camera_of  # noqa: E402
 from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
 from jointdetr.demo.guard import require_film  # noqa: E402
-from jointdetr.demo.people import drawing_value, drawn_boxes, parse_boxes, read_boxes  # noqa: E402
 from jointdetr.demo.picture_tab import PictureTab  # noqa: E402
 from jointdetr.demo.results import display_copy, overlay, table_rows, write_files  # noqa: E402
 from jointdetr.video.drawing import FilmWriter  # noqa: E402
@@ -151,7 +152,7 @@ class TestEstimator:
         }
         monkeypatch.setattr(estimator.pipeline.model, "forward", None)
         for threshold, people in expected.items():
-            got = estimator.as_lists(estimator.assemble(image, sighting, threshold, camera))
+            got = estimator.as_lists(estimator.assemble(sighting, threshold, camera))
             assert [person["detected"] for person in got] == [person["detected"] for person in people]
             for person, other in zip(got, people, strict=True):
                 for name in ("joints", "joints_2d", "joints_camera", "scores"):
@@ -159,10 +160,10 @@ class TestEstimator:
 
     def test_nobody(self, estimator):
         sighting = estimator.look(IMAGE, [])
-        assert estimator.assemble(IMAGE, sighting, 0.5, None) == []
+        assert estimator.assemble(sighting, 0.5, None) == []
 
     def test_whole_picture_is_one_person(self, estimator):
-        assert len(estimator.assemble(IMAGE, estimator.look(IMAGE, None), 0.5, None)) == 1
+        assert len(estimator.assemble(estimator.look(IMAGE, None), 0.5, None)) == 1
 
 
 class TestResults:
@@ -276,5 +277,5 @@ class TestPeopleOfADetector:
         estimator = PoseEstimator(DemoSettings(model=str(tiny_model_folder), detector=str(tmp_path), max_people=3))
         boxes = estimator.find_people(IMAGE)
         assert boxes
-        people = estimator.assemble(IMAGE, estimator.look(IMAGE, boxes), 0.5, None)
+        people = estimator.assemble(estimator.look(IMAGE, boxes), 0.5, None)
         assert len(people) == len(boxes)
