@@ -27,11 +27,13 @@ from .augmentation import (
     View,
     augment_appearance,
     cover,
+    half_body_box,
     mirrored_parts,
     sample_cutouts,
     sample_map,
 )
 
+LEG_JOINTS = ("knee", "ankle", "heel", "foot", "toe")  # parts of the names of joints below the hips
 _MAPS = ("part_map", "depth_map")
 _OUTSIDE_PART = 255  # becomes IGNORED_PART once the map is signed
 
@@ -95,6 +97,7 @@ class PoseExamples:
         self.crop = crop
         self.augmentation = augmentation
         self._flip = np.array(flip_permutation(skeleton.flip_pairs, len(skeleton.joints)))
+        self._legs = np.array([any(part in name for part in LEG_JOINTS) for name in skeleton.joints])
         self._mirrored_parts = mirrored_parts()
 
     def example(self, row: dict, rng: np.random.Generator) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
@@ -129,7 +132,7 @@ class PoseExamples:
 
     def _example(self, row: dict, rng: np.random.Generator) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
         view = View() if self.augmentation is None else View.sample(self.augmentation, rng, self._tilt(row))
-        crop_affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding).numpy()
+        crop_affine = person_crop_affine(self._box(row, rng), self.crop.size, self.crop.padding).numpy()
         affine = view.affine(crop_affine, self.crop.size)  # (2, 3) original px -> input px
         cutouts = [] if self.augmentation is None else sample_cutouts(self.augmentation, self.crop.size, rng)
         labels = self._pose_labels(row, view, affine)
@@ -140,8 +143,13 @@ class PoseExamples:
 
     def _tilt(self, row: dict) -> float:
         """How far the body is from upright in the picture, in radians; NaN where that is not known."""
-        points = torch.tensor(row["joints_2d"]).masked_fill(~torch.tensor(row["joints_2d_valid"])[:, None], torch.nan)
-        return body_tilt(points, self.skeleton).item()
+        return body_tilt(torch.from_numpy(_known_points(row)), self.skeleton).item()
+
+    def _box(self, row: dict, rng: np.random.Generator) -> list[float]:
+        """The row's box, or one around half of the body."""
+        share = 0.0 if self.augmentation is None else self.augmentation.half_body
+        half = half_body_box(_known_points(row), self._legs, rng) if share and rng.random() < share else None
+        return row["box"] if half is None else half
 
     def _pixel_values(
         self, image: Image.Image, affine: np.ndarray, cutouts: list[tuple[slice, slice]], rng: np.random.Generator
@@ -308,6 +316,11 @@ def unstack_labels(stacked: dict[str, torch.Tensor]) -> list[dict[str, torch.Ten
     """Undo `stack_labels`."""
     rows = zip(*(values.unbind() for values in stacked.values()), strict=True)
     return [dict(zip(stacked, row, strict=True)) for row in rows]
+
+
+def _known_points(row: dict) -> np.ndarray:
+    """2D labels of a row `(J, 2)` px, NaN where there is none."""
+    return np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], dtype=np.float64), np.nan)
 
 
 def _open_maps(row: dict, image_width: int) -> _StoredMaps | None:
