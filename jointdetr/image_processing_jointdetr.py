@@ -373,6 +373,13 @@ def _validate_boxes(entry: Any, name: str) -> np.ndarray:
     return boxes
 
 
+def misses_picture(box: Sequence[float], image_size: tuple[int, int]) -> bool:
+    """Return whether a box x, y, width, height has nothing in common with a picture of (width, height) px."""
+    x, y, box_width, box_height = box
+    width, height = image_size
+    return x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0
+
+
 def _boxes_and_affines(
     boxes: np.ndarray | None, image_size: tuple[int, int], size: tuple[int, int], padding: float
 ) -> list[tuple[Sequence[float], torch.Tensor]]:
@@ -381,11 +388,10 @@ def _boxes_and_affines(
     if boxes is None:
         whole = (0.0, 0.0, float(width), float(height))
         return [(whole, person_crop_affine(whole, size, padding=1.0))]
-    for x, y, box_width, box_height in boxes.tolist():
-        if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
+    for box in boxes.tolist():
+        if misses_picture(box, image_size):
             raise ValueError(
-                f"`boxes` must overlap their pictures, got {[x, y, box_width, box_height]} outside a picture of "
-                f"{width} x {height} px"
+                f"`boxes` must overlap their pictures, got {box} outside a picture of {width} x {height} px"
             )
     return [(box, person_crop_affine(box, size, padding)) for box in boxes.tolist()]
 

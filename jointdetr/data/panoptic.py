@@ -27,6 +27,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ..picture_jointdetr import upright_size
 from ..skeleton_jointdetr import PANOPTIC, Skeleton
 from ..video.reading import iterate_frames
 from .conversion import Converter, Labels, Recording, Skipped
@@ -224,7 +225,7 @@ def _require_size(picture: Image.Image | Path, camera: Camera) -> None:
     """Refuse pictures of another size than the camera was calibrated for."""
     if isinstance(picture, Path):
         with Image.open(picture) as image:
-            size = image.size
+            size = upright_size(image)
     else:
         size = picture.size
     if size != camera.size:
