@@ -106,6 +106,12 @@ class Skipped(NamedTuple):
     count: int = 1
 
 
+class Note(NamedTuple):
+    """What the report of a recording shall say beside its rows, such as joints whose names are not known."""
+
+    text: str
+
+
 class Converter(ABC):
     """What knows a source: a frozen dataclass, as the description of this module shows."""
 
@@ -117,7 +123,7 @@ class Converter(ABC):
         """List all recordings, always in the same order; raise `ValueError` where the source is not as expected."""
 
     @abstractmethod
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped | Note]:
         """Make the rows of a recording in the order of its frames."""
 
 
@@ -307,6 +313,9 @@ class RecordingWriter:
     def _good_rows(self) -> Iterator[dict[str, Any]]:
         """Complete and check what the converter gives."""
         for labels in self._labels():
+            if isinstance(labels, Note):
+                self.report.notes.append(labels.text)
+                continue
             if isinstance(labels, Skipped):
                 example = self._example(labels.frame, labels.detail)
                 self.report.skip(labels.reason, example, labels.count)
@@ -320,7 +329,7 @@ class RecordingWriter:
             else:
                 yield self._accept(row)
 
-    def _labels(self) -> Iterator[Labels | Skipped]:
+    def _labels(self) -> Iterator[Labels | Skipped | Note]:
         """Give what the converter gives; an error in reading the source is not one in writing the output."""
         try:
             yield from self.task.converter.rows(self.recording)

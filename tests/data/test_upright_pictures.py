@@ -1,4 +1,4 @@
-"""Pictures that EXIF turns: their labels are of the upright picture, and everything that asks for a size means that."""
+"""Pictures that EXIF turns: labels are of the upright picture, and whatever asks for a size means that one."""
 
 import io
 import json
