@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..skeleton_jointdetr import COCO, Skeleton
-from .conversion import Converter, Labels, Note, Recording, Skipped
+from .conversion import Converter, Labels, Recording, Skipped
 from .joint_names import package_names
 from .json_values import numbers, read_json, shown, whole_number
 
@@ -71,12 +71,11 @@ class CocoKeypoints(Converter):
             raise ValueError(f"{path} must have people with key points in its 'annotations', got none")
         return found
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped | Note]:
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
         """One row for each person."""
         place, pictures = recording.data
         file = self._files[place]
         folder = self._picture_folder(recording.source, file.pictures[pictures[0]].name)
-        yield from (Note(f"{recording.source}: {said}") for said in file.remarks)
         for key in pictures:
             picture = file.pictures[key]
             for annotation in file.people[key]:
@@ -87,6 +86,10 @@ class CocoKeypoints(Converter):
                     if isinstance(row, Skipped)
                     else row | where | {"image": folder / picture.name}
                 )
+
+    def remarks(self, recording: Recording) -> list[str]:
+        """Joints that the file has and COCO does not, and the other way round."""
+        return [f"{recording.source}: {said}" for said in self._files[recording.data[0]].remarks]
 
     def _row(self, annotation: "_Annotation", categories: Mapping[str, "_Category"]) -> dict[str, Any] | Skipped:
         """Make the row of an annotation, without its picture."""

@@ -106,12 +106,6 @@ class Skipped(NamedTuple):
     count: int = 1
 
 
-class Note(NamedTuple):
-    """What the report of a recording shall say beside its rows, such as joints whose names are not known."""
-
-    text: str
-
-
 class Converter(ABC):
     """What knows a source: a frozen dataclass, as the description of this module shows."""
 
@@ -123,8 +117,12 @@ class Converter(ABC):
         """List all recordings, always in the same order; raise `ValueError` where the source is not as expected."""
 
     @abstractmethod
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped | Note]:
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
         """Make the rows of a recording in the order of its frames."""
+
+    def remarks(self, recording: Recording) -> list[str]:
+        """What the report shall say beside a recording's rows, such as joints whose names are not known."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -313,9 +311,6 @@ class RecordingWriter:
     def _good_rows(self) -> Iterator[dict[str, Any]]:
         """Complete and check what the converter gives."""
         for labels in self._labels():
-            if isinstance(labels, Note):
-                self.report.notes.append(labels.text)
-                continue
             if isinstance(labels, Skipped):
                 example = self._example(labels.frame, labels.detail)
                 self.report.skip(labels.reason, example, labels.count)
@@ -329,9 +324,10 @@ class RecordingWriter:
             else:
                 yield self._accept(row)
 
-    def _labels(self) -> Iterator[Labels | Skipped | Note]:
+    def _labels(self) -> Iterator[Labels | Skipped]:
         """Give what the converter gives; an error in reading the source is not one in writing the output."""
         try:
+            self.report.notes += self.task.converter.remarks(self.recording)
             yield from self.task.converter.rows(self.recording)
         except (OSError, ValueError) as error:
             raise _RecordingError(self._named(str(error))) from error

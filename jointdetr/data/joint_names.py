@@ -33,7 +33,7 @@ TRUNK_JOINTS = {
     "nose": ("nose",),
 }
 SIDES = {"left": ("left", "l", "lt", "lft"), "right": ("right", "r", "rt", "rgt")}
-NOT_JOINTS = {"ik", "fk", "pole", "target", "twist", "roll", "weapon", "prop", "helper", "fore"}
+NOT_JOINTS = {"ik", "fk", "pole", "target", "twist", "roll", "weapon", "prop", "helper", "to", "forehead"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+|\d+")
 
 ARM_BEGINS = {"arm", "upperarm", "uparm", "uarm", "shldr", "shldrbend", "humerus"}
@@ -58,7 +58,7 @@ def package_names(names: Sequence[str], given: Mapping[str, str] | None = None) 
     taken = set(given.values())
     for own, (side, part) in zip(names, split, strict=True):
         new = given.get(own) or _known_joint(side, part, parts)
-        if own not in given and (new is None or new in taken):
+        if own not in given and (new is None or new in taken or new in names):
             new = own
         if new in renamed:
             raise ValueError(f"joints must have different names, got {new!r} for two of them")
@@ -79,7 +79,10 @@ def split_name(name: str) -> tuple[str, str]:
         return side, whole
     spellings = _spellings(bool(side))
     for start in range(len(rest)):
-        if (part := "".join(rest[start:])) in spellings:
+        part = "".join(rest[start:])
+        if part in NOT_JOINTS:
+            return side, whole
+        if part in spellings:
             return side, part
     return (side, whole) if side else _split_run_together(whole)
 

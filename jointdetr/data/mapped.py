@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..skeleton_jointdetr import Skeleton
-from .conversion import Converter, Labels, Note, Recording, Skipped
+from .conversion import Converter, Labels, Recording, Skipped
 from .skeleton_mapping import map_skeleton, mapping_weights
 
 
@@ -57,10 +57,14 @@ class MappedConverter(Converter):
         """As the original."""
         return self.original.recordings()
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped | Note]:
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
         """Rows of the original with other joints."""
         for labels in self.original.rows(recording):
-            yield labels if isinstance(labels, (Skipped, Note)) else self._mapped(labels)
+            yield labels if isinstance(labels, Skipped) else self._mapped(labels)
+
+    def remarks(self, recording: Recording) -> list[str]:
+        """As the original."""
+        return self.original.remarks(recording)
 
     def _mapped(self, labels: Labels) -> Labels:
         """Map everything that there is of each joint."""
