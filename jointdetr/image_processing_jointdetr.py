@@ -7,7 +7,7 @@ Shape vocabulary: images (pictures), crops (one for each person of each picture)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,13 @@ from PIL import Image
 from transformers import PreTrainedModel
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageInput, PILImageResampling
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+)
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import ModelOutput, is_torchvision_available
 
@@ -25,6 +31,8 @@ from .camera_jointdetr import Camera, to_array, validate_intrinsics
 from .geometry_jointdetr import apply_affine, crop_intrinsics, invert_affine
 from .picture_jointdetr import iterate_pictures, load_picture
 from .placement_jointdetr import place_poses, single_precision
+
+SWITCHES = ("do_rescale", "do_normalize")
 
 
 def person_crop_affine(
@@ -143,6 +151,12 @@ class JointDetrImageProcessorMixin:
     do_convert_rgb = True
     box_padding = 1.25
 
+    def __init__(self, **kwargs: Any):
+        """Refuse settings that could only fail later: the `ValueError` names the field."""
+        known = {name: getattr(type(self), name) for name in ("do_rescale", "do_normalize")}
+        _validate_settings(known | kwargs, kwargs.keys())
+        super().__init__(**kwargs)
+
     def preprocess(
         self,
         images: ImageInput,
@@ -175,12 +189,8 @@ class JointDetrImageProcessorMixin:
         return super().preprocess(images, boxes, intrinsics, **kwargs)
 
     def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
+        _validate_settings(kwargs, kwargs.keys())
         super()._validate_preprocess_kwargs(**kwargs)
-        size, padding = kwargs["size"], kwargs["box_padding"]
-        if not (size.height and size.width):
-            raise ValueError(f"`size` must have a positive `height` and `width`, got {dict(size)}")
-        if not 0 < padding < math.inf:
-            raise ValueError(f"`box_padding` must be a positive factor, got {padding}")
         if not kwargs["do_resize"]:
             raise ValueError("`do_resize` must be True, got False: crops of different sizes make no batch")
 
@@ -297,6 +307,49 @@ if is_torchvision_available():
 
 else:
     JointDetrImageProcessor = JointDetrImageProcessorPil
+
+
+def _validate_settings(settings: Mapping[str, Any], given: Collection[str]) -> None:
+    """Raise `ValueError` for the first of the `given` settings that cannot be right."""
+    checks = {
+        "size": (_is_size, "have a positive `height` and `width`"),
+        "box_padding": (lambda value: _is_number(value) and value > 0, "be a positive factor"),
+        "resample": (lambda value: value in list(PILImageResampling), "be one of Pillow's filters, 0 to 5"),
+    }
+    checks |= {name: (lambda value: isinstance(value, bool), "be true or false") for name in ("do_resize", *SWITCHES)}
+    if settings["do_rescale"]:
+        checks["rescale_factor"] = (lambda value: _is_number(value) and value > 0, "be a positive factor")
+    if settings["do_normalize"]:
+        checks["image_mean"] = (_are_of_channels, "be a number, or one for each of the three channels")
+        checks["image_std"] = (
+            lambda value: _are_of_channels(value) and np.min(value) > 0,
+            "be a positive number, or one for each of the three channels",
+        )
+    for name, (is_right, expected) in checks.items():
+        if name in given and not is_right(settings[name]):
+            raise ValueError(f"`{name}` must {expected}, got {settings[name]!r}")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no switch."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_of_channels(values: Any) -> bool:
+    """Whether a value is a number, or three of them."""
+    if isinstance(values, (list, tuple, np.ndarray)):
+        return len(values) == 3 and all(_is_number(value) for value in values)
+    return _is_number(values)
+
+
+def _is_size(size: Any) -> bool:
+    """Whether a value is a side, or a height and a width, in whole pixels."""
+    if isinstance(size, Mapping | SizeDict):
+        known = {name: side for name, side in dict(size).items() if side is not None}
+        sides = list(known.values()) if set(known) == {"height", "width"} else [0]
+    else:
+        sides = list(size) if isinstance(size, (list, tuple)) and len(size) == 2 else [size]
+    return all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) and side > 0 for side in sides)
 
 
 def _on_cpu(poses: AssembledPoses) -> AssembledPoses:
