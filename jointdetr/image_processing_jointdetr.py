@@ -7,7 +7,7 @@ Shape vocabulary: images (pictures), crops (one for each person of each picture)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,13 @@ from PIL import Image
 from transformers import PreTrainedModel
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageInput, PILImageResampling
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+)
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import ModelOutput, is_torchvision_available
 
@@ -26,6 +32,8 @@ from .geometry_jointdetr import apply_affine, crop_intrinsics, invert_affine
 from .picture_jointdetr import iterate_pictures, load_picture
 from .placement_jointdetr import place_poses, single_precision
 from .upright_jointdetr import turn_about, turned_back
+
+SWITCHES = ("do_rescale", "do_normalize")
 
 
 def person_crop_affine(
@@ -144,6 +152,12 @@ class JointDetrImageProcessorMixin:
     do_convert_rgb = True
     box_padding = 1.25
 
+    def __init__(self, **kwargs: Any):
+        """Refuse settings that could only fail later: the `ValueError` names the field."""
+        known = {name: getattr(type(self), name) for name in ("do_rescale", "do_normalize")}
+        _validate_settings(known | kwargs, kwargs.keys())
+        super().__init__(**kwargs)
+
     def preprocess(
         self,
         images: ImageInput,
@@ -179,12 +193,8 @@ class JointDetrImageProcessorMixin:
         return super().preprocess(images, boxes, intrinsics, turns, **kwargs)
 
     def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
+        _validate_settings(kwargs, kwargs.keys())
         super()._validate_preprocess_kwargs(**kwargs)
-        size, padding = kwargs["size"], kwargs["box_padding"]
-        if not (size.height and size.width):
-            raise ValueError(f"`size` must have a positive `height` and `width`, got {dict(size)}")
-        if not 0 < padding < math.inf:
-            raise ValueError(f"`box_padding` must be a positive factor, got {padding}")
         if not kwargs["do_resize"]:
             raise ValueError("`do_resize` must be True, got False: crops of different sizes make no batch")
 
@@ -311,6 +321,49 @@ else:
     JointDetrImageProcessor = JointDetrImageProcessorPil
 
 
+def _validate_settings(settings: Mapping[str, Any], given: Collection[str]) -> None:
+    """Raise `ValueError` for the first of the `given` settings that cannot be right."""
+    checks = {
+        "size": (_is_size, "have a positive `height` and `width`"),
+        "box_padding": (lambda value: _is_number(value) and value > 0, "be a positive factor"),
+        "resample": (lambda value: value in list(PILImageResampling), "be one of Pillow's filters, 0 to 5"),
+    }
+    checks |= {name: (lambda value: isinstance(value, bool), "be true or false") for name in ("do_resize", *SWITCHES)}
+    if settings["do_rescale"]:
+        checks["rescale_factor"] = (lambda value: _is_number(value) and value > 0, "be a positive factor")
+    if settings["do_normalize"]:
+        checks["image_mean"] = (_are_of_channels, "be a number, or one for each of the three channels")
+        checks["image_std"] = (
+            lambda value: _are_of_channels(value) and np.min(value) > 0,
+            "be a positive number, or one for each of the three channels",
+        )
+    for name, (is_right, expected) in checks.items():
+        if name in given and not is_right(settings[name]):
+            raise ValueError(f"`{name}` must {expected}, got {settings[name]!r}")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no switch."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_of_channels(values: Any) -> bool:
+    """Whether a value is a number, or three of them."""
+    if isinstance(values, (list, tuple, np.ndarray)):
+        return len(values) == 3 and all(_is_number(value) for value in values)
+    return _is_number(values)
+
+
+def _is_size(size: Any) -> bool:
+    """Whether a value is a side, or a height and a width, in whole pixels."""
+    if isinstance(size, Mapping | SizeDict):
+        known = {name: side for name, side in dict(size).items() if side is not None}
+        sides = list(known.values()) if set(known) == {"height", "width"} else [0]
+    else:
+        sides = list(size) if isinstance(size, (list, tuple)) and len(size) == 2 else [size]
+    return all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) and side > 0 for side in sides)
+
+
 def _on_cpu(poses: AssembledPoses) -> AssembledPoses:
     """Return the poses on the CPU."""
     fields = vars(poses).items()
@@ -385,6 +438,13 @@ def _validate_boxes(entry: Any, name: str) -> np.ndarray:
     return boxes
 
 
+def misses_picture(box: Sequence[float], image_size: tuple[int, int]) -> bool:
+    """Return whether a box x, y, width, height has nothing in common with a picture of (width, height) px."""
+    x, y, box_width, box_height = box
+    width, height = image_size
+    return x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0
+
+
 def _boxes_and_affines(
     boxes: np.ndarray | None, image_size: tuple[int, int], size: tuple[int, int], padding: float
 ) -> list[tuple[Sequence[float], torch.Tensor]]:
@@ -393,11 +453,10 @@ def _boxes_and_affines(
     if boxes is None:
         whole = (0.0, 0.0, float(width), float(height))
         return [(whole, person_crop_affine(whole, size, padding=1.0))]
-    for x, y, box_width, box_height in boxes.tolist():
-        if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
+    for box in boxes.tolist():
+        if misses_picture(box, image_size):
             raise ValueError(
-                f"`boxes` must overlap their pictures, got {[x, y, box_width, box_height]} outside a picture of "
-                f"{width} x {height} px"
+                f"`boxes` must overlap their pictures, got {box} outside a picture of {width} x {height} px"
             )
     return [(box, person_crop_affine(box, size, padding)) for box in boxes.tolist()]
 

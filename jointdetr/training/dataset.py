@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..data.fitting import fitting_rows
 from ..data.loading import check_row, check_rows, describe_row, open_stored, undecoded
 from ..data.schema import decode_depth_map
 from ..geometry_jointdetr import crop_intrinsics, flip_permutation
@@ -177,15 +178,14 @@ class PoseExamples:
         valid_2d = np.array(row["joints_2d_valid"])
         points = (points @ affine[:, :2].T + affine[:, 2]) / (self.crop.width, self.crop.height)
         points = np.where(valid_2d[:, None], points, np.nan)[order]
-        inside = ((points >= 0.0) & (points < 1.0)).all(axis=-1) | ~valid_2d[
-            order
-        ]  # what is not labelled is not judged
+        visible = np.array(row["visible"])[order]
+        beside = ((points < 0) | (points > 1)).any(axis=-1)  # of the crop, which shows less than the picture
         return {
             "joints_3d": torch.from_numpy(joints.astype(np.float32)),
             "joints_3d_valid": torch.from_numpy(valid_3d[order]),
             "joints_2d": torch.from_numpy(points.astype(np.float32)),
             "joints_2d_valid": torch.from_numpy(valid_2d[order]),
-            "visible": torch.from_numpy(np.array(row["visible"])[order] & inside),
+            "visible": torch.from_numpy(visible & ~beside),
             "nobody": torch.tensor(bool(row.get("nobody"))),
         }
 
@@ -218,7 +218,8 @@ class PoseDataset(torch.utils.data.Dataset):
     augmentation, call `set_epoch` before each epoch; in `Trainer`, let the callback `AugmentationEpoch` do it.
 
     Args:
-        rows: dataset with the columns of `jointdetr.data.schema.pose_features`.
+        rows: dataset with the columns of `jointdetr.data.schema.pose_features`; what `fitting_rows` leaves out is not
+            in the dataset.
         skeleton: the skeleton of its joints.
         crop: how a person becomes the network's input. Boxes are the rows' own.
         augmentation: how far views go; None takes the plain crop, for evaluation.
@@ -237,7 +238,7 @@ class PoseDataset(torch.utils.data.Dataset):
         seed: int = 0,
     ):
         check_rows(rows, skeleton)
-        self.rows = undecoded(rows.with_format(None))
+        self.rows = undecoded(fitting_rows(rows).with_format(None))
         pictures = [name for name in ("image", *_MAPS) if name in rows.column_names]
         self._poses = self.rows.remove_columns(pictures)
         self.examples = PoseExamples(skeleton, crop, augmentation)
