@@ -95,7 +95,6 @@ def prediction_schema(skeleton: Skeleton) -> pa.Schema:
     fields = [
         pa.field("row", pa.int64(), nullable=False),
         *(pa.field(name, pa.string()) for name in _TEXTS),
-        pa.field("sigmas", pa.list_(pa.float32())),
         pa.field("visible", pa.list_(pa.float32())),
         pa.field("error", pa.string()),
     ]

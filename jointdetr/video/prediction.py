@@ -32,7 +32,7 @@ Detector = Callable[["Image.Image"], Sequence[Sequence[float]]]
 SEARCH_SIZES = (1.0, 0.75, 0.55, 0.4)
 """Edges of the windows in which a person is searched for, as shares of the picture's shorter edge."""
 LOOKS = 2  # at a window: in the window, and at the body found in it
-ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera")
+ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera", "sigmas")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ FIELDS = {
 
 CSV_COLUMNS = (
     *("frame", "time_s", "person", "joint", "x_mm", "y_mm", "z_mm"),
-    *("camera_x_mm", "camera_y_mm", "camera_z_mm", "x_px", "y_px", "score", "detected"),
+    *("camera_x_mm", "camera_y_mm", "camera_z_mm", "x_px", "y_px", "score", "detected", "sigma_mm"),
 )
 
 
@@ -94,7 +94,8 @@ def write_csv(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
     """Write poses as CSV: one row for each joint of each person in each frame; what is not known is left empty.
 
     Columns: `frame`, `time_s`, `person`, `joint`; `x_mm`, `y_mm`, `z_mm` relative to the root joint; `camera_x_mm`,
-    `camera_y_mm`, `camera_z_mm` from the camera's centre; `x_px`, `y_px`; `score`; `detected`, 1 or 0.
+    `camera_y_mm`, `camera_z_mm` from the camera's centre; `x_px`, `y_px`; `score`; `detected`, 1 or 0; `sigma_mm`, how
+    far off the joint is expected to be.
 
     Args:
         people: As for [`write_json`].
@@ -144,11 +145,13 @@ def _csv_rows(motion: PoseMotion) -> Iterator[list[Any]]:
     camera = unknown if motion.joints_camera is None else motion.joints_camera
     points = unknown[..., :2] if motion.points is None else motion.points
     scores = unknown[..., 0] if motion.scores is None else motion.scores
+    sigmas = unknown[..., 0] if motion.sigmas is None else motion.sigmas
     for frame, joint in np.ndindex(motion.detected.shape):
         place = (*motion.joints[frame, joint], *camera[frame, joint], *points[frame, joint])
         numbers = [*(_decimals(value, 2) for value in place), _decimals(scores[frame, joint], 4)]
         when = [motion.frames[frame], f"{motion.times_s[frame]:.6f}", motion.person]
-        yield [*when, motion.skeleton.joints[joint], *numbers, int(motion.detected[frame, joint])]
+        found, sigma = int(motion.detected[frame, joint]), _decimals(sigmas[frame, joint], 1)
+        yield [*when, motion.skeleton.joints[joint], *numbers, found, sigma]
 
 
 def _decimals(value: float, digits: int) -> str:

@@ -1,8 +1,8 @@
 """Poses through time: one person's motion in memory, the table that holds several, and reading it from files.
 
 A table has one row for each person in each frame, in the same words wherever it lies (Parquet, JSON, NPZ): `frame`,
-`time_s`, `person`, `box`, `joints`, `joints_2d`, `scores`, `detected`, `joints_camera`. A picture is a film of one
-frame: where `frame`, `time_s` and `person` are left out, the rows are the people of frame 0.
+`time_s`, `person`, `box`, `joints`, `joints_2d`, `scores`, `detected`, `joints_camera`, `sigmas`. A picture is a film
+of one frame: where `frame`, `time_s` and `person` are left out, the rows are the people of frame 0.
 
 Shape vocabulary: rows, frames, joints. Positions are millimetres in camera axes (x right, y down, z forward), pixels
 in 2D. NaN is a position that is not known.
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .skeleton_jointdetr import SKELETONS, Skeleton
+from ..skeleton_jointdetr import SKELETONS, Skeleton
 
 SKELETON_KEY = b"jointdetr.skeleton"
 """Where the metadata of a Parquet file say the skeleton, as JSON."""
@@ -30,6 +30,7 @@ JOINT_COLUMNS: dict[str, tuple[int, ...]] = {
     "joints_camera": (3,),
     "scores": (),
     "detected": (),
+    "sigmas": (),
 }
 """Columns with one entry a joint, and the shape of that entry."""
 
@@ -53,6 +54,7 @@ class PoseMotion:
         person: Number of the person in the film.
         frames: `(frames,)`, numbers of the frames in the film; 0, 1, 2 ... if left out.
         boxes: `(frames, 4)`, x, y, width, height in pixels, if known.
+        sigmas: `(frames, joints)`, millimetres that each joint is expected to be off, if known; NaN where it is not.
 
     Raises:
         ValueError: There is no frame, the shapes do not fit the skeleton and each other, or the times do not rise.
@@ -68,6 +70,7 @@ class PoseMotion:
     person: int = 0
     frames: np.ndarray | None = None
     boxes: np.ndarray | None = None
+    sigmas: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Take everything as arrays and refuse what does not fit."""
@@ -84,6 +87,7 @@ class PoseMotion:
         self.points = _checked_optional("points", self.points, (count, joints, 2))
         self.root_camera = _checked_optional("root_camera", self.root_camera, (count, 3))
         self.boxes = _checked_optional("boxes", self.boxes, (count, 4))
+        self.sigmas = _checked_optional("sigmas", self.sigmas, (count, joints))
         if not np.isfinite(self.times_s).all() or (np.diff(self.times_s) <= 0).any():
             raise ValueError(f"`times_s` of person {self.person} must rise from frame to frame, got {self.times_s}.")
 
@@ -105,8 +109,8 @@ class PoseMotion:
 def motion_schema(skeleton: Skeleton) -> pa.Schema:
     """Columns of a Parquet file of poses, one row for each person in each frame; the skeleton is in the metadata.
 
-    Rows are ordered by frame. `box`, `joints_2d`, `scores` and `joints_camera` may be null; a position that is not
-    known is NaN.
+    Rows are ordered by frame. `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas` may be null; a position that
+    is not known is NaN.
     """
     joint_rows = pa.list_(pa.list_(pa.float32()))
     fields = [
@@ -119,6 +123,7 @@ def motion_schema(skeleton: Skeleton) -> pa.Schema:
         pa.field("scores", pa.list_(pa.float32())),
         pa.field("detected", pa.list_(pa.bool_()), nullable=False),
         pa.field("joints_camera", joint_rows),
+        pa.field("sigmas", pa.list_(pa.float32())),
     ]
     return pa.schema(fields, metadata={SKELETON_KEY: json.dumps(skeleton_to_dict(skeleton)).encode()})
 
@@ -157,8 +162,8 @@ def motions_from_rows(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> 
 
     Args:
         rows: One mapping for each person in each frame, with `joints` `(joints, 3)` and `detected` `(joints,)` and, if
-            known, `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores` and `joints_camera`: arrays, tensors or
-            lists. The people of one picture, as the pipeline returns them, are such rows.
+            known, `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas`: arrays,
+            tensors or lists. The people of one picture, as the pipeline returns them, are such rows.
         skeleton: Names and parents of the joints.
 
     Raises:
@@ -270,6 +275,7 @@ def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:
         int(columns["person"][0]),
         columns["frame"].astype(np.int64),
         known.get("box"),
+        known.get("sigmas"),
     )
 
 
@@ -286,6 +292,7 @@ def _motion_row(motion: PoseMotion, frame: int) -> dict[str, Any]:
         "scores": motion.scores,
         "detected": motion.detected,
         "joints_camera": motion.joints_camera,
+        "sigmas": motion.sigmas,
     }
     return row | {name: values[frame] for name, values in per_frame.items() if values is not None}
 
