@@ -36,6 +36,10 @@ class Format(str, Enum):
     CSV = "csv"
     BVH = "bvh"
     GLB = "glb"
+    TRC = "trc"
+    C3D = "c3d"
+    ANGLES_CSV = "angles.csv"
+    ANGLES_PARQUET = "angles.parquet"
 
 
 class Smoothing(str, Enum):
