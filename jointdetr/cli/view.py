@@ -17,6 +17,14 @@ def view(
     output: Annotated[
         Path | None, typer.Option(help="File to write, and open nothing. Without it POSES.html is written and opened.")
     ] = None,
+    angles: Annotated[
+        bool,
+        typer.Option(
+            "--angles",
+            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png) or a "
+            "table (.csv or .parquet).",
+        ),
+    ] = False,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Use the viewer rerun (the extra `view`); --output is then an .rrd file.")
     ] = False,
@@ -27,6 +35,9 @@ def view(
 
     with one_line_errors(str(poses)):
         motions = load_motions(poses)
+    if angles:
+        _write_angles(motions, poses, output)
+        return
     if rerun:
         from ..visualization.rerun_log import show_in_rerun
 
@@ -39,6 +50,20 @@ def view(
     typer.echo(f"{poses}: {_summary(motions)}, see {page}")
     if output is None:
         webbrowser.open(page.resolve().as_uri())
+
+
+def _write_angles(motions: list["PoseMotion"], poses: Path, output: Path | None) -> None:
+    """Write the joint angles, and open the figure if no file was asked for."""
+    from ..visualization.files import write_angle_figures, write_angles
+
+    path = output or poses.with_suffix(".angles.png")
+    with one_line_errors(str(path)):
+        write = write_angles if path.suffix.lower() in (".csv", ".parquet") else write_angle_figures
+        written = write(motions, path)
+    names = ", ".join(str(each) for each in written) or "nothing, as nobody is there"
+    typer.echo(f"{poses}: joint angles of {_summary(motions)}, see {names}")
+    if output is None and written:
+        webbrowser.open(next(iter(written)).resolve().as_uri())
 
 
 def _summary(motions: list["PoseMotion"]) -> str:

@@ -11,6 +11,7 @@ from ..motion import PoseMotion, motions_from_rows
 from ..motion.angles import ANGLES, angle_columns, joint_angles
 from ..motion.markers import describe, markers_of
 from ..skeleton_jointdetr import Skeleton
+from .angle_figure import angle_figure
 from .bvh import write_bvh
 from .glb import write_glb
 from .page import write_viewer_html
@@ -80,6 +81,21 @@ def write_angles(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, 
     return {Path(path): ""}
 
 
+def write_angle_figures(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, str]:
+    """Write the joint angles of each person as a figure, .png, .svg or .pdf, in NAME.person1.png ... if several."""
+    paths = person_paths(Path(path), motions)
+    for motion, each in zip(motions, paths, strict=True):
+        angle_figure(joint_angles(motion)).savefig(each)
+    return dict.fromkeys(paths, "")
+
+
+def person_paths(path: Path, motions: Sequence[PoseMotion]) -> list[Path]:
+    """A file for each person: the path itself, or NAME.person1.SUFFIX and so on if there are several."""
+    if len(motions) == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}.person{motion.person + 1}{path.suffix}") for motion in motions]
+
+
 def _write_moving(people: Sequence[Mapping[str, Any]], path: Path, skeleton: Skeleton) -> dict[Path, str]:
     """Write one GLB for all, or one file a person of another kind."""
     motions = [motion for motion in motions_from_rows(people, skeleton) if not motion.missing.all()]
@@ -89,10 +105,7 @@ def _write_moving(people: Sequence[Mapping[str, Any]], path: Path, skeleton: Ske
         rigs = write_glb(motions, path)
         notes = [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in zip(motions, rigs, strict=True)]
         return {path: "; ".join(notes)}
-    paths = [path]
-    if len(motions) > 1:
-        paths = [path.with_name(f"{path.stem}.person{motion.person + 1}{path.suffix}") for motion in motions]
-    return {each: _write_one(motion, each) for motion, each in zip(motions, paths, strict=True)}
+    return {each: _write_one(motion, each) for motion, each in zip(motions, person_paths(path, motions), strict=True)}
 
 
 def _write_one(motion: PoseMotion, path: Path) -> str:
