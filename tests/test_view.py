@@ -74,6 +74,18 @@ def test_angles_of_several_people_are_a_figure_each(film, tmp_path):
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
 
 
+def test_on_the_floor_says_what_it_took(film, tmp_path):
+    placed = replace(film[0], joints=np.nan_to_num(film[0].joints), root_camera=np.full((3, 3), 3000.0))
+    write_poses(motion_rows([placed]), tmp_path / "film.json", HUMAN36M)
+    result = run(tmp_path / "film.json", "--floor", "--output", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("person 1 on the floor: turned upright by")
+    write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)
+    refused = run(tmp_path / "film.json", "--floor", "--output", tmp_path / "page.html")
+    assert refused.exit_code == 2
+    assert "needs the root's place" in refused.stderr
+
+
 def test_bad_files_are_one_line(film, tmp_path):
     (tmp_path / "broken.json").write_text("{")
     write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)

@@ -99,6 +99,13 @@ def predict(
     follow: Annotated[
         bool, typer.Option(help="Move a film's boxes along with their people, or leave them where they are.")
     ] = True,
+    floor: Annotated[
+        bool,
+        typer.Option(
+            "--floor",
+            help="BVH, GLB, TRC, C3D and angles of people upright on the floor, whose feet do not slide; needs a camera.",
+        ),
+    ] = False,
 ) -> None:
     """Estimate the 3D poses in pictures and films, or of everyone in a dataset.
 
@@ -107,6 +114,8 @@ def predict(
     _require_one_kind(sources, webcam, dataset)
     if box and detector is not None:
         raise typer.BadParameter("give --box or --detector, not both")
+    if floor and focal_px is None and fov is None and camera is None:
+        raise typer.BadParameter("--floor needs the camera: give --fov, --focal-px or --camera")
     options = PredictOptions(
         model=model,
         precision=dtype,
@@ -121,6 +130,7 @@ def predict(
         overlay=overlay,
         step=step,
         follow=follow,
+        floor=floor,
         split=split,
         batch_size=batch_size,
     )

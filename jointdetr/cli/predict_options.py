@@ -102,6 +102,7 @@ class PredictOptions:
         overlay: Write a film with the skeletons drawn over it.
         step: Look at every `step`-th frame of a film.
         follow: Move a film's boxes along with their people.
+        floor: Put the people upright on the floor in files of motion.
         split: Split of the data set to predict.
         batch_size: Crops that go through the network at once.
     """
@@ -119,6 +120,7 @@ class PredictOptions:
     overlay: bool = False
     step: int = 1
     follow: bool = True
+    floor: bool = False
     split: str = "train"
     batch_size: int = 32
 

@@ -25,6 +25,12 @@ def view(
             "table (.csv or .parquet).",
         ),
     ] = False,
+    floor: Annotated[
+        bool,
+        typer.Option(
+            "--floor", help="People upright on the floor, feet that do not slide; needs poses made with a camera."
+        ),
+    ] = False,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Use the viewer rerun (the extra `view`); --output is then an .rrd file.")
     ] = False,
@@ -35,6 +41,8 @@ def view(
 
     with one_line_errors(str(poses)):
         motions = load_motions(poses)
+    if floor:
+        motions = _on_floor(motions, poses)
     if angles:
         _write_angles(motions, poses, output)
         return
@@ -50,6 +58,17 @@ def view(
     typer.echo(f"{poses}: {_summary(motions)}, see {page}")
     if output is None:
         webbrowser.open(page.resolve().as_uri())
+
+
+def _on_floor(motions: list["PoseMotion"], poses: Path) -> list["PoseMotion"]:
+    """Put everybody on the floor, and say what that took."""
+    from ..motion.floor import stand_all_on_floor
+
+    with one_line_errors(str(poses)):
+        placed, fits = stand_all_on_floor(motions)
+    for motion, fit in zip(placed, fits, strict=True):
+        typer.echo(f"person {motion.person + 1} {fit.describe()}")
+    return placed
 
 
 def _write_angles(motions: list["PoseMotion"], poses: Path, output: Path | None) -> None:

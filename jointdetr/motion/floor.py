@@ -3,7 +3,7 @@
 A network looks at each picture by itself, so its people lean with the camera, float and slide. What is known besides
 is that feet stand still on a level floor. The steps, each by linear least squares or in closed form:
 
-1. Up is given, or the direction in which the person stands, on average.
+1. Up is given, or the direction in which the person stands on average, at right angles to the way that the feet take.
 2. A foot touches the ground while its ankle is about as low as the other one and hardly moves.
 3. The root's way is fitted to where the camera saw it, to smoothness, and to ankles that stand still at one height
    during each contact. Depth counts for little, as a single camera hardly sees it.
@@ -26,11 +26,15 @@ from .poses import PoseMotion
 
 ANKLE_HEIGHT = 85.0  # of an ankle's centre above the floor, the foot flat on it
 LOW = 50.0  # above the other ankle, beyond it a foot is lifted
-STILL = 400.0  # mm/s; ankles roll a little over feet that stand
+STILL = 300.0  # mm/s; ankles roll a little over feet that stand
+STILL_SHARE = 0.4  # of the other foot's speed; a foot that stands seems to move where the root's way is not true
+DEPTH_SHARE = 0.5  # that speeds towards the camera count for, as they are seen worst
 SHORTEST_CONTACT_S = 0.1
-ROUNDS = 4  # of finding contacts and the way
+LEAN = np.radians(6.0)  # of people who walk, on average
+FLAT_MM = 13.0  # that the lower ankle's mean height is expected to change over a way
+SHORTEST_WAY_MM = 400.0  # spread of the places stood on, below it they tell nothing of the floor
 # Expected errors, which say what counts for how much.
-ACROSS_MM, DEPTH_MM, FOOT_MM, ACCELERATION = 30.0, 300.0, 10.0, 3000.0  # mm, mm, mm, mm/s^2
+ACROSS_MM, DEPTH_MM, FOOT_MM, ACCELERATION = 30.0, 300.0, 10.0, 10000.0  # mm, mm, mm, mm/s^2
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,7 @@ def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tup
 
     Args:
         motion: The person, with `root_camera`, standing or walking on one level floor; a picture is a single frame.
-        up: Direction against gravity in camera axes; None for the one in which the person stands on average, see
-            [`estimate_up`].
+        up: Direction against gravity in camera axes; None for what [`estimate_up`] finds.
 
     Returns:
         The motion in level axes, `root_camera` measured from the point of the floor below the camera, so that the
@@ -92,16 +95,28 @@ def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tup
     ankles = joints[:, feet.ankles]  # (frames, feet, 3)
     if np.isnan(ankles).any(-1).all():
         raise ValueError(f"person {motion.person}: no ankle is known in any frame.")
-    root, contacts = seen, np.zeros(ankles.shape[:2], bool)
-    for _ in range(ROUNDS):
-        contacts = find_contacts(ankles + root[:, None], motion.times_s)
-        root, places = _fit_way(seen, ankles, contacts, motion.times_s)
+    contacts = find_contacts(ankles + seen[:, None], motion.times_s)
+    root, places = _fit_way(seen, ankles, contacts, motion.times_s)
     moved = _lock_feet(joints, feet, places - root[:, None], contacts)
     floor = places[contacts][:, 1].mean() if contacts.any() else np.nanmax((ankles + root[:, None])[..., 1])
     root_moved = np.linalg.norm(root - seen, axis=-1)
     root = root - (0.0, floor + ANKLE_HEIGHT, 0.0)
     fit = FloorFit(upward, contacts, np.linalg.norm(moved - joints, axis=-1), root_moved)
     return replace(motion, joints=moved, root_camera=root), fit
+
+
+def stand_all_on_floor(motions: Sequence[PoseMotion]) -> tuple[list[PoseMotion], list[FloorFit]]:
+    """Put everybody of a film on one floor, with the mean of their directions up; who was never seen is left out.
+
+    Raises:
+        ValueError: As [`stand_on_floor`].
+    """
+    seen = [motion for motion in motions if not motion.missing.all()]
+    if not seen:
+        return [], []
+    up = _unit(np.mean([estimate_up(motion) for motion in seen], axis=0))
+    pairs = [stand_on_floor(motion, up) for motion in seen]
+    return [placed for placed, _ in pairs], [fit for _, fit in pairs]
 
 
 def feet_of(skeleton: Skeleton) -> Feet:
@@ -120,9 +135,10 @@ def feet_of(skeleton: Skeleton) -> Feet:
 
 
 def estimate_up(motion: PoseMotion) -> np.ndarray:
-    """The direction `(3,)` from the middle of the ankles to the middle of the shoulders, on average over the motion.
+    """Estimate the direction `(3,)` against gravity from somebody who stands or walks on a level floor.
 
-    It is against gravity where the person stands or walks; somebody who leans all the time leans upright afterwards.
+    It is that from the ankles to the shoulders, on average over the motion. People who walk lean forward by several
+    degrees; where they come far enough, the way of the lower ankle, which is level, takes most of that away.
 
     Raises:
         ValueError: Ankles and shoulders are not known together in any frame.
@@ -138,7 +154,22 @@ def estimate_up(motion: PoseMotion) -> np.ndarray:
     standing = standing[np.isfinite(standing).all(-1)]
     if not len(standing):
         raise ValueError(f"person {motion.person}: ankles and shoulders are not known together in any frame.")
-    return _unit(standing.mean(0))
+    upright = _unit(standing.mean(0))
+    if motion.root_camera is None:
+        return upright
+    return _across_the_way(upright, motion.joints_camera[:, low])
+
+
+def _across_the_way(upright: np.ndarray, ankles: np.ndarray) -> np.ndarray:
+    """The direction nearest to `upright` `(3,)` in which the lower ankle of `(frames, feet, 3)` stays as high."""
+    ankles = ankles[np.isfinite(ankles).all((1, 2))]
+    if not len(ankles):
+        return upright
+    lower = ankles[np.arange(len(ankles)), (ankles @ upright).argmin(1)]  # (frames, 3)
+    spread = np.cov(lower.T, bias=True)
+    if np.sqrt(np.linalg.eigvalsh(spread)[-1]) < SHORTEST_WAY_MM:
+        return upright
+    return _unit(np.linalg.solve(spread / FLAT_MM**2 + np.eye(3) / LEAN**2, upright / LEAN**2))
 
 
 def level_rotation(up: np.ndarray) -> np.ndarray:
@@ -156,7 +187,7 @@ def find_contacts(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     """Where feet touch the floor: the ankle is low and hardly moves, for a while.
 
     Args:
-        ankles: `(frames, feet, 3)` in level axes, from a point that stands still; NaN where missing.
+        ankles: `(frames, feet, 3)` in level axes, from the camera; NaN where missing.
         times_s: `(frames,)`.
 
     Returns:
@@ -166,13 +197,21 @@ def find_contacts(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     contacts = lowest - ankles[..., 1] < LOW
     if len(ankles) == 1:
         return contacts
-    speeds = np.linalg.norm(np.gradient(ankles, times_s, axis=0), axis=-1)  # (frames, feet)
-    contacts &= speeds < STILL
+    speeds = _speeds(ankles, times_s)  # (frames, feet)
+    contacts &= speeds < np.fmax(STILL, STILL_SHARE * speeds.max(1, keepdims=True))
     for foot in range(contacts.shape[1]):
         for run in runs(contacts[:, foot]):
             if times_s[run[-1]] - times_s[run[0]] < SHORTEST_CONTACT_S:
                 contacts[run, foot] = False
     return contacts
+
+
+def _speeds(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """How fast ankles move, `(frames, feet)` mm/s, depth counted for less."""
+    velocities = np.gradient(ankles, times_s, axis=0)
+    rays = ankles / np.linalg.norm(ankles, axis=-1, keepdims=True)
+    depth = (velocities * rays).sum(-1, keepdims=True) * rays
+    return np.linalg.norm(velocities - (1 - DEPTH_SHARE) * depth, axis=-1)
 
 
 def runs(flags: np.ndarray) -> list[np.ndarray]:

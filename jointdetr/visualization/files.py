@@ -9,6 +9,7 @@ from ..formats.tables import write_columns
 from ..formats.trc import write_trc
 from ..motion import PoseMotion, motions_from_rows
 from ..motion.angles import ANGLES, angle_columns, joint_angles
+from ..motion.floor import stand_all_on_floor
 from ..motion.markers import describe, markers_of
 from ..skeleton_jointdetr import Skeleton
 from .angle_figure import angle_figure
@@ -29,6 +30,7 @@ def write_poses(
     path: str | Path,
     skeleton: Skeleton,
     about: Mapping[str, Any] | None = None,
+    on_floor: bool = False,
 ) -> dict[Path, str]:
     """Write the people of a picture or of a film as .json, .npz, .csv, .parquet, .bvh, .glb, .trc, .c3d or .html.
 
@@ -40,6 +42,8 @@ def write_poses(
         path: File to write. BVH, TRC and C3D hold one person: several become NAME.person1.bvh, NAME.person2.bvh ...
         skeleton: Names, parents and flip pairs of the joints.
         about: More entries for the head of a JSON file.
+        on_floor: Put the people upright on the floor first, see [`stand_on_floor`]; tables of poses stay as they were
+            seen.
 
     Returns:
         The files written, each with what its reader should know, such as how far constant bone lengths moved the
@@ -55,16 +59,28 @@ def write_poses(
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file of poses ending in {', '.join(SUFFIXES)}, got {path.suffix!r}")
     if path.stem.endswith(ANGLE_STEM) and suffix in (".csv", ".parquet"):
-        return write_angles(motions_from_rows(people, skeleton), path)
+        return write_angles(_placed(people, skeleton, on_floor)[0], path)
     if suffix in (*ONE_PERSON, ".glb"):
-        return _write_moving(people, path, skeleton)
+        motions, notes = _placed(people, skeleton, on_floor)
+        return {each: "; ".join([note, *notes]) for each, note in _write_moving(motions, path).items()}
     if suffix == ".json":
         write_json(people, path, skeleton, about)
     elif suffix == ".html":
-        write_viewer_html(motions_from_rows(people, skeleton), path, title=path.stem)
+        write_viewer_html(_placed(people, skeleton, on_floor)[0], path, title=path.stem)
     else:
         {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}[suffix](people, path, skeleton)
     return {path: ""}
+
+
+def _placed(
+    people: Sequence[Mapping[str, Any]], skeleton: Skeleton, on_floor: bool
+) -> tuple[list[PoseMotion], list[str]]:
+    """The people's motions, on the floor if they are to be, and what is to be said of that."""
+    motions = motions_from_rows(people, skeleton)
+    if not on_floor:
+        return motions, []
+    placed, fits = stand_all_on_floor(motions)
+    return placed, [f"person {motion.person + 1} {fit.describe()}" for motion, fit in zip(placed, fits, strict=True)]
 
 
 def write_angles(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, str]:
@@ -96,9 +112,9 @@ def person_paths(path: Path, motions: Sequence[PoseMotion]) -> list[Path]:
     return [path.with_name(f"{path.stem}.person{motion.person + 1}{path.suffix}") for motion in motions]
 
 
-def _write_moving(people: Sequence[Mapping[str, Any]], path: Path, skeleton: Skeleton) -> dict[Path, str]:
+def _write_moving(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
     """Write one GLB for all, or one file a person of another kind."""
-    motions = [motion for motion in motions_from_rows(people, skeleton) if not motion.missing.all()]
+    motions = [motion for motion in motions if not motion.missing.all()]
     if not motions:
         return {}
     if path.suffix.lower() == ".glb":

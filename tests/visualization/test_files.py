@@ -110,3 +110,13 @@ def test_each_person_has_marker_files_and_all_share_a_table_of_angles(tmp_path):
     assert rows[1]["left_hip_flexion_deg"] == ""  # its hip is missing
     angles = joint_angles(moving(frames=3))
     assert float(rows[4]["right_knee_flexion_deg"]) == pytest.approx(angles["right_knee_flexion"][2], abs=1e-3)
+
+
+def test_people_of_a_film_may_stand_on_the_floor(tmp_path):
+    person = moving(frames=3, root_camera=np.tile([100.0, 200, 3000], (3, 1)))
+    (path,) = write_poses(motion_rows([person]), tmp_path / "film.trc", HUMAN36M, on_floor=True).items()
+    assert "person 1 on the floor: turned upright by" in path[1]
+    write_poses(motion_rows([person]), tmp_path / "film.json", HUMAN36M, on_floor=True)
+    np.testing.assert_allclose(load_motions(tmp_path / "film.json")[0].joints, person.joints, atol=1e-3)
+    with pytest.raises(ValueError, match="needs the root's place"):
+        write_poses(motion_rows([moving(frames=3)]), tmp_path / "film.glb", HUMAN36M, on_floor=True)
