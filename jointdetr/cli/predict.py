@@ -103,7 +103,7 @@ def predict(
         bool,
         typer.Option(
             "--floor",
-            help="BVH, GLB, TRC, C3D and angles of people upright on the floor, whose feet do not slide; needs a camera.",
+            help="BVH, GLB, TRC, C3D and angles of people upright on the floor, with feet that stand; needs a camera.",
         ),
     ] = False,
 ) -> None:

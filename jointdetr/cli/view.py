@@ -21,8 +21,8 @@ def view(
         bool,
         typer.Option(
             "--angles",
-            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png) or a "
-            "table (.csv or .parquet).",
+            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png), a "
+            "table (.csv or .parquet), or beside the skeleton (.html).",
         ),
     ] = False,
     floor: Annotated[
@@ -43,7 +43,7 @@ def view(
         motions = load_motions(poses)
     if floor:
         motions = _on_floor(motions, poses)
-    if angles:
+    if angles and (output is None or output.suffix.lower() != ".html"):
         _write_angles(motions, poses, output)
         return
     if rerun:
@@ -54,7 +54,7 @@ def view(
         return
     page = output or poses.with_suffix(".html")
     with one_line_errors(str(page)):
-        write_viewer_html(motions, page, title=poses.name)
+        write_viewer_html(motions, page, title=poses.name, angles=angles)
     typer.echo(f"{poses}: {_summary(motions)}, see {page}")
     if output is None:
         webbrowser.open(page.resolve().as_uri())
