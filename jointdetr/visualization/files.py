@@ -16,6 +16,7 @@ from .angle_figure import angle_figure
 from .bvh import write_bvh
 from .glb import write_glb
 from .page import write_viewer_html
+from .rig import with_constant_bones
 from .writers import write_csv, write_json, write_npz, write_parquet
 
 SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".trc", ".c3d", ".html")
@@ -59,28 +60,22 @@ def write_poses(
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file of poses ending in {', '.join(SUFFIXES)}, got {path.suffix!r}")
     if path.stem.endswith(ANGLE_STEM) and suffix in (".csv", ".parquet"):
-        return write_angles(_placed(people, skeleton, on_floor)[0], path)
+        return write_angles(_placed(people, skeleton, on_floor), path)
     if suffix in (*ONE_PERSON, ".glb"):
-        motions, notes = _placed(people, skeleton, on_floor)
-        return {each: "; ".join([note, *notes]) for each, note in _write_moving(motions, path).items()}
+        return _write_moving(people, path, skeleton, on_floor)
     if suffix == ".json":
         write_json(people, path, skeleton, about)
     elif suffix == ".html":
-        write_viewer_html(_placed(people, skeleton, on_floor)[0], path, title=path.stem)
+        write_viewer_html(_placed(people, skeleton, on_floor), path, title=path.stem)
     else:
         {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}[suffix](people, path, skeleton)
     return {path: ""}
 
 
-def _placed(
-    people: Sequence[Mapping[str, Any]], skeleton: Skeleton, on_floor: bool
-) -> tuple[list[PoseMotion], list[str]]:
-    """The people's motions, on the floor if they are to be, and what is to be said of that."""
+def _placed(people: Sequence[Mapping[str, Any]], skeleton: Skeleton, on_floor: bool) -> list[PoseMotion]:
+    """The people's motions, on the floor if they are to be."""
     motions = motions_from_rows(people, skeleton)
-    if not on_floor:
-        return motions, []
-    placed, fits = stand_all_on_floor(motions)
-    return placed, [f"person {motion.person + 1} {fit.describe()}" for motion, fit in zip(placed, fits, strict=True)]
+    return stand_all_on_floor(motions)[0] if on_floor else motions
 
 
 def write_angles(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, str]:
@@ -112,11 +107,32 @@ def person_paths(path: Path, motions: Sequence[PoseMotion]) -> list[Path]:
     return [path.with_name(f"{path.stem}.person{motion.person + 1}{path.suffix}") for motion in motions]
 
 
-def _write_moving(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
+def _write_moving(
+    people: Sequence[Mapping[str, Any]], path: Path, skeleton: Skeleton, on_floor: bool
+) -> dict[Path, str]:
     """Write one GLB for all, or one file a person of another kind."""
-    motions = [motion for motion in motions if not motion.missing.all()]
+    motions = [motion for motion in motions_from_rows(people, skeleton) if not motion.missing.all()]
     if not motions:
         return {}
+    if on_floor:
+        return _write_on_floor(motions, path)
+    return _write_motions(motions, path)
+
+
+def _write_on_floor(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
+    """Write people upright on the floor; feet of a rig stand still only if its bones have their length before."""
+    notes = []
+    if path.suffix.lower() in (".bvh", ".glb"):
+        pairs = [with_constant_bones(motion) for motion in motions]
+        notes += [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in pairs]
+        motions = [motion for motion, _ in pairs]
+    placed, fits = stand_all_on_floor(motions)
+    notes += [f"person {motion.person + 1} {fit.describe()}" for motion, fit in zip(placed, fits, strict=True)]
+    return dict.fromkeys(_write_motions(placed, path), "; ".join(notes))
+
+
+def _write_motions(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
+    """Write motions as they are, each file with what its reader should know."""
     if path.suffix.lower() == ".glb":
         rigs = write_glb(motions, path)
         notes = [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in zip(motions, rigs, strict=True)]

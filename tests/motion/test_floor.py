@@ -134,6 +134,19 @@ class TestStandOnFloor:
         assert words.startswith("on the floor: turned upright by 0.0 degrees, left foot on the ground in ")
 
 
+def test_feet_of_a_bvh_do_not_slide_either(tmp_path):
+    seen = noisy(walker(), 10, 60)
+    ((path, note),) = write_poses(motion_rows([seen]), tmp_path / "walk.bvh", HUMAN36M, on_floor=True).items()
+    assert "person 1 on the floor: turned upright by" in note
+    (placed,), (fit,) = stand_all_on_floor([with_constant_bones(seen)[0]])
+    written = read_bvh(path)
+    ankles = 1000 * written.positions(1)[:, [written.names.index(f"{side}_ankle") for side in ("left", "right")]]
+    ways = [ankles[run, foot] for foot in range(2) for run in runs(fit.contacts[:, foot])]
+    assert len(ways) == 6
+    assert max(np.ptp(way[:, [0, 2]], axis=0).max() for way in ways) < 5
+    assert np.concatenate(ways)[:, 1] == pytest.approx(ANKLE_HEIGHT, abs=5)
+
+
 class TestRefusals:
     def test_without_a_place(self):
         with pytest.raises(ValueError, match="needs the root's place from the camera, and none is known"):
