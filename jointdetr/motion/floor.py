@@ -209,7 +209,7 @@ def find_contacts(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
 def _speeds(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     """How fast ankles move, `(frames, feet)` mm/s, depth counted for less."""
     velocities = np.gradient(ankles, times_s, axis=0)
-    rays = ankles / np.linalg.norm(ankles, axis=-1, keepdims=True)
+    rays = ankles / np.maximum(np.linalg.norm(ankles, axis=-1, keepdims=True), 1e-9)
     depth = (velocities * rays).sum(-1, keepdims=True) * rays
     return np.linalg.norm(velocities - (1 - DEPTH_SHARE) * depth, axis=-1)
 
