@@ -15,10 +15,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..motion import PoseMotion
+from ..motion.resampling import even_times, step_of
 from .rig import RigMotion, fit_rig
 
-EVEN = 0.02  # share by which steps of time may differ and still count as equal
-SINGLE_FRAME_S = 0.04
 LONGEST_NAME = 63  # bytes that Blender keeps of a bone's name
 TIP = 0.3  # length of the end beyond the last joint, of the bone that leads to it
 
@@ -37,11 +36,10 @@ def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
     """
     times_s = even_times(motion.times_s)
     rig = fit_rig(motion, times_s)
-    step_s = (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(times_s) > 1 else SINGLE_FRAME_S
     orders = turning_orders(rig)
     angles = euler_degrees(rig.rotations, orders).reshape(len(times_s), -1)
     lines = ["HIERARCHY", *_hierarchy(rig, bvh_names([node.name for node in rig.nodes]), orders, 0)]
-    lines += ["MOTION", f"Frames: {len(times_s)}", f"Frame Time: {step_s:.8f}"]
+    lines += ["MOTION", f"Frames: {len(times_s)}", f"Frame Time: {step_of(times_s):.8f}"]
     lines += [_numbers(frame) for frame in np.concatenate([rig.root, angles], axis=1)]
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
     return rig
@@ -67,15 +65,6 @@ def bvh_names(names: Sequence[str]) -> list[str]:
 def _shortened(text: str, size: int) -> str:
     """The beginning of a text that takes at most `size` bytes of UTF-8."""
     return text.encode("utf-8")[:size].decode("utf-8", errors="ignore")
-
-
-def even_times(times_s: np.ndarray) -> np.ndarray:
-    """Times `(frames,)` in equal steps: the given ones if they are, else as many as their median step makes."""
-    steps = np.diff(times_s)
-    if len(steps) == 0 or np.abs(steps / np.median(steps) - 1).max() < EVEN:
-        return times_s
-    duration = times_s[-1] - times_s[0]
-    return times_s[0] + np.linspace(0, duration, round(duration / np.median(steps)) + 1)
 
 
 def turning_orders(rig: RigMotion) -> list[str]:
