@@ -29,3 +29,9 @@ def test_every_format_is_written_as_what_it_is_called(tiny_model_folder: Path, t
     assert read_schema(files["angles.parquet"]).names[3] == "right_hip_flexion_deg"
     assert files["glb"].read_bytes()[:4] == b"glTF"
     assert "person.pose.bvh: constant bone lengths move joints by" in result.stdout
+
+
+def test_the_floor_needs_a_camera(tmp_path: Path):
+    result = CliRunner().invoke(app, ["predict", "person.png", "--floor", "--output", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "--floor needs the camera" in result.output

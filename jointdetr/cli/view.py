@@ -26,10 +26,7 @@ def view(
         ),
     ] = False,
     floor: Annotated[
-        bool,
-        typer.Option(
-            "--floor", help="People upright on the floor, feet that do not slide; needs poses made with a camera."
-        ),
+        bool, typer.Option("--floor", help="People upright on the floor, feet that stand; the camera must be known.")
     ] = False,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Use the viewer rerun (the extra `view`); --output is then an .rrd file.")

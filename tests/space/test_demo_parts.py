@@ -184,17 +184,21 @@ class TestResults:
 
     def test_several_people_are_an_archive_of_bvh(self, person, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-        json_path, npz_path, bvh_path, glb_path = write_files([person, person], HUMAN36M, {"threshold": 0.5})
+        json_path, npz_path, bvh_path, glb_path, trc_path, angles_path = write_files(
+            [person, person], HUMAN36M, {"threshold": 0.5}
+        )
         assert len(json.loads(Path(json_path).read_text())["people"]) == 2
         assert np.load(npz_path)["joints"].shape == (2, 17, 3)
         assert zipfile.ZipFile(bvh_path).namelist() == ["pose.person1.bvh", "pose.person2.bvh"]
         assert Path(glb_path).read_bytes()[:4] == b"glTF"
+        assert zipfile.ZipFile(trc_path).namelist() == ["pose.person1.trc", "pose.person2.trc"]
+        assert len(Path(angles_path).read_text().splitlines()) == 3
 
     def test_a_person_of_whom_nothing_is_known_has_no_animation(self, person, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
         unknown = person | {"joints": torch.full((17, 3), torch.nan), "detected": torch.zeros(17, dtype=torch.bool)}
         paths = write_files([unknown], HUMAN36M, {})
-        assert [path is not None for path in paths] == [True, True, False, False]
+        assert [path is not None for path in paths] == [True, True, False, False, False, True]
 
 
 class TestAbout:
