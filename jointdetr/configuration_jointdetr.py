@@ -156,7 +156,8 @@ class JointDetrConfig(_SkeletonConfig):
             with its last three stages by default.
         refiner_config (`JointRefinerConfig` or `dict`, *optional*): The joint refinement network; none by default.
         freeze_batch_norm (`bool`, *optional*, defaults to `False`): Keep the backbone's batch normalisation as it is
-            loaded, statistics and weights, as DETRs do with pretrained backbones.
+            loaded, statistics and weights, as DETRs do with pretrained backbones. Switch it on to train adapters such
+            as LoRA's: they are saved without the statistics that training would change.
         query_alignment (`str`, *optional*, defaults to `"set"`): `"set"` matches queries to joints (JointDETR),
             `"fixed"` makes query j joint j (the force-aligned baseline: no class head, loss on the last layer alone).
         intermediate_supervision (`bool`, *optional*, defaults to `False`): With fixed alignment, put the

@@ -116,7 +116,14 @@ class PoseBatchFeature(BatchFeature):
     """The processor's result, whose geometry keeps its precision when the pixels are cast to half precision."""
 
     def to(self, *args: Any, **kwargs: Any) -> "PoseBatchFeature":
-        """Move everything; cast `pixel_values` alone."""
+        """Move everything; cast `pixel_values` alone.
+
+        Raises:
+            ValueError: The batch is of arrays.
+        """
+        if not isinstance(self["pixel_values"], torch.Tensor):
+            kind = type(self["pixel_values"]).__name__
+            raise ValueError(f'only tensors can be moved or cast, got {kind}: ask for `return_tensors="pt"`')
         geometry = {name: value for name, value in self.items() if name != "pixel_values"}
         super().to(*args, **kwargs)
         for name, value in geometry.items():
@@ -288,6 +295,7 @@ class JointDetrImageProcessorMixin:
             ValueError: Outputs and inputs belong to different batches, the threshold is outside [0, 1], or there is
                 not one entry in `cameras` for each picture.
         """
+        inputs = {name: _as_tensor(values) for name, values in inputs.items()}
         image_index = inputs["image_index"].tolist()
         people: list[list[dict[str, torch.Tensor]]] = [[] for _ in inputs["image_sizes"]]
         if cameras is not None and len(cameras) != len(people):
@@ -362,6 +370,11 @@ def _is_size(size: Any) -> bool:
     else:
         sides = list(size) if isinstance(size, (list, tuple)) and len(size) == 2 else [size]
     return all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) and side > 0 for side in sides)
+
+
+def _as_tensor(values: Any) -> torch.Tensor:
+    """Return what the processor gave as tensors, arrays or lists as a tensor."""
+    return values if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
 
 
 def _on_cpu(poses: AssembledPoses) -> AssembledPoses:

@@ -350,7 +350,10 @@ class JointDetrConnection(nn.Module):
         self.fc1 = nn.Linear(3 + 2 + num_classes, config.d_model)
         self.fc2 = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, probabilities: torch.Tensor | None, joints: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Map predictions (batch, queries, ...) to an embedding (batch, queries, d_model)."""
+    def forward(
+        self, probabilities: torch.Tensor | None, joints: torch.Tensor, points: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Map predictions (batch, queries, ...) to an embedding (batch, queries, d_model) computed in `dtype`."""
         parts = [joints, points] if probabilities is None else [joints, points, probabilities]
-        return self.fc2(self.fc1(torch.cat(parts, -1).to(self.fc1.weight.dtype)).relu())
+        # not the dtype of the weights: quantised ones are stored as integers
+        return self.fc2(self.fc1(torch.cat(parts, -1).to(dtype)).relu())

@@ -61,7 +61,7 @@ class ResidualFlow(nn.Module):
             `torch.Tensor` of shape `(...)`.
         """
         with torch.autocast(x.device.type, enabled=False):
-            z = x.to(self.couplings[0][0].weight.dtype)
+            z = x.to(next((part.dtype for part in self.parameters() if part.is_floating_point()), x.dtype))
             log_scale = torch.zeros_like(z)
             for index, coupling in enumerate(self.couplings):
                 kept = torch.arange(self.dims, device=z.device) % 2 == index % 2  # (dims,)

@@ -83,11 +83,17 @@ class JointDetrModelOutput(JointDetrDecoderOutput):
     Args:
         encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
             Encoded feature levels, flattened and concatenated.
+        encoder_hidden_states, encoder_attentions, decoder_hidden_states, decoder_attentions (`tuple`, *optional*):
+            Of every layer, when they are asked for; the decoder's are `hidden_states` and `attentions`, too.
         spatial_shapes (`list[tuple[int, int]]`):
             Height and width of each feature level.
     """
 
     encoder_last_hidden_state: torch.Tensor | None = None
+    encoder_hidden_states: tuple[torch.Tensor] | None = None
+    encoder_attentions: tuple[torch.Tensor] | None = None
+    decoder_hidden_states: tuple[torch.Tensor] | None = None
+    decoder_attentions: tuple[torch.Tensor] | None = None
     spatial_shapes: list | None = None
 
 
@@ -127,6 +133,8 @@ class JointDetrPoseEstimationOutput(ModelOutput):
             Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
         encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
             Encoded feature levels, flattened and concatenated.
+        encoder_hidden_states, encoder_attentions, decoder_hidden_states, decoder_attentions (`tuple`, *optional*):
+            Of every layer, when they are asked for; the decoder's are `hidden_states` and `attentions`, too.
     """
 
     loss: torch.Tensor | None = None
@@ -146,6 +154,10 @@ class JointDetrPoseEstimationOutput(ModelOutput):
     attentions: tuple[torch.Tensor] | None = None
     cross_attentions: tuple[torch.Tensor] | None = None
     encoder_last_hidden_state: torch.Tensor | None = None
+    encoder_hidden_states: tuple[torch.Tensor] | None = None
+    encoder_attentions: tuple[torch.Tensor] | None = None
+    decoder_hidden_states: tuple[torch.Tensor] | None = None
+    decoder_attentions: tuple[torch.Tensor] | None = None
 
 
 class JointDetrPreTrainedModel(PreTrainedModel):
@@ -293,7 +305,8 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
             base_joints, base_points = (joints, points) if twice else (joints.detach(), points.detach())
             if index < len(self.connections):
                 probabilities = None if logits is None else pass_on(logits).softmax(-1)
-                connection = self.connections[index](probabilities, pass_on(joints), pass_on(points))
+                predicted = probabilities, pass_on(joints), pass_on(points)
+                connection = self.connections[index](*predicted, hidden_states.dtype)
                 position_embeddings = queries.positions + connection
         logits, joints, points, log_sigmas = zip(*predictions, strict=True)
         return JointDetrDecoderOutput(
@@ -354,17 +367,31 @@ class JointDetrModel(JointDetrPreTrainedModel):
             [`JointDetrModelOutput`].
 
         Raises:
-            ValueError: If there is no picture.
+            ValueError: If there is no picture, or none as a tensor.
         """
+        if not isinstance(pixel_values, torch.Tensor):
+            raise ValueError(
+                f"`pixel_values` must be a tensor, got {type(pixel_values).__name__}: call the image processor with "
+                '`return_tensors="pt"`.'
+            )
         if pixel_values.shape[0] == 0:
             raise ValueError("`pixel_values` must hold at least one crop of a person, got none.")
         tokens, position_embeddings, layout = self.extract_features(pixel_values, pixel_mask)
-        encoded = self.encoder(tokens, position_embeddings, layout, **kwargs).last_hidden_state
+        encoder_outputs = self.encoder(tokens, position_embeddings, layout, **kwargs)
+        encoded = encoder_outputs.last_hidden_state
         queries = self.learned_queries(encoded.shape[0])
         if more_queries is not None:
             queries = queries.followed_by(more_queries)
         decoded = self.decoder(queries, encoded, layout, **kwargs)
-        return JointDetrModelOutput(**decoded, encoder_last_hidden_state=encoded, spatial_shapes=layout.spatial_shapes)
+        return JointDetrModelOutput(
+            **decoded,
+            encoder_last_hidden_state=encoded,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            spatial_shapes=layout.spatial_shapes,
+        )
 
     def learned_queries(self, batch: int) -> JointQueries:
         """Return the learned queries for a batch: the first group, or all of them while training."""
@@ -513,6 +540,10 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
             attentions=outputs.attentions,
             cross_attentions=outputs.cross_attentions,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+            encoder_attentions=outputs.encoder_attentions,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_attentions=outputs.decoder_attentions,
         )
         confidence = self._add_confidence(result, outputs, last_hidden_state)
         if pose_labels is not None:

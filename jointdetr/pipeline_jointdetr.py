@@ -5,9 +5,11 @@ Shape vocabulary: crops (one for each person of each picture), joints.
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from types import GeneratorType
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from transformers import Pipeline
@@ -84,6 +86,13 @@ class JointDetrPipeline(Pipeline):
             all_intrinsics = _for_each(intrinsics, len(images), "intrinsics")
             items = [_item(*item) for item in zip(images, all_boxes, all_intrinsics, strict=True)]
             return super().__call__(items, **kwargs) if items else []
+        if _are_many(images):
+            if boxes is not None or intrinsics is not None:
+                raise ValueError(
+                    "`boxes` and `intrinsics` are for a picture or a list of pictures; a data set or generator gives "
+                    'them with each, as {"image": ..., "boxes": ...}'
+                )
+            return super().__call__(_as_transformers_takes_them(images), **kwargs)
         if boxes is None and intrinsics is None:
             return super().__call__(images, **kwargs)
         return super().__call__(_item(images, boxes, intrinsics), **kwargs)
@@ -234,6 +243,32 @@ class JointDetrPipeline(Pipeline):
         if not return_tensors:
             people = [{name: _to_plain(values.tolist()) for name, values in person.items()} for person in people]
         return [{"labels": labels, **person} for person in people]
+
+
+class _Rows(torch.utils.data.Dataset):
+    """Rows of a `datasets.Dataset` or any other sequence, which transformers takes for one picture."""
+
+    def __init__(self, rows: Any):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+
+def _are_many(images: Any) -> bool:
+    """Whether this is a data set or generator of pictures; a list of them is none."""
+    single = isinstance(images, (str, bytes, os.PathLike, Mapping, np.ndarray, torch.Tensor, Image.Image))
+    return not single and isinstance(images, (Iterable, torch.utils.data.Dataset))
+
+
+def _as_transformers_takes_them(images: Any) -> Any:
+    """Wrap what transformers would take for a single picture."""
+    if isinstance(images, (torch.utils.data.Dataset, GeneratorType)):
+        return images
+    return _Rows(images) if isinstance(images, Sized) else (image for image in images)
 
 
 def _item(image: Any, boxes: Any, intrinsics: Any) -> dict[str, Any]:

@@ -72,9 +72,10 @@ class JointDetrDenoisingQueries(nn.Module):
         types = torch.where(mistaken, torch.randint_like(types, config.num_joints), types)
         joints, points, types = joints.flatten(1, 2), points.flatten(1, 2), types.flatten(1, 2)
         probabilities = nn.functional.one_hot(types, config.num_joints + 1).float()
-        positions = self.position(probabilities, joints, points)
+        content = self.content(types)
+        positions = self.position(probabilities, joints, points, content.dtype)
         sizes = [config.num_joints] * config.num_denoising_groups
-        return JointQueries(self.content(types), positions, joints, points, sizes)
+        return JointQueries(content, positions, joints, points, sizes)
 
 
 def _noise(shape: tuple[int, ...], largest: float, labels: PoseLabels) -> torch.Tensor:

@@ -583,3 +583,24 @@ def test_broken_configurations_are_named_when_they_are_read(tmp_path, name, valu
 def test_settings_that_are_not_used_may_be_null():
     processor = JointDetrImageProcessor(do_normalize=False, image_mean=None, do_rescale=False, rescale_factor=None)
     assert processor(np.full((9, 9, 3), 7, np.uint8), return_tensors="pt")["pixel_values"].max() == 7
+
+
+@pytest.mark.parametrize("kind", ["np", None, "lists"])
+def test_arrays_and_lists_reach_the_post_processing(processor, kind):
+    image, boxes = np.zeros((90, 70, 3), np.uint8), [[4.0, 6.0, 50.0, 80.0]]
+    inputs = processor(image, boxes=boxes, intrinsics=np.diag([500.0, 500, 1]), return_tensors="pt")
+    outputs = JointDetrPoseEstimationOutput(
+        logits=torch.randn(1, 20, 18), pred_joints=torch.randn(1, 20, 3) * 300, pred_points=torch.rand(1, 20, 2)
+    )
+    expected = processor.post_process_pose_estimation(outputs, inputs, threshold=0.0)
+    other = processor(
+        image, boxes=boxes, intrinsics=np.diag([500.0, 500, 1]), return_tensors=None if kind != "np" else kind
+    )
+    if kind == "lists":
+        other = {name: np.asarray(values).tolist() for name, values in other.items()}
+    found = processor.post_process_pose_estimation(outputs, other, threshold=0.0)
+    for name, values in expected[0][0].items():
+        torch.testing.assert_close(found[0][0][name], values, equal_nan=True)
+    if kind == "np":
+        with pytest.raises(ValueError, match='got ndarray: ask for `return_tensors="pt"`'):
+            other.to(torch.float16)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from transformers import DeformableDetrConfig, DeformableDetrModel, ResNetConfig
@@ -360,3 +361,66 @@ def test_a_level_of_a_single_pixel_has_the_right_gradient_in_half_precision():
         gradients.append(projection[2][0].weight.grad.clone())
     assert levels[2].shape == (2, 32, 1, 1)
     torch.testing.assert_close(gradients[0], gradients[1], atol=0.05 * gradients[1].abs().max().item(), rtol=0.0)
+
+
+def test_layers_do_not_ask_for_the_storage_of_weights(tiny_model_folder):
+    """Quantised weights are stored as integers, and a layer of them has no `weight.dtype` to go by."""
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder).eval()
+    quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    pixels = torch.randn(2, 3, 128, 128)
+    skeletons = torch.randn(2, 17, 3) * 300
+    with torch.no_grad():
+        found, expected = quantised(pixel_values=pixels), model(pixel_values=pixels)
+        refined = quantised.refiner(skeletons).joints, model.refiner(skeletons).joints
+    torch.testing.assert_close(found.pred_joints, expected.pred_joints, rtol=0.1, atol=20.0)
+    torch.testing.assert_close(*refined, rtol=0.1, atol=20.0)
+
+
+@pytest.mark.parametrize("integers", [torch.int8, torch.uint8])
+def test_weights_stored_as_integers_do_not_touch_the_input(tiny_model_folder, integers, monkeypatch):
+    class StoredAsIntegers(torch.nn.Module):
+        """A linear layer as bitsandbytes has it: the weight is integers, the input must not be."""
+
+        def __init__(self, layer: torch.nn.Linear):
+            super().__init__()
+            self.weight = torch.nn.Parameter(layer.weight.detach().to(integers), requires_grad=False)
+            self.layer = [layer]
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            assert values.is_floating_point()
+            return self.layer[0](values)
+
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder).eval()
+    pixels, skeletons = torch.randn(2, 3, 128, 128), torch.randn(2, 17, 3) * 300
+    with torch.no_grad():
+        expected = model(pixel_values=pixels).pred_joints, model.refiner(skeletons).joints
+        for module in list(model.modules()):
+            for name, child in list(module.named_children()):
+                if type(child) is torch.nn.Linear:
+                    setattr(module, name, StoredAsIntegers(child))
+        found = model(pixel_values=pixels).pred_joints, model.refiner(skeletons).joints
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_arrays_are_refused_with_what_is_needed(tiny_model_folder):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder).eval()
+    with pytest.raises(ValueError, match='must be a tensor, got ndarray: .* `return_tensors="pt"`'):
+        model(pixel_values=np.zeros((1, 3, 64, 64), np.float32))
+
+
+@pytest.mark.parametrize("part", ["base", "whole"])
+def test_hidden_states_and_attentions_have_the_names_of_encoder_decoder_models(tiny_model_folder, part):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder, attn_implementation="eager").eval()
+    config = model.config
+    with torch.no_grad():
+        outputs = (model.model if part == "base" else model)(
+            torch.randn(2, 3, 128, 128), output_hidden_states=True, output_attentions=True
+        )
+    assert len(outputs.encoder_attentions) == config.encoder_layers
+    assert len(outputs.decoder_attentions) == len(outputs.cross_attentions) == config.decoder_layers
+    torch.testing.assert_close(outputs.encoder_hidden_states[-1], outputs.encoder_last_hidden_state)
+    torch.testing.assert_close(outputs.decoder_hidden_states[-1], outputs.last_hidden_state)
+    assert outputs.decoder_hidden_states == outputs.hidden_states
+    plain = model(torch.randn(1, 3, 128, 128))
+    assert plain.encoder_hidden_states is plain.decoder_attentions is plain.encoder_attentions is None

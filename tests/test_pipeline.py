@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -287,3 +288,34 @@ def test_cameras_of_every_kind(poser, tmp_path):
 def test_tensors_on_request(poser):
     (person,) = poser(photo(0), boxes=BOXES[:1], threshold=1.0, return_tensors=True)
     assert person["joints_2d"].isnan().all() and person["detected"].dtype == torch.bool
+
+
+ROWS = {
+    "data set": lambda rows: rows,
+    "torch": lambda rows: rows.with_format("torch"),
+    "numpy": lambda rows: rows.with_format("numpy"),
+    "a part": lambda rows: rows.select([0, 1, 2]),
+    "iterable": lambda rows: rows.to_iterable_dataset(),
+    "generator": lambda rows: (row for row in rows),
+    "iterator": iter,
+    "map": lambda rows: map(dict, rows),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS.values(), ids=ROWS)
+def test_data_sets_of_any_kind_give_a_list_for_each_row(poser, kind):
+    pictures = [photo(seed) for seed in range(3)]
+    rows = datasets.Dataset.from_dict({"image": pictures, "boxes": [BOXES[:1]] * 2 + [BOXES]})
+    rows = rows.cast_column("image", datasets.Image())
+    found = list(poser(kind(rows), batch_size=2, threshold=EVERYTHING))
+    assert [len(people) for people in found] == [1, 1, 2]
+    expected = poser(pictures, boxes=[BOXES[:1], BOXES[:1], BOXES], threshold=EVERYTHING)
+    np.testing.assert_allclose(found[2][1]["joints"], expected[2][1]["joints"], rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("given", [{"boxes": [BOXES]}, {"intrinsics": [INTRINSICS]}])
+def test_boxes_beside_a_data_set_are_refused_with_the_way_to_give_them(poser, given):
+    rows = datasets.Dataset.from_dict({"image": [photo(0)]}).cast_column("image", datasets.Image())
+    for images in (rows, rows.to_iterable_dataset(), (row for row in rows), iter([photo(0)])):
+        with pytest.raises(ValueError, match=r"a data set or generator gives them with each, as \{\"image\": \.\.\.,"):
+            poser(images, **given)

@@ -19,7 +19,9 @@ class ExportChoice(str, Enum):
 
 
 def export(
-    output: Annotated[Path, typer.Option(help="Folder for the network, its config and its image processor.")],
+    output: Annotated[Path, typer.Option(help="Folder for the network, its config and its processor.")] = Path(
+        "exported"
+    ),
     model: ModelOption = None,
     format: Annotated[ExportChoice, typer.Option("--format", help="What is to run it.")] = ExportChoice.ONNX,
 ) -> None:

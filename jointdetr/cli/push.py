@@ -35,6 +35,7 @@ def push(
     """Publish a model on the Hub: weights, image processor, code and model card."""
     from ..hub import ModelCardDetails, PushSettings, push_to_hub
 
+    checkpoint = load_checkpoint(model)  # first, since a folder that is not there has no card either
     with one_line_errors(repo):
         details = ModelCardDetails(
             license=license,
@@ -44,7 +45,6 @@ def push(
             revision=tag,
         )
         settings = PushSettings(private, update, tag, space_folder if space else None)
-        checkpoint = load_checkpoint(model)
         addresses = push_to_hub(checkpoint.model, checkpoint.processor, repo, details, settings)
     for address in addresses:
         typer.echo(f"published {address}")
