@@ -17,7 +17,7 @@ from .assembly_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
 from .detection_jointdetr import load_detector
 from .geometry_jointdetr import apply_affine, invert_affine
-from .people_jointdetr import PeopleRequest, find_people
+from .people_jointdetr import SEARCH, PeopleRequest, find_people
 from .picture_jointdetr import iterate_pictures, load_picture
 from .search_jointdetr import Box, Sightings
 
@@ -62,9 +62,9 @@ class JointDetrPipeline(Pipeline):
                 picture to show one person who fills it); `camera` ([`Camera`], or the path of its JSON file),
                 or else `distortion`, `extrinsics` and `field_of_view` (degrees across the picture's longer side, a
                 guess in place of intrinsics; 60 where nothing is known), see [`Camera`]; `threshold` (`float`,
-                defaults to 0.5); `return_tensors` (`bool`, defaults to `False`); `crops_per_pass` (`int`, defaults to 16);
-                `batch_size`, `num_workers` (0 unless boxes are given). All of these apply to every picture, and may be
-                given once and for all when the pipeline is made.
+                defaults to 0.5); `return_tensors` (`bool`, defaults to `False`); `crops_per_pass` (`int`, defaults to
+                16); `batch_size`, `num_workers` (0 unless boxes are given). All of these apply to every picture, and
+                may be given once and for all when the pipeline is made.
 
         Returns:
             A list of people for each picture (the one list for one picture), in the order of the boxes, or from left
@@ -126,7 +126,7 @@ class JointDetrPipeline(Pipeline):
         `arguments` are `detector`, `detector_threshold` and `people`, in place of those the pipeline was made with.
         """
         arguments = _chosen(self._preprocess_params, PEOPLE_ARGUMENTS) | arguments
-        given = {} if boxes is None else {"boxes": boxes, "detector": None}  # the caller's boxes go first
+        given = {} if boxes is None else {"boxes": boxes, "detector": None, "people": SEARCH}  # boxes go first
         return find_people(image, PeopleRequest(**arguments | given), self.look)
 
     @torch.no_grad()
