@@ -30,6 +30,7 @@ RECORDED_UNIT_M = 0.0254 / 0.45  # CMU's files count in inches, scaled by 0.45
 RATE = 30  # frames a second of a clip
 STRIDE_S = 1.15  # time of two steps
 SPEED = 0.75  # metres a second
+SOLE_M = 0.004  # above the lowest point of the skin, what touches the ground
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Clip:
         joints: `(frames, 17, 3)` mm relative to the pelvis, camera axes.
         points: `(frames, 17, 2)` px.
         boxes: `(frames, 4)` x, y, width, height of the body in px.
+        root_camera: `(frames, 3)` mm, the pelvis from the camera.
+        intrinsics: `(3, 3)` px.
+        up: `(3,)` against gravity, camera axes.
+        camera_height: of the camera above the floor, mm.
     """
 
     images: np.ndarray
@@ -49,6 +54,10 @@ class Clip:
     joints: np.ndarray
     points: np.ndarray
     boxes: np.ndarray
+    root_camera: np.ndarray
+    intrinsics: np.ndarray
+    up: np.ndarray
+    camera_height: float
 
 
 class ClipRenderer(PersonRenderer):
@@ -79,6 +88,10 @@ def render_clip(people: People, size: int, seed: int) -> Clip:
         joints - joints[:, :1],
         rendering.joints_2d.double().numpy(),
         rendering.box.double().numpy(),
+        joints[:, 0],
+        rendering.intrinsics[0].double().numpy(),
+        renderer.look[0]["rotation"][:, 2],
+        1000 * float(renderer.look[0]["eye"][2]),
     )
 
 
@@ -89,6 +102,20 @@ def recorded_motion(motion_file: Path, frames: slice, seed: int) -> People:
     rotations = retarget(load_body(), read_asf(skeleton_file), motion)
     path = motion["root"][:, :3] * RECORDED_UNIT_M @ TO_BODY_AXES.T
     return _animate(rotations, path - path[:1], seed)
+
+
+def planted_walk(motion_file: Path, frames: slice, seed: int) -> People:
+    """A person who walks as a recording says, on soles that do not slide: the way is what the lowest skin makes it."""
+    people = recorded_motion(motion_file, frames, seed)
+    vertices, joints = people.vertices.clone(), people.joints.clone()
+    for frame in range(1, len(vertices)):
+        before, now = vertices[frame - 1], vertices[frame]
+        soles = before[:, 2] < before[:, 2].amin() + SOLE_M
+        slip = (now[soles] - before[soles]).mean(0)
+        slip[2] = now[:, 2].amin()
+        vertices[frame:] -= slip
+        joints[frame:] -= slip
+    return People(vertices, joints, people.activity)
 
 
 def walking_motion(num_frames: int, seed: int) -> People:

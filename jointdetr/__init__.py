@@ -1,5 +1,7 @@
 """3D human pose from one RGB image with a Joint Detection Transformer, native to Hugging Face."""
 
+from pathlib import Path
+
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForPoseEstimation
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -27,7 +29,11 @@ AutoImageProcessor.register(
     exist_ok=True,
 )
 PIPELINE_REGISTRY.register_pipeline(
-    "pose-estimation-3d", pipeline_class=JointDetrPipeline, pt_model=AutoModelForPoseEstimation, type="image"
+    "pose-estimation-3d",
+    pipeline_class=JointDetrPipeline,
+    pt_model=AutoModelForPoseEstimation,
+    default={"model": (str(Path(__file__).parent / "pretrained"), None)},  # a folder has no revision
+    type="image",
 )
 
 # What `save_pretrained` writes carries its code, and loads with `trust_remote_code=True` where jointdetr is absent.

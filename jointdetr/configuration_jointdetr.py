@@ -282,6 +282,8 @@ class JointDetrConfig(_SkeletonConfig):
         if self.flip_pairs is None:
             self.flip_pairs = HUMAN36M.flip_pairs if self.id2label is None else []
         self.flip_pairs = [list(pair) for pair in self.flip_pairs]
+        if not __name__.startswith("transformers_modules."):  # here the pipeline is registered, and its code trusted
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
         if self.num_queries is None:
             self.num_queries = 100 if self.query_alignment == "set" else self.num_joints

@@ -54,7 +54,8 @@ def multi_scale_deformable_attention(
         (float64 if that is the dtype of `value`).
     """
     dtype = torch.promote_types(value.dtype, torch.float32)
-    samples = sampling_locations.to(dtype), attention_weights.to(dtype)
+    value, locations, weights = (part.contiguous() for part in (value, sampling_locations, attention_weights))
+    samples = locations.to(dtype), weights.to(dtype)
     exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
     if value.is_cuda and SampleTokensByTriton is not None and not exporting:
         return SampleTokensByTriton.apply(value, *samples, spatial_shapes)  # widens what it has read

@@ -7,7 +7,7 @@ Shape vocabulary: images (pictures), crops (one for each person of each picture)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,13 @@ from PIL import Image
 from transformers import PreTrainedModel
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
-from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, ImageInput, PILImageResampling
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+)
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import ModelOutput, is_torchvision_available
 
@@ -25,6 +31,9 @@ from .camera_jointdetr import Camera, to_array, validate_intrinsics
 from .geometry_jointdetr import apply_affine, crop_intrinsics, invert_affine
 from .picture_jointdetr import iterate_pictures, load_picture
 from .placement_jointdetr import place_poses, single_precision
+from .upright_jointdetr import turn_about, turned_back
+
+SWITCHES = ("do_rescale", "do_normalize")
 
 
 def person_crop_affine(
@@ -143,11 +152,18 @@ class JointDetrImageProcessorMixin:
     do_convert_rgb = True
     box_padding = 1.25
 
+    def __init__(self, **kwargs: Any):
+        """Refuse settings that could only fail later: the `ValueError` names the field."""
+        known = {name: getattr(type(self), name) for name in ("do_rescale", "do_normalize")}
+        _validate_settings(known | kwargs, kwargs.keys())
+        super().__init__(**kwargs)
+
     def preprocess(
         self,
         images: ImageInput,
         boxes: Sequence | np.ndarray | torch.Tensor | None = None,
         intrinsics: Sequence | np.ndarray | torch.Tensor | None = None,
+        turns: Sequence[Sequence[float]] | None = None,
         **kwargs: Unpack[JointDetrImageProcessorKwargs],
     ) -> BatchFeature:
         """Crop every person out of every picture.
@@ -161,6 +177,8 @@ class JointDetrImageProcessorMixin:
                 are, without the list around them.
             intrinsics: For each picture its camera matrix `(3, 3)` in px of the upright picture. A single picture may
                 have its matrix as it is.
+            turns: For each picture the angle in radians by which each of its people leans, see `body_tilt`; crops are
+                turned until they are upright, and `post_process_pose_estimation` turns poses back. None turns none.
             kwargs: Settings of the processor to override.
 
         Returns:
@@ -172,20 +190,16 @@ class JointDetrImageProcessorMixin:
         Raises:
             ValueError: A picture, box or matrix that cannot be right.
         """
-        return super().preprocess(images, boxes, intrinsics, **kwargs)
+        return super().preprocess(images, boxes, intrinsics, turns, **kwargs)
 
     def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
+        _validate_settings(kwargs, kwargs.keys())
         super()._validate_preprocess_kwargs(**kwargs)
-        size, padding = kwargs["size"], kwargs["box_padding"]
-        if not (size.height and size.width):
-            raise ValueError(f"`size` must have a positive `height` and `width`, got {dict(size)}")
-        if not 0 < padding < math.inf:
-            raise ValueError(f"`box_padding` must be a positive factor, got {padding}")
         if not kwargs["do_resize"]:
             raise ValueError("`do_resize` must be True, got False: crops of different sizes make no batch")
 
     def _preprocess_image_like_inputs(
-        self, images: ImageInput, boxes: Any, intrinsics: Any, **settings: Any
+        self, images: ImageInput, boxes: Any, intrinsics: Any, turns: Any, **settings: Any
     ) -> BatchFeature:
         """Load, crop and normalise: called by `preprocess` with all settings filled in."""
         sources = list(iterate_pictures(images))
@@ -193,6 +207,11 @@ class JointDetrImageProcessorMixin:
             raise ValueError("`images` must hold at least one picture, got none")
         is_single = not isinstance(images, (list, tuple))
         per_image_boxes = _boxes_of_images(boxes, len(sources), is_single)
+        per_image_turns = [None] * len(sources) if turns is None else turns
+        if len(per_image_turns) != len(sources):
+            raise ValueError(
+                f"`turns` must have one entry for each of the {len(sources)} pictures, got {len(per_image_turns)}"
+            )
         matrices = None if intrinsics is None else _validate_intrinsics(intrinsics, len(sources), is_single)
 
         crops, crop_boxes, affines, image_index, image_sizes = [], [], [], [], []
@@ -200,7 +219,9 @@ class JointDetrImageProcessorMixin:
         for index, (source, image_boxes) in enumerate(zip(sources, per_image_boxes, strict=True)):
             image = load_picture(source, f"images[{index}]", settings["input_data_format"])
             image_sizes.append((image.height, image.width))
-            for box, affine in _boxes_and_affines(image_boxes, image.size, size, settings["box_padding"]):
+            found = _boxes_and_affines(image_boxes, image.size, size, settings["box_padding"])
+            for (box, affine), turn in zip(found, _validate_turns(per_image_turns[index], len(found)), strict=True):
+                affine = turn_about(affine, turn, size) if turn else affine
                 crop_boxes.append(box)
                 crops.append(warp_image(image, affine, size, PILImageResampling(settings["resample"])))
                 affines.append(affine)
@@ -280,6 +301,7 @@ class JointDetrImageProcessorMixin:
                 f"`outputs` must be of the {len(image_index)} crops in `inputs`, got {len(outputs.pred_joints)}"
             )
         poses = _on_cpu(assemble_poses(outputs, threshold, refiner))
+        poses.joints = turned_back(poses.joints, single_precision(inputs, "crop_affine"))
         for index, person in zip(image_index, _people_of_crops(poses, inputs, cameras), strict=True):
             people[index].append(person)
         return people
@@ -297,6 +319,49 @@ if is_torchvision_available():
 
 else:
     JointDetrImageProcessor = JointDetrImageProcessorPil
+
+
+def _validate_settings(settings: Mapping[str, Any], given: Collection[str]) -> None:
+    """Raise `ValueError` for the first of the `given` settings that cannot be right."""
+    checks = {
+        "size": (_is_size, "have a positive `height` and `width`"),
+        "box_padding": (lambda value: _is_number(value) and value > 0, "be a positive factor"),
+        "resample": (lambda value: value in list(PILImageResampling), "be one of Pillow's filters, 0 to 5"),
+    }
+    checks |= {name: (lambda value: isinstance(value, bool), "be true or false") for name in ("do_resize", *SWITCHES)}
+    if settings["do_rescale"]:
+        checks["rescale_factor"] = (lambda value: _is_number(value) and value > 0, "be a positive factor")
+    if settings["do_normalize"]:
+        checks["image_mean"] = (_are_of_channels, "be a number, or one for each of the three channels")
+        checks["image_std"] = (
+            lambda value: _are_of_channels(value) and np.min(value) > 0,
+            "be a positive number, or one for each of the three channels",
+        )
+    for name, (is_right, expected) in checks.items():
+        if name in given and not is_right(settings[name]):
+            raise ValueError(f"`{name}` must {expected}, got {settings[name]!r}")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no switch."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_of_channels(values: Any) -> bool:
+    """Whether a value is a number, or three of them."""
+    if isinstance(values, (list, tuple, np.ndarray)):
+        return len(values) == 3 and all(_is_number(value) for value in values)
+    return _is_number(values)
+
+
+def _is_size(size: Any) -> bool:
+    """Whether a value is a side, or a height and a width, in whole pixels."""
+    if isinstance(size, Mapping | SizeDict):
+        known = {name: side for name, side in dict(size).items() if side is not None}
+        sides = list(known.values()) if set(known) == {"height", "width"} else [0]
+    else:
+        sides = list(size) if isinstance(size, (list, tuple)) and len(size) == 2 else [size]
+    return all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) and side > 0 for side in sides)
 
 
 def _on_cpu(poses: AssembledPoses) -> AssembledPoses:
@@ -373,6 +438,13 @@ def _validate_boxes(entry: Any, name: str) -> np.ndarray:
     return boxes
 
 
+def misses_picture(box: Sequence[float], image_size: tuple[int, int]) -> bool:
+    """Return whether a box x, y, width, height has nothing in common with a picture of (width, height) px."""
+    x, y, box_width, box_height = box
+    width, height = image_size
+    return x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0
+
+
 def _boxes_and_affines(
     boxes: np.ndarray | None, image_size: tuple[int, int], size: tuple[int, int], padding: float
 ) -> list[tuple[Sequence[float], torch.Tensor]]:
@@ -381,13 +453,20 @@ def _boxes_and_affines(
     if boxes is None:
         whole = (0.0, 0.0, float(width), float(height))
         return [(whole, person_crop_affine(whole, size, padding=1.0))]
-    for x, y, box_width, box_height in boxes.tolist():
-        if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
+    for box in boxes.tolist():
+        if misses_picture(box, image_size):
             raise ValueError(
-                f"`boxes` must overlap their pictures, got {[x, y, box_width, box_height]} outside a picture of "
-                f"{width} x {height} px"
+                f"`boxes` must overlap their pictures, got {box} outside a picture of {width} x {height} px"
             )
     return [(box, person_crop_affine(box, size, padding)) for box in boxes.tolist()]
+
+
+def _validate_turns(turns: Sequence[float] | None, num_people: int) -> list[float]:
+    """Return one finite angle for each person of a picture."""
+    angles = [0.0] * num_people if turns is None else [float(turn) for turn in turns]
+    if len(angles) != num_people or not all(map(math.isfinite, angles)):
+        raise ValueError(f"`turns` must have a finite angle for each of the {num_people} people, got {angles}")
+    return angles
 
 
 def _validate_intrinsics(intrinsics: Any, num_images: int, is_single: bool) -> torch.Tensor:

@@ -167,9 +167,9 @@ class JointDetrSelfAttention(nn.Module):
         """
         heads_shape = (*hidden_states.shape[:-1], self.config.decoder_attention_heads, self.head_dim)
         placed = hidden_states + position_embeddings
-        query = self.q_proj(placed).view(heads_shape).transpose(1, 2)  # (batch, heads, queries, head_dim)
-        key = self.k_proj(placed).view(heads_shape).transpose(1, 2)
-        value = self.v_proj(hidden_states).view(heads_shape).transpose(1, 2)
+        query = self.q_proj(placed).reshape(heads_shape).transpose(1, 2)  # (batch, heads, queries, head_dim)
+        key = self.k_proj(placed).reshape(heads_shape).transpose(1, 2)
+        value = self.v_proj(hidden_states).reshape(heads_shape).transpose(1, 2)
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -212,9 +212,9 @@ class JointDetrDeformableAttention(nn.Module):
         if layout.token_mask is not None:
             value = value.masked_fill(~layout.token_mask[..., None], 0.0)
         value = value.unflatten(-1, (self.num_heads, -1))  # (batch, tokens, heads, head_dim)
-        weights = self.attention_weights(placed).view(*samples_shape[:3], self.num_levels * self.num_points)
-        weights = weights.softmax(-1).view(samples_shape)
-        offsets = self.sampling_offsets(placed).view(*samples_shape, 2)  # in pixels of each level
+        weights = self.attention_weights(placed).reshape(*samples_shape[:3], self.num_levels * self.num_points)
+        weights = weights.softmax(-1).reshape(samples_shape)
+        offsets = self.sampling_offsets(placed).reshape(*samples_shape, 2)  # in pixels of each level
         # as large as a query's offsets: a short dimension that repeats is slow
         level_sizes = layout.sizes[:, None].expand(offsets.shape[2:]).contiguous()
         locations = reference_points + offsets / level_sizes

@@ -5,6 +5,7 @@ Shape vocabulary: layers (decoder), batch, queries, joints (joint types J of the
 Source: Zhang and Cui, ICPR 2022; the matching follows DETR (Carion et al., ECCV 2020) and PRTR (Li et al., CVPR 2021).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
@@ -349,20 +350,12 @@ class JointDetrLoss:
     def projection_loss(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """L1 distance in x and y of matched joints without a 3D label from where their 2D labels put them (layers,).
 
-        The labels are brought to the place and size of the predictions, as a distant camera sees them; size and place
-        get no gradient, so that they are learned from 3D labels alone.
-
         Args:
             joints (`torch.Tensor` of shape `(layers, batch, joints, 3)`): Matched predictions, units of `joint_scale`.
             labels (`PoseLabels`): Of pictures with square pixels that are as wide as they are high.
         """
-        valid = (labels.points_valid & ~labels.joints_valid)[..., None].float()  # (batch, joints, 1)
-        plane = joints[..., :2].float()
-        predicted, labelled = (_centred(values, valid) for values in (plane, labels.points.float()))
-        spread = (predicted.detach().square() * valid).sum((-2, -1), keepdim=True)
-        spread_2d = (labelled.square() * valid).sum((-2, -1), keepdim=True)
-        size = (spread / spread_2d.clamp(min=1e-6)).sqrt()  # (layers, batch, 1, 1)
-        return _masked_mean((predicted - size * labelled).abs().sum(-1), valid[..., 0])
+        errors = projection_errors(joints, labels).abs().sum(-1)
+        return _masked_mean(errors, labels.points_valid & ~labels.joints_valid)
 
     def sigma_loss(self, log_sigmas: torch.Tensor, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Negative log-likelihood of the chosen joints' errors under exponential distributions.
@@ -372,10 +365,17 @@ class JointDetrLoss:
         Args:
             log_sigmas (`torch.Tensor` of shape `(batch, joints)`): Logarithm of the expected error.
             joints (`torch.Tensor` of shape `(batch, joints, 3)`): Predictions of the queries that inference takes.
-            labels (`PoseLabels`): Those without a 3D label are left out.
+            labels (`PoseLabels`): Those without a 3D label are left out, or with `config.projection_weight` judged by
+                their 2D label.
         """
         errors = torch.linalg.vector_norm(joints.detach().float() - labels.joints, dim=-1)
-        return _masked_mean((log_sigmas + errors * (-log_sigmas).exp())[None], labels.joints_valid)[0]
+        known = labels.joints_valid
+        if self.config.projection_weight:
+            # of three coordinates two are known: the third is taken to be as far off as these
+            plane = torch.linalg.vector_norm(projection_errors(joints.detach()[None], labels)[0], dim=-1)
+            errors = torch.where(known, errors, math.sqrt(1.5) * plane)
+            known = known | labels.points_valid
+        return _masked_mean((log_sigmas + errors * (-log_sigmas).exp())[None], known)[0]
 
     def visibility_loss(self, logits: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Binary cross-entropy of (batch, joints) against `labels.visible`, where that is known."""
@@ -448,6 +448,26 @@ def _weighted(terms: Terms, queries: torch.Tensor | None, matching_cost: torch.T
 def _gather_queries(values: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
     """Pick (layers, batch, joints, channels) out of (layers, batch, queries, channels)."""
     return values.gather(2, queries[..., None].expand(*queries.shape, values.shape[-1]))
+
+
+def projection_errors(joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
+    """Distance in x and y of joints from their 2D labels, brought to the place and size of the prediction.
+
+    That is how a distant camera sees them. Size and place get no gradient: they are learned from 3D labels alone.
+
+    Args:
+        joints (`torch.Tensor` of shape `(layers, batch, joints, 3)`): Predictions, units of `joint_scale`.
+        labels (`PoseLabels`): Joints that have a 3D label take no part.
+
+    Returns:
+        `torch.Tensor` of shape `(layers, batch, joints, 2)`, of no meaning where there is no 2D label.
+    """
+    valid = (labels.points_valid & ~labels.joints_valid)[..., None].float()  # (batch, joints, 1)
+    predicted, labelled = (_centred(values.float(), valid) for values in (joints[..., :2], labels.points))
+    spread = (predicted.detach().square() * valid).sum((-2, -1), keepdim=True)
+    spread_2d = (labelled.square() * valid).sum((-2, -1), keepdim=True)
+    size = (spread / spread_2d.clamp(min=1e-6)).sqrt()  # (layers, batch, 1, 1)
+    return predicted - size * labelled
 
 
 def _centred(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

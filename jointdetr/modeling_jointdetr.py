@@ -6,7 +6,9 @@ inside the network and in millimetres in `pred_joints`; 2D is in `[0, 1]` of the
 """
 
 import math
+import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -449,6 +451,25 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         if self.refiner is not None:
             self.refiner.eval().requires_grad_(False)
         return self
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save as transformers does, so that the folder also loads as base model and as pipeline without jointdetr.
+
+        `Trainer` and `push_to_hub` come by here, too. Without the image processor beside it a pipeline cannot be made.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Where to save; made if it does not exist.
+            kwargs: As in [`PreTrainedModel.save_pretrained`].
+        """
+        from .pipeline_jointdetr import JointDetrPipeline  # its file travels with this one for being named here
+
+        module, *_ = JointDetrModel.__module__.split(".")[::-1]
+        known = vars(self.config).get("auto_map") or {}  # not there on a config that was never saved with its code
+        self.config.auto_map = known | {"AutoModel": f"{module}.{JointDetrModel.__name__}"}
+        implementation = f"{JointDetrPipeline.__module__.split('.')[-1]}.{JointDetrPipeline.__name__}"
+        task = {"impl": implementation, "pt": ["AutoModelForPoseEstimation"], "type": "image"}
+        self.config.custom_pipelines = {"pose-estimation-3d": task}
+        super().save_pretrained(save_directory, **kwargs)
 
     @can_return_tuple
     def forward(

@@ -21,6 +21,7 @@ from transformers.image_utils import ChannelDimension
 CHANNEL_COUNTS = (1, 3, 4)
 # What Pillow raises for files that are truncated, broken, no picture at all, or too large to be true.
 DECODING_ERRORS = (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError)
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that trade width and height
 TIMEOUT_SECONDS = 60
 FLOAT_TOLERANCE = 1e-3  # interpolation leaves values a little outside [0, 1]
 
@@ -69,6 +70,18 @@ def load_picture(source: Any, name: str = "picture", data_format: ChannelDimensi
     except DECODING_ERRORS as error:
         raise ValueError(f"`{name}` must be a readable picture, got {shown}: {error}") from error
     return _to_rgb(source, name)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height that `load_picture` gives an opened picture, from its header alone.
+
+    Raises:
+        OSError, SyntaxError, ValueError: Its EXIF data cannot be read.
+    """
+    if image.format == "TIFF":  # Pillow turns these by itself, and has their upright size from the start
+        return image.size
+    width, height = image.size
+    return (height, width) if image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS else (width, height)
 
 
 def _open(source: str, name: str) -> Image.Image:

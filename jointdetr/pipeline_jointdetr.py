@@ -20,11 +20,12 @@ from .geometry_jointdetr import apply_affine, invert_affine
 from .people_jointdetr import SEARCH, PeopleRequest, find_people
 from .picture_jointdetr import iterate_pictures, load_picture
 from .search_jointdetr import Box, Sightings
+from .upright_jointdetr import turns_upright
 
 CROPS_PER_PASS = 16
 PEOPLE_ARGUMENTS = ("detector", "detector_threshold", "people")
 PREPROCESS_ARGUMENTS = (*PEOPLE_ARGUMENTS, *CAMERA_ARGUMENTS)
-FORWARD_ARGUMENTS = ("threshold", "crops_per_pass")
+FORWARD_ARGUMENTS = ("threshold", "crops_per_pass", "second_look")
 POSTPROCESS_ARGUMENTS = ("return_tensors",)
 
 
@@ -62,9 +63,10 @@ class JointDetrPipeline(Pipeline):
                 picture to show one person who fills it); `camera` ([`Camera`], or the path of its JSON file),
                 or else `distortion`, `extrinsics` and `field_of_view` (degrees across the picture's longer side, a
                 guess in place of intrinsics; 60 where nothing is known), see [`Camera`]; `threshold` (`float`,
-                defaults to 0.5); `return_tensors` (`bool`, defaults to `False`); `crops_per_pass` (`int`, defaults to
-                16); `batch_size`, `num_workers` (0 unless boxes are given). All of these apply to every picture, and
-                may be given once and for all when the pipeline is made.
+                defaults to 0.5); `second_look` (`bool`, defaults to `True`: who leans by more than 30 degrees is
+                looked at once more, turned upright); `return_tensors` (`bool`, defaults to `False`); `crops_per_pass`
+                (`int`, defaults to 16); `batch_size`, `num_workers` (0 unless boxes are given). All of these apply to
+                every picture, and may be given once and for all when the pipeline is made.
 
         Returns:
             A list of people for each picture (the one list for one picture), in the order of the boxes, or from left
@@ -118,7 +120,8 @@ class JointDetrPipeline(Pipeline):
         boxes = self.find_people(image, item.get("boxes"), **_chosen(arguments, PEOPLE_ARGUMENTS))
         inputs = self.image_processor(image, boxes=boxes, return_tensors="pt")
         known = {name: item.get(name, arguments.get(name)) for name in CAMERA_ARGUMENTS}
-        return {"inputs": inputs.to(self.dtype), "camera": camera_of_picture(image.size, known)}
+        camera = camera_of_picture(image.size, known)
+        return {"inputs": inputs.to(self.dtype), "image": image, "is_whole": boxes is None, "camera": camera}
 
     def find_people(self, image: Image.Image, boxes: Any = None, **arguments: Any) -> Any:
         """Find the people in an upright picture, see [`jointdetr.people_jointdetr.find_people`].
@@ -142,20 +145,67 @@ class JointDetrPipeline(Pipeline):
         return Sightings(points, scores, sigmas)
 
     def _forward(
-        self, model_inputs: dict[str, Any], threshold: float = 0.5, crops_per_pass: int = CROPS_PER_PASS
+        self,
+        model_inputs: dict[str, Any],
+        threshold: float = 0.5,
+        crops_per_pass: int = CROPS_PER_PASS,
+        second_look: bool = True,
     ) -> dict[str, list]:
         """Find the people of one picture, or of a list of pictures together."""
-        batch, cameras = model_inputs["inputs"], model_inputs["camera"]
-        is_batch = isinstance(batch, list)
-        inputs = _concatenate(batch if is_batch else [batch])
+        is_batch = isinstance(model_inputs["inputs"], list)
+        batch = {name: value if is_batch else [value] for name, value in model_inputs.items()}
+        inputs = _concatenate(batch["inputs"])
+        outputs = self.run_model(inputs["pixel_values"], crops_per_pass)
+        if second_look and outputs is not None:
+            images = [None if whole else image for image, whole in zip(batch["image"], batch["is_whole"], strict=True)]
+            inputs, outputs = self.look_again(images, inputs, outputs, crops_per_pass)
         people = self.image_processor.post_process_pose_estimation(
-            self.run_model(inputs["pixel_values"], crops_per_pass),
-            inputs,
-            threshold=threshold,
-            refiner=self.model.refiner,
-            cameras=cameras if is_batch else [cameras],
+            outputs, inputs, threshold=threshold, refiner=self.model.refiner, cameras=batch["camera"]
         )
         return {"people": people if is_batch else people[0]}
+
+    def look_again(
+        self,
+        images: Sequence[Image.Image | None],
+        inputs: Mapping[str, torch.Tensor],
+        outputs: ModelOutput,
+        crops_per_pass: int = CROPS_PER_PASS,
+    ) -> tuple[dict[str, torch.Tensor], ModelOutput]:
+        """Look once more at people who are not upright, in crops that are turned; whichever look is surer is kept.
+
+        Args:
+            images: The upright pictures; `None` for one at which nobody looks again.
+            inputs: What the processor returned for the people's boxes.
+            outputs: What `run_model` returned for it.
+            crops_per_pass: Crops that go through the network at once.
+
+        Returns:
+            Both for `post_process_pose_estimation`, which turns poses back.
+        """
+        poses = assemble_poses(outputs, threshold=0.0, assignment="argmax")
+        height, width = inputs["pixel_values"].shape[-2:]
+        turns = turns_upright(poses.points.cpu() * torch.tensor([width, height]), self.model.config.skeleton)
+        pictures = [images[index] for index in inputs["image_index"].tolist()]
+        crops = [crop for crop, picture in enumerate(pictures) if picture is not None and turns[crop]]
+        if not crops:
+            return dict(inputs), outputs
+        turned = self.image_processor(
+            [pictures[crop] for crop in crops],
+            boxes=[[inputs["boxes"][crop].tolist()] for crop in crops],
+            turns=[[turns[crop].item()] for crop in crops],
+            return_tensors="pt",
+        ).to(inputs["pixel_values"].device, self.dtype)
+        again = self.run_model(turned["pixel_values"], crops_per_pass)
+        scores = assemble_poses(again, threshold=0.0, assignment="argmax").scores.mean(-1)
+        surer = scores > poses.scores[crops].mean(-1)  # (crops again,)
+        chosen = torch.tensor(crops, device=surer.device)[surer]
+        fields = {
+            name: _replaced(getattr(outputs, name), getattr(again, name), chosen, surer) for name in ASSEMBLY_INPUTS
+        }
+        changed = {
+            name: _replaced(inputs[name], turned[name], chosen, surer) for name in ("pixel_values", "crop_affine")
+        }
+        return {**inputs, **changed}, type(outputs)(**fields)
 
     def run_model(self, pixel_values: torch.Tensor, crops_per_pass: int = CROPS_PER_PASS) -> ModelOutput | None:
         """Run the network over crops `(crops, 3, height, width)`, a limited number at once.
@@ -213,6 +263,17 @@ def _concatenate(batch: list[Mapping]) -> dict[str, torch.Tensor]:
     crops = torch.tensor([len(item["pixel_values"]) for item in batch])
     inputs["image_index"] = torch.arange(len(batch)).repeat_interleave(crops)
     return inputs
+
+
+def _replaced(
+    values: torch.Tensor | None, others: torch.Tensor | None, chosen: torch.Tensor, which: torch.Tensor
+) -> torch.Tensor | None:
+    """Put those of `others` that the mask `which` names into `values`, at the places `chosen`."""
+    if values is None or others is None:
+        return values
+    values = values.clone()
+    values[chosen.to(values.device)] = others[which.to(others.device)].to(values)
+    return values
 
 
 def _to_plain(values: Any) -> Any:

@@ -25,8 +25,11 @@ SHORTEST_BONE, LONGEST_BONE = 0.85, 1.2
 
 DOWN = (0.0, 1.0, 0.0)  # y is down in camera axes
 
-PLAUSIBLE_SIZES = 0.4, 1.6
-"""Smallest and largest person, as shares of the typical one."""
+PLAUSIBLE_SIZES = 0.2, 3.0
+"""Smallest and largest person, as shares of the typical one, that few and wrong bones may suggest."""
+
+SLACK = 0.1
+"""Share beyond those lengths that is left to bones which cannot have them without moving joints that were found."""
 
 PROPORTION_STEPS = 24
 """Passes over all bones; a chain of four settles within about twelve."""
@@ -83,6 +86,13 @@ class Bones:
     parents: list[int]
     shortest: torch.Tensor  # (batch, bones) mm
     longest: torch.Tensor  # (batch, bones) mm
+
+    def correction(self, joints: torch.Tensor, bone: int, slack: float) -> torch.Tensor:
+        """What brings the end of one bone within its lengths, shortened and widened by a share: (batch, 3)."""
+        vectors = joints[:, self.ends[bone]] - joints[:, self.parents[bone]]
+        lengths = torch.linalg.vector_norm(vectors, dim=-1).clamp(min=1.0)
+        wanted = lengths.clamp(self.shortest[:, bone] * (1 - slack), self.longest[:, bone] * (1 + slack))
+        return (wanted / lengths - 1.0)[:, None] * vectors
 
     def pulled(self, joints: torch.Tensor, movable: torch.Tensor) -> torch.Tensor:
         """Move movable joints (batch, joints) once towards where all bones have their length."""
@@ -244,7 +254,8 @@ class JointRefiner(PreTrainedModel):
         """Move missing joints until the bones they end are about as long as the person's other bones let expect.
 
         The person's size is the median ratio of found bones to `config.bone_lengths`. Bones that are found keep their
-        length; where several bones meet in a missing joint, each pulls its share.
+        length; where several bones meet in a missing joint, each pulls its share. Where found joints are too far from
+        each other for the bones between them, what hangs on the outer one is moved along with it.
 
         Args:
             joints (`torch.Tensor` of shape `(batch, joints, 3)`): Millimetres.
@@ -261,10 +272,15 @@ class JointRefiner(PreTrainedModel):
         found = ~missing[:, ends] & ~missing[:, parents]
         lengths = torch.linalg.vector_norm(joints[:, ends] - joints[:, parents], dim=-1)
         ratios = (lengths / typical.clamp(min=1.0)).masked_fill(~found | (typical < 1.0), torch.nan)
-        sizes = ratios.nanmedian(dim=1, keepdim=True).values.nan_to_num(nan=1.0).clamp(*PLAUSIBLE_SIZES)
+        sizes = ratios.nanquantile(0.5, dim=1, keepdim=True).nan_to_num(nan=1.0).clamp(*PLAUSIBLE_SIZES)
         bones = Bones(ends, parents, sizes * typical * SHORTEST_BONE, sizes * typical * LONGEST_BONE)
         for _ in range(PROPORTION_STEPS):
             joints = bones.pulled(joints, missing)
+        hangs_on = self._hangs_on().to(joints)
+        for joint in self._from_root()[1:]:
+            bone = ends.index(joint)
+            change = bones.correction(joints, bone, SLACK) * ~found[:, bone, None]  # (batch, 3)
+            joints = joints + change[:, None] * hangs_on[joint, :, None]
         return joints
 
     def _hangs_on(self) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -558,3 +559,27 @@ def test_real_pictures_and_labels_agree(real_data: Path, processor: JointDetrIma
         assert (in_crop >= 4).all() and (in_crop <= torch.tensor([44.0, 60.0])).all()
         projected = project(torch.from_numpy(joints[:, :3]).float(), inputs["crop_intrinsics"][0])
         assert (projected - in_crop).abs().max() < 1.5
+
+
+WRONG_SETTINGS = [
+    *(("box_padding", value) for value in ([], "x", None, True, 0, -1.0, float("nan"), {})),
+    *(("size", value) for value in ("x", None, {"height": "a", "width": 3}, {"shortest_edge": 3}, [1, 2, 3], 0, 2.5)),
+    *(("image_mean", value) for value in (None, "x", [0.5, 0.5], [[0.5] * 3] * 2, ["a", "b", "c"], {})),
+    *(("image_std", value) for value in (None, 0, [0, 0, 0], [1, 1, -1], "x")),
+    *(("rescale_factor", value) for value in (None, "x", [], 0)),
+    *(("resample", value) for value in (None, "x", 99, [])),
+    *((name, value) for name in ("do_normalize", "do_rescale", "do_resize") for value in (None, "yes", 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_SETTINGS)
+def test_broken_configurations_are_named_when_they_are_read(tmp_path, name, value):
+    settings = JointDetrImageProcessor().to_dict() | {name: value}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=f"`{name}` must "):
+        JointDetrImageProcessor.from_pretrained(tmp_path)
+
+
+def test_settings_that_are_not_used_may_be_null():
+    processor = JointDetrImageProcessor(do_normalize=False, image_mean=None, do_rescale=False, rescale_factor=None)
+    assert processor(np.full((9, 9, 3), 7, np.uint8), return_tensors="pt")["pixel_values"].max() == 7

@@ -102,6 +102,17 @@ def test_projection_loss_by_hand():
     assert {"loss_projection", "loss_projection_0"} <= set(terms)
 
 
+def test_expected_errors_of_2d_labels_by_hand():
+    config = three_joints(projection_weight=1.0)
+    points = torch.tensor([[0.2, 0.2], [0.4, 0.2], [0.3, 0.5]])
+    labels = PoseLabels.from_list([{"joints_3d": torch.full((3, 3), torch.nan), "joints_2d": points}], config, CPU)
+    mirrored = torch.cat([points * torch.tensor([1.0, -1.0]), torch.zeros(3, 1)], -1)[None]  # (1, joints, 3)
+    errors = math.sqrt(1.5) * torch.tensor([0.2, 0.2, 0.4])
+    loss = JointDetrLoss(config).sigma_loss(errors.log()[None], mirrored, labels)
+    torch.testing.assert_close(loss, (errors.log() + 1.0).mean())
+    assert JointDetrLoss(three_joints()).sigma_loss(errors.log()[None], mirrored, labels) == 0.0
+
+
 def test_projection_loss_leaves_size_and_place_and_joints_with_3d_labels_alone():
     config = three_joints(projection_weight=1.0)
     joints = torch.randn(1, 1, 3, 3, requires_grad=True)

@@ -30,6 +30,7 @@ def make_motions() -> list[PoseMotion]:
             points=generator.random((5, 17, 2)) * 500,
             root_camera=generator.normal(0, 100, (5, 3)) + [0, 0, 4000],
             boxes=generator.random((5, 4)) * 100,
+            sigmas=generator.random((5, 17)) * 50,
         ),
         PoseMotion(
             HUMAN36M, np.array([1, 2, 4]) / 25, second, np.isfinite(second).all(-1), person=3, frames=[1, 2, 4]
@@ -41,7 +42,7 @@ def assert_same(read: list[PoseMotion], written: list[PoseMotion], tolerance: fl
     assert [motion.person for motion in read] == [motion.person for motion in written]
     for got, expected in zip(read, written, strict=True):
         assert got.skeleton == expected.skeleton
-        for name in ("times_s", "frames", "joints", "detected", "scores", "points", "root_camera", "boxes"):
+        for name in ("times_s", "frames", "joints", "detected", "scores", "points", "root_camera", "boxes", "sigmas"):
             value = getattr(expected, name)
             assert (getattr(got, name) is None) == (value is None), name
             if value is not None:

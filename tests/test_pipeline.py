@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import Pipeline, pipeline
+from transformers.utils import ModelOutput
 
 from jointdetr import HUMAN36M, JointDetrForPoseEstimation, JointDetrImageProcessor, JointDetrPipeline
 
@@ -218,13 +219,47 @@ def test_many_people_go_through_the_network_in_passes(poser, monkeypatch):
 
     monkeypatch.setattr(type(poser.model), "forward", counting_forward)
     boxes = [[2 * number, 10, 40, 60] for number in range(50)]
-    people = poser(photo(0), boxes=boxes)
+    people = poser(photo(0), boxes=boxes, second_look=False)
     assert sizes == [16, 16, 16, 2]
     assert [person["box"] for person in people] == boxes
-    assert_same_people(people[:20], poser(photo(0), boxes=boxes[:20], crops_per_pass=7))
+    assert_same_people(people[:20], poser(photo(0), boxes=boxes[:20], crops_per_pass=7, second_look=False))
     assert max(sizes[4:]) == 7
     with pytest.raises(ValueError, match="`crops_per_pass` must be at least 1"):
         poser(photo(0), crops_per_pass=0)
+
+
+@pytest.mark.parametrize("surer", [True, False])
+def test_who_leans_is_looked_at_again_and_the_surer_look_is_kept(poser, monkeypatch, surer):
+    looks = []
+    one_query_a_joint = torch.full((2, poser.model.config.num_queries, 18), 0.0)
+    one_query_a_joint[:, range(17), range(17)] = 4.0
+
+    def run(pixel_values, crops_per_pass=16):
+        crops = len(pixel_values)
+        looks.append(crops)
+        points = torch.rand(crops, poser.model.config.num_queries, 2) * 0.01 + 0.5
+        points[0, [11, 14]] += torch.tensor([0.2, 0.0])  # the first one's shoulders are to the right of the hips
+        points[1:, [11, 14]] -= torch.tensor([0.0, 0.2])
+        joints = torch.full((crops, poser.model.config.num_queries, 3), float(len(looks)))
+        logits = one_query_a_joint[:crops] * (1.5 if surer or len(looks) == 1 else 0.5)
+        logits = logits if len(looks) == 2 else one_query_a_joint[:crops]
+        return ModelOutput(
+            logits=logits, pred_joints=joints, pred_points=points, pred_sigmas=None, pred_visibility=None
+        )
+
+    monkeypatch.setattr(poser, "run_model", run)
+    monkeypatch.setitem(poser.model._modules, "refiner", None)
+    people = poser(photo(0), boxes=BOXES)
+    assert looks == [2, 1]
+    turned = np.array(people[0]["joints"])
+    if surer:  # from the second look, where every joint was at 2 mm, and turned back by a quarter
+        np.testing.assert_allclose(turned, [[-2, 2, 2]] * 17, atol=0.3)
+    else:
+        np.testing.assert_allclose(turned, 1.0, rtol=1e-5)
+    np.testing.assert_allclose(people[1]["joints"], 1.0, rtol=1e-5)
+    looks.clear()
+    poser(photo(0), boxes=BOXES, second_look=False)
+    assert looks == [2]
 
 
 def test_cameras_of_every_kind(poser, tmp_path):

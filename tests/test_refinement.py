@@ -106,6 +106,15 @@ def test_a_filled_joint_between_found_ones_has_two_bones_of_the_right_length():
     assert torch.equal(refiner.keep_proportions(joints, nothing_missing), joints)
 
 
+def test_found_joints_too_far_apart_for_the_bones_between_them_come_nearer_with_all_that_hangs_on_them():
+    refiner = legs(bone_lengths=[0.0, 100.0, 100.0, 100.0, 100.0])
+    joints = torch.tensor([[0.0, 0, 0], [0, 300, 0], [0, 600, 0], [0, -100, 0], [0, -200, 0]])[None]
+    filled = refiner.keep_proportions(joints, torch.tensor([[False, True, False, False, False]]))[0]
+    for length in ((filled[1] - filled[0]).norm(), (filled[2] - filled[1]).norm()):
+        assert 120 < length < 133
+    assert torch.equal(filled[3:], joints[0, 3:])
+
+
 def test_a_guess_on_its_own_parent_gets_a_direction_and_every_bone_a_length():
     refiner = legs(bone_lengths=[0.0, 100.0, 100.0, 100.0, 100.0])
     joints = torch.zeros(3, 5, 3)

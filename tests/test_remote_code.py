@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForPoseEstimation
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForPoseEstimation,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 
 from jointdetr import (
     JointDetrForPoseEstimation,
@@ -93,9 +100,28 @@ def run_without_the_package(script: str, arguments: list[Path], folder: Path) ->
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_everything_runs_where_the_package_cannot_be_imported(model, tmp_path):
+def saved_plainly(model: JointDetrForPoseEstimation, processor: JointDetrImageProcessor, folder: Path) -> None:
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def saved_by_trainer(model: JointDetrForPoseEstimation, processor: JointDetrImageProcessor, folder: Path) -> None:
+    arguments = TrainingArguments(output_dir=str(folder), report_to=[], use_cpu=True)
+    Trainer(model, arguments, processing_class=processor).save_model()
+
+
+def saved_twice(model: JointDetrForPoseEstimation, processor: JointDetrImageProcessor, folder: Path) -> None:
+    saved_plainly(model, processor, folder)
+    saved_plainly(
+        AutoModelForPoseEstimation.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder), folder
+    )
+
+
+@pytest.mark.parametrize("save", [save_with_remote_code, saved_plainly, saved_by_trainer, saved_twice])
+def test_everything_runs_where_the_package_cannot_be_imported(model, tmp_path, save):
     processor = JointDetrImageProcessor(size={"height": 128, "width": 96})
-    save_with_remote_code(model, processor, tmp_path / "model")
+    save(model, processor, tmp_path / "model")
+    model.eval()
     model.refiner.save_pretrained(tmp_path / "refiner")
     image = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
     skeleton = np.random.default_rng(1).normal(size=(1, 17, 3)).astype(np.float32) * 300
@@ -131,9 +157,7 @@ def test_plain_save_pretrained_carries_the_code(model, tmp_path):
     JointDetrImageProcessor().save_pretrained(tmp_path)
     saved = {path.name for path in tmp_path.glob("*.py")}
     package = Path(sys.modules["jointdetr"].__file__).parent
-    of_the_pipeline = {f"{name}_jointdetr.py" for name in ("pipeline", "people", "detection", "search")}
-    needed = {path.name for path in package.glob("*_jointdetr.py")} - of_the_pipeline
-    assert saved == needed
+    assert {path.name for path in package.glob("*_jointdetr.py")} <= saved  # the pipeline's helpers, too
     assert all((tmp_path / name).read_bytes() == (package / name).read_bytes() for name in saved)
     auto_map = json.loads((tmp_path / "preprocessor_config.json").read_text())["auto_map"]
     assert auto_map["AutoImageProcessor"] == {
@@ -155,3 +179,18 @@ def test_with_the_package_its_own_classes_are_used(model, tmp_path):
     for options in ({}, {"trust_remote_code": True}):
         assert type(AutoModelForPoseEstimation.from_pretrained(tmp_path, **options)) is JointDetrForPoseEstimation
         assert type(AutoConfig.from_pretrained(tmp_path, **options)) is type(model.config)
+
+
+def test_with_the_package_the_pipeline_needs_no_trust(model, tmp_path):
+    saved_plainly(model, JointDetrImageProcessor(), tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert list(written["custom_pipelines"]) == ["pose-estimation-3d"]
+    assert type(pipeline("pose-estimation-3d", model=str(tmp_path))) is JointDetrPipeline
+    assert type(pipeline("pose-estimation-3d", model=str(tmp_path), trust_remote_code=True)) is JointDetrPipeline
+
+
+def test_without_a_model_the_pipeline_takes_the_one_in_the_package(shipped_checkpoint, tmp_path):
+    poser = pipeline("pose-estimation-3d")
+    assert type(poser) is JointDetrPipeline and Path(poser.model.name_or_path) == shipped_checkpoint
+    poser.save_pretrained(tmp_path)
+    assert str(shipped_checkpoint) not in (tmp_path / "config.json").read_text()

@@ -4,10 +4,12 @@ import importlib.util
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from jointdetr.cli import app
@@ -47,6 +49,41 @@ def test_without_an_output_it_opens_a_page_beside_the_poses(film, tmp_path, monk
     assert run(tmp_path / "film.json").exit_code == 0
     assert opened == [(tmp_path / "film.html").as_uri()]
     assert (tmp_path / "film.html").is_file()
+
+
+def test_angles_are_a_figure_or_a_table(film, tmp_path, monkeypatch):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)
+    result = run(tmp_path / "film.json", "--angles")
+    assert result.exit_code == 0, result.output
+    assert "joint angles of 1 person, 3 frames" in result.stdout
+    assert opened == [(tmp_path / "film.angles.png").as_uri()]
+    assert Image.open(tmp_path / "film.angles.png").size == (1200, 760)
+    assert run(tmp_path / "film.json", "--angles", "--output", tmp_path / "table.csv").exit_code == 0
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 4
+    assert len(opened) == 1
+
+
+def test_angles_of_several_people_are_a_figure_each(film, tmp_path):
+    write_poses(motion_rows([*film, replace(film[0], person=2)]), tmp_path / "film.json", HUMAN36M)
+    result = run(tmp_path / "film.json", "--angles", "--output", tmp_path / "a.png")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in tmp_path.glob("a.*")) == ["a.person1.png", "a.person3.png"]
+    refused = run(tmp_path / "film.json", "--angles", "--output", tmp_path / "a.xyz")
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
+
+
+def test_on_the_floor_says_what_it_took(film, tmp_path):
+    placed = replace(film[0], joints=np.nan_to_num(film[0].joints), root_camera=np.full((3, 3), 3000.0))
+    write_poses(motion_rows([placed]), tmp_path / "film.json", HUMAN36M)
+    result = run(tmp_path / "film.json", "--floor", "--output", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("person 1 on the floor: turned upright by")
+    write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)
+    refused = run(tmp_path / "film.json", "--floor", "--output", tmp_path / "page.html")
+    assert refused.exit_code == 2
+    assert "needs the root's place" in refused.stderr
 
 
 def test_bad_files_are_one_line(film, tmp_path):

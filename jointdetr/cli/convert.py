@@ -13,7 +13,7 @@ ImagesOption = Annotated[
 ]
 StepOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Take every so manieth frame; if left out, as many as the data set's users do."),
+    typer.Option(min=1, help="Take every n-th frame; if left out, as many as the data set's users do."),
 ]
 LabelsOption = Annotated[
     str | None,
@@ -22,6 +22,12 @@ LabelsOption = Annotated[
 SkeletonOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Map the joints to this skeleton, such as human36m, or to a skeleton.json."),
+]
+NamesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="JSON object of joints' names in the source: names of this package (bvh, coco)."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -43,6 +49,7 @@ def convert(
     images: ImagesOption = None,
     labels: LabelsOption = None,
     skeleton: SkeletonOption = None,
+    names: NamesOption = None,
     options: SetOption = None,
 ) -> None:
     """Convert a data set of pictures with 3D poses, or of poses alone, for training and evaluation."""
@@ -52,7 +59,8 @@ def convert(
     from ..data.converters import Source, make_converter
 
     with one_line_errors(str(source)):
-        converter = make_converter(name, Source(source, images, step, labels, skeleton, _by_name(options or [])))
+        described = Source(source, images, step, labels, skeleton, names, _by_name(options or []))
+        converter = make_converter(name, described)
         report = write_dataset(converter, ConversionSettings(output, workers, split, limit))
         drawn = write_check_pictures(output, check) if check else []
     for line in report.lines():

@@ -104,6 +104,13 @@ def predict(
     follow: Annotated[
         bool, typer.Option(help="Move a film's boxes along with their people, or leave them where they are.")
     ] = True,
+    floor: Annotated[
+        bool,
+        typer.Option(
+            "--floor",
+            help="BVH, GLB, TRC, C3D and angles of people upright on the floor, with feet that stand; needs a camera.",
+        ),
+    ] = False,
 ) -> None:
     """Estimate the 3D poses in pictures and films, or of everyone in a dataset.
 
@@ -114,6 +121,8 @@ def predict(
         raise typer.BadParameter("give --box or --detector, not both")
     if people is People.WHOLE and (box or detector is not None):
         raise typer.BadParameter("give --people whole alone, without --box and --detector")
+    if floor and focal_px is None and fov is None and camera is None:
+        raise typer.BadParameter("--floor needs the camera: give --fov, --focal-px or --camera")
     options = PredictOptions(
         model=model,
         precision=dtype,
@@ -129,6 +138,7 @@ def predict(
         overlay=overlay,
         step=step,
         follow=follow,
+        floor=floor,
         split=split,
         batch_size=batch_size,
     )

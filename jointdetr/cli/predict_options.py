@@ -33,6 +33,10 @@ class Format(str, Enum):
     CSV = "csv"
     BVH = "bvh"
     GLB = "glb"
+    TRC = "trc"
+    C3D = "c3d"
+    ANGLES_CSV = "angles.csv"
+    ANGLES_PARQUET = "angles.parquet"
 
 
 class People(str, Enum):
@@ -102,6 +106,7 @@ class PredictOptions:
         overlay: Write a film with the skeletons drawn over it.
         step: Look at every `step`-th frame of a film.
         follow: Move a film's boxes along with their people.
+        floor: Put the people upright on the floor in files of motion.
         split: Split of the data set to predict.
         batch_size: Crops that go through the network at once.
     """
@@ -120,6 +125,7 @@ class PredictOptions:
     overlay: bool = False
     step: int = 1
     follow: bool = True
+    floor: bool = False
     split: str = "train"
     batch_size: int = 32
 

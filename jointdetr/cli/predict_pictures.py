@@ -77,7 +77,8 @@ class _Predictor:
 
         written: dict[Path, str] = {}
         for kind in self.options.formats:
-            written |= write_poses(people, f"{target}.pose.{kind.value}", self.skeleton, about)
+            path = f"{target}.pose.{kind.value}"
+            written |= write_poses(people, path, self.skeleton, about, self.options.floor)
         for path, note in written.items():
             if note:
                 typer.echo(f"{path.name}: {note}")

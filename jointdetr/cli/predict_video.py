@@ -204,7 +204,8 @@ class _Film:
         rows = motion_rows(load_motions(self._path("parquet")))
         written: dict[Path, str] = {}
         for kind in self.options.formats:
-            written |= write_poses(rows, self._path(kind.value), self.skeleton, self.recording.settings)
+            path, about = self._path(kind.value), self.recording.settings
+            written |= write_poses(rows, path, self.skeleton, about, self.options.floor)
         for path, note in written.items():
             if note:
                 typer.echo(f"{path.name}: {note}")

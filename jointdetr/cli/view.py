@@ -17,6 +17,17 @@ def view(
     output: Annotated[
         Path | None, typer.Option(help="File to write, and open nothing. Without it POSES.html is written and opened.")
     ] = None,
+    angles: Annotated[
+        bool,
+        typer.Option(
+            "--angles",
+            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png), a "
+            "table (.csv or .parquet), or beside the skeleton (.html).",
+        ),
+    ] = False,
+    floor: Annotated[
+        bool, typer.Option("--floor", help="People upright on the floor, feet that stand; the camera must be known.")
+    ] = False,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Use the viewer rerun (the extra `view`); --output is then an .rrd file.")
     ] = False,
@@ -27,6 +38,11 @@ def view(
 
     with one_line_errors(str(poses)):
         motions = load_motions(poses)
+    if floor:
+        motions = _on_floor(motions, poses)
+    if angles and (output is None or output.suffix.lower() != ".html"):
+        _write_angles(motions, poses, output)
+        return
     if rerun:
         from ..visualization.rerun_log import show_in_rerun
 
@@ -35,10 +51,35 @@ def view(
         return
     page = output or poses.with_suffix(".html")
     with one_line_errors(str(page)):
-        write_viewer_html(motions, page, title=poses.name)
+        write_viewer_html(motions, page, title=poses.name, angles=angles)
     typer.echo(f"{poses}: {_summary(motions)}, see {page}")
     if output is None:
         webbrowser.open(page.resolve().as_uri())
+
+
+def _on_floor(motions: list["PoseMotion"], poses: Path) -> list["PoseMotion"]:
+    """Put everybody on the floor, and say what that took."""
+    from ..motion.floor import stand_all_on_floor
+
+    with one_line_errors(str(poses)):
+        placed, fits = stand_all_on_floor(motions)
+    for motion, fit in zip(placed, fits, strict=True):
+        typer.echo(f"person {motion.person + 1} {fit.describe()}")
+    return placed
+
+
+def _write_angles(motions: list["PoseMotion"], poses: Path, output: Path | None) -> None:
+    """Write the joint angles, and open the figure if no file was asked for."""
+    from ..visualization.files import write_angle_figures, write_angles
+
+    path = output or poses.with_suffix(".angles.png")
+    with one_line_errors(str(path)):
+        write = write_angles if path.suffix.lower() in (".csv", ".parquet") else write_angle_figures
+        written = write(motions, path)
+    names = ", ".join(str(each) for each in written) or "nothing, as nobody is there"
+    typer.echo(f"{poses}: joint angles of {_summary(motions)}, see {names}")
+    if output is None and written:
+        webbrowser.open(next(iter(written)).resolve().as_uri())
 
 
 def _summary(motions: list["PoseMotion"]) -> str:

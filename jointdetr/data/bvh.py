@@ -8,6 +8,9 @@ Source of the format: Biovision's description, https://research.cs.wisc.edu/grap
 Shape vocabulary: `frames`, `joints` of the file with its end sites, `channels` of a frame.
 """
 
+import codecs
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,22 +67,25 @@ class BvhMotion:
 
 
 def read_bvh(path: str | Path) -> BvhMotion:
-    """Read a BVH file.
+    """Read a BVH file, as Blender does: blank lines, braces on a joint's line and any Unicode are no matter.
+
+    Of several end sites of a joint the last one counts; names that are there twice get a number.
 
     Raises:
         ValueError: It is no BVH file, is cut off, or has a number that is none; it names the file and the line.
     """
     path = Path(path)
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = _lines(path.read_bytes())
     tree = _Tree(path)
-    start = next((number for number, line in enumerate(lines) if line.strip().upper() == "MOTION"), None)
-    if not lines or lines[0].strip().upper() != "HIERARCHY" or start is None:
+    start = next((place for place, (_, line) in enumerate(lines) if line.upper() == "MOTION"), None)
+    if not lines or lines[0][1].upper() != "HIERARCHY" or start is None:
         raise ValueError(f"{path}: expected a BVH file with the lines HIERARCHY and MOTION")
-    for number, line in enumerate(lines[1:start], start=2):
-        tree.read(number, line.split())
+    for number, line in lines[1:start]:
+        for words in _statements(line):
+            tree.read(number, words)
     if tree.open or not tree.names:
-        raise ValueError(f"{path}, line {start + 1}: the hierarchy before MOTION is not complete")
-    frame_time_s, values = _read_motion(path, lines, start, sum(map(len, tree.channels)))
+        raise ValueError(f"{path}, line {lines[start][0]}: the hierarchy before MOTION is not complete")
+    frame_time_s, values = _read_motion(path, lines[start:], sum(map(len, tree.channels)))
     return BvhMotion(
         names=tuple(tree.names),
         parents=tuple(tree.parents),
@@ -90,9 +96,39 @@ def read_bvh(path: str | Path) -> BvhMotion:
     )
 
 
+def _lines(content: bytes) -> list[tuple[int, str]]:
+    """Lines that are not blank, with their numbers.
+
+    Programs of Windows write UTF-16, a byte-order mark, or names in their country's encoding; Latin-1 reads every
+    byte and keeps names apart.
+    """
+    encodings = ["utf-8-sig", "latin-1"]
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    elif b"\0" in content[:100]:
+        encodings = ["utf-16-be" if content.startswith(b"\0") else "utf-16-le"]
+    try:
+        text = content.decode(encodings[0])
+    except UnicodeDecodeError:
+        text = content.decode(encodings[-1], errors="replace")
+    lines = re.split(r"\r\n|\r|\n", text)
+    return [(number, kept) for number, line in enumerate(lines, 1) if (kept := line.strip(" \t\v\f\0\x1a\ufeff"))]
+
+
+def _statements(line: str) -> list[list[str]]:
+    """Words of a line, cut at its braces: one at the end of a name or among blanks."""
+    statements: list[list[str]] = [[]]
+    for word in re.sub(r"(?<=\S)\{\s*$", " {", line).split():
+        if word in "{}":
+            statements += [[word], []]
+        else:
+            statements[-1].append(word)
+    return [words for words in statements if words]
+
+
 @dataclass
 class _Tree:
-    """The hierarchy as far as it is read; `open` are the joints whose brace is not closed yet."""
+    """The hierarchy as far as it is read; `open` are joints whose brace is not closed, `ends` the sites of joints."""
 
     path: Path
     names: list[str] = field(default_factory=list)
@@ -100,10 +136,11 @@ class _Tree:
     offsets: list[tuple[float, ...]] = field(default_factory=list)
     channels: list[tuple[str, ...]] = field(default_factory=list)
     open: list[int] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
 
     def read(self, number: int, words: list[str]) -> None:
         """Take in a line."""
-        keyword = words[0].upper() if words else "{"
+        keyword = words[0].upper()
         if keyword in ("ROOT", "JOINT", "END"):
             self._add(number, keyword, words[1:])
         elif keyword == "OFFSET" and self.open:
@@ -122,10 +159,16 @@ class _Tree:
         if (keyword == "ROOT") != (not self.names) or (keyword != "ROOT" and not self.open):
             raise ValueError(f"{self.path}, line {number}: expected one ROOT with all other joints inside of it")
         parent = self.open[-1] if self.open else -1
+        if keyword == "END" and parent in self.ends:
+            self.open.append(self.ends[parent])  # the last end site counts
+            return
         name = self.names[parent] + END_SITE_SUFFIX if keyword == "END" else " ".join(words)
-        if not name or name in self.names:
-            raise ValueError(f"{self.path}, line {number}: expected a joint's name of its own, got {name!r}")
+        if not name:
+            raise ValueError(f"{self.path}, line {number}: expected a joint's name after {keyword}, got none")
+        if keyword == "END":
+            self.ends[parent] = len(self.names)
         self.open.append(len(self.names))
+        name = unique_name(name, self.names)
         self.names.append(name)
         self.parents.append(parent)
         self.offsets.append((0.0, 0.0, 0.0))
@@ -145,26 +188,36 @@ class _Tree:
         """Read the names of a joint's channels."""
         names = tuple(word.lower() for word in words[1:])
         known = set(names) <= {*ROTATIONS, *POSITIONS} and len(set(names)) == len(names)
-        if not known or words[0] != str(len(names)):
+        if not known or words[:1] != [str(len(names))]:
             raise ValueError(
                 f"{self.path}, line {number}: expected CHANNELS, their number and names such as Xrotation, got {words}"
             )
         return names
 
 
-def _read_motion(path: Path, lines: list[str], start: int, num_channels: int) -> tuple[float, np.ndarray]:
-    """Read the frame time in seconds and the values `(frames, channels)` that follow MOTION in line `start`."""
-    header = [line.split(":") for line in lines[start + 1 : start + 3]]
+def unique_name(name: str, taken: Collection[str]) -> str:
+    """Return a name that is not taken: itself, or with a number behind it."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def _read_motion(path: Path, lines: list[tuple[int, str]], num_channels: int) -> tuple[float, np.ndarray]:
+    """Read the frame time in seconds and the values `(frames, channels)` from the lines that begin with MOTION."""
+    start = lines[0][0]
+    header = [line.split(":") for _, line in lines[1:3]]
     try:
         (_, count), (_, frame_time) = header
         num_frames, frame_time_s = int(count), float(frame_time)
     except ValueError as error:
         raise ValueError(
-            f"{path}, line {start + 2}: expected `Frames:` and `Frame Time:`, each with a number"
+            f"{path}, line {start + 1}: expected `Frames:` and `Frame Time:`, each with a number"
         ) from error
-    rows = [(number, line) for number, line in enumerate(lines[start + 3 :], start + 4) if line.strip()]
+    rows = lines[3:]
     if len(rows) != num_frames or num_frames < 1:
-        raise ValueError(f"{path}: expected {num_frames} frames as line {start + 2} says, got {len(rows)}; cut off?")
+        raise ValueError(f"{path}: expected {num_frames} frames as line {lines[1][0]} says, got {len(rows)}; cut off?")
     values = np.empty((num_frames, num_channels))
     for row, (number, line) in zip(values, rows, strict=True):
         words = line.split()

@@ -123,6 +123,10 @@ class Converter(ABC):
     def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
         """Make the rows of a recording in the order of its frames."""
 
+    def remarks(self, recording: Recording) -> list[str]:
+        """What the report shall say beside a recording's rows, such as joints whose names are not known."""
+        return []
+
 
 @dataclass(frozen=True)
 class ConversionSettings:
@@ -333,6 +337,7 @@ class RecordingWriter:
     def _labels(self) -> Iterator[Labels | Skipped]:
         """Give what the converter gives; an error in reading the source is not one in writing the output."""
         try:
+            self.report.notes += self.task.converter.remarks(self.recording)
             yield from self.task.converter.rows(self.recording)
         except (OSError, ValueError) as error:
             raise _RecordingError(self._named(str(error))) from error

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
 from ..visualization.figures import draw_overlay
 from .conversion import SKELETON_FILE
@@ -52,7 +53,7 @@ def draw_row(row: dict[str, Any], skeleton: Skeleton) -> Image.Image:
         points = _two_views(arrays["joints_3d"], skeleton.root)
         blank = Image.new("RGB", (2 * VIEW_SIZE_PX, VIEW_SIZE_PX), "white")
         return draw_overlay(blank, points, np.ones(points.shape[:2], bool), skeleton)
-    image = Image.open(BytesIO(row["image"]["bytes"])).convert("RGB")
+    image = load_picture(Image.open(BytesIO(row["image"]["bytes"])), "image")
     points = np.stack([arrays["joints_2d"], project_row(arrays)])  # labels, then projected: (2, joints, 2)
     drawn_as_label = np.repeat([[True], [False]], points.shape[1], axis=1)
     return draw_overlay(image, points, drawn_as_label, skeleton)

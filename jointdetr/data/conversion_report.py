@@ -37,6 +37,7 @@ class RecordingReport:
     skipped: dict[str, Refusals] = field(default_factory=dict)
     failed: str | None = None
     reprojection_px: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def skip(self, reason: str, example: str, count: int = 1) -> None:
         """Count rows that are left out."""
@@ -60,12 +61,14 @@ class ConversionReport:
         failed: what is wrong with each recording that could not be converted.
         reprojection_px: median and largest of the rows' mean distances of 2D labels and projected 3D labels; empty if
             no row has both.
+        notes: what else there is to say, such as joints whose names are not known; each once.
     """
 
     rows: dict[str, int]
     skipped: dict[str, Refusals]
     failed: dict[str, str]
     reprojection_px: dict[str, float]
+    notes: list[str] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
         """Say it in words."""
@@ -77,6 +80,7 @@ class ConversionReport:
         for reason, refusals in self.skipped.items():
             yield f"skipped {refusals.count}: {reason}"
             yield from (f"    {example}" for example in refusals.examples)
+        yield from self.notes
         yield from (f"failed {name}: {reason}" for name, reason in self.failed.items())
 
     def complaints(self) -> Iterator[str]:
@@ -102,7 +106,8 @@ def gather(recordings: Sequence[RecordingReport]) -> ConversionReport:
             failed[name] = recording.failed
     errors = np.concatenate([recording.reprojection_px for recording in recordings])
     summary = {"median": float(np.median(errors)), "max": float(errors.max())} if len(errors) else {}
-    return ConversionReport(rows, skipped, failed, summary)
+    notes = list(dict.fromkeys(note for recording in recordings for note in recording.notes))
+    return ConversionReport(rows, skipped, failed, summary, notes)
 
 
 def write_card(settings: Mapping[str, Any], report: ConversionReport) -> str:
@@ -111,7 +116,9 @@ def write_card(settings: Mapping[str, Any], report: ConversionReport) -> str:
         f"  - split: {split}\n    path: data/{split}-*.parquet" for split, count in report.rows.items() if count
     )
     said = "\n".join(f"    {line}" for line in report.lines())
-    short = {name: value["kind"] if isinstance(value, dict) else value for name, value in settings.items()}
+    short = {
+        name: value.get("kind", "given") if isinstance(value, dict) else value for name, value in settings.items()
+    }
     options = ", ".join(f"{name} {value}" for name, value in short.items() if value is not None and name != "target")
     return (
         f"---\nlicense: other\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n"

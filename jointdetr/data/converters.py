@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .conversion import Converter
+from .joint_names import read_names
 from .mapped import MappedConverter
 from .skeleton_files import find_skeleton
 
-NAMED_OPTIONS = {"source", "annotations", "images", "step", "labels"}
+NAMED_OPTIONS = {"source", "annotations", "images", "step", "labels", "names"}
 """Fields of converters that a `Source` has by name."""
 
 
@@ -27,6 +28,8 @@ class Source:
         step: take every `step`-th frame of a recording; None takes as many as the data set's users do.
         labels: which of several kinds of labels to take, where a data set has them.
         skeleton: name of a skeleton, or a `skeleton.json`, that the joints are mapped to; None keeps the data set's.
+        names: a JSON file that maps joints' names of the source to this package's, see
+            `jointdetr.data.joint_names.read_names`.
         options: what else this converter has as fields, by name, as text: `{"unit": "cm"}` for BVH files.
 
     Raises:
@@ -38,6 +41,7 @@ class Source:
     step: int | None = None
     labels: str | None = None
     skeleton: str | None = None
+    names: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -59,6 +63,10 @@ def make_converter(name: str, source: Source) -> Converter:
     if name not in CONVERTERS:
         raise ValueError(f"there are converters for {', '.join(CONVERTERS)}; got {name!r}")
     converter = _with_options(CONVERTERS[name](source), source.options)
+    if source.names is not None:
+        if "names" not in {option.name for option in fields(converter)}:
+            raise ValueError(f"`names` is for files that name their joints themselves, got {source.names} for {name}")
+        converter = replace(converter, names=read_names(source.names))
     if source.skeleton is None:
         return converter
     return MappedConverter(converter, find_skeleton(source.skeleton))

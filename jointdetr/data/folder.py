@@ -26,6 +26,7 @@ Shape vocabulary: `joints` (J) of the skeleton.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,10 +37,12 @@ import numpy as np
 
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
 from .conversion import Converter, Labels, Recording, Skipped
+from .json_values import numbers, shown, whole_number
 from .skeleton_files import read_skeleton
 
 ANNOTATIONS, SKELETON = "annotations.jsonl", "skeleton.json"
 ROWS_PER_RECORDING = 1000
+SPLIT = r"\w+(\.\w+)*"  # what `datasets` takes for the name of one
 TEXTS = ("subject", "action", "camera")
 ARRAYS = ("joints_3d", "joints_2d", "visible", "intrinsics", "extrinsics", "box")
 KEYS = {*ARRAYS, *TEXTS, "image", "frame", "split", "nobody"}
@@ -66,7 +69,7 @@ class Folder(Converter):
     @cached_property
     def skeletons_only(self) -> bool:
         """Whether the first line has no picture."""
-        with open(self._file, encoding="utf-8") as file:
+        with open(self._file, encoding="utf-8", errors="replace") as file:
             return "image" not in _parse(self._file, 1, file.readline())
 
     @cached_property
@@ -102,10 +105,11 @@ class Folder(Converter):
 
     def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
         """One row for each line."""
-        with open(self._file, encoding="utf-8") as file:
+        with open(self._file, "rb") as file:
             for number, start in recording.data:
                 file.seek(start)
-                yield self._row(_parse(self._file, number, file.readline()), number)
+                line = file.readline().decode("utf-8", errors="replace")
+                yield self._row(_parse(self._file, number, line), number)
 
     def _row(self, values: dict[str, Any], number: int) -> Labels | Skipped:
         """Make the row of a line; what is wrong with its numbers leaves it out, with its number."""
@@ -116,13 +120,13 @@ class Folder(Converter):
         arrays = {}
         for name, shape in _shapes(len(self.skeleton.joints)).items():
             if name in values:
-                array = _array(values[name], name, len(shape))
+                array = _array(values[name], name)
                 if array is None or array.shape != shape:
                     found = "something else" if array is None else f"{array.shape}"
                     return Skipped(f"`{name}` of the wrong shape", f"{where}: expected {shape}, got {found}")
                 arrays[name] = array
         labels = _place(arrays, values) | {name: values[name] for name in TEXTS if name in values}
-        labels["frame"] = values.get("frame", number - 1)
+        labels["frame"] = whole_number(values.get("frame", number - 1))
         labels["nobody"] = values.get("nobody", False)
         if self.skeletons_only:
             return {name: value for name, value in labels.items() if name in ("joints_3d", *TEXTS[:2], "frame")}
@@ -138,20 +142,16 @@ def _shapes(num_joints: int) -> dict[str, tuple[int, ...]]:
     return {"joints_3d": (num_joints, 3), "joints_2d": (num_joints, 2), **flags}
 
 
-def _array(values: Any, name: str, axes: int) -> np.ndarray | None:
+def _array(values: Any, name: str) -> np.ndarray | None:
     """Turn lists into an array, null joints into NaN; None if they have no common shape."""
     if not isinstance(values, list):
         return None
+    if name == "visible":
+        return np.array(values, dtype=bool) if all(flag in (False, True) for flag in values) else None
     if name.startswith("joints"):
-        axes = int(name[7])
-        values = [[np.nan] * axes if joint is None else joint for joint in values]
-    try:
-        array = np.array(values, dtype=bool if name == "visible" else np.float64)
-    except (TypeError, ValueError):
-        return None
-    if name == "extrinsics" and array.shape == (4, 4):
-        return array[:3]
-    return array
+        values = [[None] * int(name[7]) if joint is None else joint for joint in values]
+    array = numbers(values)
+    return array[:3] if name == "extrinsics" and array is not None and array.shape == (4, 4) else array
 
 
 def _place(arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,8 +170,8 @@ def _place(arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     """Read a line, and check its keys and what is no array."""
     try:
-        values = json.loads(line)
-    except ValueError as error:
+        values = json.loads(line.removeprefix("\ufeff"))  # Windows' editors begin a file with this mark
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}, line {number}: expected a JSON object, got {line.strip()[:60]!r}: {error}"
         ) from error
@@ -185,8 +185,10 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(values.get("nobody", False), bool):
         raise ValueError(f"{path}, line {number}: `nobody` must be true or false, got {values['nobody']!r}")
     for name in ("image", "split", *TEXTS):
-        if not isinstance(values.get(name, ""), str):
-            raise ValueError(f"{path}, line {number}: `{name}` must be a text, got {values[name]!r}")
-    if not isinstance(values.get("frame", 0), int):
-        raise ValueError(f"{path}, line {number}: `frame` must be a whole number, got {values['frame']!r}")
+        if not isinstance(values.get(name, ""), str) or "\0" in values.get(name, ""):
+            raise ValueError(f"{path}, line {number}: `{name}` must be a text, got {shown(values[name])}")
+    if whole_number(values.get("frame", 0)) is None:
+        raise ValueError(f"{path}, line {number}: `frame` must be a whole number, got {shown(values['frame'])}")
+    if not re.fullmatch(SPLIT, values.get("split", "train")):
+        raise ValueError(f"{path}, line {number}: `split` must be a word, such as train, got {shown(values['split'])}")
     return values

@@ -67,6 +67,10 @@ class MappedConverter(Converter):
         for labels in self.original.rows(recording):
             yield labels if isinstance(labels, Skipped) else self._mapped(labels)
 
+    def remarks(self, recording: Recording) -> list[str]:
+        """As the original."""
+        return self.original.remarks(recording)
+
     def _mapped(self, labels: Labels) -> Labels:
         """Map everything that there is of each joint."""
         source, target = self.original.skeleton, self.target

@@ -4,8 +4,8 @@ Shape vocabulary: `frames`, `joints`. Positions are mm in the axes of a level ca
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,8 +15,9 @@ import torch
 
 from ..skeleton_jointdetr import CMU_MOCAP, Skeleton
 from ..synthesis.mocap import RecordedSkeleton, read_amc, read_asf, world_rotations
-from .bvh import BvhMotion, read_bvh
+from .bvh import END_SITE_SUFFIX, BvhMotion, read_bvh
 from .conversion import Converter, Labels, Recording
+from .joint_names import package_names, side_pairs
 
 TO_CAMERA_AXES = {
     "y": np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]),
@@ -24,24 +25,12 @@ TO_CAMERA_AXES = {
 }
 """From the file's axes, by which one is up, to x right, y down, z forward."""
 
+CMU_UNIT = "CMU's 1/0.45 inch"
 UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "m": 1000.0}
-SHORTEST_PERSON_MM, TALLEST_PERSON_MM = 1000.0, 2300.0
-
-# A limb's joint here, and what makers of BVH files call it, in lower case without side and punctuation.
-LIMB_JOINTS = {
-    "hip": ("upleg", "upperleg", "thigh", "hip"),
-    "knee": ("leg", "lowerleg", "lowleg", "shin", "calf", "knee"),
-    "ankle": ("foot", "ankle"),
-    "foot": ("toebase", "toe", "toes", "ball"),
-    "collar": ("collar", "clavicle"),
-    "shoulder": ("arm", "upperarm", "uparm", "shldr", "shoulder"),
-    "elbow": ("forearm", "lowerarm", "lowarm", "elbow"),
-    "wrist": ("hand", "wrist", "forearmend", "lowerarmend", "lowarmend", "elbowend"),
-}
-# The root of a BVH lies anywhere about the hips and its lowest spine joint anywhere above, so neither is taken as the
-# pelvis or the spine of other skeletons: `map_skeleton` has formulas for these.
-TRUNK_JOINTS = {"neck": ("neck",), "skull_base": ("head",), "head_top": ("headend", "headtopend", "headtop")}
-SIDE = re.compile(r"^([Ll]eft|[Rr]ight|[lrLR](?=[A-Z_. ]))|([Ll]eft|[Rr]ight|(?<=[_. ])[lrLR])$")
+GUESSED_UNITS_MM = UNITS_MM | {CMU_UNIT: 25.4 / 0.45}
+CMU_JOINTS = {"lhipjoint", "lowerback"}  # only CMU's skeletons have them, in any spelling
+# From a child of one metre to a person of 2.1 m: joint above and below a bone, shortest and longest in mm.
+BONES_MM = (("hip", "knee", 200.0, 520.0), ("shoulder", "elbow", 130.0, 400.0))
 
 # Joints at the ends of CMU's bones, without their side; the trunk's first.
 CMU_TRUNK = {
@@ -76,20 +65,40 @@ class Bvh(Converter):
     Args:
         source: a file, or a folder that is searched with its subfolders.
         step: keep every `step`-th frame.
-        unit: of the files; left out, the one that makes the skeleton a person's size.
+        unit: of the files, by name or in mm; left out, the one that makes thighs and upper arms a person's.
         up: the axis that points up.
+        names: this package's name of joints that the files call something else.
+
+    Raises:
+        ValueError: `unit` is no unit.
     """
 
     source: Path
     step: int = 10
-    unit: Literal["mm", "cm", "inch", "m"] | None = None
+    unit: str | None = None
     up: Literal["y", "z"] = "y"
+    names: dict[str, str] | None = None
     skeletons_only: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse a unit that is none."""
+        if self.unit is not None:
+            unit_mm(self.unit)
 
     @cached_property
     def skeleton(self) -> Skeleton:
         """Skeleton of the first file, with the names of this package where they are known."""
-        return bvh_skeleton(read_bvh(_files(self.source, ".bvh")[0]))
+        return bvh_skeleton(self._first, self.names)
+
+    @cached_property
+    def _first(self) -> BvhMotion:
+        return read_bvh(_files(self.source, ".bvh")[0])
+
+    def remarks(self, recording: Recording) -> list[str]:
+        """Joints whose names are not known; the same for all files."""
+        kept = [new for own, new in zip(self._first.names, self.skeleton.joints, strict=True) if own == new]
+        own = [name for name in kept if not name.endswith(END_SITE_SUFFIX) and name not in (self.names or {})]
+        return [f"joints that keep their own names, which `--names FILE` maps: {', '.join(own)}"] if own else []
 
     def recordings(self) -> list[Recording]:
         """One for each file."""
@@ -99,13 +108,13 @@ class Bvh(Converter):
     def rows(self, recording: Recording) -> Iterator[Labels]:
         """Skeletons of every `step`-th frame."""
         motion = read_bvh(recording.source)
-        found = bvh_skeleton(motion)
+        found = bvh_skeleton(motion, self.names)
         if (found.joints, found.parents) != (self.skeleton.joints, self.skeleton.parents):
             different = sorted(set(found.joints) ^ set(self.skeleton.joints)) or "their order or parents"
             raise ValueError(
                 f"{recording.source}: all files must have the skeleton of the first one; different are {different}"
             )
-        scale = UNITS_MM[self.unit] if self.unit else guess_unit_mm(recording.source, motion)
+        scale = unit_mm(self.unit) if self.unit else guess_unit_mm(recording.source, motion, found)
         joints = motion.positions(self.step) * scale @ TO_CAMERA_AXES[self.up].T  # (frames, joints, 3)
         yield from _skeleton_rows(joints, recording, self.step)
 
@@ -142,31 +151,78 @@ class AsfAmc(Converter):
         yield from _skeleton_rows(joints, recording, self.step)
 
 
-def bvh_skeleton(motion: BvhMotion) -> Skeleton:
-    """Describe the joints of a BVH file; well-known names become those of this package, others stay."""
-    split = [_split_side(name) for name in motion.names]
-    pairs = [
-        (joint, split.index(("right", part)))
-        for joint, (side, part) in enumerate(split)
-        if side == "left" and ("right", part) in split
-    ]
-    return Skeleton("bvh", tuple(_joint_names(motion.names)), motion.parents, tuple(pairs), root=0)
+def bvh_skeleton(motion: BvhMotion, names: Mapping[str, str] | None = None) -> Skeleton:
+    """Describe the joints of a BVH file; well-known names become those of this package, others stay.
 
-
-def guess_unit_mm(path: Path, motion: BvhMotion) -> float:
-    """Return the size in mm of the unit in which the skeleton at rest is as long as a person.
+    Args:
+        motion: the file.
+        names: this package's name of joints that the file calls something else.
 
     Raises:
-        ValueError: It is none in mm, cm, inches or metres.
+        ValueError: `names` has a joint that is not there.
     """
-    length = float(np.ptp(motion.rest_pose(), axis=0).max())
-    for unit_mm in UNITS_MM.values():
-        if SHORTEST_PERSON_MM <= length * unit_mm <= TALLEST_PERSON_MM:
-            return unit_mm
-    raise ValueError(
-        f"{path}: expected a skeleton as long as a person in {', '.join(UNITS_MM)}, got {length:.4g}; "
-        "say its unit, as `--set unit=cm` does"
-    )
+    joints = package_names(motion.names, names)
+    return Skeleton("bvh", tuple(joints), motion.parents, tuple(side_pairs(motion.names, joints)), root=0)
+
+
+def unit_mm(unit: str) -> float:
+    """Return the size in mm of a unit by its name, or of a number of mm.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    try:
+        size = UNITS_MM[unit] if unit in UNITS_MM else float(unit)
+    except ValueError:
+        size = 0.0
+    if not 0.0 < size < float("inf"):
+        raise ValueError(f"`unit` must be one of {', '.join(UNITS_MM)} or its length in mm, got {unit!r}")
+    return size
+
+
+def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = None) -> float:
+    """Return the size in mm of the unit in which thighs and upper arms are as long as a person's.
+
+    Raises:
+        ValueError: No such bone is known by its name, or no unit, or more than one, would do.
+    """
+    skeleton = skeleton or bvh_skeleton(motion)
+    pose = replace(motion, values=motion.values[:1]).positions()[0]  # (joints, 3); files may overrule their offsets
+    lengths = [(_bone_length(pose, skeleton, *bone[:2]), *bone[2:]) for bone in BONES_MM]
+    known = [bone for bone in lengths if np.isfinite(bone[0])]
+    if not known:
+        raise ValueError(
+            f"{path}: the unit is told by thighs and upper arms, of which none is known by its name among "
+            f"{', '.join(motion.names[:12])} ...; give it, as `--set unit=cm` does, or the names by `--names FILE`"
+        )
+    fits = {
+        name: unit
+        for name, unit in GUESSED_UNITS_MM.items()
+        if all(shortest <= length * unit <= longest for length, shortest, longest in known)
+    }
+    is_cmu = {re.sub(r"[^a-z]", "", name.lower()) for name in motion.names} >= CMU_JOINTS
+    if len(fits) > 1 and is_cmu and CMU_UNIT in fits:
+        return fits[CMU_UNIT]
+    if len(fits) != 1:
+        said = " and ".join(f"{length:.4g} to the {below}" for (length, _, _), (_, below, _, _) in _told(lengths))
+        raise ValueError(
+            f"{path}: bones must be as long as a person's in one of {', '.join(GUESSED_UNITS_MM)}, got {said}, which "
+            f"fits {', '.join(fits) or 'none'}; say the unit, as `--set unit=cm` or `--set unit=56.44` (mm) does"
+        )
+    return next(iter(fits.values()))
+
+
+def _told(lengths: list[tuple[float, float, float]]) -> list[tuple]:
+    """Lengths that are known, with their bones."""
+    return [pair for pair in zip(lengths, BONES_MM, strict=True) if np.isfinite(pair[0][0])]
+
+
+def _bone_length(pose: np.ndarray, skeleton: Skeleton, above: str, below: str) -> float:
+    """Mean length of a bone of both sides, in the unit of `pose` `(joints, 3)`; NaN if its joints are not there."""
+    at = {name: pose[joint] for joint, name in enumerate(skeleton.joints)}
+    ends = [(f"{side}_{above}", f"{side}_{below}") for side in ("left", "right")]
+    lengths = [np.linalg.norm(at[upper] - at[lower]) for upper, lower in ends if upper in at and lower in at]
+    return float(np.mean(lengths)) if lengths else float("nan")
 
 
 def bone_ends_mm(skeleton: RecordedSkeleton, motion: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -193,38 +249,6 @@ def cmu_bones(skeleton: RecordedSkeleton) -> list[int]:
     if missing:
         raise ValueError(f"the skeleton must have the bones of CMU's motion capture, missing are {missing}")
     return [skeleton.names.index(bones[joint]) for joint in CMU_MOCAP.joints]
-
-
-def _joint_names(names: tuple[str, ...]) -> list[str]:
-    """Names of this package for the joints of a BVH file; what is unknown, or would be there twice, keeps its own."""
-    split = [_split_side(name) for name in names]
-    has_arm = any(part in LIMB_JOINTS["shoulder"][:4] for _, part in split)
-    renamed = []
-    for own, (side, part) in zip(names, split, strict=True):
-        new = _known_name(side, part, has_arm)
-        renamed.append(own if new is None or new in renamed else new)
-    return renamed
-
-
-def _split_side(name: str) -> tuple[str, str]:
-    """Side and the rest of a name, in lower case without punctuation: "mixamorig:LeftUpLeg" is ("left", "upleg")."""
-    plain = name.rpartition(":")[2]
-    found = SIDE.search(plain)
-    if found is None:
-        return "", re.sub(r"[^a-z0-9]", "", plain.lower())
-    side = "left" if (found[1] or found[2]).lower().startswith("l") else "right"
-    return side, re.sub(r"[^a-z0-9]", "", (plain[: found.start()] + plain[found.end() :]).lower())
-
-
-def _known_name(side: str, part: str, has_arm: bool) -> str | None:
-    """Name of a joint in this package, None if it is not a well-known one."""
-    if has_arm and part == "shoulder":
-        part = "collar"  # where arms begin with an arm, the shoulder is the joint before it
-    table = LIMB_JOINTS if side else TRUNK_JOINTS
-    for joint, spellings in table.items():
-        if part in spellings:
-            return f"{side}_{joint}" if side else joint
-    return None
 
 
 def _skeleton_rows(joints: np.ndarray, recording: Recording, step: int) -> Iterator[Labels]:

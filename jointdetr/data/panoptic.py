@@ -18,7 +18,6 @@ Shape vocabulary: `people`, `joints` (19).
 Source: Joo et al., "Panoptic Studio", PAMI 2017; https://github.com/CMU-Perceptual-Computing-Lab/panoptic-toolbox
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ..picture_jointdetr import upright_size
 from ..skeleton_jointdetr import PANOPTIC, Skeleton
 from ..video.reading import iterate_frames
 from .conversion import Converter, Labels, Recording, Skipped
+from .json_values import numbers, read_json, shown, whole_number
 from .lens import see
 from .rows import encode_picture, is_inside
 
@@ -124,20 +125,22 @@ def read_camera(path: Path, name: str) -> Camera:
     Raises:
         ValueError: There is no such camera, or its description is broken.
     """
-    content = _read_json(path)
+    content = read_json(path)
     cameras = content.get("cameras") if isinstance(content, dict) else None
     if not isinstance(cameras, list) or not all(isinstance(camera, dict) for camera in cameras):
         raise ValueError(f"{path} must have a list `cameras`")
     found = next((camera for camera in cameras if camera.get("name") == name), None)
     if found is None:
-        raise ValueError(f"{path} must have a camera {name!r}, got {[camera.get('name') for camera in cameras]}")
+        got = shown([camera.get("name") for camera in cameras])
+        raise ValueError(f"{path} must have a camera with the `name` {name!r} among `cameras`, got {got}")
     arrays = {}
     for key, shape in {"K": (3, 3), "distCoef": (5,), "R": (3, 3), "t": (3, 1), "resolution": (2,)}.items():
-        array = np.array(found.get(key), dtype=np.float64)
-        if array.shape != shape or not np.isfinite(array).all():
-            raise ValueError(f"{path}: `{key}` of camera {name} must be {shape} finite numbers, got {found.get(key)}")
+        array = numbers(found.get(key))
+        if array is None or array.shape != shape or not np.isfinite(array).all():
+            got = shown(found.get(key))
+            raise ValueError(f"{path}: `{key}` of camera {name} must be {shape} finite numbers, got {got}")
         arrays[key] = array
-    width, height = arrays["resolution"].astype(int).tolist()
+    width, height = arrays["resolution"].clip(0, 2**31).astype(int).tolist()
     return Camera(arrays["K"], arrays["distCoef"], arrays["R"], CM_TO_MM * arrays["t"][:, 0], (width, height))
 
 
@@ -155,19 +158,25 @@ def read_bodies(path: Path) -> list[Body]:
     Raises:
         ValueError: The file is broken, or its skeletons are others than `joints19`.
     """
-    content = _read_json(path)
+    content = read_json(path)
     bodies = content.get("bodies") if isinstance(content, dict) else None
     if not isinstance(bodies, list):
         raise ValueError(f"{path} must have a list `bodies`")
     people = []
     for number, body in enumerate(bodies):
-        values = np.array(body.get("joints19", ()), dtype=np.float64)
-        if values.shape != (19 * 4,):
-            found = f"{len(values)} numbers" if values.size else f"the keys {sorted(body)}"
-            raise ValueError(f"{path}: body {number} must have `joints19` of 76 numbers, got {found}")
+        values = numbers(body.get("joints19")) if isinstance(body, dict) else None
+        if values is None or values.shape != (19 * 4,):
+            raise ValueError(
+                f"{path}: entry {number} of `bodies` must have `joints19` of 76 numbers, got {shown(body)}"
+            )
+        identity = whole_number(body.get("id", number))
+        if identity is None:
+            raise ValueError(
+                f"{path}: `id` of entry {number} of `bodies` must be a whole number, got {shown(body['id'])}"
+            )
         joints = values.reshape(19, 4)
         valid = (joints[:, 3] > LEAST_CONFIDENCE) & np.isfinite(joints).all(axis=1)
-        people.append(Body(int(body.get("id", number)), CM_TO_MM * joints[:, :3], valid))
+        people.append(Body(identity, CM_TO_MM * joints[:, :3], valid))
     return people
 
 
@@ -224,11 +233,13 @@ def _require_size(picture: Image.Image | Path, camera: Camera) -> None:
     """Refuse pictures of another size than the camera was calibrated for."""
     if isinstance(picture, Path):
         with Image.open(picture) as image:
-            size = image.size
+            size = upright_size(image)
     else:
         size = picture.size
     if size != camera.size:
-        raise ValueError(f"pictures must have the size of the calibration, {camera.size}, got {size}")
+        raise ValueError(
+            f"pictures must have the size of the calibration, {camera.size}, got {size}; is its `resolution` right?"
+        )
 
 
 def _scene_files(folder: Path) -> dict[int, Path]:
@@ -253,11 +264,3 @@ def _picture_source(folder: Path, camera: str) -> Path:
     """Film of a camera, or the folder of its pictures."""
     film = folder / "hdVideos" / f"hd_{camera}.mp4"
     return film if film.is_file() else folder / "hdImgs" / camera
-
-
-def _read_json(path: Path) -> Any:
-    """Read a JSON file, or name the broken one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} must be a JSON file, got a broken one: {error}") from error

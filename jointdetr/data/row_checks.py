@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry_jointdetr import flip_permutation
+from ..image_processing_jointdetr import misses_picture
 from ..skeleton_jointdetr import Skeleton
 from .rows import Problem, is_inside
 
@@ -32,8 +33,27 @@ def find_problem(row: Mapping[str, Any], skeleton: Skeleton) -> Problem | None:
     """
     problem = _finite_problem(row) or _size_problem(row, skeleton)
     if problem is None and "joints_2d" in row:
-        problem = _camera_problem(row) or _reprojection_problem(row, skeleton)
+        problem = _camera_problem(row) or box_problem(row, row["picture_size"]) or _reprojection_problem(row, skeleton)
     return problem
+
+
+def box_problem(row: Mapping[str, Any], picture_size: tuple[int, int]) -> Problem | None:
+    """Return what is wrong with a row's box if no crop of it could show the labelled person.
+
+    Args:
+        row: columns of `pose_features`, arrays; where no joint has a 2D label, the 3D labels are projected.
+        picture_size: width and height in px of the upright picture.
+    """
+    box = np.asarray(row["box"], np.float64)
+    said = f"x, y, width, height {np.round(box, 1).tolist()} px"
+    if misses_picture(box, picture_size):
+        width, height = picture_size
+        return Problem("the box misses the picture", f"{said} in {width} x {height} px")
+    points = row["joints_2d"][row["joints_2d_valid"]] if row["joints_2d_valid"].any() else project_row(row)
+    points = points[np.isfinite(points).all(axis=-1)]
+    if len(points) and not ((points >= box[:2]) & (points <= box[:2] + box[2:])).all(axis=-1).any():
+        return Problem("no labelled joint in the box", f"{said}, joints around {np.round(points.mean(0)).tolist()} px")
+    return None
 
 
 def reprojection_errors(row: Mapping[str, Any]) -> np.ndarray:

@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from ..picture_jointdetr import DECODING_ERRORS, load_picture, upright_size
 from ..skeleton_jointdetr import Skeleton
 from .schema import NOBODY, pose_features
 
@@ -70,7 +71,8 @@ def complete_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
     row = {"image": image, "picture_size": _picture_size(image)}
     row |= _joints(labels, skeleton, "joints_3d", 3) | _joints(labels, skeleton, "joints_2d", 2)
     inside = row["joints_2d_valid"] & is_inside(row["joints_2d"], row["picture_size"])
-    row["visible"] = _array({"visible": inside, **labels}, "visible", (len(skeleton.joints),), bool)
+    visible = _array({"visible": inside, **labels}, "visible", (len(skeleton.joints),), bool)
+    row["visible"] = visible & (inside | ~row["joints_2d_valid"])  # nobody sees what lies beside the picture
     row["intrinsics"] = _array({"intrinsics": np.full((3, 3), np.nan), **labels}, "intrinsics", (3, 3))
     row["box"] = _array({"box": _extent(row), **labels}, "box", (4,))
     row[NOBODY] = bool(labels.get(NOBODY, False))
@@ -91,14 +93,14 @@ def complete_skeleton_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict
 
 
 def encode_picture(image: Image.Image | bytes | str | Path | None, quality: int = 90) -> dict[str, bytes | None]:
-    """Return a picture as `datasets.Image` stores it: a file's bytes as they are, a `PIL` picture as JPEG.
+    """Return a picture as `datasets.Image` stores it: a file's bytes as they are, a `PIL` picture as upright JPEG.
 
     Raises:
         RowError: The file cannot be read, or it is no picture at all.
     """
     if isinstance(image, Image.Image):
         stream = BytesIO()
-        image.convert("RGB").save(stream, "JPEG", quality=quality)
+        load_picture(image, "image").save(stream, "JPEG", quality=quality)
         return {"bytes": stream.getvalue(), "path": None}
     if isinstance(image, str | Path):
         try:
@@ -113,11 +115,11 @@ def encode_picture(image: Image.Image | bytes | str | Path | None, quality: int 
 
 
 def _picture_size(image: dict[str, bytes | None]) -> tuple[int, int]:
-    """Read width and height from a picture's header."""
+    """Read the upright width and height from a picture's header."""
     try:
         with Image.open(BytesIO(image["bytes"])) as picture:
-            return picture.size
-    except OSError as error:
+            return upright_size(picture)
+    except DECODING_ERRORS as error:
         raise RowError(Problem("the picture cannot be read", str(error))) from error
 
 

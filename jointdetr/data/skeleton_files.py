@@ -44,10 +44,10 @@ def read_skeleton(path: str | Path) -> Skeleton:
     """
     path = Path(path)
     try:
-        skeleton = skeleton_from_dict(json.loads(path.read_text(encoding="utf-8")))
+        skeleton = skeleton_from_dict(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise ValueError(f"{path} must describe the skeleton, but does not exist") from None
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} must describe a skeleton: {error}") from error
     return skeleton
 
@@ -75,11 +75,13 @@ def skeleton_from_dict(values: Any) -> Skeleton:
     joints = values["joints"]
     if not isinstance(joints, list | tuple) or not all(isinstance(joint, str) and joint for joint in joints):
         raise ValueError(f"`joints` must be a list of names, got {joints!r}")
+    if not isinstance(values["name"], str) or not values["name"]:
+        raise ValueError(f"`name` must be a text, got {values['name']!r}")
     pairs = [_indices(joints, pair, "flip_pairs") for pair in _list(values["flip_pairs"], "flip_pairs")]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"`flip_pairs` must be pairs of joints, got {values['flip_pairs']!r}")
     skeleton = Skeleton(
-        name=str(values["name"]),
+        name=values["name"],
         joints=tuple(joints),
         parents=_indices(joints, values["parents"], "parents"),
         flip_pairs=tuple(pairs),

@@ -53,7 +53,7 @@ class Endpoint:
         camera = camera_of(FOCAL_LENGTH, focal_px, image.size)
         given = parse_boxes(read_boxes(boxes), image, self.settings.max_people) if boxes.strip() else None
         given = self.estimator.find_people(image) if given is None else given
-        people = self.estimator.assemble(image, self.estimator.look(image, given), threshold, camera)
+        people = self.estimator.assemble(self.estimator.look(image, given), threshold, camera)
         skeleton = self.estimator.skeleton
         return {
             "skeleton": {"name": skeleton.name, "joints": skeleton.joints, "parents": skeleton.parents},

@@ -31,10 +31,12 @@ class Sighting:
 
     Args:
         boxes: The people's boxes; `None` if the whole picture was taken as one person.
+        inputs: What the network was given: crops of upright people, see `JointDetrPipeline.look_again`.
         outputs: The network's output for each of them, on the CPU; `None` if there is nobody.
     """
 
     boxes: list[Box] | None
+    inputs: dict[str, torch.Tensor]
     outputs: ModelOutput | None
 
 
@@ -81,17 +83,15 @@ class PoseEstimator:
         inputs = processor(image, boxes=None if boxes is None else [boxes], return_tensors="pt")
         outputs = self.pipeline.run_model(inputs["pixel_values"].to(model.device))
         if outputs is None:
-            return Sighting(boxes, None)
-        return Sighting(boxes, type(outputs)(**{name: value.cpu() for name, value in outputs.items()}))
+            return Sighting(boxes, dict(inputs), None)
+        inputs, outputs = self.pipeline.look_again([None if boxes is None else image], inputs, outputs)
+        return Sighting(boxes, inputs, type(outputs)(**{name: value.cpu() for name, value in outputs.items()}))
 
     @torch.inference_mode()
-    def assemble(
-        self, image: Image.Image, sighting: Sighting, threshold: float, camera: Camera | None
-    ) -> list[Person]:
+    def assemble(self, sighting: Sighting, threshold: float, camera: Camera | None) -> list[Person]:
         """Return the people of a picture without running the network again.
 
         Args:
-            image: The picture.
             sighting: What `look` returned for it.
             threshold: Joints less probable than this are missing.
             camera: What took the picture, `None` if unknown.
@@ -103,8 +103,7 @@ class PoseEstimator:
             ValueError: The threshold is outside [0, 1].
         """
         model, processor = self.pipeline.model, self.pipeline.image_processor
-        inputs = processor(image, boxes=None if sighting.boxes is None else [sighting.boxes], return_tensors="pt")
-        outputs = sighting.outputs
+        inputs, outputs = sighting.inputs, sighting.outputs
         if outputs is not None:
             outputs = type(outputs)(**{name: value.to(model.device) for name, value in outputs.items()})
         return processor.post_process_pose_estimation(outputs, inputs, threshold, model.refiner, cameras=[camera])[0]

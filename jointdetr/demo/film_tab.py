@@ -17,7 +17,7 @@ from .camera import camera_of
 from .estimator import PoseEstimator
 from .guard import plain_errors, require_film
 from .picture_tab import EXAMPLES, Update, Values, add_camera, add_threshold
-from .results import download_buttons, download_updates, new_folder, viewer_value, write_files
+from .results import angle_picture, download_buttons, download_updates, new_folder, viewer_value, write_files
 from .settings import DemoSettings
 from .viewer import VIEW_HEIGHT_PX, pose_viewer
 
@@ -42,7 +42,7 @@ class FilmTab:
         self.button.click(
             self.on_estimate,
             asked,
-            [self.view, self.overlay, self.status, *self.downloads],
+            [self.view, self.overlay, self.status, self.angles, *self.downloads],
             concurrency_id="film",
             concurrency_limit=1,
             show_progress_on=[self.view],
@@ -82,6 +82,9 @@ class FilmTab:
         self.status = gr.Markdown("", elem_id="film-status")
         with gr.Row():
             self.downloads = download_buttons("film-download")
+        with gr.Accordion("Joint angles", open=False, elem_id="film-angles-accordion"):
+            gr.Markdown("Of the first person, with one standard deviation. Not for medical use.")
+            self.angles = gr.Image(show_label=False, interactive=False, elem_id="film-angles", buttons=["download"])
 
     @plain_errors()
     def on_estimate(self, values: Values, progress: gr.Progress = PROGRESS) -> Update:
@@ -111,7 +114,8 @@ class FilmTab:
     def _show(self, film: FrameReader, motions: Sequence[PoseMotion], about: dict[str, Any]) -> Update:
         """Return what everything shows of the motions of a film."""
         if not motions:
-            empty = {self.view: None, self.overlay: None, self.status: "Nobody was found in this film."}
+            words = "Nobody was found in this film."
+            empty = {self.view: None, self.overlay: None, self.status: words, self.angles: None}
             return empty | download_updates(self.downloads, [None] * len(self.downloads))
         rows = motion_rows(motions)
         paths = write_files(rows, self.estimator.skeleton, about)
@@ -121,6 +125,7 @@ class FilmTab:
             self.view: viewer_value(motions),
             self.overlay: self._overlay(film, rows),
             self.status: f"{people}: {'; '.join(lengths)}",
+            self.angles: angle_picture(motions[0]),
             **download_updates(self.downloads, paths),
         }
 

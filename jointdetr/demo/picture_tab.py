@@ -155,7 +155,7 @@ class PictureTab:
     def _show(self, image: Image.Image, sighting: Sighting, values: Values, note: str = "") -> Update:
         """Return what everything shows of the people in a picture."""
         camera = camera_of(*(values[component] for component in self.camera), image.size)
-        people = self.estimator.assemble(image, sighting, values[self.threshold], camera)
+        people = self.estimator.assemble(sighting, values[self.threshold], camera)
         if not people:
             return self._nothing() | {
                 self.status: f"{NOBODY.capitalize()}: if there is somebody, choose “{DRAWN}” and draw a box."

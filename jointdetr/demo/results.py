@@ -7,6 +7,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,13 +18,14 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from ..motion import PoseMotion
+from ..motion.angles import joint_angles
 from ..skeleton_jointdetr import Skeleton
-from ..visualization import draw_overlay, viewer_data, write_poses
+from ..visualization import angle_figure, draw_overlay, viewer_data, write_poses
 from .estimator import Person
 
 DISPLAY_SIDE_PX = 1024
 TABLE_HEADERS = ["person", "joint", "x mm", "y mm", "z mm", "u px", "v px", "score", "error mm", "found"]
-FILE_FORMATS = ("json", "npz", "bvh", "glb")
+FILE_FORMATS = ("json", "npz", "bvh", "glb", "trc", "angles.csv")
 
 
 def display_copy(image: Image.Image) -> Image.Image:
@@ -60,6 +62,17 @@ def table_rows(people: Sequence[Person], skeleton: Skeleton) -> list[list[Any]]:
 def viewer_value(motions: Sequence[PoseMotion]) -> str | None:
     """Return what the 3D view shows, as JSON; `None` for nobody."""
     return json.dumps(viewer_data(motions)) if motions else None
+
+
+def angle_picture(motion: PoseMotion) -> Image.Image | None:
+    """Return a picture of a person's joint angles over time; `None` for a skeleton that has none."""
+    try:
+        angles = joint_angles(motion)
+    except ValueError:
+        return None
+    buffer = BytesIO()
+    angle_figure(angles).savefig(buffer, format="png")
+    return Image.open(buffer)
 
 
 def write_files(people: Sequence[Mapping[str, Any]], skeleton: Skeleton, about: Mapping[str, Any]) -> list[str | None]:
@@ -99,7 +112,13 @@ def download_updates(buttons: Sequence[gr.DownloadButton], paths: Sequence[str |
 def download_buttons(prefix: str) -> list[gr.DownloadButton]:
     """Make a button for each of `FILE_FORMATS`."""
     return [
-        gr.DownloadButton(name.upper(), size="sm", min_width=60, interactive=False, elem_id=f"{prefix}-{name}")
+        gr.DownloadButton(
+            name.split(".")[0].upper(),
+            size="sm",
+            min_width=60,
+            interactive=False,
+            elem_id=f"{prefix}-{name.split('.')[0]}",
+        )
         for name in FILE_FORMATS
     ]
 

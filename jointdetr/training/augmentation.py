@@ -23,10 +23,11 @@ IGNORED_PART = -1
 """Value of `part_map` where nothing is known: outside the picture and under a cut-out."""
 
 PROBABILITIES = (
-    *("flip", "rotation", "quarter_turns", "misfit", "greyscale"),
+    *("flip", "upright", "rotation", "quarter_turns", "misfit", "half_body", "greyscale"),
     *("blur", "downscale", "jpeg", "noise", "cutout"),
 )
 MISFIT_SCALES, MISFIT_SHIFT = (1 / 2.5, 1.8), 0.25
+UPPER_SHARE, HALF_BODY_MARGIN, FEWEST_OF_HALF = 0.8, 0.15, 4
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -37,6 +38,8 @@ class Augmentation:
 
     Args:
         flip: probability of a mirrored picture.
+        upright: probability of a view in which the body is turned upright before any other turn, as the second look of
+            inference shows it.
         rotation_degrees: largest turn of the picture, to either side.
         rotation: probability of a turn.
         quarter_turns: probability of a turn by 90, 180 or 270 degrees besides.
@@ -44,6 +47,7 @@ class Augmentation:
         shift: largest move of the crop, as a fraction of its side.
         misfit: probability of a crop that does not fit the person, instead of `scale` and `shift`: up to 2.5 times too
             large or 1.8 times too small, and up to a quarter of its side beside the person.
+        half_body: probability of a crop around the upper or, less often, the lower body alone, as in portraits.
         colour: strength of brightness, contrast, saturation, channel gains and gamma; 1.0 is strong.
         greyscale: probability of a grey picture.
         blur: probability of a blur of up to `blur_radius_px` of the crop.
@@ -55,12 +59,14 @@ class Augmentation:
     """
 
     flip: float = 0.5
+    upright: float = 0.0
     rotation_degrees: float = 30.0
     rotation: float = 0.6
     quarter_turns: float = 0.0
     scale: float = 1.25
     shift: float = 0.08
     misfit: float = 0.0
+    half_body: float = 0.0
     colour: float = 0.6
     greyscale: float = 0.05
     blur: float = 0.2
@@ -99,8 +105,8 @@ class View:
     shift: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def sample(cls, settings: Augmentation, rng: np.random.Generator) -> "View":
-        """Draw a view."""
+    def sample(cls, settings: Augmentation, rng: np.random.Generator, tilt: float = math.nan) -> "View":
+        """Draw a view of a body that is tilted by so many radians in the picture, NaN if that is not known."""
         limit = math.radians(settings.rotation_degrees)
         angle = rng.uniform(-limit, limit) if rng.random() < settings.rotation else 0.0
         if settings.quarter_turns and rng.random() < settings.quarter_turns:
@@ -110,7 +116,10 @@ class View:
             scales, farthest = MISFIT_SCALES, MISFIT_SHIFT
         scale = math.exp(rng.uniform(*np.log(scales)))
         shift_x, shift_y = rng.uniform(-farthest, farthest, 2)
-        return cls(bool(rng.random() < settings.flip), angle, scale, (shift_x, shift_y))
+        flip = bool(rng.random() < settings.flip)
+        if settings.upright and rng.random() < settings.upright and math.isfinite(tilt):
+            angle += tilt if flip else -tilt  # a mirrored body leans to the other side
+        return cls(flip, angle, scale, (shift_x, shift_y))
 
     @property
     def world(self) -> np.ndarray:
@@ -139,6 +148,26 @@ class View:
     def intrinsics(self, intrinsics: np.ndarray, affine: np.ndarray) -> np.ndarray:
         """Camera matrix `(3, 3)` that projects the moved world onto the view given by `affine` (2, 3)."""
         return np.vstack([affine, (0.0, 0.0, 1.0)]) @ intrinsics @ self.world.T
+
+
+def half_body_box(points: np.ndarray, legs: np.ndarray, rng: np.random.Generator) -> list[float] | None:
+    """Draw the upper or the lower body and return the box around it; None where too few of its joints are known.
+
+    Args:
+        points: `(joints, 2)` px, NaN where unknown.
+        legs: `(joints,)` bool, which joints are below the hips.
+        rng: draws which half.
+
+    Returns:
+        x, y, width, height in px.
+    """
+    half = points[~legs if rng.random() < UPPER_SHARE else legs]
+    half = half[np.isfinite(half).all(axis=-1)]
+    if len(half) < FEWEST_OF_HALF:
+        return None
+    low, high = half.min(axis=0), half.max(axis=0)
+    margin = HALF_BODY_MARGIN * (high - low).max()
+    return [*(low - margin).tolist(), *(high - low + 2 * margin).clip(min=1.0).tolist()]
 
 
 def sample_map(stored: np.ndarray, affine: np.ndarray, size: tuple[int, int], outside: int) -> np.ndarray:

@@ -14,23 +14,27 @@ import torch
 from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..data.fitting import fitting_rows
 from ..data.loading import check_row, check_rows, describe_row, open_stored, undecoded
 from ..data.schema import decode_depth_map
 from ..geometry_jointdetr import crop_intrinsics, flip_permutation
 from ..image_processing_jointdetr import person_crop_affine, warp_image
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
+from ..upright_jointdetr import body_tilt
 from .augmentation import (
     IGNORED_PART,
     Augmentation,
     View,
     augment_appearance,
     cover,
+    half_body_box,
     mirrored_parts,
     sample_cutouts,
     sample_map,
 )
 
+LEG_JOINTS = ("knee", "ankle", "heel", "foot", "toe")  # parts of the names of joints below the hips
 _MAPS = ("part_map", "depth_map")
 _OUTSIDE_PART = 255  # becomes IGNORED_PART once the map is signed
 
@@ -94,6 +98,7 @@ class PoseExamples:
         self.crop = crop
         self.augmentation = augmentation
         self._flip = np.array(flip_permutation(skeleton.flip_pairs, len(skeleton.joints)))
+        self._legs = np.array([any(part in name for part in LEG_JOINTS) for name in skeleton.joints])
         self._mirrored_parts = mirrored_parts()
 
     def example(self, row: dict, rng: np.random.Generator) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
@@ -127,8 +132,8 @@ class PoseExamples:
         return (position, intrinsics) if known else (position * torch.nan, intrinsics * torch.nan)
 
     def _example(self, row: dict, rng: np.random.Generator) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
-        view = View() if self.augmentation is None else View.sample(self.augmentation, rng)
-        crop_affine = person_crop_affine(row["box"], self.crop.size, self.crop.padding).numpy()
+        view = View() if self.augmentation is None else View.sample(self.augmentation, rng, self._tilt(row))
+        crop_affine = person_crop_affine(self._box(row, rng), self.crop.size, self.crop.padding).numpy()
         affine = view.affine(crop_affine, self.crop.size)  # (2, 3) original px -> input px
         cutouts = [] if self.augmentation is None else sample_cutouts(self.augmentation, self.crop.size, rng)
         labels = self._pose_labels(row, view, affine)
@@ -136,6 +141,16 @@ class PoseExamples:
         if self.crop.dense_reduction is not None:
             labels |= self._dense_labels(_open_maps(row, image.width), view, affine, cutouts)
         return {"pixel_values": self._pixel_values(image, affine, cutouts, rng), "labels": labels}
+
+    def _tilt(self, row: dict) -> float:
+        """How far the body is from upright in the picture, in radians; NaN where that is not known."""
+        return body_tilt(torch.from_numpy(_known_points(row)), self.skeleton).item()
+
+    def _box(self, row: dict, rng: np.random.Generator) -> list[float]:
+        """The row's box, or one around half of the body."""
+        share = 0.0 if self.augmentation is None else self.augmentation.half_body
+        half = half_body_box(_known_points(row), self._legs, rng) if share and rng.random() < share else None
+        return row["box"] if half is None else half
 
     def _pixel_values(
         self, image: Image.Image, affine: np.ndarray, cutouts: list[tuple[slice, slice]], rng: np.random.Generator
@@ -163,15 +178,14 @@ class PoseExamples:
         valid_2d = np.array(row["joints_2d_valid"])
         points = (points @ affine[:, :2].T + affine[:, 2]) / (self.crop.width, self.crop.height)
         points = np.where(valid_2d[:, None], points, np.nan)[order]
-        inside = ((points >= 0.0) & (points < 1.0)).all(axis=-1) | ~valid_2d[
-            order
-        ]  # what is not labelled is not judged
+        visible = np.array(row["visible"])[order]
+        beside = ((points < 0) | (points > 1)).any(axis=-1)  # of the crop, which shows less than the picture
         return {
             "joints_3d": torch.from_numpy(joints.astype(np.float32)),
             "joints_3d_valid": torch.from_numpy(valid_3d[order]),
             "joints_2d": torch.from_numpy(points.astype(np.float32)),
             "joints_2d_valid": torch.from_numpy(valid_2d[order]),
-            "visible": torch.from_numpy(np.array(row["visible"])[order] & inside),
+            "visible": torch.from_numpy(visible & ~beside),
             "nobody": torch.tensor(bool(row.get("nobody"))),
         }
 
@@ -204,7 +218,8 @@ class PoseDataset(torch.utils.data.Dataset):
     augmentation, call `set_epoch` before each epoch; in `Trainer`, let the callback `AugmentationEpoch` do it.
 
     Args:
-        rows: dataset with the columns of `jointdetr.data.schema.pose_features`.
+        rows: dataset with the columns of `jointdetr.data.schema.pose_features`; what `fitting_rows` leaves out is not
+            in the dataset.
         skeleton: the skeleton of its joints.
         crop: how a person becomes the network's input. Boxes are the rows' own.
         augmentation: how far views go; None takes the plain crop, for evaluation.
@@ -223,7 +238,7 @@ class PoseDataset(torch.utils.data.Dataset):
         seed: int = 0,
     ):
         check_rows(rows, skeleton)
-        self.rows = undecoded(rows.with_format(None))
+        self.rows = undecoded(fitting_rows(rows).with_format(None))
         pictures = [name for name in ("image", *_MAPS) if name in rows.column_names]
         self._poses = self.rows.remove_columns(pictures)
         self.examples = PoseExamples(skeleton, crop, augmentation)
@@ -302,6 +317,11 @@ def unstack_labels(stacked: dict[str, torch.Tensor]) -> list[dict[str, torch.Ten
     """Undo `stack_labels`."""
     rows = zip(*(values.unbind() for values in stacked.values()), strict=True)
     return [dict(zip(stacked, row, strict=True)) for row in rows]
+
+
+def _known_points(row: dict) -> np.ndarray:
+    """2D labels of a row `(J, 2)` px, NaN where there is none."""
+    return np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], dtype=np.float64), np.nan)
 
 
 def _open_maps(row: dict, image_width: int) -> _StoredMaps | None:

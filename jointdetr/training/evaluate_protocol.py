@@ -14,6 +14,7 @@ import torch
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..assembly_jointdetr import AssembledPoses, assemble_poses
+from ..data.fitting import fitting_rows
 from ..data.skeleton_mapping import joint_sources, map_skeleton, mapping_weights
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..skeleton_jointdetr import SKELETONS, Skeleton
@@ -148,7 +149,7 @@ def evaluate_protocol(
         ValueError: The data are not the protocol's, or the model lacks joints that are scored.
     """
     settings = settings or EvaluationSettings()
-    chosen = choose_rows(rows, protocol)
+    chosen = choose_rows(fitting_rows(rows), protocol)
     skeleton = SKELETONS[chosen.rows[0]["skeleton"]]
     mapping = JointMapping.between(model.config.skeleton, skeleton, protocol)
     found = predict_rows(model, processor, chosen.rows, skeleton, settings)

@@ -11,8 +11,9 @@ Shape vocabulary: as in `dataset.py`.
 """
 
 import json
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,14 @@ from accelerate import PartialState
 from torch.utils.data import DataLoader, get_worker_info
 from transformers import TrainerControl, TrainerState
 
+from ..data.fitting import misfit
+from ..data.loading import describe_row
 from ..data.mixing import RowMixture, RowReader, Share
 from ..skeleton_jointdetr import Skeleton
 from .checkpoints import CheckpointPart
 from .dataset import PoseExamples, collate_poses, stack_labels, unstack_labels
+
+logger = logging.getLogger(__name__)
 
 _POSITION = "stream_position"
 
@@ -97,7 +102,7 @@ class PoseStream(ExampleStream):
         while self.passes is None or self._passage < self.passes:
             self._reader = RowReader(self.mixture, self._passage, start["rows"] if start else None)
             before = self._count
-            for row in self._reader:
+            for row in self._fitting(self._reader):
                 rng = np.random.default_rng((self.mixture.seed, self.share.process, worker, self._count))
                 self._count += 1
                 yield self.examples.example(row, rng)
@@ -105,6 +110,24 @@ class PoseStream(ExampleStream):
                 return  # no shard is left for this worker
             start = None
             self._passage += 1
+
+    def _fitting(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Leave out rows whose box shows nobody, and say so once.
+
+        Raises:
+            ValueError: Nothing is left.
+        """
+        left_out = 0
+        for row in rows:
+            problem = misfit(row)
+            if problem is None:
+                yield row
+                continue
+            left_out += 1
+            if self._passage == 0:
+                logger.warning("a row is left out (%s): %s", describe_row(row), ": ".join(problem))
+        if left_out and not self._count:
+            raise ValueError(f"none of {left_out} rows can be trained on; the last is left out for: {problem.reason}")
 
 
 class BlendedStream(ExampleStream):

@@ -1,17 +1,20 @@
 """Poses as pictures and as files: overlays, figures, tables, animation, and a page with a 3D viewer."""
 
+from .angle_figure import angle_figure
 from .bvh import write_bvh
 from .figures import draw_overlay, pose_figure
-from .files import write_poses
+from .files import write_angles, write_poses
 from .glb import write_glb
 from .page import viewer_bundle, viewer_data, write_viewer_html
 from .writers import write_csv, write_json, write_npz, write_parquet
 
 __all__ = [
+    "angle_figure",
     "draw_overlay",
     "pose_figure",
     "viewer_bundle",
     "viewer_data",
+    "write_angles",
     "write_bvh",
     "write_csv",
     "write_glb",

@@ -6,6 +6,7 @@ frame in `Frame Time` seconds. Angles are degrees.
 Shape vocabulary: frames, nodes (joints of the rig, parents first).
 """
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..motion import PoseMotion
+from ..motion.resampling import even_times, step_of
 from .rig import RigMotion, fit_rig
 
-EVEN = 0.02  # share by which steps of time may differ and still count as equal
-SINGLE_FRAME_S = 0.04
+LONGEST_NAME = 63  # bytes that Blender keeps of a bone's name
 TIP = 0.3  # length of the end beyond the last joint, of the bone that leads to it
 
 
@@ -35,23 +36,35 @@ def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
     """
     times_s = even_times(motion.times_s)
     rig = fit_rig(motion, times_s)
-    step_s = (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(times_s) > 1 else SINGLE_FRAME_S
     orders = turning_orders(rig)
     angles = euler_degrees(rig.rotations, orders).reshape(len(times_s), -1)
-    lines = ["HIERARCHY", *_hierarchy(rig, orders, 0, "")]
-    lines += ["MOTION", f"Frames: {len(times_s)}", f"Frame Time: {step_s:.8f}"]
+    lines = ["HIERARCHY", *_hierarchy(rig, bvh_names([node.name for node in rig.nodes]), orders, 0)]
+    lines += ["MOTION", f"Frames: {len(times_s)}", f"Frame Time: {step_of(times_s):.8f}"]
     lines += [_numbers(frame) for frame in np.concatenate([rig.root, angles], axis=1)]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
     return rig
 
 
-def even_times(times_s: np.ndarray) -> np.ndarray:
-    """Times `(frames,)` in equal steps: the given ones if they are, else as many as their median step makes."""
-    steps = np.diff(times_s)
-    if len(steps) == 0 or np.abs(steps / np.median(steps) - 1).max() < EVEN:
-        return times_s
-    duration = times_s[-1] - times_s[0]
-    return times_s[0] + np.linspace(0, duration, round(duration / np.median(steps)) + 1)
+def bvh_names(names: Sequence[str]) -> list[str]:
+    """Names that Blender and others keep apart: one word each, no braces, at most `LONGEST_NAME` bytes of UTF-8.
+
+    Letters of any script stay. Names that become the same get a number.
+    """
+    written: list[str] = []
+    for name in names:
+        word = re.sub(r"[\s{}]+|[^\w .:|()\[\]+-]+", "_", name)
+        number, free = 1, _shortened(word, LONGEST_NAME)
+        while free in written:
+            number += 1
+            ending = f"_{number}"
+            free = _shortened(word, LONGEST_NAME - len(ending)) + ending
+        written.append(free)
+    return written
+
+
+def _shortened(text: str, size: int) -> str:
+    """The beginning of a text that takes at most `size` bytes of UTF-8."""
+    return text.encode("utf-8")[:size].decode("utf-8", errors="ignore")
 
 
 def turning_orders(rig: RigMotion) -> list[str]:
@@ -94,18 +107,18 @@ def _nearest_turn(angles: np.ndarray, before: np.ndarray) -> np.ndarray:
     return before + np.remainder(angles - before + 180.0, 360.0) - 180.0
 
 
-def _hierarchy(rig: RigMotion, orders: list[str], index: int, indent: str) -> list[str]:
+def _hierarchy(rig: RigMotion, names: list[str], orders: list[str], index: int, indent: str = "") -> list[str]:
     """Lines of a node and all below it."""
     node, inner = rig.nodes[index], indent + "\t"
     rotations = " ".join(f"{axis}rotation" for axis in orders[index])
     kind, channels = "JOINT", f"CHANNELS 3 {rotations}"
     if node.parent < 0:
         kind, channels = "ROOT", f"CHANNELS 6 Xposition Yposition Zposition {rotations}"
-    lines = [f"{indent}{kind} {'_'.join(node.name.split())}", indent + "{"]
+    lines = [f"{indent}{kind} {names[index]}", indent + "{"]
     lines += [f"{inner}OFFSET {_numbers(rig.offsets[index])}", inner + channels]
     below = [child for child, other in enumerate(rig.nodes) if other.parent == index]
     for child in below:
-        lines += _hierarchy(rig, orders, child, inner)
+        lines += _hierarchy(rig, names, orders, child, inner)
     if not below:
         tip = _numbers(rig.offsets[index] * TIP)
         lines += [inner + "End Site", inner + "{", f"{inner}\tOFFSET {tip}", inner + "}"]

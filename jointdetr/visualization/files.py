@@ -4,14 +4,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..motion import motions_from_rows
+from ..formats.c3d import write_c3d
+from ..formats.tables import write_columns
+from ..formats.trc import write_trc
+from ..motion import PoseMotion, motions_from_rows
+from ..motion.angles import ANGLES, angle_columns, joint_angles
+from ..motion.floor import stand_all_on_floor
+from ..motion.markers import describe, markers_of
 from ..skeleton_jointdetr import Skeleton
+from .angle_figure import angle_figure
 from .bvh import write_bvh
 from .glb import write_glb
 from .page import write_viewer_html
+from .rig import with_constant_bones
 from .writers import write_csv, write_json, write_npz, write_parquet
 
-SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".html")
+SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".trc", ".c3d", ".html")
+ONE_PERSON = (".bvh", ".trc", ".c3d")
+"""Kinds of file that hold one person."""
+ANGLE_STEM = ".angles"
+"""What the name of a table of joint angles ends in, before its suffix."""
 
 
 def write_poses(
@@ -19,49 +31,122 @@ def write_poses(
     path: str | Path,
     skeleton: Skeleton,
     about: Mapping[str, Any] | None = None,
+    on_floor: bool = False,
 ) -> dict[Path, str]:
-    """Write the people of a picture or of a film as .json, .npz, .csv, .parquet, .bvh, .glb or .html.
+    """Write the people of a picture or of a film as .json, .npz, .csv, .parquet, .bvh, .glb, .trc, .c3d or .html.
+
+    NAME.angles.csv and NAME.angles.parquet become tables of joint angles, see [`joint_angles`].
 
     Args:
         people: One mapping for each person in each frame, as the pipeline returns them for a picture and
             [`motion_rows`] gives them for a film.
-        path: File to write. BVH holds one person: several become NAME.person1.bvh, NAME.person2.bvh ...
+        path: File to write. BVH, TRC and C3D hold one person: several become NAME.person1.bvh, NAME.person2.bvh ...
         skeleton: Names, parents and flip pairs of the joints.
         about: More entries for the head of a JSON file.
+        on_floor: Put the people upright on the floor first, see [`stand_on_floor`]; tables of poses stay as they were
+            seen.
 
     Returns:
         The files written, each with what its reader should know, such as how far constant bone lengths moved the
-        joints; an empty text if there is nothing. BVH and GLB leave out people of whom no joint is known, and are not
-        written if nobody is left.
+        joints; an empty text if there is nothing. All but tables and HTML leave out people of whom no joint is
+        known, and are not written if nobody is left.
 
     Raises:
+        ImportError: The package that knows the format is not installed.
         ValueError: The suffix is none of these, or the people do not fit the skeleton.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file of poses ending in {', '.join(SUFFIXES)}, got {path.suffix!r}")
-    if suffix in (".bvh", ".glb"):
-        return _write_animation(people, path, skeleton)
+    if path.stem.endswith(ANGLE_STEM) and suffix in (".csv", ".parquet"):
+        return write_angles(_placed(people, skeleton, on_floor), path)
+    if suffix in (*ONE_PERSON, ".glb"):
+        return _write_moving(people, path, skeleton, on_floor)
     if suffix == ".json":
         write_json(people, path, skeleton, about)
     elif suffix == ".html":
-        write_viewer_html(motions_from_rows(people, skeleton), path, title=path.stem)
+        write_viewer_html(_placed(people, skeleton, on_floor), path, title=path.stem)
     else:
         {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}[suffix](people, path, skeleton)
     return {path: ""}
 
 
-def _write_animation(people: Sequence[Mapping[str, Any]], path: Path, skeleton: Skeleton) -> dict[Path, str]:
-    """Write one GLB for all, or one BVH a person."""
+def _placed(people: Sequence[Mapping[str, Any]], skeleton: Skeleton, on_floor: bool) -> list[PoseMotion]:
+    """The people's motions, on the floor if they are to be."""
+    motions = motions_from_rows(people, skeleton)
+    return stand_all_on_floor(motions)[0] if on_floor else motions
+
+
+def write_angles(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, str]:
+    """Write the joint angles of several people as one table, .csv or .parquet; without people there is none.
+
+    Raises:
+        ValueError: Another suffix, or a skeleton without hips or shoulders.
+    """
+    if not motions:
+        return {}
+    about = {f"{name}_deg": f"degrees: {words}" for name, words in ANGLES.items()}
+    about |= {f"{name}_sd_deg": f"standard deviation of {name} in degrees" for name in ANGLES}
+    write_columns(angle_columns([joint_angles(motion) for motion in motions]), path, about)
+    return {Path(path): ""}
+
+
+def write_angle_figures(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, str]:
+    """Write the joint angles of each person as a figure, .png, .svg or .pdf, in NAME.person1.png ... if several."""
+    paths = person_paths(Path(path), motions)
+    for motion, each in zip(motions, paths, strict=True):
+        angle_figure(joint_angles(motion)).savefig(each)
+    return dict.fromkeys(paths, "")
+
+
+def person_paths(path: Path, motions: Sequence[PoseMotion]) -> list[Path]:
+    """A file for each person: the path itself, or NAME.person1.SUFFIX and so on if there are several."""
+    if len(motions) == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}.person{motion.person + 1}{path.suffix}") for motion in motions]
+
+
+def _write_moving(
+    people: Sequence[Mapping[str, Any]], path: Path, skeleton: Skeleton, on_floor: bool
+) -> dict[Path, str]:
+    """Write one GLB for all, or one file a person of another kind."""
     motions = [motion for motion in motions_from_rows(people, skeleton) if not motion.missing.all()]
     if not motions:
         return {}
+    if on_floor:
+        return _write_on_floor(motions, path)
+    return _write_motions(motions, path)
+
+
+def _write_on_floor(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
+    """Write people upright on the floor; feet of a rig stand still only if its bones have their length before."""
+    notes = []
+    if path.suffix.lower() in (".bvh", ".glb"):
+        pairs = [with_constant_bones(motion) for motion in motions]
+        notes += [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in pairs]
+        motions = [motion for motion, _ in pairs]
+    placed, fits = stand_all_on_floor(motions)
+    notes += [f"person {motion.person + 1} {fit.describe()}" for motion, fit in zip(placed, fits, strict=True)]
+    return dict.fromkeys(_write_motions(placed, path), "; ".join(notes))
+
+
+def _write_motions(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
+    """Write motions as they are, each file with what its reader should know."""
     if path.suffix.lower() == ".glb":
         rigs = write_glb(motions, path)
         notes = [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in zip(motions, rigs, strict=True)]
         return {path: "; ".join(notes)}
-    paths = [path]
-    if len(motions) > 1:
-        paths = [path.with_name(f"{path.stem}.person{motion.person + 1}{path.suffix}") for motion in motions]
-    return {each: write_bvh(motion, each).describe() for motion, each in zip(motions, paths, strict=True)}
+    return {each: _write_one(motion, each) for motion, each in zip(motions, person_paths(path, motions), strict=True)}
+
+
+def _write_one(motion: PoseMotion, path: Path) -> str:
+    """Write one person by the suffix of the path, and return what the file's reader should know."""
+    if path.suffix.lower() == ".bvh":
+        return write_bvh(motion, path).describe()
+    markers = markers_of(motion)
+    if path.suffix.lower() == ".trc":
+        write_trc(markers, path)
+    else:
+        write_c3d(markers, path)
+    return describe(markers)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..motion import PoseMotion
+from ..motion.angles import MIDDLE_ANGLES, SIDE_ANGLES, JointAngles, joint_angles
 from ..skeleton_jointdetr import Skeleton
 from .skeletons import joint_sides
 
@@ -37,6 +38,27 @@ window.viewer = viewer.mount(document.getElementById("viewer"), JSON.parse(read(
 </script>
 </html>
 """
+
+
+ANGLES_PAGE = """<style>
+body {{ display: grid; grid-template-columns: minmax(0, 1fr) 424px; }}
+#angles {{ height: 100vh; height: 100dvh; }}
+@media (max-width: 900px) {{
+  body {{ display: block; }}
+  #viewer, #angles {{ height: 55vh; }}
+}}
+</style>
+<div id="angles"></div>
+<script type="application/json" id="angles-data">{data}</script>
+<script type="text/plain" id="angles-script">{script}</script>
+<script type="module">
+const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const url = "data:text/javascript;charset=utf-8," + encodeURIComponent(read("angles-script"));
+const {{ mountAngles }} = await import(url);
+mountAngles(document.getElementById("angles"), read("angles-data"), window.viewer);
+</script>
+"""
+"""What comes beside the viewer, and after it as modules run in the order of the page."""
 
 
 def viewer_bundle() -> Path:
@@ -84,18 +106,60 @@ def viewer_data(motions: Sequence[PoseMotion]) -> dict[str, Any]:
     }
 
 
-def write_viewer_html(motions: Sequence[PoseMotion], path: str | Path, title: str = "3D poses") -> None:
+def write_viewer_html(
+    motions: Sequence[PoseMotion], path: str | Path, title: str = "3D poses", angles: bool = False
+) -> None:
     """Write a web page with the viewer and the poses in it: one file that needs no network.
 
+    Args:
+        motions: The people.
+        path: File to write.
+        title: Of the page.
+        angles: Show the people's joint angles beside the skeleton.
+
     Raises:
-        ValueError: The people have different skeletons.
+        ValueError: The people have different skeletons, or one without hips or shoulders if angles are wanted.
     """
-    data = json.dumps(viewer_data(motions), separators=(",", ":"), allow_nan=False)
-    bundle = json.dumps(viewer_bundle().read_text(encoding="ascii"))
-    # `</script` or `<!--` inside would end the element too early or never; JSON may write any letter by its number.
-    data, bundle = (text.replace("<", "\\u003c") for text in (data, bundle))
-    page = PAGE.format(title=escape(title), data=data, bundle=bundle)
+    bundle = viewer_bundle().read_text(encoding="ascii")
+    page = PAGE.format(title=escape(title), data=_embedded(viewer_data(motions)), bundle=_embedded(bundle))
+    if angles:
+        script = viewer_bundle().with_name("angles.js").read_text(encoding="utf-8")
+        beside = ANGLES_PAGE.format(data=_embedded(angles_data(motions)), script=_embedded(script))
+        page = page.replace("</html>", beside + "</html>")
     Path(path).write_text(page, encoding="utf-8")
+
+
+def angles_data(motions: Sequence[PoseMotion]) -> dict[str, Any]:
+    """Joint angles as the page shows them, ready for JSON: everybody on the viewer's time line, null where unknown."""
+    if not motions:
+        return {"times": [0.0], "people": []}
+    times = np.unique(np.concatenate([motion.times_s for motion in motions]))
+    people = [{"id": motion.person + 1, "charts": _charts(joint_angles(motion), times)} for motion in motions]
+    return {"times": np.round(times - times[0], 4).tolist(), "people": people}
+
+
+def _charts(angles: JointAngles, times: np.ndarray) -> list[dict[str, Any]]:
+    """A chart for each angle, left and right of a limb in one."""
+    place = np.searchsorted(times, angles.times_s)
+    numbers = np.full((2, len(times), len(angles.names)), np.nan)
+    numbers[:, place] = angles.degrees, angles.uncertainty
+
+    def series(side: str, name: str) -> dict[str, Any]:
+        index = angles.names.index(name if side == "middle" else f"{side}_{name}")
+        degrees, deviations = (
+            [None if np.isnan(x) else round(x, 1) for x in row.tolist()] for row in numbers[..., index]
+        )
+        return {"side": side, "degrees": degrees, "deviations": deviations}
+
+    limbs = [(name, ("left", "right")) for name in SIDE_ANGLES] + [(name, ("middle",)) for name in MIDDLE_ANGLES]
+    return [
+        {"title": name.replace("_", " "), "series": [series(side, name) for side in sides]} for name, sides in limbs
+    ]
+
+
+def _embedded(value: Any) -> str:
+    """JSON for a `script` element: `</script` or `<!--` would end it too early or never, so `<` goes by its number."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _person(motion: PoseMotion, times: np.ndarray) -> dict[str, Any]:

@@ -10,7 +10,7 @@ the picture showed. Rotations act on column vectors.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -122,6 +122,20 @@ def fit_rig(motion: PoseMotion, times_s: np.ndarray | None = None) -> RigMotion:
         error_mm,
         {name: int(count) for name, count in zip(skeleton.joints, counts, strict=True) if count},
     )
+
+
+def with_constant_bones(motion: PoseMotion) -> tuple[PoseMotion, RigMotion]:
+    """The motion with joints where bones of constant length bring them, and the rig that says how far that is."""
+    rig = fit_rig(motion)
+    world, places = rig.rotations.copy(), np.zeros((len(motion), len(rig.nodes), 3))
+    for index, node in enumerate(rig.nodes):
+        if node.parent >= 0:
+            places[:, index] = places[:, node.parent] + world[:, node.parent] @ rig.offsets[index]
+            world[:, index] = world[:, node.parent] @ rig.rotations[:, index]
+    joints = np.stack([places[:, _node_of(rig.nodes, joint)] for joint in range(len(motion.skeleton.joints))], axis=1)
+    joints = joints / TO_RIG_AXES
+    joints[motion.missing] = np.nan
+    return replace(motion, joints=joints), rig
 
 
 def rig_nodes(skeleton: Skeleton) -> tuple[Node, ...]:

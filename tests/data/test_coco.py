@@ -10,6 +10,7 @@ from conversion_examples import jpeg
 from jointdetr.data import coco
 from jointdetr.data.coco import CocoKeypoints
 from jointdetr.data.conversion import ConversionSettings, convert
+from jointdetr.data.converters import Source, make_converter
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mapped import MappedConverter
 from jointdetr.skeleton_jointdetr import CMU_MOCAP, COCO, HUMAN36M
@@ -167,12 +168,143 @@ def test_broken_files_are_named(tmp_path, text, message):
 
 
 def test_annotations_of_unknown_pictures_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"annotations name pictures that are not there: \[999\]"):
+    with pytest.raises(ValueError, match="`image_id` of 'annotations' must be an `id` of 'images', got 999"):
         CocoKeypoints(write_source(tmp_path, [annotation(0, 999)])).recordings()
 
 
 def test_a_folder_without_annotations_is_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"COCO must have annotations as .*person_keypoints_train2017\.json, got none"
-    ):
+    with pytest.raises(ValueError, match=r"COCO must have annotations as .*person_keypoints_\*\.json, got none"):
         CocoKeypoints(tmp_path).recordings()
+
+
+def write_file(path: Path, categories: list[dict], annotations: list[dict], picture: int | str = 100) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"id": picture, "file_name": "a.jpg"}]
+    path.write_text(json.dumps({"images": images, "categories": categories, "annotations": annotations}))
+    (path.parent / "a.jpg").write_bytes(jpeg(0))
+    return path
+
+
+def first_row(converter: CocoKeypoints) -> dict:
+    return next(row for row in converter.rows(converter.recordings()[0]) if isinstance(row, dict))
+
+
+PLACES = {joint: (20.0 + 4 * number, 100.0 - 3 * number) for number, joint in enumerate(COCO.joints)}
+
+
+def named(names: list[str], joints: list[str], **changes) -> tuple[dict, dict]:
+    """A category whose key points have these names, and an annotation where they are these joints, or none (None)."""
+    keypoints = [[*PLACES[joint], 2] if joint else [1.0, 1.0, 2] for joint in joints]
+    category = {"id": 3, "name": "person", "keypoints": names} | changes
+    return category, annotation(1, 100, category_id=3, keypoints=[value for point in keypoints for value in point])
+
+
+def spelled(style: str, joint: str) -> str:
+    side, _, part = joint.rpartition("_")
+    spellings = {"camel": f"{side}{part.title()}", "blank": f"{side} {part}".strip().title()}
+    spellings |= {"short": f"{side[:1]}_{part}".strip("_"), "behind": f"{part}.{side[:1].upper()}".strip(".")}
+    return spellings[style]
+
+
+@pytest.mark.parametrize("style", ["camel", "blank", "short", "behind"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_key_points_go_by_their_names(tmp_path, style, seed):
+    order = np.random.default_rng(seed).permutation(17)
+    joints = [COCO.joints[place] for place in order]
+    category, person = named([spelled(style, joint) for joint in joints], joints)
+    row = first_row(CocoKeypoints(write_file(tmp_path / "labels.json", [category], [person])))
+    np.testing.assert_allclose(row["joints_2d"], np.array([*PLACES.values()]) + 0.5)
+
+
+def test_joints_that_coco_does_not_have_are_said(tmp_path):
+    joints = [joint for joint in COCO.joints if joint != "left_ear"]
+    category, person = named(["neck", *joints, "tail"], [None, *joints, None])
+    converter = CocoKeypoints(write_file(tmp_path / "labels.json", [category], [person]))
+    report = convert(converter, ConversionSettings(tmp_path / "out"))
+    assert any("joints that COCO does not have: neck, tail" in note for note in report.notes)
+    assert any("joints of COCO that lack: left_ear" in note for note in report.lines())
+    row = first_row(converter)
+    assert [not known for known in row["joints_2d_valid"]] == [joint == "left_ear" for joint in COCO.joints]
+
+
+def test_names_of_ones_own_are_mapped_or_refused(tmp_path):
+    own = [f"Punkt {number}" for number in range(17)]
+    path = write_file(tmp_path / "labels.json", *([part] for part in named(own, list(COCO.joints))))
+    with pytest.raises(ValueError, match="labels.json: `keypoints` of category 'person' must be joints of COCO"):
+        CocoKeypoints(path).recordings()
+    (tmp_path / "names.json").write_text(json.dumps(dict(zip(own, COCO.joints, strict=True))))
+    converter = make_converter("coco", Source(path, names=tmp_path / "names.json"))
+    np.testing.assert_allclose(first_row(converter)["joints_2d"], np.array([*PLACES.values()]) + 0.5)
+    with pytest.raises(ValueError, match="`names` is for files that name their joints themselves"):
+        make_converter("panoptic", Source(tmp_path, names=tmp_path / "names.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "supercategory", "rows"), [("human", "", 1), ("Player 7", "", 1), ("dog", "animal", 0)]
+)
+def test_people_by_other_names(tmp_path, name, supercategory, rows):
+    category, person = named(list(COCO.joints), list(COCO.joints), name=name, supercategory=supercategory)
+    report = convert(
+        CocoKeypoints(write_file(tmp_path / "labels.json", [category], [person])), ConversionSettings(tmp_path / "out")
+    )
+    assert report.rows == {"train": rows}
+    if not rows:
+        assert "annotation 1 is a dog" in report.skipped["another category than people"].examples[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [
+        ({"num_keypoints": None}, 1),
+        ({"num_keypoints": "drop"}, 1),
+        ({"num_keypoints": 0}, 0),
+        ({"bbox": None}, 1),
+        ({"bbox": "drop"}, 1),
+        ({"iscrowd": None}, 1),
+        ({"category_id": None}, 1),
+        ({"id": "5f0c9a5e-2d2e"}, 1),
+        ({"id": 3.0}, 1),
+        ({"image_id": "100"}, 1),
+        ({"keypoints": [30, 40, 3] * 17}, 0),
+    ],
+)
+def test_fields_that_other_programs_write_otherwise(tmp_path, changes, rows):
+    category, person = named(list(COCO.joints), list(COCO.joints))
+    person = {key: value for key, value in (person | changes).items() if value != "drop"}
+    good = annotation(2, 100, category_id=3)
+    converter = CocoKeypoints(write_file(tmp_path / "labels.json", [category], [good, person]))
+    report = convert(converter, ConversionSettings(tmp_path / "out"))
+    assert report.rows == {"train": 1 + rows} and not report.failed
+
+
+def test_pictures_with_texts_for_numbers_are_counted(tmp_path):
+    people = [annotation(1, "img_7"), annotation(2, "img_7")]
+    source = write_file(tmp_path / "labels.json", [{"id": 1, "name": "person"}], people, "img_7")
+    convert(CocoKeypoints(source), ConversionSettings(tmp_path / "out"))
+    rows = load_pose_dataset(tmp_path / "out")
+    assert rows["frame"][:] == [0, 0] and rows["subject"][:] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("file", "split"),
+    [
+        ("annotations/person_keypoints_default.json", "train"),
+        ("annotations/person_keypoints_val2014.json", "validation"),
+        ("annotations/person_keypoints_test-dev.json", "test"),
+        ("person_keypoints_Validation.json", "validation"),
+        ("valid/_annotations.coco.json", "validation"),
+        ("labels.json", "train"),
+    ],
+)
+def test_the_split_is_in_the_name(tmp_path, file, split):
+    path = write_file(tmp_path / file, [], [annotation(1, 100)])
+    assert {recording.split for recording in CocoKeypoints(path).recordings()} == {split}
+    if "person_keypoints" in file:
+        assert {recording.split for recording in CocoKeypoints(tmp_path).recordings()} == {split}
+
+
+def test_files_of_one_split_are_converted_together(tmp_path):
+    for year in ("2014", "2017"):
+        write_source(tmp_path / "coco", [annotation(1, 100)], f"train{year}", 1)
+    report = convert(CocoKeypoints(tmp_path / "coco"), ConversionSettings(tmp_path / "out"))
+    assert report.rows == {"train": 2} and not report.failed

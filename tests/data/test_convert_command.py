@@ -76,7 +76,10 @@ def test_recordings_that_fail_end_with_code_2_and_the_others_are_there(source: P
         (("human36m", "{source}/nowhere", "{out}"), "nowhere does not exist"),
         (("human36m", "{source}", "{out}", "--split", "validation"), "`split` must be one of ['test', 'train']"),
         (("human36m", "{source}", "{out}", "--set", "unit=cm"), "options of this data set are none; got unit"),
-        (("bvh", "{source}", "{out}", "--set", "unit=yard"), "`unit` must be one of mm, cm, inch, m, got 'yard'"),
+        (
+            ("bvh", "{source}", "{out}", "--set", "unit=yard"),
+            "`unit` must be one of mm, cm, inch, m or its length in mm, got 'yard'",
+        ),
         (("bvh", "{source}", "{out}", "--set", "unit"), "--set must have the form NAME=VALUE, got 'unit'"),
         (("bvh", "{source}", "{out}", "--set", "step=3"), "options of this data set are unit, up; got step"),
         (("coco", "{source}", "{out}", "--set", "fewest_joints=few"), "`fewest_joints` must be a whole number"),

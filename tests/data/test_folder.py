@@ -71,10 +71,10 @@ def test_a_box_may_show_nobody(tmp_path):
 
 
 def test_lines_become_rows(tmp_path):
-    lines = [line(0, box=[1, 2, 30, 40], camera="phone"), line(1, split="test"), line(2, joints_2d="drop")]
+    lines = [line(0, box=[30, 20, 70, 100], camera="phone"), line(1, split="test"), line(2, joints_2d="drop")]
     report, rows = converted(tmp_path, write_source(tmp_path / "mine", lines))
     assert report.rows == {"test": 1, "train": 2} and not report.skipped and not report.failed
-    assert rows["frame"][:] == [0, 2] and rows["camera"][:] == ["phone", ""] and rows[0]["box"] == [1, 2, 30, 40]
+    assert rows["frame"][:] == [0, 2] and rows["camera"][:] == ["phone", ""] and rows[0]["box"] == [30, 20, 70, 100]
     np.testing.assert_allclose(rows[1]["joints_2d"], project(person(2)), atol=0.01)  # projected
     assert set(rows["skeleton"]) == {"human36m"}
     assert read_skeleton(tmp_path / "out" / "skeleton.json") == HUMAN36M

@@ -281,6 +281,8 @@ class TestFilm:
         with page.expect_download() as event:
             page.click("#film-download-bvh")
         assert Bvh(event.value.path().read_text()).nframes == 6
+        page.get_by_text("Joint angles", exact=True).click()
+        page.wait_for_function("() => document.querySelector('#film-angles img')?.naturalWidth === 1200")
         drawn = "document.querySelector('#film-overlay video')"
         page.wait_for_function(f"() => {drawn}?.videoWidth === 240 && {drawn}.currentTime > 0")
         page.screenshot(path=SCREENSHOTS / "film.png", full_page=True)

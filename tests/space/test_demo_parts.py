@@ -14,6 +14,7 @@ from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcess
 
 gr = pytest.importorskip("gradio")
 
+
 from jointdetr import HUMAN36M  # noqa: E402
 from jointdetr.demo import DemoSettings  # noqa: E402
 from jointdetr.demo.about import about_model, card_section, notice  # noqa: E402
@@ -157,7 +158,7 @@ class TestEstimator:
         }
         monkeypatch.setattr(estimator.pipeline.model, "forward", None)
         for threshold, people in expected.items():
-            got = estimator.as_lists(estimator.assemble(image, sighting, threshold, camera))
+            got = estimator.as_lists(estimator.assemble(sighting, threshold, camera))
             assert [person["detected"] for person in got] == [person["detected"] for person in people]
             for person, other in zip(got, people, strict=True):
                 for name in ("joints", "joints_2d", "joints_camera", "scores"):
@@ -165,10 +166,10 @@ class TestEstimator:
 
     def test_nobody(self, estimator):
         sighting = estimator.look(IMAGE, [])
-        assert estimator.assemble(IMAGE, sighting, 0.5, None) == []
+        assert estimator.assemble(sighting, 0.5, None) == []
 
     def test_whole_picture_is_one_person(self, estimator):
-        assert len(estimator.assemble(IMAGE, estimator.look(IMAGE, None), 0.5, None)) == 1
+        assert len(estimator.assemble(estimator.look(IMAGE, None), 0.5, None)) == 1
 
 
 class TestResults:
@@ -190,17 +191,21 @@ class TestResults:
 
     def test_several_people_are_an_archive_of_bvh(self, person, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-        json_path, npz_path, bvh_path, glb_path = write_files([person, person], HUMAN36M, {"threshold": 0.5})
+        json_path, npz_path, bvh_path, glb_path, trc_path, angles_path = write_files(
+            [person, person], HUMAN36M, {"threshold": 0.5}
+        )
         assert len(json.loads(Path(json_path).read_text())["people"]) == 2
         assert np.load(npz_path)["joints"].shape == (2, 17, 3)
         assert zipfile.ZipFile(bvh_path).namelist() == ["pose.person1.bvh", "pose.person2.bvh"]
         assert Path(glb_path).read_bytes()[:4] == b"glTF"
+        assert zipfile.ZipFile(trc_path).namelist() == ["pose.person1.trc", "pose.person2.trc"]
+        assert len(Path(angles_path).read_text().splitlines()) == 3
 
     def test_a_person_of_whom_nothing_is_known_has_no_animation(self, person, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
         unknown = person | {"joints": torch.full((17, 3), torch.nan), "detected": torch.zeros(17, dtype=torch.bool)}
         paths = write_files([unknown], HUMAN36M, {})
-        assert [path is not None for path in paths] == [True, True, False, False]
+        assert [path is not None for path in paths] == [True, True, False, False, False, True]
 
 
 class TestReport:
@@ -306,5 +311,5 @@ class TestPeopleOfADetector:
         estimator = PoseEstimator(DemoSettings(model=str(tiny_model_folder), detector=str(tmp_path), max_people=3))
         boxes = estimator.find_people(IMAGE)
         assert boxes
-        people = estimator.assemble(IMAGE, estimator.look(IMAGE, boxes), 0.5, None)
+        people = estimator.assemble(estimator.look(IMAGE, boxes), 0.5, None)
         assert len(people) == len(boxes)

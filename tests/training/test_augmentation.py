@@ -13,6 +13,7 @@ from jointdetr.training.augmentation import (
     augment_appearance,
     change_colours,
     cover,
+    half_body_box,
     mirrored_parts,
     sample_cutouts,
     sample_map,
@@ -82,6 +83,17 @@ def test_views_stay_within_the_settings_and_depend_on_the_seed_alone():
     assert View.sample(nothing, np.random.default_rng(0)) == View()
 
 
+@pytest.mark.parametrize("tilt", [0.4, -2.0, 3.1])
+def test_bodies_are_turned_upright_in_mirrored_views_too(tilt):
+    settings = Augmentation(upright=1.0, rotation=0.0)
+    body = np.array([math.sin(tilt), -math.cos(tilt)])  # from the hips to the shoulders, y down
+    views = [View.sample(settings, np.random.default_rng(seed), tilt) for seed in range(20)]
+    assert {view.flip for view in views} == {True, False}
+    for view in views:
+        np.testing.assert_allclose(view.world[:2, :2] @ body, [0, -1], atol=1e-9)
+    assert View.sample(settings, np.random.default_rng(0)).angle == 0.0  # nothing is known of the body
+
+
 def test_quarter_turns_and_misfits_come_as_often_as_they_should():
     settings = Augmentation(rotation=0.0, quarter_turns=0.5, misfit=0.3, scale=1.1, shift=0.05)
     rng = np.random.default_rng(0)
@@ -94,6 +106,18 @@ def test_quarter_turns_and_misfits_come_as_often_as_they_should():
     assert 1 - fits.mean() == pytest.approx(0.3 * (1 - 2 * math.log(1.1) / math.log(1.8 * 2.5)), abs=0.04)
     assert scales.min() < 0.45 and scales.max() > 1.6
     assert np.abs([view.shift for view in views]).max() > 0.2
+
+
+def test_half_bodies_are_the_box_around_one_half():
+    points = np.array(
+        [[10.0, 10], [20, 10], [15, 0], [12, 20], [np.nan, np.nan], [0, 100], [30, 100], [0, 60], [30, 60]]
+    )
+    legs = np.arange(9) > 4
+    boxes = [half_body_box(points, legs, np.random.default_rng(seed)) for seed in range(200)]
+    upper, lower = [10 - 3, 0 - 3, 10 + 6, 20 + 6], [0 - 6, 60 - 6, 30 + 12, 40 + 12]
+    assert {tuple(box) for box in boxes} == {tuple(upper), tuple(lower)}
+    assert boxes.count(upper) / 200 == pytest.approx(0.8, abs=0.08)
+    assert half_body_box(points[:4] * np.nan, legs[:4], np.random.default_rng(0)) is None
 
 
 def test_sample_map_takes_the_nearest_value():

@@ -129,3 +129,26 @@ class TestFile:
         skeleton = Skeleton("own", ("the hips", "left foot", "right foot"), (-1, 0, 0), ((1, 2),), 0)
         write_bvh(moving(skeleton, frames=2), tmp_path / "a.bvh")
         assert Bvh((tmp_path / "a.bvh").read_text()).get_joints_names()[0] == "the_hips"
+
+
+NAMES = {
+    "Japanese": ["右股", "右膝", "左股", "左膝"],
+    "Greek, Arabic, Hindi": ["μηρός", "γόνατο", "ركبة", "घुटना"],
+    "blanks": ["hip r", "hip_r", "hip\tr", "hip\u3000r"],
+    "braces and what is not printed": ["hip{", "hip}", "hip\x00", "hip\n"],
+    "long": ["a" * 80, "a" * 80 + "b", "膝" * 40, "膝" * 41],
+    "numbers": ["hip", "hip_2", "hip 2", "hip{2"],
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_names_stay_apart_in_any_script(names):
+    from jointdetr.visualization.bvh import LONGEST_NAME, bvh_names
+
+    written = bvh_names(names)
+    assert len(set(written)) == len(names)
+    for name in written:
+        assert name and len(name.split()) == 1 and not set("{}") & set(name)
+        assert len(name.encode()) <= LONGEST_NAME
+    kept = [name for name in names if len(name.split()) == 1 and name.isalpha() and len(name.encode()) <= LONGEST_NAME]
+    assert set(kept) <= set(written)

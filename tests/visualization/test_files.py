@@ -8,6 +8,7 @@ import torch
 from moving_people import moving
 
 from jointdetr.motion import load_motions, motion_rows
+from jointdetr.motion.angles import joint_angles
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.visualization import write_csv, write_poses
 
@@ -87,3 +88,35 @@ def test_nobody_is_no_animation(suffix, tmp_path):
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"film.fbx: expected a file of poses ending in .json, .npz, .*, got '.fbx'"):
         write_poses(film(), tmp_path / "film.fbx", HUMAN36M)
+
+
+def test_each_person_has_marker_files_and_all_share_a_table_of_angles(tmp_path):
+    for suffix in ("trc", "c3d"):
+        written = write_poses(film(), tmp_path / f"film.{suffix}", HUMAN36M)
+        assert [path.name for path in written] == [f"film.person1.{suffix}", f"film.person2.{suffix}"]
+        assert written[tmp_path / f"film.person2.{suffix}"] == "2 frames at 25 Hz; missing: left_hip in 1"
+    for suffix in ("csv", "parquet"):
+        path = tmp_path / f"film.angles.{suffix}"
+        assert write_poses(film(), path, HUMAN36M) == {path: ""}
+    with open(tmp_path / "film.angles.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["frame"], row["person"]) for row in rows] == [
+        ("0", "0"),
+        ("0", "1"),
+        ("1", "0"),
+        ("1", "1"),
+        ("2", "0"),
+    ]
+    assert rows[1]["left_hip_flexion_deg"] == ""  # its hip is missing
+    angles = joint_angles(moving(frames=3))
+    assert float(rows[4]["right_knee_flexion_deg"]) == pytest.approx(angles["right_knee_flexion"][2], abs=1e-3)
+
+
+def test_people_of_a_film_may_stand_on_the_floor(tmp_path):
+    person = moving(frames=3, root_camera=np.tile([100.0, 200, 3000], (3, 1)))
+    (path,) = write_poses(motion_rows([person]), tmp_path / "film.trc", HUMAN36M, on_floor=True).items()
+    assert "person 1 on the floor: turned upright by" in path[1]
+    write_poses(motion_rows([person]), tmp_path / "film.json", HUMAN36M, on_floor=True)
+    np.testing.assert_allclose(load_motions(tmp_path / "film.json")[0].joints, person.joints, atol=1e-3)
+    with pytest.raises(ValueError, match="needs the root's place"):
+        write_poses(motion_rows([moving(frames=3)]), tmp_path / "film.glb", HUMAN36M, on_floor=True)

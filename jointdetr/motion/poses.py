@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from .skeleton_jointdetr import SKELETONS, Skeleton
+from ..skeleton_jointdetr import SKELETONS, Skeleton
 
 SKELETON_KEY = b"jointdetr.skeleton"
 """Where the metadata of a Parquet file say the skeleton, as JSON."""
@@ -54,7 +54,7 @@ class PoseMotion:
         person: Number of the person in the film.
         frames: `(frames,)`, numbers of the frames in the film; 0, 1, 2 ... if left out.
         boxes: `(frames, 4)`, x, y, width, height in pixels, if known.
-        sigmas: `(frames, joints)`, how many millimetres off each joint is expected to be, if known.
+        sigmas: `(frames, joints)`, millimetres that each joint is expected to be off, if known; NaN where it is not.
 
     Raises:
         ValueError: There is no frame, the shapes do not fit the skeleton and each other, or the times do not rise.
@@ -162,8 +162,8 @@ def motions_from_rows(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> 
 
     Args:
         rows: One mapping for each person in each frame, with `joints` `(joints, 3)` and `detected` `(joints,)` and, if
-            known, `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores` and `joints_camera`: arrays, tensors or
-            lists. The people of one picture, as the pipeline returns them, are such rows.
+            known, `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas`: arrays,
+            tensors or lists. The people of one picture, as the pipeline returns them, are such rows.
         skeleton: Names and parents of the joints.
 
     Raises:

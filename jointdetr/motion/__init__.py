@@ -1,0 +1,21 @@
+"""Movements in time: poses as one motion a person, their joint angles, the floor under them."""
+
+from .poses import (
+    PoseMotion,
+    load_motions,
+    motion_rows,
+    motion_schema,
+    motions_from_rows,
+    skeleton_from_dict,
+    skeleton_to_dict,
+)
+
+__all__ = [
+    "PoseMotion",
+    "load_motions",
+    "motion_rows",
+    "motion_schema",
+    "motions_from_rows",
+    "skeleton_from_dict",
+    "skeleton_to_dict",
+]
