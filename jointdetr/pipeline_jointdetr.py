@@ -19,7 +19,7 @@ from .assembly_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
 from .detection_jointdetr import load_detector
 from .geometry_jointdetr import apply_affine, invert_affine
-from .people_jointdetr import PeopleRequest, find_people
+from .people_jointdetr import SEARCH, PeopleRequest, find_people
 from .picture_jointdetr import iterate_pictures, load_picture
 from .search_jointdetr import Box, Sightings
 from .upright_jointdetr import turns_upright
@@ -138,7 +138,7 @@ class JointDetrPipeline(Pipeline):
         `arguments` are `detector`, `detector_threshold` and `people`, in place of those the pipeline was made with.
         """
         arguments = _chosen(self._preprocess_params, PEOPLE_ARGUMENTS) | arguments
-        given = {} if boxes is None else {"boxes": boxes, "detector": None}  # the caller's boxes go first
+        given = {} if boxes is None else {"boxes": boxes, "detector": None, "people": SEARCH}  # boxes go first
         return find_people(image, PeopleRequest(**arguments | given), self.look)
 
     @torch.no_grad()

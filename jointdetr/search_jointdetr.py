@@ -29,7 +29,7 @@ TRUSTED_ERROR_MM = 150.0
 
 WINDOW_SIZES = (1.0, 0.6)  # edges of the windows as shares of the picture's shorter edge
 WINDOW_STEPS = (0.5, 0.7)  # from one window to the next, at most, as shares of the window
-MOST_WINDOWS = 24  # a panorama is looked at with wider steps
+MOST_IN_A_ROW = 8  # windows; a panorama is looked at with gaps
 CANDIDATES = (4, 3)  # how many poses, at most, are looked at closely, and then once more
 SURENESS_SCALE_MM = 100.0  # a joint that is expected to be so far off counts 1 / e of its score
 WORKING_EDGE_PX = 800  # shorter edge of the picture that is searched
@@ -153,7 +153,7 @@ def search_windows(size: tuple[int, int]) -> list[Box]:
     for share, step in zip(WINDOW_SIZES, WINDOW_STEPS, strict=True):
         edge = share * min(size)
         columns, rows = (math.ceil((length - edge) / (step * edge) - 1e-6) + 1 for length in size)
-        columns, rows = (min(count, MOST_WINDOWS // 2) for count in (columns, rows))
+        columns, rows = (min(count, MOST_IN_A_ROW) for count in (columns, rows))
         windows += [
             [float(x), float(y), edge, edge]
             for y in np.linspace(0, size[1] - edge, rows)

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from jointdetr.cli import app
-from jointdetr.cli.predict_options import PredictOptions, Smoothing
+from jointdetr.cli.predict_options import People, PredictOptions, Smoothing
 
 
 def run(*arguments: object) -> Result:
@@ -80,7 +80,7 @@ def predict_document(folder: Path, *arguments: object) -> dict:
 
 def test_a_guessed_field_of_view_and_a_lens(picture, tiny_model_folder, tmp_path):
     lens = ("--fov", 90, "--distortion", "brown:-0.1,0,0,0")
-    document = predict_document(tmp_path, picture, "--model", tiny_model_folder, *lens)
+    document = predict_document(tmp_path, picture, "--model", tiny_model_folder, "--people", "whole", *lens)
     assert sum(document["intrinsics"], []) == pytest.approx([80, 0, 60, 0, 80, 80, 0, 0, 1])
     assert document["intrinsics_guessed"] is True
     assert document["distortion"] == {"model": "brown", "coefficients": [-0.1, 0, 0, 0]}
@@ -93,7 +93,8 @@ def test_a_camera_file_places_people_in_the_world(picture, tiny_model_folder, tm
         "extrinsics": [[1, 0, 0, 5], [0, 1, 0, 6], [0, 0, 1, 7]],
     }
     (tmp_path / "camera.json").write_text(json.dumps(camera))
-    document = predict_document(tmp_path, picture, "--model", tiny_model_folder, "--camera", tmp_path / "camera.json")
+    options = ("--camera", tmp_path / "camera.json", "--people", "whole")
+    document = predict_document(tmp_path, picture, "--model", tiny_model_folder, *options)
     (person,) = document["people"]
     assert len(person["joints_world"]) == 17
     assert {"joints_world", "residual_px", "inside"} <= document["fields"].keys()
@@ -102,7 +103,7 @@ def test_a_camera_file_places_people_in_the_world(picture, tiny_model_folder, tm
 
 def test_a_detector_that_finds_nobody(picture, tiny_model_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("jointdetr.pipeline_jointdetr.load_detector", lambda name, device: name)
-    monkeypatch.setattr("jointdetr.pipeline_jointdetr.detect_people", lambda detector, images, threshold: [[]])
+    monkeypatch.setattr("jointdetr.people_jointdetr.detect_people", lambda detector, images, threshold: [[]])
     options = ("--model", tiny_model_folder, "--detector", "some/detector")
     assert predict_document(tmp_path, picture, *options)["people"] == []
 
@@ -124,6 +125,23 @@ def test_cameras_and_detectors_that_cannot_be_are_one_line(picture, tiny_model_f
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("jointdetr: "))
     assert complaint in line
     assert not list(tmp_path.iterdir())
+
+
+def test_nobody_is_said_in_words_and_no_error(picture, tiny_model_folder, tmp_path):
+    result = run("predict", picture, "--model", tiny_model_folder, "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "nobody found, see person.pose.png and person.pose.json" in result.stdout
+    document = json.loads((tmp_path / "person.pose.json").read_text())
+    assert document["people"] == [] and document["people_from"] == "search"
+    assert document["intrinsics_guessed"] is True
+
+
+def test_the_whole_picture_is_one_person_on_request(asked):
+    assert run("predict", "a.jpg", "--people", "whole").exit_code == 0
+    assert asked[0][2].people is People.WHOLE
+    assert run("predict", "a.jpg", "--people", "whole", "--box", 1, 2, 3, 4).exit_code == 2
+    assert run("predict", "a.jpg", "--people", "whole", "--detector", "some/detector").exit_code == 2
+    assert len(asked) == 1
 
 
 def test_a_crowd_is_counted(picture, tiny_model_folder, tmp_path):

@@ -162,8 +162,6 @@ def test_what_does_not_fit_is_refused(poser):
         poser(images[0], threshold=2.0, people="whole")
     with pytest.raises(ValueError, match='`people` must be "search" or "whole", got "all"'):
         poser(images[0], people="all")
-    with pytest.raises(ValueError, match='`people` must be "search" beside `boxes`'):
-        poser(images[0], boxes=BOXES, people="whole")
     with pytest.raises(ValueError, match="positive size"):
         poser(images[0], boxes=[[0, 0, -4, 4]])
 

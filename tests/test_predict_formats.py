@@ -17,7 +17,7 @@ def test_every_format_is_written_as_what_it_is_called(tiny_model_folder: Path, t
     Image.linear_gradient("L").resize((120, 160)).convert("RGB").save(picture)
     options = [word for kind in FORMATS for word in ("--format", kind)]
     arguments = ["predict", str(picture), "--model", str(tiny_model_folder), "--output", str(tmp_path)]
-    result = CliRunner().invoke(app, [*arguments, "--threshold", "0", *options])
+    result = CliRunner().invoke(app, [*arguments, "--threshold", "0", "--people", "whole", *options])
     assert result.exit_code == 0, (result.output, result.exception)
     assert "see person.pose.png and person.pose.json and" in result.stdout
     files = {kind: tmp_path / f"person.pose.{kind}" for kind in FORMATS}

@@ -8,8 +8,8 @@ shapes, and pictures of nobody (the same synthetic rooms, seen the other way, an
 
 The table says how often the person of the label was found (a box that shares half of the union with the label's), how
 many people were kept besides, how often nobody was, and the processor's time a picture. Below it, for setting
-`SearchLimits` anew: what decides, at the end of a search without limits, of right poses and of wrong ones, and what
-limits would keep of either.
+`SearchLimits` anew: what decides, at the end of a search without limits, of right poses, of wrong ones in pictures of
+people and of those in pictures of nobody, and what limits would keep of each.
 """
 
 import argparse
@@ -56,6 +56,7 @@ SHAPES = ((4, 3), (3, 4), (16, 9), (9, 16), (1, 1))
 SEED = 4711
 LARGE = (4000, 3000)
 SURENESS_STEPS = (0.05, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5)
+POSES = ("right", "wrong", "nobody")  # of the person; others in pictures of people; in pictures of nobody
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -179,7 +180,7 @@ class Tally:
     others: int = 0
     empty: int = 0
     seconds: float = 0.0
-    figures: dict[str, list[np.ndarray]] = field(default_factory=lambda: {"right": [], "wrong": []})
+    figures: dict[str, list[np.ndarray]] = field(default_factory=lambda: {kind: [] for kind in POSES})
 
     def row(self) -> dict[str, float]:
         """Shares and means."""
@@ -206,7 +207,7 @@ def measure(examples: Iterable[Example], look: Any) -> Tally:
         tally.others += len(hits) - any(hits)
         tally.empty += not boxes
         for figures, is_right in figures_without_limits(example, look):
-            tally.figures["right" if is_right else "wrong"].append(figures)
+            tally.figures["right" if is_right else "wrong" if example.box else "nobody"].append(figures)
     return tally
 
 
@@ -232,10 +233,10 @@ def figures_without_limits(example: Example, look: Any) -> list[tuple[np.ndarray
 
 def print_figures(tallies: dict[str, Tally]) -> None:
     """Print how the figures are spread among right and wrong poses, and what limits would keep of them."""
-    poses = {kind: [row for tally in tallies.values() for row in tally.figures[kind]] for kind in ("right", "wrong")}
+    poses = {kind: [row for tally in tallies.values() for row in tally.figures[kind]] for kind in POSES}
     arrays = {kind: np.array(rows).reshape(-1, 2) for kind, rows in poses.items()}
     for kind, values in arrays.items():
-        print(f"\n{len(values)} {kind} poses: quantiles {', '.join(map(str, QUANTILES))}")
+        print(f"\n{kind}, {len(values)} poses: quantiles {', '.join(map(str, QUANTILES))}")
         for name, column in zip(("sureness", "following"), values.T, strict=True):
             if len(column):
                 print(f"{name:10}", " ".join(f"{value:6.3f}" for value in np.quantile(column, QUANTILES)))

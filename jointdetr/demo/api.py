@@ -41,13 +41,13 @@ class Endpoint:
         Args:
             picture: The picture.
             threshold: A joint less probable than this counts as not found, from 0 to 1.
-            focal_px: Focal length in pixels, if known; a guess of 60 degrees places people before the camera if not.
+            focal_px: Focal length in pixels, if known; otherwise 60 degrees are guessed, to place people before it.
             boxes: Where the people are, as "x y width height; x y width height; ..." in pixels.
 
         Returns:
             The skeleton's joint names and parents, and for each person the joints in millimetres relative to the root
-            (x right, y down, z away from the camera), in pixels, scores, how many millimetres off each is expected
-            to be, and which of them were found.
+            (x right, y down, z away from the camera), in pixels, their scores, how many millimetres off each is
+            expected to be, and which of them were found.
         """
         image = open_picture(picture, self.settings)
         camera = camera_of(FOCAL_LENGTH, focal_px, image.size)

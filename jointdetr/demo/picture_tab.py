@@ -207,10 +207,11 @@ def add_threshold(elem_id: str) -> gr.Slider:
 
 def report(people: Sequence[Person], skeleton: Skeleton) -> str:
     """Say who was found, how far off and how far away they are, and what is to be doubted."""
-    lines = []
+    lines = [] if len(people) == 1 else [f"{len(people)} people."]
     for number, person in enumerate(people, start=1):
+        name = "1 person" if len(people) == 1 else f"Person {number}"
         distance_m = root_distance_m(person, skeleton)
         place = "" if distance_m is None else f", {distance_m:.1f} m from the camera"
         guessed = " (the camera is a guess)" if place and bool(person["intrinsics_guessed"]) else ""
-        lines.append(f"Person {number}: {describe_person(person)}{place}{guessed}.")
+        lines.append(f"{name}: {describe_person(person)}{place}{guessed}.")
     return "<br>".join([*lines, *(f"⚠ {doubt[:1].upper()}{doubt[1:]}." for doubt in doubts(people, skeleton))])

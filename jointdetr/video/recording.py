@@ -116,7 +116,8 @@ class PoseRecording:
 
     def remove_parts(self) -> None:
         """Forget the way to the table, once all that is made of it is there."""
-        shutil.rmtree(self.folder)
+        if self.parts:  # none, where nobody was seen before the webcam was stopped
+            shutil.rmtree(self.folder)
         self.parts = []
 
 

@@ -171,7 +171,7 @@ class TestPicture:
         slider = page.locator("#threshold input[type=range]")
         slider.fill("0.98")
         slider.dispatch_event("pointerup")
-        page.wait_for_function("() => document.querySelector('#status').innerText.includes('network not run')")
+        page.wait_for_function("() => document.querySelector('#status').innerText.includes('Estimated in') === false")
         found = int(re.search(r"(\d+) of 17 joints", status(page))[1])
         assert found < 17
         assert page.locator("#table").get_by_text("guessed").count() > 0
@@ -211,12 +211,12 @@ class TestPicture:
     def test_camera_places_the_person(self, page, example_picture, tmp_path):
         give(page, example_picture)
         page.get_by_text("Camera", exact=True).click()
-        page.get_by_label("Given as").click()
-        page.get_by_role("option", name="field of view, degrees").click()
-        page.wait_for_function("() => document.querySelector('#status').innerText.includes('not run again')")
-        page.get_by_role("spinbutton", name="Value").fill("55")
-        page.get_by_role("spinbutton", name="Value").press("Enter")
-        page.wait_for_function("() => document.querySelector('#status').innerText.includes('from the camera')")
+        page.get_by_label("Kind of camera").click()
+        page.get_by_role("option", name="field of view", exact=True).click()
+        assert "(the camera is a guess)" in status(page)
+        page.get_by_role("spinbutton", name="Degrees").fill("55")
+        page.get_by_role("spinbutton", name="Degrees").press("Enter")
+        page.wait_for_function("() => !document.querySelector('#status').innerText.includes('Estimated in')")
         download(page, "json").save_as(tmp_path / "pose.json")
         person = json.loads((tmp_path / "pose.json").read_text())["people"][0]
         assert person["joints_camera"][0][2] > 1000

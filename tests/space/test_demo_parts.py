@@ -14,16 +14,17 @@ from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcess
 
 gr = pytest.importorskip("gradio")
 
-from jointdetr.demo.people import drawing_value, drawn_boxes, parse_boxes, read_boxes  # noqa: E402
 
 from jointdetr import HUMAN36M  # noqa: E402
 from jointdetr.demo import DemoSettings  # noqa: E402
 from jointdetr.demo.about import about_model, card_section, notice  # noqa: E402
 from jointdetr.demo.camera import FIELD_OF_VIEW, FOCAL_LENGTH, UNKNOWN, camera_of  # noqa: E402
+from jointdetr.demo.drawing import drawing_value, drawn_boxes  # noqa: E402
 from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
 from jointdetr.demo.guard import require_film  # noqa: E402
-from jointdetr.demo.picture_tab import PictureTab  # noqa: E402
+from jointdetr.demo.picture_tab import PictureTab, report  # noqa: E402
 from jointdetr.demo.results import display_copy, overlay, table_rows, write_files  # noqa: E402
+from jointdetr.people.boxes import parse_boxes, read_boxes  # noqa: E402
 from jointdetr.video.drawing import FilmWriter  # noqa: E402
 
 IMAGE = Image.new("RGB", (320, 240), "gray")
@@ -96,9 +97,14 @@ class TestCamera:
         expected = np.array([[160, 0, 160], [0, 160, 120], [0, 0, 1]])
         assert camera_of(FIELD_OF_VIEW, 90, IMAGE.size).intrinsics == pytest.approx(expected)
         assert camera_of(FOCAL_LENGTH, 160, IMAGE.size).intrinsics == pytest.approx(expected)
-        assert camera_of(UNKNOWN, 500, IMAGE.size) is None
-        assert camera_of(FOCAL_LENGTH, None, IMAGE.size) is None
-        assert camera_of(FIELD_OF_VIEW, 0, IMAGE.size) is None, "what an empty field sends"
+        assert not camera_of(FOCAL_LENGTH, 160, IMAGE.size).guessed
+
+    @pytest.mark.parametrize(("kind", "value"), [(UNKNOWN, 500), (FOCAL_LENGTH, None), (FIELD_OF_VIEW, 0)])
+    def test_what_is_not_said_is_guessed(self, kind, value):
+        """An empty field sends 0."""
+        camera = camera_of(kind, value, IMAGE.size)
+        assert camera.guessed
+        assert camera.intrinsics[0, 0] == pytest.approx(160 / np.tan(np.radians(30)))
 
     @pytest.mark.parametrize(("kind", "value"), [(FIELD_OF_VIEW, 180), (FIELD_OF_VIEW, 0.5), (FOCAL_LENGTH, -1)])
     def test_impossible_numbers_are_refused(self, kind, value):
@@ -171,7 +177,8 @@ class TestResults:
         rows = table_rows([person, person], HUMAN36M)
         assert len(rows) == 34
         assert rows[3][1] == "right ankle"
-        assert rows[3][5:] == [None, None, 0.9, "guessed"]
+        assert rows[3][5:] == [None, None, 0.9, None, "guessed"]
+        assert table_rows([person | {"sigmas": torch.full((17,), 51.6)}], HUMAN36M)[0][-2:] == [52, "yes"]
         assert rows[20][0] == 2
         assert rows[0][2] == round(person["joints"][0, 0].item())
 
@@ -199,6 +206,22 @@ class TestResults:
         unknown = person | {"joints": torch.full((17, 3), torch.nan), "detected": torch.zeros(17, dtype=torch.bool)}
         paths = write_files([unknown], HUMAN36M, {})
         assert [path is not None for path in paths] == [True, True, False, False, False, True]
+
+
+class TestReport:
+    def test_says_what_to_expect_and_what_to_doubt(self, person):
+        known = person | {
+            "sigmas": torch.full((17,), 44.0),
+            "joints_camera": person["joints"] + torch.tensor([0, 0, 3000.0]) - person["joints"][0],
+            "intrinsics_guessed": torch.tensor(True),
+        }
+        words = "16 of 17 joints found, expected error about 45 mm, 3.0 m from the camera (the camera is a guess)."
+        assert report([known], HUMAN36M) == f"1 person: {words}"
+        assert report([known, known], HUMAN36M).startswith(f"2 people.<br>Person 1: {words}<br>Person 2")
+        doubted = report([known | {"sigmas": torch.full((17,), 231.0)}], HUMAN36M)
+        assert doubted.endswith(
+            "⚠ The person: expected error about 230 mm: probably not a person, or too small; draw a box."
+        )
 
 
 class TestAbout:
@@ -262,6 +285,13 @@ class TestPeopleOfADetector:
     def test_are_at_most_as_many_as_accepted(self, tab):
         tab.estimator.max_people = 1
         assert tab.estimator.find_people(IMAGE) == [[200, 10, 100, 220]], "the largest one"
+
+    def test_are_searched_for_where_the_detector_cannot_be_had(self, tiny_model_folder):
+        settings = DemoSettings(model=str(tiny_model_folder), detector="some/detector-that-is-not-there")
+        estimator = PoseEstimator(settings)  # the tests have no network
+        assert "could not be loaded; the pose model looks for people itself" in estimator.detector_note
+        assert estimator.detector is None
+        assert estimator.find_people(IMAGE) == []
 
     def test_may_come_from_a_checkpoint(self, tiny_model_folder, tmp_path):
         config = YolosConfig(

@@ -77,7 +77,8 @@ class TestAnswer:
         assert len(person["joints"]) == len(person["joints_2d"]) == 17
         assert sum(person["detected"]) >= 15
         assert person["joints"][10][1] < -300, "the head is above the pelvis, and y points down"
-        assert "joints_camera" not in person
+        assert person["intrinsics_guessed"] and person["joints_camera"][0][2] > 500
+        assert len(person["sigmas"]) == 17
 
     def test_same_joints_as_the_pipeline(self, client, example_picture, shipped_checkpoint):
         from transformers import pipeline
@@ -123,6 +124,11 @@ async def ask_over_mcp(space_url: str, picture: Path) -> tuple[list[Any], Any]:
         await session.initialize()
         tools = (await session.list_tools()).tools
         return tools, await session.call_tool(tools[0].name, {"picture": encoded})
+
+
+def test_nobody_is_an_empty_list(client, tmp_path):
+    Image.new("RGB", (320, 240)).save(tmp_path / "black.png")
+    assert client.predict(handle_file(str(tmp_path / "black.png")), api_name="/estimate")["people"] == []
 
 
 class TestRefusals:

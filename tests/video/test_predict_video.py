@@ -9,13 +9,13 @@ import pytest
 from films import corner_pictures, write_film, write_sound
 from typer.testing import CliRunner
 
-from jointdetr import detection
 from jointdetr.cli import app
 from jointdetr.motion import load_motions
-from jointdetr.video import prediction, tracking, webcam
+from jointdetr.video import prediction, webcam
 from jointdetr.video.reading import FrameReader, iterate_frames
 
 NUM_FRAMES = 8
+WHOLE = ("--people", "whole")
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ def test_every_other_frame_from_boxes_that_stay(film, tiny_model_folder, tmp_pat
 
 
 def test_one_euro_states_its_delay(film, tiny_model_folder, tmp_path):
-    result = predict(film, "--model", tiny_model_folder, "--output", tmp_path / "out", "--smoothing", "one-euro")
+    result = predict(
+        film, "--model", tiny_model_folder, "--output", tmp_path / "out", "--smoothing", "one-euro", *WHOLE
+    )
 
     assert "smoothed by One-Euro, 159 ms late at rest and 53 ms at 1 m/s" in result.stdout
 
@@ -116,7 +118,7 @@ def test_webcam_is_recorded_until_ctrl_c(tiny_model_folder, tmp_path, monkeypatc
         return original(self, batch)
 
     monkeypatch.setattr(prediction.VideoPredictor, "predict_batch", interrupted)
-    result = predict("--webcam", 0, "--model", tiny_model_folder, "--output", tmp_path / "out", "--overlay")
+    result = predict("--webcam", 0, "--model", tiny_model_folder, "--output", tmp_path / "out", "--overlay", *WHOLE)
 
     assert result.exit_code == 0, result.output
     assert "0: 4 frames" in result.stdout
@@ -124,6 +126,20 @@ def test_webcam_is_recorded_until_ctrl_c(tiny_model_folder, tmp_path, monkeypatc
     assert names == ["mp4", "poses.mp4", "poses.parquet"]
     (table,) = (tmp_path / "out").glob("*.parquet")
     assert len(load_motions(table)[0]) == 4
+
+
+def test_nobody_before_the_webcam_is_no_error(tiny_model_folder, tmp_path, monkeypatch):
+    source = FrameReader("testsrc=size=96x64:rate=20", container_format="lavfi")
+    monkeypatch.setattr(webcam, "open_webcam", lambda number: source)
+
+    def interrupted(self, batch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prediction.VideoPredictor, "predict_batch", interrupted)
+    result = predict("--webcam", 0, "--model", tiny_model_folder, "--output", tmp_path)
+
+    assert result.exit_code == 0, result.output
+    assert "0 frames, nobody found" in result.stdout
 
 
 def test_people_of_a_detector_are_followed(film, tiny_model_folder, tmp_path, monkeypatch):
@@ -134,9 +150,9 @@ def test_people_of_a_detector_are_followed(film, tiny_model_folder, tmp_path, mo
         asked.append((detector, len(images), threshold))
         return [boxes] * len(images)
 
-    monkeypatch.setattr(detection, "load_detector", lambda name: name)
-    monkeypatch.setattr(detection, "detect_people", found)
-    monkeypatch.setattr(tracking, "LEAST_AGREEMENT", 0.0)  # an untrained model's joints lie anywhere
+    monkeypatch.setattr("jointdetr.pipeline_jointdetr.load_detector", lambda name, device: name)
+    monkeypatch.setattr("jointdetr.people_jointdetr.detect_people", found)
+    monkeypatch.setattr("jointdetr.search_jointdetr.LEAST_AGREEMENT", 0.0)  # an untrained model's joints lie anywhere
     words = ["--detector", "some/detector", "--detector-threshold", 0.3, "--model", tiny_model_folder]
     result = predict(film, *words, "--output", tmp_path / "out")
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from jointdetr.video.tracking import Tracker, TrackingSettings, body_box, is_there, match_boxes
+from jointdetr.search_jointdetr import body_box, is_there
+from jointdetr.video.tracking import Tracker, TrackingSettings, match_boxes
 
 SIZE = (640, 480)
 

@@ -1,0 +1,61 @@
+"""What people are told of who was found."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from jointdetr.people.words import count_found, describe_person, doubts, expected_error_mm, root_distance_m
+from jointdetr.skeleton_jointdetr import HUMAN36M
+
+
+def person(
+    error_mm: float = 43.0, distance_mm: float | None = 3000.0, guessed: bool = True
+) -> dict[str, torch.Tensor]:
+    """A person of whom the last joint was not found."""
+    detected = torch.ones(17, dtype=torch.bool)
+    detected[-1] = False
+    sigmas = torch.full((17,), error_mm)
+    sigmas[-1] = math.nan
+    known = {"detected": detected, "sigmas": sigmas, "intrinsics_guessed": torch.tensor(guessed)}
+    if distance_mm is not None:
+        known["joints_camera"] = torch.zeros(17, 3) + torch.tensor([0.0, 0.0, distance_mm])
+    return known
+
+
+def test_the_error_is_a_mean_over_what_was_found_in_round_numbers():
+    assert expected_error_mm(person(43.0)) == pytest.approx(43)
+    assert describe_person(person(43.0)) == "16 of 17 joints found, expected error about 45 mm"
+    arrays = {name: value.numpy() for name, value in person(43.0).items()}
+    assert describe_person(arrays) == describe_person(person(43.0))
+
+
+def test_a_model_without_confidence_says_nothing_of_errors():
+    known = person()
+    del known["sigmas"]
+    assert math.isnan(expected_error_mm(known))
+    assert describe_person(known) == count_found(known) == "16 of 17 joints found"
+    assert doubts([known], HUMAN36M) == []
+
+
+def test_a_large_error_is_a_warning():
+    assert doubts([person(40.0)], HUMAN36M) == []
+    (sentence,) = doubts([person(40.0), person(231.0)], HUMAN36M)
+    assert sentence == "person 2: expected error about 230 mm: probably not a person, or too small; draw a box"
+
+
+@pytest.mark.parametrize(
+    ("guessed", "advice"), [(False, "is the focal length right"), (True, "a guess of 60 degrees")]
+)
+def test_who_would_stand_before_the_lens_is_questioned(guessed, advice):
+    (sentence,) = doubts([person(distance_mm=500.0, guessed=guessed)], HUMAN36M)
+    assert sentence.startswith("the person would stand 0.5 m from the camera: ") and advice in sentence
+    assert doubts([person(distance_mm=90e3)], HUMAN36M)
+
+
+def test_a_place_that_is_not_known_is_not_questioned():
+    unknown = person(distance_mm=math.nan)
+    assert root_distance_m(unknown, HUMAN36M) is None and root_distance_m(person(distance_mm=None), HUMAN36M) is None
+    assert doubts([unknown, person(distance_mm=None)], HUMAN36M) == []
+    assert np.isclose(root_distance_m(person(distance_mm=2500.0), HUMAN36M), 2.5)
