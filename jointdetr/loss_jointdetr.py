@@ -20,6 +20,7 @@ Terms = dict[str, tuple[float, torch.Tensor]]  # weight and losses (layers,) of 
 
 # stands for a cost that is not finite; far above any real one, far below where float32 sums lose the real ones
 WORST_COST = 1e6
+MOST_ENLARGED = 2.0  # 2D labels of which a wrong prediction is no image are not made larger than this
 
 
 @dataclass
@@ -265,6 +266,7 @@ class JointDetrLoss:
         terms = {"loss_joint_2d": (self.config.joint_2d_weight, self.joint_2d_loss(points, labels))}
         if self.config.projection_weight:
             terms["loss_projection"] = (self.config.projection_weight, self.projection_loss(joints, labels))
+            terms["loss_bones"] = (self.config.projection_weight, self.bone_loss(joints, labels))
         if predictions.log_sigmas is None:
             terms["loss_joint"] = (self.config.joint_weight, self.joint_loss(joints, labels))
         else:
@@ -356,6 +358,28 @@ class JointDetrLoss:
         """
         errors = projection_errors(joints, labels).abs().sum(-1)
         return _masked_mean(errors, labels.points_valid & ~labels.joints_valid)
+
+    def bone_loss(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
+        """Difference of bones' lengths in pictures without 3D labels from those with 3D labels in the batch (layers,).
+
+        It gives people their size where 2D labels alone leave it open, and the depth of what is foreshortened.
+
+        Args:
+            joints (`torch.Tensor` of shape `(layers, batch, joints, 3)`): Matched predictions, units of `joint_scale`.
+            labels (`PoseLabels`): A bone counts where both of its ends are labelled.
+        """
+        ends = [joint for joint, parent in enumerate(self.config.joint_parents) if parent >= 0]
+        parents = [self.config.joint_parents[joint] for joint in ends]
+        known_3d, known_2d = (
+            known[:, ends] & known[:, parents] for known in (labels.joints_valid, labels.points_valid)
+        )
+        lengths, labelled = (
+            torch.linalg.vector_norm(places[..., ends, :] - places[..., parents, :], dim=-1)
+            for places in (joints.float(), labels.joints)
+        )
+        count = known_3d.sum(0)  # (bones,)
+        usual = (labelled * known_3d).sum(0) / count.clamp(min=1)
+        return _masked_mean((lengths - usual).abs(), known_2d & ~known_3d & (count > 0))
 
     def sigma_loss(self, log_sigmas: torch.Tensor, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Negative log-likelihood of the chosen joints' errors under exponential distributions.
@@ -453,7 +477,8 @@ def _gather_queries(values: torch.Tensor, queries: torch.Tensor) -> torch.Tensor
 def projection_errors(joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
     """Distance in x and y of joints from their 2D labels, brought to the place and size of the prediction.
 
-    That is how a distant camera sees them. Size and place get no gradient: they are learned from 3D labels alone.
+    That is how a distant camera sees them. The labels' size is that of which the prediction is the best image, so that
+    errors neither shrink nor enlarge the prediction; size and place get no gradient.
 
     Args:
         joints (`torch.Tensor` of shape `(layers, batch, joints, 3)`): Predictions, units of `joint_scale`.
@@ -464,9 +489,12 @@ def projection_errors(joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
     """
     valid = (labels.points_valid & ~labels.joints_valid)[..., None].float()  # (batch, joints, 1)
     predicted, labelled = (_centred(values.float(), valid) for values in (joints[..., :2], labels.points))
-    spread = (predicted.detach().square() * valid).sum((-2, -1), keepdim=True)
-    spread_2d = (labelled.square() * valid).sum((-2, -1), keepdim=True)
-    size = (spread / spread_2d.clamp(min=1e-6)).sqrt()  # (layers, batch, 1, 1)
+    spread, spread_2d, both = (
+        (first * second * valid).sum((-2, -1), keepdim=True)
+        for first, second in ((predicted.detach(),) * 2, (labelled,) * 2, (predicted.detach(), labelled))
+    )
+    equal = (spread / spread_2d.clamp(min=1e-6)).sqrt()  # the size at which both are as large
+    size = torch.minimum(spread / both.clamp(min=1e-6), MOST_ENLARGED * equal)  # (layers, batch, 1, 1)
     return predicted - size * labelled
 
 

@@ -14,6 +14,7 @@ from jointdetr.loss_jointdetr import (
     assign,
     coarse_to_fine_weights,
     dense_losses,
+    projection_errors,
 )
 
 CPU = torch.device("cpu")
@@ -94,9 +95,16 @@ def test_projection_loss_by_hand():
     # the same shape, twice as large, elsewhere, at any depth
     same = torch.cat([2.0 * points + 3.0, torch.randn(3, 1)], -1)[None, None]
     assert loss.projection_loss(same, labels).item() == pytest.approx(0.0, abs=1e-6)
-    # mirrored in y, and so as large: each joint is off by twice its distance from the middle row, 0.1, 0.1 and 0.2
+    # scattered at random about the right shape: pulled back to it, and neither shrunk nor enlarged on the whole
+    noisy = (same + 0.1 * torch.randn(1, 1, 3, 3)).requires_grad_()
+    errors = projection_errors(noisy, labels)
+    centred = (noisy - noisy.mean(2, keepdim=True))[..., :2]
+    assert (errors * centred).sum().item() == pytest.approx(0.0, abs=1e-5)
+    # mirrored in y, it is no image of the labels: they are made twice as large and no more
     mirrored = torch.cat([points * torch.tensor([1.0, -1.0]), torch.zeros(3, 1)], -1)[None, None]
-    assert loss.projection_loss(mirrored, labels).item() == pytest.approx(2 * (0.1 + 0.1 + 0.2) / 3)
+    about = points - points.mean(0)
+    expected = (about * torch.tensor([1.0, -1.0]) - 2.0 * about).abs().sum(-1).mean()
+    assert loss.projection_loss(mirrored, labels).item() == pytest.approx(expected.item())
     predictions = random_predictions(1)
     terms = loss(predictions, labels).terms
     assert {"loss_projection", "loss_projection_0"} <= set(terms)
@@ -107,10 +115,23 @@ def test_expected_errors_of_2d_labels_by_hand():
     points = torch.tensor([[0.2, 0.2], [0.4, 0.2], [0.3, 0.5]])
     labels = PoseLabels.from_list([{"joints_3d": torch.full((3, 3), torch.nan), "joints_2d": points}], config, CPU)
     mirrored = torch.cat([points * torch.tensor([1.0, -1.0]), torch.zeros(3, 1)], -1)[None]  # (1, joints, 3)
-    errors = math.sqrt(1.5) * torch.tensor([0.2, 0.2, 0.4])
+    about = points - points.mean(0)
+    errors = math.sqrt(1.5) * (about * torch.tensor([1.0, -1.0]) - 2.0 * about).norm(dim=-1)
     loss = JointDetrLoss(config).sigma_loss(errors.log()[None], mirrored, labels)
     torch.testing.assert_close(loss, (errors.log() + 1.0).mean())
     assert JointDetrLoss(three_joints()).sigma_loss(errors.log()[None], mirrored, labels) == 0.0
+
+
+def test_bones_without_3d_labels_are_as_long_as_those_with():
+    config = three_joints(projection_weight=1.0)
+    known = torch.tensor([[0.0, 0, 0], [0, 300, 0], [0, 300, 400]])
+    unknown = {"joints_3d": torch.full((3, 3), torch.nan), "joints_2d": torch.rand(3, 2)}
+    labels = PoseLabels.from_list([{"joints_3d": known}, unknown], config, CPU)
+    joints = torch.zeros(1, 2, 3, 3)
+    joints[0, 1, 1:, 0] = torch.tensor([0.1, 0.6])  # bones of 100 and 500 mm, where 300 and 400 are usual
+    assert JointDetrLoss(config).bone_loss(joints, labels).item() == pytest.approx((0.2 + 0.1) / 2)
+    alone = PoseLabels.from_list([unknown], config, CPU)
+    assert JointDetrLoss(config).bone_loss(joints[:, 1:], alone) == 0.0  # nothing to compare with
 
 
 def test_projection_loss_leaves_size_and_place_and_joints_with_3d_labels_alone():
