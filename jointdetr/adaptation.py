@@ -78,8 +78,21 @@ def _adapted_config(config: JointDetrConfig, skeleton: Skeleton) -> JointDetrCon
     fewest = 0 if config.query_alignment == "fixed" else config.num_queries
     fields["num_queries"] = max(fewest, len(skeleton.joints))
     if config.refiner_config is not None:
-        fields["refiner_config"] |= described
+        fields["refiner_config"] |= described | {"bone_lengths": _kept_lengths(config.refiner_config, skeleton)}
     return type(config).from_dict(fields)
+
+
+def _kept_lengths(config: JointRefinerConfig, skeleton: Skeleton) -> list[float] | None:
+    """Typical lengths of the bones that both skeletons have, 0 for others."""
+    if config.bone_lengths is None:
+        return None
+    names = {number: name for name, number in config.label2id.items()} | {-1: ""}
+    lengths = {
+        (name, names[config.joint_parents[number]]): config.bone_lengths[number]
+        for name, number in config.label2id.items()
+    }
+    parents = ["" if parent < 0 else skeleton.joints[parent] for parent in skeleton.parents]
+    return [lengths.get(bone, 0.0) for bone in zip(skeleton.joints, parents, strict=True)]
 
 
 @torch.no_grad()

@@ -89,8 +89,9 @@ class PoseLabels:
         joints, joints_valid = _stack_labels(labels, "joints_3d", (config.num_joints, 3), device)
         points, points_valid = _stack_labels(labels, "joints_2d", (config.num_joints, 2), device)
         visible = _stack_visible(labels, config.num_joints, device)
-        nobody = torch.stack([torch.as_tensor(label.get("nobody", False), device=device) for label in labels])
-        return cls(joints / config.joint_scale, joints_valid, points, points_valid, visible, nobody.bool())
+        somebody = torch.zeros((), dtype=torch.bool, device=device)
+        nobody = [torch.as_tensor(label.get("nobody", somebody), device=device).bool() for label in labels]
+        return cls(joints / config.joint_scale, joints_valid, points, points_valid, visible, torch.stack(nobody))
 
     @property
     def labelled(self) -> torch.Tensor:

@@ -273,7 +273,8 @@ class JointRefiner(PreTrainedModel):
         lengths = torch.linalg.vector_norm(joints[:, ends] - joints[:, parents], dim=-1)
         ratios = (lengths / typical.clamp(min=1.0)).masked_fill(~found | (typical < 1.0), torch.nan)
         sizes = ratios.nanquantile(0.5, dim=1, keepdim=True).nan_to_num(nan=1.0).clamp(*PLAUSIBLE_SIZES)
-        bones = Bones(ends, parents, sizes * typical * SHORTEST_BONE, sizes * typical * LONGEST_BONE)
+        longest = (sizes * typical * LONGEST_BONE).masked_fill(typical < 1.0, torch.inf)  # not known
+        bones = Bones(ends, parents, sizes * typical * SHORTEST_BONE, longest)
         for _ in range(PROPORTION_STEPS):
             joints = bones.pulled(joints, missing)
         hangs_on = self._hangs_on().to(joints)

@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+import numpy as np
 import pytest
 from documents import REPOSITORY
 from PIL import Image
@@ -61,7 +62,8 @@ def people_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestPredict:
     def test_writes_a_pose_and_a_figure_and_prints_a_table(self, picture, tiny_model_folder, tmp_path):
-        result = run("predict", picture, "--model", tiny_model_folder, "--output", tmp_path, "--threshold", 0)
+        whole = ("--people", "whole")
+        result = run("predict", picture, *whole, "--model", tiny_model_folder, "--output", tmp_path, "--threshold", 0)
         assert result.exit_code == 0, result.output
         document = json.loads((tmp_path / "person.pose.json").read_text())
         assert document["software"] == f"jointdetr {jointdetr.__version__}"
@@ -69,13 +71,12 @@ class TestPredict:
         assert len(document["skeleton"]["joints"]) == 17
         (person,) = document["people"]
         assert all(person["detected"])
-        assert "joints_camera" not in person
+        assert person["intrinsics_guessed"] is True
         x, y, z = person["joints"][10]
         assert re.search(rf"head\s+{x:.0f}\s+{y:.0f}\s+{z:.0f}\s", result.stdout)
         with Image.open(tmp_path / "person.pose.png") as figure:
             assert figure.width > 800
         assert "17 of 17 joints found" in result.stdout
-        assert "no --box given" in result.stderr
 
     @pytest.mark.usefixtures("shipped_checkpoint")
     def test_bfloat16_finds_the_same_joints_but_for_its_rounding(self, tmp_path):
@@ -199,7 +200,8 @@ class TestSynthesizeAndEvaluate:
         assert result.exit_code == 0, (result.output, result.exception)
         assert json.loads((tmp_path / "synthesis.json").read_text())["supersampling"] == 2
         plain, smooth = load_pose_dataset(people_folder)[0], load_pose_dataset(tmp_path)[0]
-        assert smooth["joints_3d"] == plain["joints_3d"]
+        # to the last bits: another number of rays is posed and placed in another order of sums on some processors
+        np.testing.assert_allclose(smooth["joints_3d"], plain["joints_3d"], atol=1e-2)
         assert smooth["image"].size == plain["image"].size
         assert smooth["image"].tobytes() != plain["image"].tobytes()
 

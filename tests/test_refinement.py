@@ -115,6 +115,13 @@ def test_found_joints_too_far_apart_for_the_bones_between_them_come_nearer_with_
     assert torch.equal(filled[3:], joints[0, 3:])
 
 
+def test_bones_of_unknown_length_are_left_as_they_are():
+    refiner = legs(bone_lengths=[0.0, 100.0, 0.0, 100.0, 0.0])
+    joints = torch.tensor([[0.0, 0, 0], [0, 100, 0], [0, 700, 0], [0, -100, 0], [0, -200, 0]])[None]
+    filled = refiner.keep_proportions(joints, torch.tensor([[False, False, True, False, False]]))
+    torch.testing.assert_close(filled, joints)
+
+
 def test_a_guess_on_its_own_parent_gets_a_direction_and_every_bone_a_length():
     refiner = legs(bone_lengths=[0.0, 100.0, 100.0, 100.0, 100.0])
     joints = torch.zeros(3, 5, 3)

@@ -115,7 +115,9 @@ def _prepare_space(source: Path, folder: Path, model_repo: str) -> None:
 
 def _without_checkpoint(folder: str, names: list[str]) -> set[str]:
     """What of the package a Space does not carry."""
-    left_out = {"__pycache__", "node_modules"} | ({"pretrained"} if Path(folder) == PACKAGE else set())
+    left_out = {"__pycache__", "node_modules"} | (
+        {"pretrained", "pretrained_synthetic"} if Path(folder) == PACKAGE else set()
+    )
     return left_out & set(names)
 
 

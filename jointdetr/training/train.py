@@ -155,7 +155,7 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
             settings.init_from,
             config=JointDetrConfig.from_dict(fields),
             dtype=torch.float32,
-            ignore_mismatched_sizes=settings.backbone_from is not None,  # projections of another backbone's stages
+            ignore_mismatched_sizes="backbone_config" in settings.config,  # projections of another backbone's stages
         )
         model = _fit_to_skeleton(model, skeleton)
     elif settings.deformable_detr_from is not None:

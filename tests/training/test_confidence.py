@@ -70,7 +70,8 @@ def test_occluded_is_told_from_outside_the_picture(model, picture, tmp_path, vis
 
 def test_confidence_is_written_and_measured(model, picture, pose_folder, tmp_path):
     folder = save(model, tmp_path / "model")
-    arguments = ["predict", picture, "--model", folder, "--threshold", 0, "--output", tmp_path, "--format"]
+    box = ["--box", 5, 5, 50, 90]
+    arguments = ["predict", picture, *box, "--model", folder, "--threshold", 0, "--output", tmp_path, "--format"]
     for kind in ("json", "npz"):
         assert CliRunner().invoke(app, [*map(str, arguments), kind]).exit_code == 0
     document = json.loads((tmp_path / "photo.pose.json").read_text())

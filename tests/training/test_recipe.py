@@ -135,6 +135,8 @@ def in_small(recipe: Recipe, poses: Path, key_points: Path, output: Path) -> Rec
     backbone = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 8}
     backbone |= {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
     own = recipe.model.config.get("backbone_config", {"out_features": ["stage2", "stage3", "stage4"]})
+    if own.get("model_type") == "blazepose":
+        backbone = own | {"embedding_size": 8, "hidden_sizes": [8] * 6, "pyramid_size": 8, "head_size": 8}
     sizes["backbone_config"] = backbone | {"out_features": own["out_features"]}
     data = recipe.train
     sources = [replace(source, path=str(key_points if source.map_skeleton else poses)) for source in data.sources]

@@ -77,8 +77,8 @@ def test_refuses_what_cannot_be_trained(recipe_values, pose_folder):
         train(Recipe())
     with pytest.raises(ValueError, match="there must be a checkpoint in .*run"):
         train(build(Recipe, recipe_values), resume=True)
-    with pytest.raises(ValueError, match="at most one of `model.init_from`"):
-        build_model(build(Recipe, {"model": {"init_from": "a", "backbone_from": "b"}}), HUMAN36M)
+    with pytest.raises(ValueError, match="`model.deformable_detr_from` must stand without"):
+        build_model(build(Recipe, {"model": {"init_from": "a", "deformable_detr_from": "b"}}), HUMAN36M)
 
 
 def test_a_model_of_another_skeleton_is_adapted_and_keeps_the_joints_it_knows(tiny_model_folder):
