@@ -108,8 +108,8 @@ class JointRefinerConfig(_SkeletonConfig):
         chain_rate (`float`, *optional*, defaults to 0.0): In training, probability of each joint to be replaced with
             all that hangs on it, as a forearm goes missing with its hand.
         bone_lengths (`list[float]`, *optional*): Typical length in millimetres of the bone that ends in each joint, 0
-            for the root and where it is not known. A filled joint then keeps the proportions of the person's own bones;
-            None leaves lengths to the network, which makes bones shorter the less it knows.
+            for the root and where it is not known. A filled joint then keeps the proportions of the person's own
+            bones; None leaves lengths to the network, which makes bones shorter the less it knows.
         refine_detected (`bool`, *optional*, defaults to `True`): Refine detected joints as well as the missing ones.
         use_sigmas (`bool`, *optional*, defaults to `False`): Tell the network how far off every joint is expected to
             be, and let it move the joint by multiples of that: what is sure to the centimetre stays where it is.

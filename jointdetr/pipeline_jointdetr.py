@@ -150,8 +150,8 @@ class JointDetrPipeline(Pipeline):
         points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
         points = apply_affine(points.double(), invert_affine(inputs["crop_affine"].double())).numpy()
         scores = poses.scores.cpu().numpy() * poses.detected.cpu().numpy()  # not detected: no finite numbers
-        sigmas = None if poses.sigmas is None else poses.sigmas.cpu().numpy()
-        return Sightings(points, scores, sigmas)
+        visible = None if poses.visible is None else poses.visible.cpu().numpy()
+        return Sightings(points, scores, visible)
 
     def _forward(
         self,

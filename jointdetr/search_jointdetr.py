@@ -2,8 +2,8 @@
 
 The network was made to see one person who fills its crop. Shown a person from too far away it says roughly where, so
 that a second look at what it found says exactly where. Whether it is a person at all is told by how sure the network
-is of the joints (their scores, and the errors that it expects), and by whether the body stays in its place when it is
-looked at through a window that has moved: what is imagined moves along.
+is of the joints (their scores, and whether it thinks that they are seen), and by whether the body stays in its place
+when it is looked at through a window that has moved: what is imagined moves along.
 
 What decides is in `SearchLimits`; `benchmarks/accuracy/people_search.py` measures what it should be for a checkpoint.
 
@@ -31,7 +31,6 @@ WINDOW_SIZES = (1.0, 0.6)  # edges of the windows as shares of the picture's sho
 WINDOW_STEPS = (0.5, 0.7)  # from one window to the next, at most, as shares of the window
 MOST_IN_A_ROW = 8  # windows; a panorama is looked at with gaps
 CANDIDATES = (4, 3)  # how many poses, at most, are looked at closely, and then once more
-SURENESS_SCALE_MM = 100.0  # a joint that is expected to be so far off counts 1 / e of its score
 WORKING_EDGE_PX = 800  # shorter edge of the picture that is searched
 ASKEW = (0.12, -0.08)  # how far the last window lies off, as shares of the body's longer side
 
@@ -49,8 +48,8 @@ class SearchLimits:
             kept: people are found who stand apart, and parts of a person are not people.
     """
 
-    sureness: float = 0.25
-    far_sureness: float = 0.05
+    sureness: float = 0.42
+    far_sureness: float = 0.12
     following: float = 0.5
     overlap: float = 0.3
     shared: float = 0.6
@@ -66,25 +65,24 @@ class Sightings:
     Args:
         points: `(people, joints, 2)` px of the picture.
         scores: `(people, joints)` probabilities of the joints' classes.
-        sigmas: `(people, joints)` expected errors in mm; None for networks without a confidence head.
+        visible: `(people, joints)` probabilities of being seen; None for networks without a confidence head.
     """
 
     points: np.ndarray
     scores: np.ndarray
-    sigmas: np.ndarray | None = None
+    visible: np.ndarray | None = None
 
     def chosen(self, indices: Sequence[int]) -> "Sightings":
         """Some of them, in this order."""
         index = list(indices)
-        return Sightings(self.points[index], self.scores[index], None if self.sigmas is None else self.sigmas[index])
+        return Sightings(self.points[index], self.scores[index], None if self.visible is None else self.visible[index])
 
     def sureness(self) -> np.ndarray:
         """How sure the network is of each pose `(people,)`, 0 to 1.
 
-        The mean of the joints' scores, each the less worth the farther off the joint is expected to be.
+        The mean over the joints of the score times the probability of being seen: nobody's joints are not.
         """
-        worth = 1.0 if self.sigmas is None else np.exp(-self.sigmas / SURENESS_SCALE_MM)
-        return (self.scores * worth).mean(-1)
+        return (self.scores if self.visible is None else self.scores * self.visible).mean(-1)
 
     def boxes(self) -> list[Box]:
         """The box of each body."""

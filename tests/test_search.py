@@ -115,8 +115,8 @@ def test_what_moves_along_with_the_window_is_imagined():
 def test_sureness_is_of_scores_and_expected_errors():
     points, scores = np.zeros((2, 2, 2)), np.array([[1.0, 0.5], [1.0, 1.0]])
     assert Sightings(points, scores).sureness() == pytest.approx([0.75, 1.0])
-    sigmas = np.array([[0.0, 0.0], [100.0, 0.0]])
-    assert Sightings(points, scores, sigmas).sureness() == pytest.approx([0.75, (np.exp(-1) + 1) / 2])
+    visible = np.array([[1.0, 1.0], [0.2, 1.0]])
+    assert Sightings(points, scores, visible).sureness() == pytest.approx([0.75, 0.6])
 
 
 def test_the_surer_of_two_that_overlap_is_kept():
