@@ -35,13 +35,13 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
         title="jointdetr: 3D human pose", analytics_enabled=False, delete_cache=(max(lifetime // 10, 1), lifetime)
     ) as app:
         gr.Markdown(TITLE, elem_id="title")
-        gr.Markdown(notice(settings), elem_id="notice")
         with gr.Tab("Picture"):
-            PictureTab(estimator, settings)
+            PictureTab(estimator, settings).listen_to_page(app)
         with gr.Tab("Film"):
             FilmTab(estimator, settings)
         with gr.Tab("About the model"):
             gr.Markdown(about_model(settings), elem_id="about")
+        gr.Markdown(notice(settings), elem_id="notice")
         Endpoint(estimator, settings)
     app.queue(max_size=settings.queue_length)
     return app
