@@ -19,9 +19,9 @@ def notice(settings: DemoSettings) -> str:
     if error is None:
         raise ValueError(f"{settings.card} has no row `| this checkpoint | MPJPE | ...`")
     return (
-        f"This is the small model of the package. In its test its joints are {float(error[1]):.0f} mm off in the mean; "
-        "the tab About the model says on what, and what it cannot do. It does best on one upright adult who is seen "
-        f"whole; wrists and ankles are its weakest joints. {NOT_FOR}"
+        f"This is the small model of the package. In its test joints are {float(error[1]):.0f} mm off in the mean: "
+        "see About the model for what it was tested on and what it cannot do. It does best on one upright adult who "
+        f"is seen whole; wrists and ankles are its weakest joints. {NOT_FOR}"
     )
 
 

@@ -65,8 +65,6 @@ class FilmTab:
         films = [[str(path)] for path in FILMS]
         gr.Examples(films, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
         self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
-        note = self.estimator.detector_note
-        gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
     def _add_results(self) -> None:
         self.view = pose_viewer(WORDS, "film-view")
@@ -79,6 +77,7 @@ class FilmTab:
             height=FILM_HEIGHT_PX,
             elem_id="film-overlay",
             buttons=["download"],
+            visible=False,
         )
         with gr.Row(elem_id="film-downloads"):
             self.downloads = download_buttons("film-download")
@@ -98,6 +97,8 @@ class FilmTab:
         with gr.Column(min_width=320):
             self.threshold = add_threshold("film-threshold", THRESHOLD)
             self.camera = CameraControls("film-camera")
+            note = self.estimator.detector_note
+            gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
     @plain_errors()
     def on_estimate(self, values: Values, progress: gr.Progress = PROGRESS) -> Update:
@@ -128,7 +129,8 @@ class FilmTab:
         """Return what everything shows of the motions of a film."""
         if not motions:
             words = "Nobody was found in this film."
-            empty = {self.view: None, self.overlay: None, self.status: words, self.angles: None}
+            hidden = gr.update(value=None, visible=False)
+            empty = {self.view: None, self.overlay: hidden, self.status: words, self.angles: None}
             return empty | download_updates(self.downloads, [None] * len(self.downloads))
         rows = motion_rows(motions)
         paths = write_files(rows, self.estimator.skeleton, about)
@@ -136,7 +138,7 @@ class FilmTab:
         people = "1 person" if len(motions) == 1 else f"{len(motions)} people"
         return {
             self.view: viewer_value(motions),
-            self.overlay: self._overlay(film, rows),
+            self.overlay: gr.update(value=self._overlay(film, rows), visible=True),
             self.status: f"{people}: {'; '.join(lengths)}",
             self.angles: angle_picture(motions[0]),
             **download_updates(self.downloads, paths),

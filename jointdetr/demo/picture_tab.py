@@ -63,8 +63,10 @@ class PictureTab:
             with gr.Column(scale=8, min_width=320):
                 self._add_results()
         with gr.Row(equal_height=False):
-            self.threshold = add_threshold("threshold", THRESHOLD)
-            self.camera = CameraControls("camera")
+            with gr.Column(min_width=320):
+                self.threshold = add_threshold("threshold", THRESHOLD)
+            with gr.Column(min_width=320):
+                self.camera = CameraControls("camera")
         self.table = gr.Dataframe(
             headers=TABLE_HEADERS,
             label="Joints, relative to the pelvis: x right, y down, z away from the camera",
@@ -95,13 +97,13 @@ class PictureTab:
         pictures = [[str(path)] for path in PICTURES]
         gr.Examples(pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None)
         self.picture = acted_picture("people")
-        gr.Markdown(" ".join(filter(None, [HELP, self.estimator.detector_note])), elem_id="people-help")
 
     def _add_results(self) -> None:
         self.view = pose_viewer(WORDS, "view")
         self.status = gr.Markdown("", elem_id="status")
         with gr.Row(elem_id="downloads"):
             self.downloads = download_buttons("download")
+        gr.Markdown(" ".join(filter(None, [HELP, self.estimator.detector_note])), elem_id="people-help")
 
     def _listen(self) -> None:
         shown = [self.picture, self.view, self.status, self.table, *self.downloads]
@@ -140,7 +142,7 @@ class PictureTab:
         image, sighting = open_picture(self.landing.path, self.settings), self.landing.sighting
         values = {self.threshold: THRESHOLD, self.camera.kind: UNKNOWN, self.camera.number: None}
         shown = self._show(image, sighting, values, sighting.boxes)
-        words = f"{shown[self.status]} This is an example: give a picture of your own."
+        words = f"{shown[self.status]}<br>This is an example: give a picture of your own."
         return shown | {self.status: words, self.seen: self.landing}
 
     @plain_errors()

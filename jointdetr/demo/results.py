@@ -28,10 +28,10 @@ TABLE_HEADERS = ["person", "joint", "x mm", "y mm", "z mm", "u px", "v px", "sco
 FILE_PURPOSES = {
     "json": "for programs",
     "npz": "for NumPy",
-    "bvh": "for Blender, games",
-    "glb": "3D scene, for any viewer",
+    "bvh": "for Blender",
+    "glb": "a 3D scene",
     "trc": "for OpenSim",
-    "angles.csv": "joint angles, a table",
+    "angles.csv": "joint angles",
 }
 FILE_FORMATS = tuple(FILE_PURPOSES)
 
@@ -123,7 +123,7 @@ def download_buttons(prefix: str) -> list[gr.DownloadButton]:
         gr.DownloadButton(
             f"{name.split('.')[-1].upper()}: {purpose}",
             size="sm",
-            min_width=150,
+            min_width=130,
             interactive=False,
             elem_id=f"{prefix}-{name.split('.')[0]}",
         )

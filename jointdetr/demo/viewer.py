@@ -1,4 +1,4 @@
-"""The parts of the page that Gradio has not, the 3D view and the picture to draw boxes on: `gr.HTML` with a module each.
+"""Parts of the page that Gradio has not, the 3D view and the picture to draw boxes on: `gr.HTML` with a module each.
 
 A module is loaded from a static path by `import`, because script tags in such a component never run.
 """
