@@ -94,8 +94,6 @@ class PictureTab:
             elem_id="picture",
             buttons=[],
         )
-        pictures = [[str(path)] for path in PICTURES]
-        gr.Examples(pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None)
         self.picture = acted_picture("people")
 
     def _add_results(self) -> None:
@@ -103,6 +101,8 @@ class PictureTab:
         self.status = gr.Markdown("", elem_id="status")
         with gr.Row(elem_id="downloads"):
             self.downloads = download_buttons("download")
+        pictures = [[str(path)] for path in PICTURES]
+        gr.Examples(pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None)
         gr.Markdown(" ".join(filter(None, [HELP, self.estimator.detector_note])), elem_id="people-help")
 
     def _listen(self) -> None:
