@@ -55,7 +55,6 @@ def theme() -> gr.Theme:
         button_border_width="1px",
         button_secondary_border_color="*neutral_500",
         button_secondary_border_color_dark="*neutral_400",
-        color_accent="*primary_700",
         checkbox_label_background_fill_selected="*primary_700",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",

@@ -311,9 +311,10 @@ class TestPicture:
 
 
 class TestFilm:
-    def test_motion_is_shown_and_plays(self, page, example_picture, tmp_path):
+    def test_motion_is_shown_and_plays(self, open_page, example_picture, tmp_path):
         from bvh import Bvh
 
+        page = open_page(reduced_motion="no-preference")
         with Image.open(example_picture) as image:
             still = image.convert("RGB").resize((240, 300))
         frames = [still.rotate(0, translate=(shift, 0)) for shift in range(-12, 12, 2)]
