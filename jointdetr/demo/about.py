@@ -4,7 +4,9 @@ import re
 
 from .settings import DemoSettings
 
-TITLE = "# jointdetr: 3D human pose from one picture"
+TITLE = """# Photo in, 3D skeleton out
+
+Give a picture or a film of people, turn their skeletons in 3D, and take them home as files."""
 OWN_SECTIONS = ("Numbers", "Limits")
 NOT_FOR = "Not for identifying people, nor for medical or safety decisions."
 
@@ -17,9 +19,9 @@ def notice(settings: DemoSettings) -> str:
     if error is None:
         raise ValueError(f"{settings.card} has no row `| this checkpoint | MPJPE | ...`")
     return (
-        "This is the small model of the package. It **has seen no photograph**, only synthetic people: on new ones "
-        f"its joints are {float(error[1]):.0f} mm off in the mean, on photographs more. It does best on one upright "
-        "adult who fills the picture; wrists and ankles are its weakest joints."
+        f"This is the small model of the package. In its test joints are {float(error[1]):.0f} mm off in the mean: "
+        "see About the model for what it was tested on and what it cannot do. It does best on one upright adult who "
+        f"is seen whole; wrists and ankles are its weakest joints. {NOT_FOR}"
     )
 
 

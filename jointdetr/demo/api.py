@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from ..people.boxes import parse_boxes, read_boxes
+from ..people_jointdetr import SEARCH, PeopleRequest
 from .camera import FOCAL_LENGTH, camera_of
 from .estimator import PoseEstimator
 from .guard import open_picture, plain_errors
@@ -20,9 +21,10 @@ class Endpoint:
         threshold = gr.Slider(0, 1, 0.5, label="threshold", visible=False)
         focal_px = gr.Number(None, label="focal_px", visible=False)
         boxes = gr.Textbox("", label="boxes", max_length=2000, visible=False)
+        people = gr.Textbox(SEARCH, label="people", max_length=20, visible=False)
         gr.Button(visible=False).click(
             self.estimate,
-            [picture, threshold, focal_px, boxes],
+            [picture, threshold, focal_px, boxes, people],
             gr.JSON(label="poses", visible=False),
             api_name="estimate",
             concurrency_id="network",
@@ -32,7 +34,12 @@ class Endpoint:
     # Gradio shows this text to programs and language models, and takes one line for each argument.
     @plain_errors()
     def estimate(
-        self, picture: str, threshold: float = 0.5, focal_px: float | None = None, boxes: str = ""
+        self,
+        picture: str,
+        threshold: float = 0.5,
+        focal_px: float | None = None,
+        boxes: str = "",
+        people: str = SEARCH,
     ) -> dict[str, Any]:
         """Estimate the 3D poses of the people in one picture.
 
@@ -43,6 +50,7 @@ class Endpoint:
             threshold: A joint less probable than this counts as not found, from 0 to 1.
             focal_px: Focal length in pixels, if known; otherwise 60 degrees are guessed, to place people before it.
             boxes: Where the people are, as "x y width height; x y width height; ..." in pixels.
+            people: "search" finds the people where there are no boxes, "whole" takes the whole picture as one person.
 
         Returns:
             The skeleton's joint names and parents, and for each person the joints in millimetres relative to the root
@@ -52,11 +60,13 @@ class Endpoint:
         image = open_picture(picture, self.settings)
         camera = camera_of(FOCAL_LENGTH, focal_px, image.size)
         given = parse_boxes(read_boxes(boxes), image, self.settings.max_people) if boxes.strip() else None
-        given = self.estimator.find_people(image) if given is None else given
-        people = self.estimator.assemble(self.estimator.look(image, given), threshold, camera)
+        request = PeopleRequest(boxes=given, people=people)
+        if given is None and request.people == SEARCH:
+            given = self.estimator.find_people(image)
+        found = self.estimator.assemble(self.estimator.look(image, given), threshold, camera)
         skeleton = self.estimator.skeleton
         return {
             "skeleton": {"name": skeleton.name, "joints": skeleton.joints, "parents": skeleton.parents},
             "picture_size": [image.width, image.height],
-            "people": self.estimator.as_lists(people),
+            "people": self.estimator.as_lists(found),
         }

@@ -19,6 +19,46 @@ BASE64_GROWTH = 1.4  # a picture sent as text, with room for the rest of the req
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 SYSTEM_MONO_FONTS = ["ui-monospace", "monospace"]
 MAX_SESSIONS = 500
+# Gradio's own pictures of examples have no name for those who cannot see them.
+NAME_EXAMPLES = """
+() => {
+  const name = (item) => {
+    const address = item.querySelector('img, video')?.src ?? '';
+    item.setAttribute('aria-label', 'Example ' + address.split('/').pop().replace(/[.].*$/, ''));
+  };
+  const nameAll = () => document.querySelectorAll('.gallery-item:not([aria-label])').forEach(name);
+  nameAll();
+  new MutationObserver(nameAll).observe(document.body, { childList: true, subtree: true });
+}
+"""
+
+
+def theme() -> gr.Theme:
+    """Return the page's colours: text of at least 4.5:1 and edges of controls of at least 3:1, light and dark."""
+    soft = gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=SYSTEM_MONO_FONTS)
+    return soft.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_label_text_color="*primary_800",
+        block_title_text_color="*primary_800",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+        link_text_color_visited="*primary_700",
+        link_text_color_visited_dark="*primary_300",
+        input_border_color="*neutral_500",
+        input_border_color_dark="*neutral_400",
+        input_border_width="1px",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+        button_border_width="1px",
+        button_secondary_border_color="*neutral_500",
+        button_secondary_border_color_dark="*neutral_400",
+        checkbox_label_background_fill_selected="*primary_700",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+    )
 
 
 def build_app(settings: DemoSettings) -> gr.Blocks:
@@ -35,13 +75,13 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
         title="jointdetr: 3D human pose", analytics_enabled=False, delete_cache=(max(lifetime // 10, 1), lifetime)
     ) as app:
         gr.Markdown(TITLE, elem_id="title")
-        gr.Markdown(notice(settings), elem_id="notice")
         with gr.Tab("Picture"):
-            PictureTab(estimator, settings)
+            PictureTab(estimator, settings).listen_to_page(app)
         with gr.Tab("Film"):
             FilmTab(estimator, settings)
         with gr.Tab("About the model"):
             gr.Markdown(about_model(settings), elem_id="about")
+        gr.Markdown(notice(settings), elem_id="notice")
         Endpoint(estimator, settings)
     app.queue(max_size=settings.queue_length)
     return app
@@ -58,7 +98,8 @@ def launch(
         server_port=port,
         share=share,
         prevent_thread_lock=not block,
-        theme=gr.themes.Soft(primary_hue="blue", neutral_hue="slate", font=SYSTEM_FONTS, font_mono=SYSTEM_MONO_FONTS),
+        theme=theme(),
+        js=NAME_EXAMPLES,
         css_paths=STYLE,
         max_file_size=max_bytes,
         app_kwargs={"middleware": [Middleware(RequestGuard, max_bytes=int(max_bytes * BASE64_GROWTH))]},

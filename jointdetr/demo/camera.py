@@ -5,8 +5,8 @@ from ..camera_jointdetr import GUESSED_FIELD_OF_VIEW, Camera
 UNKNOWN = f"unknown: a guess of {GUESSED_FIELD_OF_VIEW:g} degrees"
 FOCAL_LENGTH, FIELD_OF_VIEW = "focal length", "field of view"
 KINDS = (UNKNOWN, FOCAL_LENGTH, FIELD_OF_VIEW)
-NUMBER_LABELS = {UNKNOWN: "Nothing to say", FOCAL_LENGTH: "Pixels", FIELD_OF_VIEW: "Degrees"}
-"""What the number beside each kind is."""
+NUMBER_LABELS = {FOCAL_LENGTH: "Focal length (pixels of this picture)", FIELD_OF_VIEW: "Field of view (degrees)"}
+"""What the number beside each kind is; there is none for an unknown camera."""
 MAX_FOCAL_PX = 1e6
 
 

@@ -3,6 +3,7 @@
 Shape vocabulary: people, joints.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,8 @@ class PoseEstimator:
 
     def __init__(self, settings: DemoSettings):
         logging.disable_progress_bar()
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        borrowed = bool(os.environ.get("SPACES_ZERO_GPU"))  # a GPU for single calls, see space/app.py
+        device = "cuda" if torch.cuda.is_available() and not borrowed else "cpu"
         self.pipeline: JointDetrPipeline = pipeline(
             "pose-estimation-3d", model=settings.checkpoint, device=device, dtype=torch.float32
         )

@@ -14,17 +14,19 @@ from ..video.prediction import VideoSettings
 from ..video.reading import FrameReader
 from ..video.smoothing import SmoothingSettings
 from .camera import camera_of
+from .controls import CameraControls, add_threshold
 from .estimator import PoseEstimator
 from .guard import plain_errors, require_film
-from .picture_tab import EXAMPLES, Update, Values, add_camera, add_threshold
+from .picture_tab import EXAMPLES, THRESHOLD, Update, Values
 from .results import angle_picture, download_buttons, download_updates, new_folder, viewer_value, write_files
 from .settings import DemoSettings
-from .viewer import VIEW_HEIGHT_PX, pose_viewer
+from .viewer import pose_viewer, show_result
 
 FILMS = sorted(EXAMPLES.glob("*.mp4"))
 WORDS = "The moving skeleton appears here.<br>Drag to turn it; the bar below goes through time."
 SMOOTHINGS = {"spline (no delay)": "offline", "One-Euro (as if live)": "one-euro", "none": "none"}
 HIGHEST_FRAME_RATE = 60
+FILM_HEIGHT_PX = 360
 PROGRESS = gr.Progress()
 
 
@@ -34,12 +36,16 @@ class FilmTab:
     def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
         self.estimator, self.settings = estimator, settings
         with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=320):
-                self._add_inputs()
+            with gr.Column(scale=5, min_width=320):
+                self._add_film()
             with gr.Column(scale=8, min_width=320):
                 self._add_results()
-        asked = {self.film, self.step, self.smoothing, self.threshold, *self.camera}
-        self.button.click(
+        with gr.Row(equal_height=False):
+            self._add_settings()
+        asked = {self.film, self.step, self.smoothing, self.threshold, *self.camera.components}
+        show = show_result("film-view", "film-view")
+        self.button.click(None, js=show, api_visibility="private")  # the progress is to be seen as well
+        estimated = self.button.click(
             self.on_estimate,
             asked,
             [self.view, self.overlay, self.status, self.angles, *self.downloads],
@@ -48,50 +54,58 @@ class FilmTab:
             show_progress_on=[self.view],
             api_visibility="private",
         )
+        estimated.success(None, js=show, api_visibility="private")
 
-    def _add_inputs(self) -> None:
+    def _add_film(self) -> None:
         self.film = gr.Video(
-            label=f"Film, at most {self.settings.max_video_seconds:g} seconds",
+            label=f"Your film, at most {self.settings.max_video_seconds:g} seconds",
             sources=["upload", "webcam"],
             elem_id="film",
         )
         films = [[str(path)] for path in FILMS]
         gr.Examples(films, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
         self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
-        self.step = gr.Slider(1, 10, 2, step=1, label="Every n-th frame", elem_id="film-step")
-        self.smoothing = gr.Radio(list(SMOOTHINGS), value=next(iter(SMOOTHINGS)), label="Smoothing")
-        self.threshold = add_threshold("film-threshold")
-        self.camera = add_camera("film-camera")
-        note = self.estimator.detector_note
-        gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
     def _add_results(self) -> None:
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=320):
-                self.view = pose_viewer(WORDS, "film-view")
-            with gr.Column(scale=2, min_width=240):
-                self.overlay = gr.Video(
-                    label="On the film",
-                    interactive=False,
-                    autoplay=True,
-                    loop=True,
-                    height=VIEW_HEIGHT_PX,
-                    elem_id="film-overlay",
-                    buttons=["download"],
-                )
+        self.view = pose_viewer(WORDS, "film-view")
         self.status = gr.Markdown("", elem_id="film-status")
-        with gr.Row():
+        self.overlay = gr.Video(
+            label="On the film",
+            interactive=False,
+            autoplay=True,
+            loop=True,
+            height=FILM_HEIGHT_PX,
+            elem_id="film-overlay",
+            buttons=["download"],
+            visible=False,
+        )
+        with gr.Row(elem_id="film-downloads"):
             self.downloads = download_buttons("film-download")
         with gr.Accordion("Joint angles", open=False, elem_id="film-angles-accordion"):
             gr.Markdown("Of the first person, with one standard deviation. Not for medical use.")
-            self.angles = gr.Image(show_label=False, interactive=False, elem_id="film-angles", buttons=["download"])
+            self.angles = gr.Image(
+                label="Joint angles (degrees) over time (seconds)",
+                interactive=False,
+                elem_id="film-angles",
+                buttons=["download"],
+            )
+
+    def _add_settings(self) -> None:
+        with gr.Column(min_width=320):
+            self.step = gr.Slider(1, 10, 2, step=1, label="Use every n-th frame (1 to 10 frames)", elem_id="film-step")
+            self.smoothing = gr.Radio(list(SMOOTHINGS), value=next(iter(SMOOTHINGS)), label="Smoothing over time")
+        with gr.Column(min_width=320):
+            self.threshold = add_threshold("film-threshold", THRESHOLD)
+            self.camera = CameraControls("film-camera")
+            note = self.estimator.detector_note
+            gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
     @plain_errors()
     def on_estimate(self, values: Values, progress: gr.Progress = PROGRESS) -> Update:
         """Estimate the motions in the film and show them."""
         path = values[self.film]
         size = require_film(path, self.settings)
-        kind, value = (values[component] for component in self.camera)
+        kind, value = (values[component] for component in self.camera.components)
         video = VideoSettings(
             has_detector=self.estimator.detector is not None,
             smoothing=SmoothingSettings(SMOOTHINGS[values[self.smoothing]]),
@@ -115,7 +129,8 @@ class FilmTab:
         """Return what everything shows of the motions of a film."""
         if not motions:
             words = "Nobody was found in this film."
-            empty = {self.view: None, self.overlay: None, self.status: words, self.angles: None}
+            hidden = gr.update(value=None, visible=False)
+            empty = {self.view: None, self.overlay: hidden, self.status: words, self.angles: None}
             return empty | download_updates(self.downloads, [None] * len(self.downloads))
         rows = motion_rows(motions)
         paths = write_files(rows, self.estimator.skeleton, about)
@@ -123,7 +138,7 @@ class FilmTab:
         people = "1 person" if len(motions) == 1 else f"{len(motions)} people"
         return {
             self.view: viewer_value(motions),
-            self.overlay: self._overlay(film, rows),
+            self.overlay: gr.update(value=self._overlay(film, rows), visible=True),
             self.status: f"{people}: {'; '.join(lengths)}",
             self.angles: angle_picture(motions[0]),
             **download_updates(self.downloads, paths),

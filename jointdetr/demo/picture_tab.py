@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from ..motion import motions_from_rows
 from ..people.boxes import Box, parse_boxes
 from ..people.words import NOBODY, describe_person, doubts, root_distance_m
 from ..skeleton_jointdetr import Skeleton
-from .camera import KINDS, NUMBER_LABELS, UNKNOWN, camera_of
+from .camera import UNKNOWN, camera_of
+from .controls import CameraControls, add_threshold
 from .drawing import drawing_value, drawn_boxes
 from .estimator import Person, PoseEstimator, Sighting
 from .guard import open_picture, plain_errors
 from .results import (
     TABLE_HEADERS,
-    display_copy,
     download_buttons,
     download_updates,
     overlay,
@@ -27,14 +28,26 @@ from .results import (
     write_files,
 )
 from .settings import DemoSettings
-from .viewer import VIEW_HEIGHT_PX, boxes_area, pose_viewer
+from .viewer import CLEAR_ERRORS, acted_picture, pose_viewer, show_result
 
 EXAMPLES = Path(__file__).parent / "examples"
-PICTURES = sorted(EXAMPLES.glob("*.jpg"))
-FOUND, DRAWN, WHOLE = "found by themselves", "boxes I draw", "whole picture"
+PICTURES = [EXAMPLES / f"{name}.jpg" for name in ("astronaut", "photographer", "walking", "waving")]
+THRESHOLD = 0.5
 WORDS = "The skeleton appears here.<br>Drag to turn it, scroll or pinch to come closer."
+HELP = (
+    "The boxes are the people. Drag a box or its corners, remove it by its ✕, or draw another one; "
+    "with a finger, tap a box first."
+)
 Values = Mapping[gr.components.Component, Any]
 Update = dict[gr.components.Component, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The picture that is shown, by its place on this machine, and what the network saw in it."""
+
+    path: str
+    sighting: Sighting
 
 
 class PictureTab:
@@ -42,167 +55,159 @@ class PictureTab:
 
     def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
         self.estimator, self.settings = estimator, settings
-        self.sighting = gr.State(time_to_live=settings.keep_files_seconds)
+        self.landing = self._first_example_with_people()
+        self.seen = gr.State(time_to_live=settings.keep_files_seconds)
         with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=320):
-                self._add_inputs()
+            with gr.Column(scale=5, min_width=320):
+                self._add_picture()
             with gr.Column(scale=8, min_width=320):
                 self._add_results()
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=320):
+                self.threshold = add_threshold("threshold", THRESHOLD)
+            with gr.Column(min_width=320):
+                self.camera = CameraControls("camera")
+        self.table = gr.Dataframe(
+            headers=TABLE_HEADERS,
+            label="Joints, relative to the pelvis: x right, y down, z away from the camera",
+            interactive=False,
+            max_height=420,
+            elem_id="table",
+        )
         self._listen()
 
-    def _add_inputs(self) -> None:
-        self.picture = gr.Image(
-            label="Picture",
+    def _first_example_with_people(self) -> Seen | None:
+        """Look for the example that a visitor meets, once."""
+        for path in PICTURES:
+            image = open_picture(str(path), self.settings)
+            if boxes := self.estimator.find_people(image):
+                return Seen(str(path), self.estimator.look(image, boxes))
+        return None
+
+    def _add_picture(self) -> None:
+        self.picker = gr.Image(
+            label="Your picture",
             type="filepath",
             image_mode=None,
             sources=["upload", "webcam", "clipboard"],
-            height=360,
+            height=190,
             elem_id="picture",
-            buttons=["fullscreen"],
+            buttons=[],
         )
-        pictures = [[str(path)] for path in PICTURES]
-        gr.Examples(pictures, [self.picture], elem_id="picture-examples", api_visibility="private", api_name=None)
-        info = self.estimator.detector_note or None
-        self.people = gr.Radio([FOUND, DRAWN, WHOLE], value=FOUND, label="People", info=info, elem_id="people")
-        self.boxes = boxes_area()
-        self.camera = add_camera("camera")
+        self.picture = acted_picture("people")
 
     def _add_results(self) -> None:
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=3, min_width=320):
-                self.view = pose_viewer(WORDS, "view")
-            with gr.Column(scale=2, min_width=240):
-                self.overlay = gr.Image(
-                    label="On the picture",
-                    interactive=False,
-                    format="jpeg",
-                    height=VIEW_HEIGHT_PX,
-                    elem_id="overlay",
-                    buttons=["fullscreen"],
-                )
+        self.view = pose_viewer(WORDS, "view")
         self.status = gr.Markdown("", elem_id="status")
-        with gr.Row(equal_height=True):
-            with gr.Column(scale=3, min_width=320):
-                self.threshold = add_threshold("threshold")
-            with gr.Column(scale=2, min_width=240), gr.Row(elem_id="downloads"):
-                self.downloads = download_buttons("download")
-        self.table = gr.Dataframe(
-            headers=TABLE_HEADERS, label="Joints", interactive=False, max_height=420, elem_id="table"
-        )
+        with gr.Row(elem_id="downloads"):
+            self.downloads = download_buttons("download")
+        pictures = [[str(path)] for path in PICTURES]
+        gr.Examples(pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None)
+        gr.Markdown(" ".join(filter(None, [HELP, self.estimator.detector_note])), elem_id="people-help")
 
     def _listen(self) -> None:
-        shown = [self.view, self.status, self.overlay, self.table, *self.downloads]
-        asked = {self.picture, self.people, self.boxes, self.threshold, *self.camera}
+        shown = [self.picture, self.view, self.status, self.table, *self.downloads]
+        asked = {self.threshold, *self.camera.components}
         private = {"api_visibility": "private", "show_progress_on": [self.view], "trigger_mode": "always_last"}
         network = {**private, "concurrency_id": "network", "concurrency_limit": 1}
-        self.picture.change(self.on_picture, asked, [self.sighting, self.boxes, *shown], **network)
-        self.people.input(self.on_people, asked, [self.sighting, self.boxes, *shown], **network)
-        self.boxes.input(self.on_boxes, asked, [self.sighting, *shown], **network)
-        kind, number = self.camera
-        view = asked | {self.sighting}
-        gr.on(
-            [self.threshold.release, kind.change, number.submit, number.blur],
-            self.on_view,
-            view,
-            shown,
-            concurrency_id="again",
-            concurrency_limit=1,
-            **private,
-        )
+        again = {**private, "concurrency_id": "again", "concurrency_limit": 1}
+        given = self.picker.change(self.on_picture, asked | {self.picker}, [self.seen, self.picker, *shown], **network)
+        given.success(None, js=show_result("view", "people"), api_visibility="private")
+        drawn = self.picture.input(self.on_boxes, asked | {self.picture, self.seen}, [self.seen, *shown], **network)
+        viewed = [
+            self.camera.named.then(self.on_view, asked | {self.seen}, shown, **again),
+            gr.on(
+                [self.threshold.input, self.camera.number.submit, self.camera.number.blur],
+                self.on_view,
+                asked | {self.seen},
+                shown,
+                **again,
+            ),
+        ]
+        for event in (drawn, *viewed):
+            event.success(None, js=CLEAR_ERRORS, api_visibility="private")
+
+    def listen_to_page(self, page: gr.Blocks) -> None:
+        """Show the first example to whoever opens the page: what is seen comes with it, the rest right after."""
+        landing = self.on_landing()
+        for component in (self.picture, self.view, self.status):
+            component.value = landing[component]
+        shown = [self.seen, self.picture, self.view, self.status, self.table, *self.downloads]
+        page.load(self.on_landing, None, shown, api_visibility="private", show_progress="hidden", queue=False)
+
+    def on_landing(self) -> Update:
+        """Show the first example in which somebody is found."""
+        if self.landing is None:
+            return self._nothing() | {self.picture: None}
+        image, sighting = open_picture(self.landing.path, self.settings), self.landing.sighting
+        values = {self.threshold: THRESHOLD, self.camera.kind: UNKNOWN, self.camera.number: None}
+        shown = self._show(image, sighting, values, sighting.boxes)
+        words = f"{shown[self.status]}<br>This is an example: give a picture of your own."
+        return shown | {self.status: words, self.seen: self.landing}
 
     @plain_errors()
     def on_picture(self, values: Values) -> Update:
-        """Look at a new picture, on which no box has been drawn."""
-        return self.on_people(dict(values) | {self.boxes: None})
-
-    @plain_errors()
-    def on_people(self, values: Values) -> Update:
-        """Look at the people of the picture, show them, and show the picture to draw boxes on if that is wanted."""
-        update = self.on_boxes(values)
-        if values[self.picture] is None:
-            return update | {self.boxes: gr.update(value=None, visible=False)}
-        image = open_picture(values[self.picture], self.settings)
-        drawing = drawing_value(display_copy(image), image.size, update[self.sighting].boxes or [])
-        return update | {self.boxes: gr.update(value=drawing, visible=values[self.people] == DRAWN)}
+        """Find the people of a new picture and show them; the place for the next picture is empty again."""
+        if values[self.picker] is None:
+            return gr.skip()
+        return self._look(values[self.picker], values, None) | {self.picker: None}
 
     @plain_errors()
     def on_boxes(self, values: Values) -> Update:
-        """Look at the people of the picture and show them; the drawing, which may have gone on, is left alone."""
-        if values[self.picture] is None:
-            return self._nothing() | {self.sighting: None}
-        image = open_picture(values[self.picture], self.settings)
-        start = time.perf_counter()
-        boxes = self._boxes(image, values)
-        sighting = self.estimator.look(image, boxes)
-        seconds = time.perf_counter() - start
-        shown = self._show(image, sighting, values, f" Estimated in {seconds:.1f} s.")
-        return shown | {self.sighting: sighting}
+        """Look at the people in the boxes of a visitor, who may already be drawing on; without boxes, find people."""
+        if values[self.seen] is None:
+            raise ValueError("give a picture first")
+        return self._look(values[self.seen].path, values, drawn_boxes(values[self.picture]))
 
     @plain_errors()
     def on_view(self, values: Values) -> Update:
         """Show what was seen with another threshold or camera."""
-        if values[self.picture] is None or values[self.sighting] is None:
-            return self._nothing()
-        image = open_picture(values[self.picture], self.settings)
-        return self._show(image, values[self.sighting], values)
+        seen = values[self.seen]
+        if seen is None:
+            return gr.skip()
+        return self._show(open_picture(seen.path, self.settings), seen.sighting, values, None)
 
-    def _boxes(self, image: Image.Image, values: Values) -> list[Box] | None:
-        """Return the people's boxes, `None` for the whole picture."""
-        if values[self.people] == DRAWN:
-            return parse_boxes(drawn_boxes(values[self.boxes]), image, self.settings.max_people)
-        return self.estimator.find_people(image) if values[self.people] == FOUND else None
+    def _look(self, path: str, values: Values, drawn: Any) -> Update:
+        """Run the network on the people of a picture, in a visitor's boxes or, without them, where they are found."""
+        image = open_picture(path, self.settings)
+        start = time.perf_counter()
+        if drawn is None:
+            boxes = self.estimator.find_people(image)
+        else:
+            boxes = parse_boxes(drawn, image, self.settings.max_people)
+        sighting = self.estimator.look(image, boxes)
+        seconds = time.perf_counter() - start
+        shown = self._show(image, sighting, values, boxes if drawn is None else None)
+        words = f"{shown[self.status]} Estimated in {seconds:.1f} s."
+        return shown | {self.status: words, self.seen: Seen(path, sighting)}
 
-    def _show(self, image: Image.Image, sighting: Sighting, values: Values, note: str = "") -> Update:
-        """Return what everything shows of the people in a picture."""
-        camera = camera_of(*(values[component] for component in self.camera), image.size)
+    def _show(self, image: Image.Image, sighting: Sighting, values: Values, boxes: Sequence[Box] | None) -> Update:
+        """Return what everything shows of the people in a picture, which keeps its boxes if there are none here."""
+        camera = camera_of(values[self.camera.kind], values[self.camera.number], image.size)
         people = self.estimator.assemble(sighting, values[self.threshold], camera)
-        if not people:
-            return self._nothing() | {
-                self.status: f"{NOBODY.capitalize()}: if there is somebody, choose “{DRAWN}” and draw a box."
-            }
         skeleton = self.estimator.skeleton
+        picture = drawing_value(overlay(image, people, skeleton), image.size, boxes)
+        if not people:
+            words = f"{NOBODY.capitalize()}: if there is somebody, draw a box around them on the picture."
+            return self._nothing() | {self.picture: picture, self.status: words}
         about = {
             "model": self.settings.model_name,
             "threshold": values[self.threshold],
             "picture_size": [image.width, image.height],
             **camera.describe(),
         }
-        motions = motions_from_rows(people, skeleton)
         return {
-            self.view: viewer_value(motions),
-            self.status: report(people, skeleton) + note,
-            self.overlay: overlay(image, people, skeleton),
+            self.picture: picture,
+            self.view: viewer_value(motions_from_rows(people, skeleton)),
+            self.status: report(people, skeleton),
             self.table: table_rows(people, skeleton),
             **download_updates(self.downloads, write_files(people, skeleton, about)),
         }
 
     def _nothing(self) -> Update:
-        """Return what everything shows where there is nobody."""
-        empty = {self.view: None, self.status: "", self.overlay: None, self.table: None}
+        """Return what everything but the picture shows where there is nobody."""
+        empty = {self.view: None, self.status: "", self.table: None}
         return empty | download_updates(self.downloads, [None] * len(self.downloads))
-
-
-def add_camera(elem_id: str) -> tuple[gr.Dropdown, gr.Number]:
-    """Add what a visitor may say of the camera: the kind of number, and the number."""
-    with gr.Accordion("Camera", open=False):
-        gr.Markdown(
-            "The people are placed before the camera. A focal length is in pixels of this picture. A field of view is "
-            "the angle across its longer side: 50 to 75 degrees for most phones and webcams. Directions hold whatever "
-            "you say, distances are off by as much as the focal length is."
-        )
-        with gr.Row():
-            kind = gr.Dropdown(list(KINDS), value=UNKNOWN, label="Kind of camera", min_width=140, elem_id=elem_id)
-            number = gr.Number(None, label=NUMBER_LABELS[UNKNOWN], min_width=100, elem_id=f"{elem_id}-value")
-        kind.change(
-            lambda chosen: gr.update(label=NUMBER_LABELS[chosen]), kind, number, api_visibility="private", queue=False
-        )
-    return kind, number
-
-
-def add_threshold(elem_id: str) -> gr.Slider:
-    """Add the slider for the probability from which on a joint counts as found."""
-    words = "A joint less probable than this is not found."
-    return gr.Slider(0, 1, 0.5, step=0.01, label="Threshold", info=words, elem_id=elem_id)
 
 
 def report(people: Sequence[Person], skeleton: Skeleton) -> str:

@@ -25,7 +25,15 @@ from .estimator import Person
 
 DISPLAY_SIDE_PX = 1024
 TABLE_HEADERS = ["person", "joint", "x mm", "y mm", "z mm", "u px", "v px", "score", "error mm", "found"]
-FILE_FORMATS = ("json", "npz", "bvh", "glb", "trc", "angles.csv")
+FILE_PURPOSES = {
+    "json": "for programs",
+    "npz": "for NumPy",
+    "bvh": "for Blender",
+    "glb": "a 3D scene",
+    "trc": "for OpenSim",
+    "angles.csv": "joint angles",
+}
+FILE_FORMATS = tuple(FILE_PURPOSES)
 
 
 def display_copy(image: Image.Image) -> Image.Image:
@@ -113,13 +121,13 @@ def download_buttons(prefix: str) -> list[gr.DownloadButton]:
     """Make a button for each of `FILE_FORMATS`."""
     return [
         gr.DownloadButton(
-            name.split(".")[0].upper(),
+            f"{name.split('.')[-1].upper()}: {purpose}",
             size="sm",
-            min_width=60,
+            min_width=130,
             interactive=False,
             elem_id=f"{prefix}-{name.split('.')[0]}",
         )
-        for name in FILE_FORMATS
+        for name, purpose in FILE_PURPOSES.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""The parts of the page that Gradio has not, the 3D view and the area to draw boxes in: `gr.HTML` with a module each.
+"""Parts of the page that Gradio has not, the 3D view and the picture to draw boxes on: `gr.HTML` with a module each.
 
 A module is loaded from a static path by `import`, because script tags in such a component never run.
 """
@@ -9,8 +9,7 @@ import gradio as gr
 
 from ..visualization import viewer_bundle
 
-VIEW_HEIGHT_PX = 440  # as in style.css
-BOXES_MODULE = Path(__file__).parent / "static" / "boxes.js"
+PICTURE_MODULE = Path(__file__).parent / "static" / "picture.js"
 
 # The first value mounts the viewer, a later one keeps the direction of the view. `place.viewer` is its handle. It lies
 # in a shadow tree, so that the page's styles do not reach its buttons.
@@ -27,43 +26,60 @@ import(new URL('{url}', document.baseURI).href).then(({{ mount }}) => {{
     place.hidden = !data;
     if (!data) return;
     if (place.viewer) place.viewer.update(data);
-    else place.viewer = mount(inside, data, {{ theme: theme() }});
+    else place.viewer = mount(inside, data, {{ theme: theme(), turning: true }});
   }};
   show();
   watch('value', show);
   new MutationObserver(() => place.viewer?.setTheme(theme())).observe(document.body, {{ attributeFilter: ['class'] }});
 }}).catch((error) => {{ words.hidden = false; words.textContent = 'The 3D view could not start: ' + error.message; }});
 """
-BOXES_SCRIPT = """
-const place = element.querySelector('.jointdetr-boxes');
+PICTURE_SCRIPT = """
+const place = element.querySelector('.jointdetr-picture');
 import(new URL('{url}', document.baseURI).href).then(({{ mount }}) => {{
-  const area = mount(place, (boxes) => {{ props.value = JSON.stringify({{ boxes }}); trigger('input'); }});
-  const show = () => {{ if (props.value) area.update(JSON.parse(props.value)); }};
+  const picture = mount(place, (boxes) => {{ props.value = JSON.stringify({{ boxes }}); trigger('input'); }});
+  const show = () => {{
+    const value = props.value ? JSON.parse(props.value) : {{}};
+    if (value.picture) picture.update(value);
+  }};
   show();
   watch('value', show);
 }});
 """
+# What was asked for is brought into view where it is not, and the error before it goes away.
+SHOW_RESULT = """
+() => {{
+  document.querySelectorAll('.toast-close').forEach((button) => button.click());
+  const {{ top, bottom }} = document.querySelector('{view}').getBoundingClientRect();
+  if (top >= 0 && bottom <= window.innerHeight) return;
+  const behavior = window.matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth';
+  document.querySelector('{start}').scrollIntoView({{ block: 'start', behavior }});
+}}
+"""
+CLEAR_ERRORS = "() => document.querySelectorAll('.toast-close').forEach((button) => button.click())"
 
 
 def static_files() -> list[Path]:
     """What the page loads from this package."""
-    return [viewer_bundle(), BOXES_MODULE]
+    return [viewer_bundle(), PICTURE_MODULE]
 
 
 def pose_viewer(words: str, elem_id: str) -> gr.HTML:
     """Make the 3D view; its value is the JSON of `viewer_data`, or `None`, which shows `words`."""
     template = f"<div class='jointdetr-view' hidden></div><div class='jointdetr-words'>{words}</div>"
     script = VIEWER_SCRIPT.format(url=_url(viewer_bundle()))
-    return gr.HTML(
-        None, html_template=template, js_on_load=script, label="3D", elem_id=elem_id, min_height=VIEW_HEIGHT_PX
-    )
+    return gr.HTML(None, html_template=template, js_on_load=script, label="3D", elem_id=elem_id)
 
 
-def boxes_area() -> gr.HTML:
-    """Make the area to draw boxes in; its value is the JSON of `drawing_value`."""
-    template = "<div class='jointdetr-boxes' hidden></div>"
-    script = BOXES_SCRIPT.format(url=_url(BOXES_MODULE))
-    return gr.HTML(None, html_template=template, js_on_load=script, label="People", elem_id="boxes", visible=False)
+def acted_picture(elem_id: str) -> gr.HTML:
+    """Make the picture to draw boxes on; its value is the JSON of `drawing_value`, or what `drawn_boxes` reads."""
+    template = "<div class='jointdetr-picture' hidden></div>"
+    script = PICTURE_SCRIPT.format(url=_url(PICTURE_MODULE))
+    return gr.HTML(None, html_template=template, js_on_load=script, label="Picture and people", elem_id=elem_id)
+
+
+def show_result(view: str, start: str) -> str:
+    """Return the script that brings the element `view` into view, from the element `start` on."""
+    return SHOW_RESULT.format(view=f"#{view}", start=f"#{start}")
 
 
 def _url(path: Path) -> str:

@@ -20,6 +20,8 @@ from playwright.sync_api import Browser, BrowserContext, Download, Page, sync_pl
 REPOSITORY = Path(__file__).parents[2]
 SCREENSHOTS = REPOSITORY / "out" / "screenshots"
 TIMEOUT_MS = 60_000
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+PHONE_OPTIONS = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -48,6 +50,12 @@ COLORFUL_PIXELS = """
     if (data[i + 3] > 0 && high - low > 60) count++;
   }
   return count;
+}
+"""
+IS_IN_VIEW = """
+(selector) => {
+  const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+  return top >= 0 && bottom <= window.innerHeight;
 }
 """
 INSPECT = "() => document.querySelector('#view .jointdetr-view').viewer.inspect()"
@@ -93,7 +101,7 @@ def open_page(browser: Browser, space_url: str) -> Iterator[Callable[..., Page]]
     watches: list[Watch] = []
 
     def open_one(query: str = "", **options: object) -> Page:
-        settings = {"viewport": {"width": 1360, "height": 900}, "accept_downloads": True} | options
+        settings = {"viewport": DESKTOP, "accept_downloads": True, "reduced_motion": "reduce"} | options
         contexts.append(browser.new_context(**settings))
         page = contexts[-1].new_page()
         page.set_default_timeout(TIMEOUT_MS)
@@ -116,7 +124,13 @@ def page(open_page: Callable[..., Page]) -> Page:
 def give(page: Page, picture: Path) -> None:
     """Upload a picture and wait until its skeleton is drawn."""
     page.set_input_files("#picture input[type=file]", picture)
+    wait_for_estimate(page)
     wait_for_skeleton(page)
+
+
+def wait_for_estimate(page: Page) -> None:
+    """Wait for the answer to a picture; what is shown before, an example or a view of another kind, says no time."""
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Estimated in')")
 
 
 def wait_for_skeleton(page: Page, people: int = 1) -> None:
@@ -126,6 +140,22 @@ def wait_for_skeleton(page: Page, people: int = 1) -> None:
         arg=people,
     )
     page.wait_for_function("() => !document.querySelector('#view .progress-text')")
+
+
+def middle_of(page: Page, selector: str) -> tuple[float, float]:
+    box = page.locator(selector).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def draw_box(page: Page, left: float, right: float) -> None:
+    """Draw a box over the picture with the mouse, from one part of its width to another."""
+    area = page.locator(".jointdetr-layer")
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * left, box["y"] + 4)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * right, box["y"] + box["height"] - 4, steps=4)
+    page.mouse.up()
 
 
 def status(page: Page) -> str:
@@ -154,7 +184,6 @@ class TestPicture:
         give(page, example_picture)
         assert "1 person" in status(page)
         assert page.evaluate(COLORFUL_PIXELS) > 1000
-        page.wait_for_selector("#overlay img")
         before = page.evaluate(INSPECT)["azimuth"]
         box = page.locator("#view canvas").bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -196,7 +225,8 @@ class TestPicture:
         assert 1.0 < scene.extents.max() < 2.5, "metres"
 
     def test_example(self, page):
-        page.locator("#picture-examples button.gallery-item").first.click()
+        page.get_by_label("Example waving").click()
+        wait_for_estimate(page)
         wait_for_skeleton(page)
         assert "1 person" in status(page)
 
@@ -205,17 +235,17 @@ class TestPicture:
         page.locator("#picture").get_by_title("grant webcam access").click()
         page.wait_for_function("() => document.querySelector('#picture video')?.videoWidth > 0")
         page.get_by_label("capture photo").click()
-        wait_for_skeleton(page)
+        wait_for_estimate(page)
         page.screenshot(path=SCREENSHOTS / "webcam.png", full_page=True)
 
     def test_camera_places_the_person(self, page, example_picture, tmp_path):
         give(page, example_picture)
         page.get_by_text("Camera", exact=True).click()
-        page.get_by_label("Kind of camera").click()
+        page.get_by_label("What you know of the camera").click()
         page.get_by_role("option", name="field of view", exact=True).click()
         assert "(the camera is a guess)" in status(page)
-        page.get_by_role("spinbutton", name="Degrees").fill("55")
-        page.get_by_role("spinbutton", name="Degrees").press("Enter")
+        page.get_by_role("spinbutton", name="Field of view (degrees)").fill("55")
+        page.get_by_role("spinbutton", name="Field of view (degrees)").press("Enter")
         page.wait_for_function("() => !document.querySelector('#status').innerText.includes('Estimated in')")
         download(page, "json").save_as(tmp_path / "pose.json")
         person = json.loads((tmp_path / "pose.json").read_text())["people"][0]
@@ -227,43 +257,64 @@ class TestPicture:
             two.paste(image, (0, 0))
             two.paste(image, (image.width, 0))
         two.save(tmp_path / "two.jpg")
-        give(page, tmp_path / "two.jpg")
-        page.get_by_label("boxes I draw").check()
-        area = page.locator("#boxes canvas")
-        area.wait_for()
+        page.set_input_files("#picture input[type=file]", tmp_path / "two.jpg")
+        wait_for_estimate(page)
+        boxes = page.locator(".jointdetr-box")
+        while count := boxes.count():
+            page.get_by_label(f"Remove person {count}").click()
+        page.get_by_text("The skeleton appears here").wait_for()
         for people, (left, right) in enumerate([(0.02, 0.48), (0.52, 0.98)], start=1):
-            area.scroll_into_view_if_needed()
-            box = area.bounding_box()
-            page.mouse.move(box["x"] + box["width"] * left, box["y"] + 4)
-            page.mouse.down()
-            page.mouse.move(box["x"] + box["width"] * right, box["y"] + box["height"] - 4, steps=4)
-            page.mouse.up()
+            draw_box(page, left, right)
             wait_for_skeleton(page, people)
-        assert status(page).startswith("2 people")
+        page.get_by_text("2 people").wait_for()
         assert download(page, "bvh").suggested_filename == "pose-bvh.zip"
         page.screenshot(path=SCREENSHOTS / "two-people.png", full_page=True)
-        box = area.bounding_box()
-        page.mouse.click(box["x"] + box["width"] * 0.48 - 8, box["y"] + 12)
+        page.get_by_label("Remove person 2").click()
         wait_for_skeleton(page, 1)
 
-    def test_a_file_that_is_no_picture_is_refused_in_words(self, page, tmp_path):
+    def test_boxes_by_keyboard(self, page, example_picture):
+        give(page, example_picture)
+        box = page.locator(".jointdetr-box").first
+        before = box.bounding_box()
+        box.focus()
+        for key in ("Shift+ArrowUp", "ArrowDown", "ArrowRight"):
+            page.keyboard.press(key)
+        after = box.bounding_box()
+        assert after["x"] > before["x"] and after["y"] > before["y"] and after["height"] < before["height"]
+        page.keyboard.press("Delete")
+        page.get_by_text("The skeleton appears here").wait_for()
+        page.get_by_role("button", name="Whole picture").click()
+        wait_for_skeleton(page)
+
+    def test_a_box_is_moved_by_its_corner_and_never_hides_a_head(self, page, example_picture):
+        give(page, example_picture)
+        box = page.locator(".jointdetr-box").first
+        box.focus()
+        corner = page.locator(".jointdetr-box .jointdetr-corner[data-corner='bottom right']").first
+        handle, before = corner.bounding_box(), box.bounding_box()
+        assert min(handle["width"], handle["height"]) >= 24
+        page.mouse.move(handle["x"] + 12, handle["y"] + 12)
+        page.mouse.down()
+        page.mouse.move(handle["x"] - 8, handle["y"] - 18, steps=3)
+        page.mouse.up()
+        after = box.bounding_box()
+        assert before["height"] - after["height"] == pytest.approx(30, abs=3)
+        tag = page.locator(".jointdetr-tag").first.bounding_box()
+        assert tag["y"] > after["y"] + after["height"] / 2
+
+    def test_an_error_is_in_words_and_goes_away_with_the_next_success(self, page, example_picture, tmp_path):
         (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
         page.set_input_files("#picture input[type=file]", tmp_path / "broken.png")
         page.get_by_text("could not be read as a picture").first.wait_for()
-
-    def test_a_picture_taken_away_takes_its_skeleton_away(self, page, example_picture):
         give(page, example_picture)
-        page.locator("#picture").get_by_label("Clear").or_(
-            page.locator("#picture").get_by_label("Remove Image")
-        ).click()
-        page.get_by_text("The skeleton appears here").wait_for()
-        assert page.locator("#download-json").is_disabled()
+        page.wait_for_function("() => !document.body.innerText.includes('could not be read as a picture')")
 
 
 class TestFilm:
-    def test_motion_is_shown_and_plays(self, page, example_picture, tmp_path):
+    def test_motion_is_shown_and_plays(self, open_page, example_picture, tmp_path):
         from bvh import Bvh
 
+        page = open_page(reduced_motion="no-preference")
         with Image.open(example_picture) as image:
             still = image.convert("RGB").resize((240, 300))
         frames = [still.rotate(0, translate=(shift, 0)) for shift in range(-12, 12, 2)]
@@ -288,7 +339,7 @@ class TestFilm:
         page.screenshot(path=SCREENSHOTS / "film.png", full_page=True)
 
     def test_example_on_a_phone(self, open_page):
-        page = open_page("?__theme=dark", viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+        page = open_page("?__theme=dark", **PHONE_OPTIONS)
         page.get_by_role("tab", name="Film").click()
         page.locator("#film-examples button.gallery-item").first.click()
         page.locator("#film video").first.wait_for()
@@ -296,6 +347,7 @@ class TestFilm:
         page.click("#film-go")
         page.locator("#film-overlay video").wait_for()
         assert "1 person: 5 frames" in page.inner_text("#film-status")
+        page.wait_for_function(IS_IN_VIEW, arg="#film-view")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         page.screenshot(path=SCREENSHOTS / "film-phone.png", full_page=True)
 
@@ -314,12 +366,40 @@ class TestFilm:
 
 
 class TestScreens:
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    @pytest.mark.parametrize("screen", ["desktop", "phone"])
+    def test_everything_can_be_read(self, open_page, screen, theme):
+        """By axe-core's rules for contrast, names and order, on every tab."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+        page = open_page(f"?__theme={theme}", **(PHONE_OPTIONS if screen == "phone" else {}))
+        wait_for_skeleton(page)
+        for tab in ("Picture", "Film", "About the model"):
+            page.get_by_role("tab", name=tab).click()
+            page.get_by_role("tabpanel").first.wait_for()
+            page.screenshot(path=SCREENSHOTS / f"{screen}-{theme}-{tab.split()[0].lower()}.png", full_page=True)
+            violations = axe.run(page).response["violations"]
+            serious = {each["id"]: each["nodes"] for each in violations if each["impact"] not in ("minor", "moderate")}
+            assert serious == {}, (tab, serious)
+
+    def test_landing_turns_until_it_is_touched(self, open_page):
+        page = open_page(reduced_motion="no-preference")
+        wait_for_skeleton(page)
+        assert "This is an example" in status(page)
+        assert page.locator("#download-json").is_enabled()
+        first = page.evaluate(INSPECT)["azimuth"]
+        page.wait_for_function(f"(first) => ({INSPECT})().azimuth !== first", arg=first)
+        page.mouse.click(*middle_of(page, "#view canvas"))
+        assert page.evaluate(INSPECT)["turning"] is False
+
     def test_phone(self, open_page, example_picture):
-        page = open_page(viewport={"width": 390, "height": 844}, device_scale_factor=2, is_mobile=True, has_touch=True)
+        page = open_page(device_scale_factor=2, **PHONE_OPTIONS)
         give(page, example_picture)
+        page.wait_for_function(IS_IN_VIEW, arg="#view")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        for element in ("#picture", "#view", "#overlay", "#threshold", "#table", "#download-glb"):
-            box = page.locator(element).bounding_box()
+        order = ("#picture", "#people", "#view", "#status", "#download-glb", "#threshold", "#table")
+        boxes = [page.locator(element).bounding_box() for element in order]
+        assert [box["y"] for box in boxes] == sorted(box["y"] for box in boxes)
+        for element, box in zip(order, boxes, strict=True):
             assert box["x"] >= 0, element
             assert box["x"] + box["width"] <= 390, element
         page.screenshot(path=SCREENSHOTS / "phone.png", full_page=True)

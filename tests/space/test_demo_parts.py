@@ -268,19 +268,30 @@ class TestPeopleOfADetector:
 
     def test_are_estimated_without_a_box(self, tab, tmp_path):
         IMAGE.save(tmp_path / "picture.png")
-        kind, number = tab.camera
         values = {
-            tab.picture: str(tmp_path / "picture.png"),
-            tab.people: tab.people.value,
-            tab.boxes: None,
+            tab.picker: str(tmp_path / "picture.png"),
             tab.threshold: 0.0,
-            kind: UNKNOWN,
-            number: None,
+            tab.camera.kind: UNKNOWN,
+            tab.camera.number: None,
         }
         update = tab.on_picture(values)
         assert update[tab.status].startswith("2 people")
-        assert update[tab.sighting].boxes == [[10, 20, 80, 180], [200, 10, 100, 220]]
+        assert update[tab.picker] is None, "the next picture may come"
+        found = [[10, 20, 80, 180], [200, 10, 100, 220]]
+        assert update[tab.seen].sighting.boxes == found
+        assert json.loads(update[tab.picture])["boxes"] == found
         assert len(json.loads(update[tab.view])["people"]) == 2
+        drawn = values | {tab.seen: update[tab.seen], tab.picture: json.dumps({"boxes": found[:1]})}
+        update = tab.on_boxes(drawn)
+        assert update[tab.status].startswith("1 person")
+        assert json.loads(update[tab.picture])["boxes"] is None, "a visitor's own boxes are left alone"
+        assert len(json.loads(tab.on_boxes(drawn | {tab.picture: '{"boxes": null}'})[tab.view])["people"]) == 2
+
+    def test_of_the_first_example_are_there_at_once(self, tab):
+        update = tab.on_landing()
+        assert update[tab.seen].path.endswith("astronaut.jpg")
+        assert "This is an example" in update[tab.status]
+        assert json.loads(update[tab.picture])["boxes"] == [[10, 20, 80, 180], [200, 10, 100, 220]]
 
     def test_are_at_most_as_many_as_accepted(self, tab):
         tab.estimator.max_people = 1

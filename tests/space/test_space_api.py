@@ -61,7 +61,7 @@ class TestSchema:
         endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
         assert list(endpoints) == ["/estimate"]
         parameters = {entry["parameter_name"]: entry for entry in endpoints["/estimate"]["parameters"]}
-        assert list(parameters) == ["picture", "threshold", "focal_px", "boxes"]
+        assert list(parameters) == ["picture", "threshold", "focal_px", "boxes", "people"]
         assert [name for name, entry in parameters.items() if not entry["parameter_has_default"]] == ["picture"]
         assert parameters["threshold"]["parameter_default"] == 0.5
         assert parameters["picture"]["python_type"]["type"] == "filepath"
@@ -99,6 +99,11 @@ class TestAnswer:
         assert sum(answer["people"][0]["detected"]) < 9  # a joint or two have a score that rounds to 1
         answer = client.predict(handle_file(str(example_picture)), focal_px=900, api_name="/estimate")
         assert answer["people"][0]["joints_camera"][0][2] > 1000, "the person stands metres before the camera"
+
+    def test_whole_picture_is_one_person(self, client, tmp_path):
+        Image.new("RGB", (320, 240)).save(tmp_path / "black.png")
+        answer = client.predict(handle_file(str(tmp_path / "black.png")), people="whole", api_name="/estimate")
+        assert len(answer["people"]) == 1
 
     def test_from_mcp(self, space_url, example_picture):
         anyio = pytest.importorskip("anyio")
@@ -147,11 +152,11 @@ class TestRefusals:
         ids=lambda picture: str(picture["path"]),
     )
     def test_paths_and_addresses_that_a_client_names(self, call, picture):
-        assert "must be uploaded first" in call(picture, 0.5, None, "")
+        assert "must be uploaded first" in call(picture, 0.5, None, "", "search")
 
     @pytest.mark.parametrize("picture", ["/etc/passwd", 5, {"url": "http://127.0.0.1:9/x.png", "meta": FILE}, []])
     def test_what_is_no_file(self, call, picture):
-        message = call(picture, 0.5, None, "")
+        message = call(picture, 0.5, None, "", "search")
         assert isinstance(message, str)
         assert "/" not in message, "names nothing of the server"
 
@@ -169,7 +174,7 @@ class TestRefusals:
         assert httpx.get(f"{space_url}gradio_api/{address}").status_code in (400, 403, 404)
 
     def test_no_picture(self, call):
-        assert call(None, 0.5, None, "") == "Give a picture first"
+        assert call(None, 0.5, None, "", "search") == "Give a picture first"
 
     def test_files_that_are_no_pictures(self, call, upload, example_picture):
         for content in (
@@ -177,13 +182,13 @@ class TestRefusals:
             example_picture.read_bytes()[:4000],
             b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         ):
-            assert call(upload(content), 0.5, None, "") == "This file could not be read as a picture."
+            assert call(upload(content), 0.5, None, "", "search") == "This file could not be read as a picture."
 
     def test_decompression_bombs(self, call, upload):
         bomb = png(20000, 20000)
         assert len(bomb) < 100_000
-        assert "too many pixels" in call(upload(bomb), 0.5, None, "")
-        assert "at most 40 million pixels" in call(upload(png(9000, 9000)), 0.5, None, "")
+        assert "too many pixels" in call(upload(bomb), 0.5, None, "", "search")
+        assert "at most 40 million pixels" in call(upload(png(9000, 9000)), 0.5, None, "", "search")
 
     def test_too_large_files_and_requests(self, space_url):
         too_large = httpx.post(
@@ -208,7 +213,14 @@ class TestRefusals:
         ],
     )
     def test_values_out_of_range(self, call, upload, example_picture, threshold, focal_px, boxes, message):
-        assert message in call(upload(example_picture.read_bytes(), "a.jpg"), threshold, focal_px, boxes)
+        assert message in call(upload(example_picture.read_bytes(), "a.jpg"), threshold, focal_px, boxes, "search")
+
+    @pytest.mark.parametrize(
+        ("boxes", "people", "message"),
+        [("", "all", '"search" or'), ("1 1 9 9", "whole", "beside `boxes`")],
+    )
+    def test_people_as_in_python(self, call, upload, example_picture, boxes, people, message):
+        assert message in call(upload(example_picture.read_bytes(), "a.jpg"), 0.5, None, boxes, people)
 
 
 def test_files_are_removed_after_their_time(tiny_model_folder, tmp_path, monkeypatch, example_picture):

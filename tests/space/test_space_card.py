@@ -1,8 +1,12 @@
 """The Space's own files: what the Hub reads of them."""
 
 import re
+import runpy
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from huggingface_hub import SpaceCard
 
 SPACE = Path(__file__).parents[2] / "space"
@@ -27,3 +31,15 @@ def test_requirements_are_among_those_of_the_package():
     declared = (SPACE.parent / "pyproject.toml").read_text()
     for requirement in (SPACE / "requirements.txt").read_text().split():
         assert f'"{requirement}"' in declared, requirement
+
+
+def test_app_marks_a_function_where_gpus_are_lent(monkeypatch):
+    pytest.importorskip("gradio")
+    marked = []
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lambda function: marked.append(function)))
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    runpy.run_path(str(SPACE / "app.py"), run_name="imported")
+    assert marked == []
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    runpy.run_path(str(SPACE / "app.py"), run_name="imported")
+    assert len(marked) == 1

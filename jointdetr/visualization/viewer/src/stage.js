@@ -6,6 +6,16 @@ const FIELD_OF_VIEW = 35; // degrees, vertical
 const MARGIN = 1.12; // room around the people
 const MIN_RADIUS = 0.6; // metres
 const NEARLY_TOP = 0.001; // radians; exactly from above the camera would not know its up
+const TURN_SPEED = 1.5; // a turn in 40 seconds
+const KEY_STEP = 0.12; // radians, and the part of the distance
+const KEYS = {
+  ArrowLeft: { azimuth: -KEY_STEP },
+  ArrowRight: { azimuth: KEY_STEP },
+  ArrowUp: { polar: -KEY_STEP },
+  ArrowDown: { polar: KEY_STEP },
+  "+": { nearer: 1 - KEY_STEP },
+  "-": { nearer: 1 + KEY_STEP },
+};
 const SIMILAR = 1.25; // new people up to this much larger or smaller leave the camera's distance alone
 const VIEWS = {
   start: { azimuth: 0.5, polar: 1.35 },
@@ -31,11 +41,17 @@ export class Stage {
     this.scene = new THREE.Scene();
     this.#addLight();
     this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", "People in 3D, to be turned with the mouse");
+    this.canvas.setAttribute("aria-label", "People in 3D: drag or arrow keys turn them, + and - come closer");
+    this.canvas.tabIndex = 0;
+    this.canvas.addEventListener("keydown", (event) => this.#onKey(event));
     element.append(this.canvas);
     this.controls = new OrbitControls(this.camera, this.canvas);
     this.controls.enableDamping = true;
+    this.controls.autoRotateSpeed = TURN_SPEED;
     this.controls.addEventListener("change", () => this.draw());
+    for (const name of ["pointerdown", "wheel"]) {
+      this.canvas.addEventListener(name, () => this.turn(false), { passive: true });
+    }
     this.resizeObserver = new ResizeObserver(() => this.#resize());
     this.resizeObserver.observe(element);
   }
@@ -66,7 +82,14 @@ export class Stage {
   /** Looks from "front" (where the photographer stood), "side" or "top". */
   setView(name) {
     if (!(name in VIEWS)) throw new Error(`a view is one of ${Object.keys(VIEWS).join(", ")}, got ${name}`);
+    this.turn(false);
     this.#aim(VIEWS[name]);
+  }
+
+  /** Lets the people turn slowly by themselves, until somebody turns them or asks for a view. */
+  turn(turning) {
+    this.controls.autoRotate = turning;
+    this.draw();
   }
 
   setGrid(palette) {
@@ -147,6 +170,21 @@ export class Stage {
     this.#drawNow(performance.now()); // at once: a canvas is empty after a change of size
   }
 
+  #onKey(event) {
+    const key = event.ctrlKey || event.metaKey || event.altKey ? undefined : KEYS[event.key];
+    if (!key) return;
+    event.preventDefault();
+    this.turn(false);
+    const direction = new THREE.Spherical().setFromVector3(this.camera.position.clone().sub(this.controls.target));
+    direction.theta += key.azimuth ?? 0;
+    direction.phi += key.polar ?? 0;
+    direction.radius *= key.nearer ?? 1;
+    direction.makeSafe();
+    this.camera.position.setFromSpherical(direction).add(this.controls.target);
+    this.controls.update();
+    this.draw();
+  }
+
   /** Changes the distance to the people by a factor. */
   #standOff(factor) {
     this.camera.position.sub(this.controls.target).multiplyScalar(factor).add(this.controls.target);
@@ -156,7 +194,8 @@ export class Stage {
     cancelAnimationFrame(this.request);
     this.request = null;
     const more = this.beforeDraw(now);
-    const moving = this.controls.update();
+    const moving = this.controls.update((now - (this.drawnAt ?? now)) / 1000);
+    this.drawnAt = now;
     this.renderer.render(this.scene, this.camera);
     this.picturesDrawn += 1;
     if (more || moving) this.draw();

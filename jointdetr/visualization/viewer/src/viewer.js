@@ -16,7 +16,8 @@ const NOBODY = { skeleton: { joints: [], parents: [], root: 0 }, people: [], tim
  * @param element fills it; give it a height
  * @param data `{skeleton: {joints, parents, root, sides?}, people: [{id, joints: [frames][J][3], detected: [frames][J],
  *   root: [frames][3] | null}], times: [frames]}`: millimetres in camera axes, null where missing, seconds; or null
- * @param options `theme`: "auto" (default), "light" or "dark"; `autoplay`: true (default) to play films at once
+ * @param options `theme`: "auto" (default), "light" or "dark"; `autoplay`: true (default) to play films at once,
+ *   `turning`: true to turn people slowly until a visitor does; neither for whom wants no motion
  * @returns {{update, setView, setTheme, play, pause, seek, inspect, dispose}} `inspect()` tells the state, for tests
  */
 export function mount(element, data = null, options = {}) {
@@ -24,7 +25,7 @@ export function mount(element, data = null, options = {}) {
 }
 
 class Viewer {
-  constructor(element, data, { theme = "auto", autoplay = true } = {}) {
+  constructor(element, data, { theme = "auto", autoplay = true, turning = false } = {}) {
     this.theme = theme;
     this.clock = new Clock();
     this.panel = new Panel(element, {
@@ -37,7 +38,9 @@ class Viewer {
     this.#watchPointer();
     this.update(data);
     this.#applyTheme();
-    if (autoplay && !window.matchMedia("(prefers-reduced-motion: reduce)").matches) this.play();
+    if (window.matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    if (autoplay) this.play();
+    if (turning) this.stage?.turn(true);
   }
 
   handle() {
@@ -95,6 +98,7 @@ class Viewer {
       playing: this.clock.playing,
       azimuth: this.stage?.controls.getAzimuthalAngle() ?? 0,
       polar: this.stage?.controls.getPolarAngle() ?? 0,
+      turning: this.stage?.controls.autoRotate ?? false,
       picturesDrawn: this.stage?.picturesDrawn ?? 0,
     };
   }
