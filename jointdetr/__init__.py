@@ -1,51 +1,28 @@
 """3D human pose from one RGB image with a Joint Detection Transformer, native to Hugging Face."""
 
+import sys
 from pathlib import Path
-
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForPoseEstimation
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from .adaptation import adapt_to_skeleton
-from .assembly_jointdetr import AssembledPoses, assemble_poses
-from .camera_jointdetr import Camera, Distortion
-from .configuration_jointdetr import JointDetrConfig, JointRefinerConfig
-from .detection_jointdetr import detect_people
-from .image_processing_jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil
-from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
-from .pipeline_jointdetr import JointDetrPipeline
-from .refinement_jointdetr import JointRefiner
-from .remote_code import save_with_remote_code
-from .skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP, SKELETONS, Skeleton
-
-AutoConfig.register(JointDetrConfig.model_type, JointDetrConfig, exist_ok=True)
-AutoConfig.register(JointRefinerConfig.model_type, JointRefinerConfig, exist_ok=True)
-AutoModel.register(JointDetrConfig, JointDetrModel, exist_ok=True)
-AutoModel.register(JointRefinerConfig, JointRefiner, exist_ok=True)
-AutoModelForPoseEstimation.register(JointDetrConfig, JointDetrForPoseEstimation, exist_ok=True)
-AutoImageProcessor.register(
-    JointDetrConfig,
-    # Without torchvision both names are the same class.
-    image_processor_classes={"pil": JointDetrImageProcessorPil, "torchvision": JointDetrImageProcessor},
-    exist_ok=True,
-)
-PIPELINE_REGISTRY.register_pipeline(
-    "pose-estimation-3d",
-    pipeline_class=JointDetrPipeline,
-    pt_model=AutoModelForPoseEstimation,
-    default={"model": (str(Path(__file__).parent / "pretrained"), None)},  # a folder has no revision
-    type="image",
-)
-
-# What `save_pretrained` writes carries its code, and loads with `trust_remote_code=True` where jointdetr is absent.
-JointDetrConfig.register_for_auto_class()
-JointRefinerConfig.register_for_auto_class()
-JointDetrModel.register_for_auto_class("AutoModel")
-JointRefiner.register_for_auto_class("AutoModel")
-JointDetrForPoseEstimation.register_for_auto_class("AutoModelForPoseEstimation")
-JointDetrImageProcessorPil.register_for_auto_class()
-JointDetrImageProcessor.register_for_auto_class()
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+# `jointdetr --help` answers at once: what takes seconds to import is left to the command that is then run. A process
+# that a command has started is no command: its `__main__` has no file yet when it comes by here.
+_IS_COMMAND = Path(sys.argv[0]).stem == "jointdetr" and "__file__" in vars(sys.modules["__main__"])
+
+if TYPE_CHECKING or not _IS_COMMAND:
+    from . import registration  # noqa: F401 (the Auto classes know the package from here on)
+    from .adaptation import adapt_to_skeleton
+    from .assembly_jointdetr import AssembledPoses, assemble_poses
+    from .camera_jointdetr import Camera, Distortion
+    from .configuration_jointdetr import JointDetrConfig, JointRefinerConfig
+    from .detection_jointdetr import detect_people
+    from .image_processing_jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil
+    from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
+    from .pipeline_jointdetr import JointDetrPipeline
+    from .refinement_jointdetr import JointRefiner
+    from .remote_code import save_with_remote_code
+    from .skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP, SKELETONS, Skeleton
 
 __all__ = [
     "HUMAN36M",

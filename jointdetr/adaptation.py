@@ -129,12 +129,9 @@ def _joint_axes(config: JointDetrConfig) -> dict[str, _JointAxis]:
         return refiner | {"query_position_embeddings.weight": _JointAxis(0)}
     connection = _JointAxis(1, before=3 + 2)  # a joint's 3D position and its place in the picture
     connections = {f"connections.{index}.fc1.weight": connection for index in range(config.decoder_layers - 1)}
-    connections |= {"denoising_queries.position.fc1.weight": connection}
     class_head = {name: _JointAxis(0) for name in ("class_head.weight", "class_head.bias")}  # "no joint" comes last
     queries = {"query_position_embeddings.weight": _JointAxis(0, before=config.num_queries, per_joint=0)}
-    groups = {"query_groups": _JointAxis(1, before=config.num_queries, per_joint=0)}
-    contents = {"denoising_queries.content.weight": _JointAxis(0)}
-    return refiner | connections | class_head | queries | groups | contents
+    return refiner | connections | class_head | queries
 
 
 @torch.no_grad()

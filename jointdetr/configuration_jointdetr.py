@@ -174,8 +174,6 @@ class JointDetrConfig(_SkeletonConfig):
             differ in the matching, is matched to it in most pictures, and learns it. With 0 training starts slowly.
         decoder_connection (`bool`, *optional*, defaults to `True`): Embed each layer's prediction into the query
             position of the next layer.
-        look_forward_twice (`bool`, *optional*, defaults to `False`): Let a layer's prediction pass gradient to the
-            layer before it (DINO) instead of detaching it (Deformable DETR).
         class_weight, joint_weight, joint_2d_weight (`float`): Weights of the class, 3D and 2D terms, in the matching
             and in the loss. 3D counts in units of `joint_scale`, 2D in units of the input's side.
         projection_weight (`float`, *optional*, defaults to 0.0): Weight of the distance in x and y between joints that
@@ -185,20 +183,6 @@ class JointDetrConfig(_SkeletonConfig):
             decoder layer. Linear from 100 to 0 by default.
         coarse_discounts (`list[float]`, *optional*): Weight of a joint already within the threshold, per decoder
             layer. 0.1 by default.
-        class_quality_scale (`float`, *optional*): Ask the query of a joint for the probability `exp(-error / scale)`,
-            in millimetres, instead of 1, so that scores tell how good a position is. 1 by default.
-        joint_loss (`str`, *optional*, defaults to `"l1"`): `"l1"` is the L1 distance; `"likelihood"` predicts a
-            deviation per coordinate and takes the residual log-likelihood (RLE), with a learned density of the errors.
-        likelihood_weight (`float`, *optional*, defaults to 0.1): Weight of the likelihood in the loss, in place of
-            `joint_weight`.
-        num_query_groups (`int`, *optional*, defaults to 1): Groups of `num_queries` queries in training, each matched
-            by itself (Group DETR); the first alone is used afterwards.
-        num_denoising_groups (`int`, *optional*, defaults to 0): Groups of J queries made of noisy labels in training
-            (DN-DETR).
-        denoising_joint_noise (`float`, *optional*, defaults to 200.0): Largest noise per axis in millimetres.
-        denoising_point_noise (`float`, *optional*, defaults to 0.1): Largest noise per axis, in sides of the input.
-        denoising_label_noise (`float`, *optional*, defaults to 0.2): Share of those queries that claim to be
-            any joint.
         predict_confidence (`bool`, *optional*, defaults to `False`): Add a head that says how far from the truth each
             joint is expected to be, and how probably it is visible. It reads the last decoder layer without gradient,
             and so changes no prediction.
@@ -258,7 +242,6 @@ class JointDetrConfig(_SkeletonConfig):
     init_std: float = 0.02
     class_spread: float | int = 1.0
     decoder_connection: bool = True
-    look_forward_twice: bool = False
     class_weight: float | int = 1.0
     joint_weight: float | int = 5.0
     joint_2d_weight: float | int = 5.0
@@ -266,14 +249,6 @@ class JointDetrConfig(_SkeletonConfig):
     no_joint_weight: float | int = 0.1
     coarse_thresholds: list | tuple | None = None
     coarse_discounts: list | tuple | None = None
-    class_quality_scale: float | int | None = None
-    joint_loss: Literal["l1", "likelihood"] = "l1"
-    likelihood_weight: float | int = 0.1
-    num_query_groups: int = 1
-    num_denoising_groups: int = 0
-    denoising_joint_noise: float | int = 200.0
-    denoising_point_noise: float | int = 0.1
-    denoising_label_noise: float | int = 0.2
     predict_confidence: bool = False
     num_dense_parts: int = 0
     dense_upscaling: int = 4
@@ -342,25 +317,11 @@ class JointDetrConfig(_SkeletonConfig):
             )
         if self.num_queries < self.num_joints:
             raise ValueError(f"`num_queries` must be at least {self.num_joints} (joints), got {self.num_queries}.")
-        validate_range(self, "num_query_groups", 1)
-        validate_range(self, "num_denoising_groups denoising_joint_noise denoising_point_noise", 0)
-        validate_range(self, "denoising_label_noise", 0.0, 1.0)
-        if self.query_alignment == "fixed" and (self.num_query_groups > 1 or self.num_denoising_groups):
-            raise ValueError(
-                '`num_query_groups` and `num_denoising_groups` need `query_alignment="set"`, '
-                f"got {self.num_query_groups} and {self.num_denoising_groups}."
-            )
 
     def validate_losses(self) -> None:
         """Raise `ValueError` for a negative weight or a coarse-to-fine list of the wrong length."""
-        validate_range(
-            self,
-            "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight dense_weight "
-            "likelihood_weight",
-            0.0,
-        )
-        if self.class_quality_scale is not None:
-            validate_range(self, "class_quality_scale", 1e-6)
+        weights = "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight dense_weight"
+        validate_range(self, weights, 0.0)
         for name in ("coarse_thresholds", "coarse_discounts"):
             values = getattr(self, name)
             if values is not None and (len(values) != self.decoder_layers or not all(v >= 0 for v in values)):

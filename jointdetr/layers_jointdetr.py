@@ -19,7 +19,7 @@ from transformers.utils import TransformersKwargs
 from .configuration_jointdetr import JointDetrConfig
 from .deformable_attention_jointdetr import multi_scale_deformable_attention
 
-ERROR_PRIOR = 0.1  # error that untrained heads expect, in units of `joint_scale`
+ERROR_PRIOR = 0.1  # error that an untrained confidence head expects, in units of `joint_scale`
 
 
 class JointDetrInputProjection(nn.ModuleList):
@@ -158,13 +158,9 @@ class JointDetrSelfAttention(nn.Module):
         self,
         hidden_states: torch.Tensor,
         position_embeddings: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Map (batch, queries, d_model) to the same shape and the attention weights, where the backend has them.
-
-        `attention_mask` (queries, queries) is added to the logits.
-        """
+        """Map (batch, queries, d_model) to the same shape and the attention weights, where the backend has them."""
         heads_shape = (*hidden_states.shape[:-1], self.config.decoder_attention_heads, self.head_dim)
         placed = hidden_states + position_embeddings
         query = self.q_proj(placed).reshape(heads_shape).transpose(1, 2)  # (batch, heads, queries, head_dim)
@@ -174,8 +170,7 @@ class JointDetrSelfAttention(nn.Module):
             self.config._attn_implementation, eager_attention_forward
         )
         dropout = self.config.attention_dropout if self.training else 0.0
-        mask = None if attention_mask is None else attention_mask.to(query.dtype)[None, None]
-        output, weights = attention(self, query, key, value, mask, dropout=dropout, scaling=self.scaling, **kwargs)
+        output, weights = attention(self, query, key, value, None, dropout=dropout, scaling=self.scaling, **kwargs)
         return self.o_proj(output.reshape(hidden_states.shape)), weights
 
 
@@ -328,17 +323,12 @@ class JointDetrPredictionHead(nn.Module):
         self.class_head = JointDetrClassHead(config) if config.query_alignment == "set" else None
         self.joint_head = JointDetrRegressionHead(config, 3)
         self.point_head = JointDetrRegressionHead(config, 2)
-        self.sigma_head = JointDetrRegressionHead(config, 3) if config.joint_loss == "likelihood" else None
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
         """Return logits (batch, queries, classes) or None, and the changes (..., 3) and (..., 2), all float32."""
         logits = None if self.class_head is None else self.class_head(hidden_states).float()
         # positions are summed over the layers: half precision would lose millimetres
         return logits, self.joint_head(hidden_states).float(), self.point_head(hidden_states).float()
-
-    def log_sigmas(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
-        """Return log deviations (batch, queries, 3) in units of `joint_scale`; None without the likelihood."""
-        return None if self.sigma_head is None else self.sigma_head(hidden_states).float() + math.log(ERROR_PRIOR)
 
 
 class JointDetrConnection(nn.Module):

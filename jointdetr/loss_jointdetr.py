@@ -6,15 +6,13 @@ Source: Zhang and Cui, ICPR 2022; the matching follows DETR (Carion et al., ECCV
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from .configuration_jointdetr import JointDetrConfig
-from .likelihood_jointdetr import ResidualFlow, residual_log_likelihood_loss
 
 Terms = dict[str, tuple[float, torch.Tensor]]  # weight and losses (layers,) of each term
 
@@ -31,24 +29,11 @@ class PosePredictions:
     points: torch.Tensor  # (layers, batch, queries, 2) units of the input's side
     logits: torch.Tensor | None  # (layers, batch, queries, classes); None with fixed alignment
     confidence: torch.Tensor | None = None  # (batch, queries, 2) log expected error and visibility, last layer alone
-    log_sigmas: torch.Tensor | None = None  # (layers, batch, queries, 3) of the likelihood, units of joint_scale
-
-    def of_queries(self, queries: slice) -> "PosePredictions":
-        """Return the predictions of some of the queries, without the confidence, which the first group alone has."""
-        return self._map(lambda values: values[:, :, queries])
-
-    def as_pictures(self, groups: int) -> "PosePredictions":
-        """Make every group of queries a picture of its own: (layers, batch * groups, queries / groups, ...)."""
-        return self._map(lambda values: values.unflatten(2, (groups, -1)).flatten(1, 2))
 
     def of_last_layer(self) -> "PosePredictions":
         """Return what the last layer predicts, with the confidence."""
-        last = self._map(lambda values: values[-1:])
-        return replace(last, confidence=self.confidence)
-
-    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "PosePredictions":
-        logits, log_sigmas = (None if each is None else change(each) for each in (self.logits, self.log_sigmas))
-        return PosePredictions(change(self.joints), change(self.points), logits, log_sigmas=log_sigmas)
+        logits = None if self.logits is None else self.logits[-1:]
+        return PosePredictions(self.joints[-1:], self.points[-1:], logits, self.confidence)
 
 
 @dataclass
@@ -97,10 +82,6 @@ class PoseLabels:
     def labelled(self) -> torch.Tensor:
         """True (batch, joints) where a joint has a 3D or a 2D label."""
         return self.joints_valid | self.points_valid
-
-    def for_groups(self, groups: int) -> "PoseLabels":
-        """Repeat every picture's labels for its groups of queries, see [`PosePredictions.as_pictures`]."""
-        return PoseLabels(*(getattr(self, field.name).repeat_interleave(groups, 0) for field in fields(self)))
 
 
 def _stack_labels(
@@ -206,42 +187,28 @@ class JointDetrLoss:
 
     Args:
         config (`JointDetrConfig`): Weights, thresholds and variants.
-        flow (`ResidualFlow`, *optional*): Density of the errors, for `config.joint_loss` `"likelihood"`.
     """
 
-    def __init__(self, config: JointDetrConfig, flow: ResidualFlow | None = None):
+    def __init__(self, config: JointDetrConfig):
         self.config = config
-        self.flow = flow
         self.matcher = HungarianMatcher(config)
 
     def __call__(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
         """Return the weighted total and its unweighted terms by name, each a scalar and differentiable.
 
-        Names are `loss_joint` or `loss_likelihood`, `loss_joint_2d` and `loss_class`, the same with `_denoising`
-        behind them for the denoising queries, and `_{layer}` behind that for all but the last layer; and of the
-        confidence head `loss_sigma` and `loss_visible`.
-
-        Args:
-            predictions (`PosePredictions`): Of all groups of queries, and of the denoising queries behind them.
-            labels (`PoseLabels`): Of the pictures.
+        Names are `loss_joint`, `loss_joint_2d`, `loss_projection` with `config.projection_weight` and `loss_class`,
+        with `_{layer}` behind them for all but the last layer; and of the confidence head `loss_sigma` and
+        `loss_visible`.
         """
         if self.config.query_alignment == "fixed":
             return self._aligned_loss(predictions, labels)
-        num_queries, total_queries = self.config.num_queries, predictions.joints.shape[2]
-        in_groups = total_queries if total_queries == num_queries else num_queries * self.config.num_query_groups
-        groups = in_groups // num_queries
-        own = predictions.of_queries(slice(in_groups)).as_pictures(groups)
-        own_labels = labels.for_groups(groups)
-        queries, cost = self.matcher(own, own_labels)
-        terms = self._pose_terms(own, queries, own_labels)
-        if total_queries > in_groups:
-            terms |= self._denoising_terms(predictions.of_queries(slice(in_groups, None)), labels)
+        queries, cost = self.matcher(predictions, labels)
+        terms = self._pose_terms(predictions, queries, labels)
         if predictions.confidence is not None:
             # as at inference, where nobody knows which query is nearest
-            logits = predictions.logits[-1, :, :num_queries, :-1]
-            terms |= self._confidence_terms(predictions, logits.argmax(dim=1), labels)
-        first = queries.unflatten(1, (-1, groups))[:, :, 0]
-        return _weighted(terms, first, cost)
+            chosen = predictions.logits[-1, ..., :-1].argmax(dim=1)
+            terms |= self._confidence_terms(predictions, chosen, labels)
+        return _weighted(terms, queries, cost)
 
     def _aligned_loss(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
         """Query j is joint j; the last layer alone has a loss, unless the config asks for all."""
@@ -253,31 +220,19 @@ class JointDetrLoss:
             terms |= self._confidence_terms(predictions, queries[-1], labels)
         return _weighted(terms, None, None)
 
-    def _denoising_terms(self, predictions: PosePredictions, labels: PoseLabels) -> Terms:
-        """Query j of every group was made of joint j, and has to find it again."""
-        groups = predictions.joints.shape[2] // self.config.num_joints
-        predictions, labels = predictions.as_pictures(groups), labels.for_groups(groups)
-        terms = self._pose_terms(predictions, _slots(predictions, labels), labels)
-        return {f"{name}_denoising": term for name, term in terms.items()}
-
     def _pose_terms(self, predictions: PosePredictions, queries: torch.Tensor, labels: PoseLabels) -> Terms:
         """Weight and losses (layers,) of each term for matched queries (layers, batch, joints)."""
         joints = _gather_queries(predictions.joints, queries)  # (layers, batch, joints, 3)
         points = _gather_queries(predictions.points, queries)  # (layers, batch, joints, 2)
-        terms = {"loss_joint_2d": (self.config.joint_2d_weight, self.joint_2d_loss(points, labels))}
+        terms = {
+            "loss_joint_2d": (self.config.joint_2d_weight, self.joint_2d_loss(points, labels)),
+            "loss_joint": (self.config.joint_weight, self.joint_loss(joints, labels)),
+        }
         if self.config.projection_weight:
             terms["loss_projection"] = (self.config.projection_weight, self.projection_loss(joints, labels))
             terms["loss_bones"] = (self.config.projection_weight, self.bone_loss(joints, labels))
-        if predictions.log_sigmas is None:
-            terms["loss_joint"] = (self.config.joint_weight, self.joint_loss(joints, labels))
-        else:
-            log_sigmas = _gather_queries(predictions.log_sigmas, queries)
-            losses = self.likelihood_loss(joints, log_sigmas, labels)
-            terms["loss_likelihood"] = (self.config.likelihood_weight, losses)
         if predictions.logits is not None:
-            errors = torch.linalg.vector_norm(joints.detach().float() - labels.joints, dim=-1)
-            losses = self.class_loss(predictions.logits, queries, labels, errors)
-            terms["loss_class"] = (self.config.class_weight, losses)
+            terms["loss_class"] = (self.config.class_weight, self.class_loss(predictions.logits, queries, labels))
         return terms
 
     def _confidence_terms(self, predictions: PosePredictions, queries: torch.Tensor, labels: PoseLabels) -> Terms:
@@ -289,53 +244,30 @@ class JointDetrLoss:
             "loss_visible": (1.0, self.visibility_loss(confidence[..., 1], labels)[None]),
         }
 
-    def class_loss(
-        self, logits: torch.Tensor, queries: torch.Tensor, labels: PoseLabels, errors: torch.Tensor
-    ) -> torch.Tensor:
+    def class_loss(self, logits: torch.Tensor, queries: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Cross-entropy over joint types and "no joint" for each layer (layers,), normalised by the class weights.
 
         The query of a joint without any label is left out, as it may well be right, unless the picture shows nobody.
-        With `config.class_quality_scale`,
-        the query of a joint with a 3D label is asked for a probability of `exp(-error / scale)` instead of 1, and for
-        "no joint" with the rest.
 
         Args:
             logits (`torch.Tensor` of shape `(layers, batch, queries, classes)`): Of all queries.
             queries (`torch.Tensor` of shape `(layers, batch, joints)`): The query of every joint.
             labels (`PoseLabels`): Which joints are labelled.
-            errors (`torch.Tensor` of shape `(layers, batch, joints)`): Distances from the labels, without gradient.
         """
         costs = -logits.float().log_softmax(-1)
         joint_of_slot = torch.arange(self.config.num_joints, device=logits.device).expand_as(queries)
         of_matched = _gather_queries(costs, queries)  # (layers, batch, joints, classes)
-        found = of_matched.gather(-1, joint_of_slot[..., None])[..., 0]
-        quality = self._quality(errors, labels)
-        matched = (quality * found + (1.0 - quality) * of_matched[..., -1]) * labels.labelled
+        matched = of_matched.gather(-1, joint_of_slot[..., None])[..., 0] * labels.labelled
         free = torch.ones(costs.shape[:-1], device=logits.device).scatter(2, queries, 0.0)  # (layers, batch, queries)
         free = torch.where(labels.nobody[:, None], 1.0, free)
         counted = labels.labelled.sum() + self.config.no_joint_weight * free.sum((1, 2))
         losses = matched.sum((1, 2)) + self.config.no_joint_weight * (free * costs[..., -1]).sum((1, 2))
         return losses / over_processes(counted).clamp(min=1e-6)
 
-    def _quality(self, errors: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
-        """Probability to ask of matched queries for their joint (layers, batch, joints)."""
-        if self.config.class_quality_scale is None:
-            return torch.ones_like(errors)
-        quality = (-errors * (self.config.joint_scale / self.config.class_quality_scale)).exp()
-        return torch.where(labels.joints_valid, quality, 1.0)
-
     def joint_loss(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """L1 distance in 3D of matched joints for each layer (layers,), coarse to fine if all layers have a loss."""
         errors = (joints.float() - labels.joints).abs().sum(-1)  # (layers, batch, joints)
         return _masked_mean(errors * self._coarse_to_fine(joints, labels), labels.joints_valid)
-
-    def likelihood_loss(self, joints: torch.Tensor, log_sigmas: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
-        """Negative log-likelihood of the errors in 3D for each layer (layers,), weighted as `joint_loss`.
-
-        Source: Li et al., "Human Pose Regression with Residual Log-likelihood Estimation", ICCV 2021.
-        """
-        losses = residual_log_likelihood_loss(self.flow, joints.float() - labels.joints, log_sigmas.float())
-        return _masked_mean(losses * self._coarse_to_fine(joints, labels), labels.joints_valid)
 
     def _coarse_to_fine(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Weights of matched joints (layers, batch, joints), 1 where the last layer alone has a loss."""

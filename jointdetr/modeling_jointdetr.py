@@ -37,9 +37,7 @@ from .layers_jointdetr import (
     JointDetrSelfAttention,
     sine_position_embedding,
 )
-from .likelihood_jointdetr import ResidualFlow
 from .loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions, dense_losses
-from .queries_jointdetr import JointDetrDenoisingQueries, JointQueries
 from .refinement_jointdetr import JointRefiner
 
 logger = logging.get_logger(__name__)
@@ -58,8 +56,6 @@ class JointDetrDecoderOutput(ModelOutput):
             3D positions of every decoder layer, in units of `config.joint_scale`.
         layer_points (`torch.Tensor` of shape `(layers, batch, queries, 2)`):
             Places in the picture of every decoder layer.
-        layer_log_sigmas (`torch.Tensor` of shape `(layers, batch, queries, 3)`, *optional*):
-            Logarithms of the deviations of `layer_joints`, with `config.joint_loss` `"likelihood"`.
         cross_attentions (`tuple`, *optional*):
             Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
     """
@@ -68,7 +64,6 @@ class JointDetrDecoderOutput(ModelOutput):
     layer_logits: torch.Tensor | None = None
     layer_joints: torch.Tensor | None = None
     layer_points: torch.Tensor | None = None
-    layer_log_sigmas: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor] | None = None
     attentions: tuple[torch.Tensor] | None = None
     cross_attentions: tuple[torch.Tensor] | None = None
@@ -77,8 +72,6 @@ class JointDetrDecoderOutput(ModelOutput):
 @dataclass
 class JointDetrModelOutput(JointDetrDecoderOutput):
     r"""Output of [`JointDetrModel`]: the decoder's, and what it read.
-
-    While training, the queries of all groups and the denoising queries follow on the first group's.
 
     Args:
         encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
@@ -113,8 +106,7 @@ class JointDetrPoseEstimationOutput(ModelOutput):
         pred_points (`torch.Tensor` of shape `(batch, queries, 2)`):
             Places of the last layer in `[0, 1]` of the picture, float32; they may lie outside of it.
         pred_sigmas (`torch.Tensor` of shape `(batch, queries)`, *optional*):
-            Expected distance of `pred_joints` from the truth in millimetres, with `config.predict_confidence`; or else
-            the norm of the three predicted deviations, with `config.joint_loss` `"likelihood"`.
+            Expected distance of `pred_joints` from the truth in millimetres, with `config.predict_confidence`.
         pred_visibility (`torch.Tensor` of shape `(batch, queries)`, *optional*):
             Probability that the joint is inside the picture and not occluded, with `config.predict_confidence`.
         auxiliary_outputs (`list[dict]`):
@@ -197,13 +189,9 @@ class JointDetrPreTrainedModel(PreTrainedModel):
         elif isinstance(module, JointDetrDecoder) and self.config.query_alignment == "set":
             for head in module.heads[1:]:  # a query starts with the same preferences in all layers
                 init.copy_(head.class_head.weight, module.heads[0].class_head.weight)
-        elif isinstance(module, ResidualFlow):
-            module.reset_parameters()
         elif isinstance(module, JointDetrModel):
             init.normal_(module.level_embed)
             init.normal_(module.query_position_embeddings.weight)
-            if module.query_groups is not None:
-                init.normal_(module.query_groups)
             init.xavier_uniform_(module.reference_points.weight)
             init.zeros_(module.reference_points.bias)
 
@@ -276,45 +264,46 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        queries: JointQueries,
+        content: torch.Tensor,
+        positions: torch.Tensor,
+        points: torch.Tensor,
         tokens: torch.Tensor,
         layout: FeatureLayout,
         **kwargs: Unpack[TransformersKwargs],
     ) -> JointDetrDecoderOutput:
-        """Decode queries that read tokens (batch, tokens, d_model)."""
-        hidden_states, position_embeddings = queries.content, queries.positions
-        mask = queries.attention_mask()
+        """Decode queries that read tokens (batch, tokens, d_model).
+
+        Args:
+            content (`torch.Tensor` of shape `(batch, queries, d_model)`): The queries.
+            positions (`torch.Tensor` of shape `(batch, queries, d_model)`): Their position embeddings.
+            points (`torch.Tensor` of shape `(batch, queries, 2)`): Where in the picture the first layer looks.
+            tokens (`torch.Tensor` of shape `(batch, tokens, d_model)`): The encoded feature levels.
+            layout (`FeatureLayout`): Shapes and mask of the levels.
+            kwargs: For the attention of the queries.
+        """
+        hidden_states, position_embeddings = content, positions
         # with a loss on the last layer alone, its gradient must reach back through all of them
-        config = self.config
-        last_alone = config.query_alignment == "fixed" and not config.intermediate_supervision
+        last_alone = self.config.query_alignment == "fixed" and not self.config.intermediate_supervision
         pass_on = torch.Tensor.clone if last_alone else torch.Tensor.detach
-        base_points = points = queries.points
-        base_joints = joints = queries.joints
+        joints = points.new_zeros(*points.shape[:2], 3)
         predictions = []
         for index, layer in enumerate(self.layers):
             places = layout.on_levels(pass_on(points))
-            hidden_states = layer(
-                hidden_states, position_embeddings, tokens, places, layout, attention_mask=mask, **kwargs
-            )
+            hidden_states = layer(hidden_states, position_embeddings, tokens, places, layout, **kwargs)
             logits, joint_change, point_change = self.heads[index](hidden_states)
-            log_sigmas = self.heads[index].log_sigmas(hidden_states)
-            predictions.append((logits, base_joints + joint_change, base_points + point_change, log_sigmas))
-            # the next layer starts from here; its gradient reaches back one layer only if it looks forward twice
-            joints, points = pass_on(joints) + joint_change, pass_on(points) + point_change
-            twice = config.look_forward_twice or last_alone
-            base_joints, base_points = (joints, points) if twice else (joints.detach(), points.detach())
+            joints, points = joints + joint_change, points + point_change
+            predictions.append((logits, joints, points))
+            joints, points = pass_on(joints), pass_on(points)  # the next layer starts from here
             if index < len(self.connections):
                 probabilities = None if logits is None else pass_on(logits).softmax(-1)
-                predicted = probabilities, pass_on(joints), pass_on(points)
-                connection = self.connections[index](*predicted, hidden_states.dtype)
-                position_embeddings = queries.positions + connection
-        logits, joints, points, log_sigmas = zip(*predictions, strict=True)
+                connection = self.connections[index](probabilities, joints, points, hidden_states.dtype)
+                position_embeddings = positions + connection
+        logits, joints, points = zip(*predictions, strict=True)
         return JointDetrDecoderOutput(
             last_hidden_state=hidden_states,
             layer_logits=None if logits[0] is None else torch.stack(logits),
             layer_joints=torch.stack(joints),
             layer_points=torch.stack(points),
-            layer_log_sigmas=None if log_sigmas[0] is None else torch.stack(log_sigmas),
         )
 
 
@@ -328,9 +317,6 @@ class JointDetrModel(JointDetrPreTrainedModel):
         self.level_embed = nn.Parameter(torch.empty(config.num_feature_levels, config.d_model))
         self.encoder = JointDetrEncoder(config)
         self.query_position_embeddings = nn.Embedding(config.num_queries, 2 * config.d_model)  # position, content
-        more = config.num_query_groups - 1
-        shape = (more, config.num_queries, 2 * config.d_model)
-        self.query_groups = nn.Parameter(torch.empty(shape)) if more else None  # for training alone
         self.reference_points = nn.Linear(config.d_model, 2)
         self.decoder = JointDetrDecoder(config)
         self.post_init()
@@ -349,17 +335,14 @@ class JointDetrModel(JointDetrPreTrainedModel):
         self,
         pixel_values: torch.FloatTensor,
         pixel_mask: torch.LongTensor | None = None,
-        more_queries: JointQueries | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | JointDetrModelOutput:
         """Predict joints in every decoder layer.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): Pictures, normalised.
-            pixel_mask (`torch.Tensor` of shape `(batch, height, width)`, *optional*): 1 for the picture and 0 for
-                padding, which must be at the right and at the bottom. As in Deformable DETR, what it holds does not
-                matter, but the backbone's and the projections' borders do see that it is there.
-            more_queries (`JointQueries`, *optional*): Decoded besides the learned ones, which do not see them.
+            pixel_mask (`torch.Tensor` of shape `(batch, height, width)`, *optional*): As in
+                [`JointDetrForPoseEstimation.forward`].
             kwargs: `output_hidden_states`, `output_attentions`, `return_dict`; what a processor returns besides is
                 ignored.
 
@@ -379,10 +362,10 @@ class JointDetrModel(JointDetrPreTrainedModel):
         tokens, position_embeddings, layout = self.extract_features(pixel_values, pixel_mask)
         encoder_outputs = self.encoder(tokens, position_embeddings, layout, **kwargs)
         encoded = encoder_outputs.last_hidden_state
-        queries = self.learned_queries(encoded.shape[0])
-        if more_queries is not None:
-            queries = queries.followed_by(more_queries)
-        decoded = self.decoder(queries, encoded, layout, **kwargs)
+        learned = self.query_position_embeddings.weight.expand(encoded.shape[0], -1, -1)
+        query_positions, content = learned.split(self.config.d_model, dim=-1)  # (batch, queries, d_model)
+        points = self.reference_points(query_positions).float().sigmoid()
+        decoded = self.decoder(content, query_positions, points, encoded, layout, **kwargs)
         return JointDetrModelOutput(
             **decoded,
             encoder_last_hidden_state=encoded,
@@ -392,18 +375,6 @@ class JointDetrModel(JointDetrPreTrainedModel):
             decoder_attentions=decoded.attentions,
             spatial_shapes=layout.spatial_shapes,
         )
-
-    def learned_queries(self, batch: int) -> JointQueries:
-        """Return the learned queries for a batch: the first group, or all of them while training."""
-        learned = self.query_position_embeddings.weight  # (queries, 2 * d_model)
-        groups = 1
-        if self.training and self.query_groups is not None:
-            learned = torch.cat([learned, self.query_groups.flatten(0, 1)])
-            groups = self.config.num_query_groups
-        positions, content = learned.expand(batch, -1, -1).split(self.config.d_model, dim=-1)
-        points = self.reference_points(positions).float().sigmoid()
-        joints = points.new_zeros(*points.shape[:2], 3)
-        return JointQueries(content, positions, joints, points, [self.config.num_queries] * groups)
 
     def extract_features(
         self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None
@@ -451,12 +422,10 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         # body part and depth of the visible surface in the patch of every finest token, for training alone
         patch = (config.num_dense_parts + 1) * config.dense_upscaling**2
         self.dense_head = nn.Linear(config.d_model, patch) if config.num_dense_parts else None
-        self.denoising_queries = JointDetrDenoisingQueries(config) if config.num_denoising_groups else None
-        self.residual_flow = ResidualFlow(3) if config.joint_loss == "likelihood" else None
         self.refiner = None
         if config.refiner_config is not None:
             self.set_refiner(JointRefiner(config.refiner_config))
-        self.loss_function = JointDetrLoss(config, self.residual_flow)
+        self.loss_function = JointDetrLoss(config)
         self.post_init()
 
     def set_refiner(self, refiner: JointRefiner) -> None:
@@ -526,16 +495,12 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
             ValueError: If a label does not fit the skeleton.
         """
         pose_labels = None if labels is None else PoseLabels.from_list(labels, self.config, pixel_values.device)
-        denoising = None
-        if self.denoising_queries is not None and self.training and pose_labels is not None:
-            denoising = self.denoising_queries(pose_labels)
-        outputs = self.model(pixel_values, pixel_mask=pixel_mask, more_queries=denoising, **kwargs)
-        last_hidden_state = outputs.last_hidden_state[:, : self.config.num_queries]
+        outputs = self.model(pixel_values, pixel_mask=pixel_mask, **kwargs)
         auxiliary = [self._layer_predictions(outputs, layer) for layer in range(self.config.decoder_layers)]
         result = JointDetrPoseEstimationOutput(
             **auxiliary.pop(),
             auxiliary_outputs=auxiliary,
-            last_hidden_state=last_hidden_state,
+            last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             cross_attentions=outputs.cross_attentions,
@@ -545,11 +510,9 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
             decoder_hidden_states=outputs.decoder_hidden_states,
             decoder_attentions=outputs.decoder_attentions,
         )
-        confidence = self._add_confidence(result, outputs, last_hidden_state)
+        confidence = self._add_confidence(result)
         if pose_labels is not None:
-            predictions = PosePredictions(
-                outputs.layer_joints, outputs.layer_points, outputs.layer_logits, confidence, outputs.layer_log_sigmas
-            )
+            predictions = PosePredictions(outputs.layer_joints, outputs.layer_points, outputs.layer_logits, confidence)
             loss = self.loss_function(predictions, pose_labels)
             result.loss, result.loss_dict = loss.total, loss.terms
             result.matched_queries, result.matching_cost = loss.queries, loss.matching_cost
@@ -558,24 +521,18 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         return result
 
     def _layer_predictions(self, outputs: JointDetrModelOutput, layer: int) -> dict[str, torch.Tensor | None]:
-        """What the first group of queries predicts in one decoder layer, in public units."""
-        own = slice(self.config.num_queries)
+        """What one decoder layer predicts, in public units."""
         return {
-            "logits": None if outputs.layer_logits is None else outputs.layer_logits[layer, :, own],
-            "pred_joints": outputs.layer_joints[layer, :, own] * self.config.joint_scale,
-            "pred_points": outputs.layer_points[layer, :, own],
+            "logits": None if outputs.layer_logits is None else outputs.layer_logits[layer],
+            "pred_joints": outputs.layer_joints[layer] * self.config.joint_scale,
+            "pred_points": outputs.layer_points[layer],
         }
 
-    def _add_confidence(
-        self, result: JointDetrPoseEstimationOutput, outputs: JointDetrModelOutput, last_hidden_state: torch.Tensor
-    ) -> torch.Tensor | None:
+    def _add_confidence(self, result: JointDetrPoseEstimationOutput) -> torch.Tensor | None:
         """Say how sure the predictions are, and return the confidence head's raw output (batch, queries, 2)."""
         if self.confidence_head is None:
-            if outputs.layer_log_sigmas is not None:
-                deviations = outputs.layer_log_sigmas[-1, :, : self.config.num_queries].exp()
-                result.pred_sigmas = torch.linalg.vector_norm(deviations, dim=-1) * self.config.joint_scale
             return None
-        confidence = self.confidence_head(last_hidden_state.detach()).float()
+        confidence = self.confidence_head(result.last_hidden_state.detach()).float()
         result.pred_sigmas = confidence[..., 0].exp() * self.config.joint_scale
         result.pred_visibility = confidence[..., 1].sigmoid()
         return confidence

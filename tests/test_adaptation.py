@@ -37,13 +37,12 @@ def disturbed(model: JointDetrForPoseEstimation) -> JointDetrForPoseEstimation:
 @pytest.fixture(scope="module")
 def model(tiny_model_folder) -> JointDetrForPoseEstimation:
     torch.manual_seed(1)
-    fields = {"predict_confidence": True, "num_query_groups": 2, "num_denoising_groups": 1}
-    return disturbed(JointDetrForPoseEstimation.from_pretrained(tiny_model_folder, **fields))
+    return disturbed(JointDetrForPoseEstimation.from_pretrained(tiny_model_folder, predict_confidence=True))
 
 
 @pytest.fixture(scope="module")
 def baseline(model) -> JointDetrForPoseEstimation:
-    fields = {"query_alignment": "fixed", "num_queries": 17, "num_query_groups": 1, "num_denoising_groups": 0}
+    fields = {"query_alignment": "fixed", "num_queries": 17}
     config = type(model.config).from_dict(model.config.to_dict() | fields)
     return disturbed(JointDetrForPoseEstimation(config))
 
@@ -86,10 +85,8 @@ def test_new_joints_leave_what_the_old_ones_say(model):
     kept = {name for name, weight in model.state_dict().items() if weight.shape == adapted.state_dict()[name].shape}
     assert all(torch.equal(adapted.state_dict()[name], model.state_dict()[name]) for name in kept)
     assert {name.split(".")[-2] for name in set(model.state_dict()) - kept} == {
-        *("class_head", "fc1", "content", "input_projection", "output_projection")
+        *("class_head", "fc1", "input_projection", "output_projection")
     }
-    contents = (net.denoising_queries.content.weight for net in (adapted, model))
-    torch.testing.assert_close(next(contents)[old], next(contents))
 
 
 def test_the_refinement_network_moves_old_joints_as_before_and_new_ones_not_at_all(model):
@@ -138,7 +135,6 @@ def test_queries_grow_to_the_number_of_joints(model):
     torch.testing.assert_close(queries[:20], model.model.query_position_embeddings.weight)
     assert len(queries) == adapted.config.num_queries == 30
     assert queries[20:].std() > 0.5
-    torch.testing.assert_close(adapted.model.query_groups[:, :20], model.model.query_groups)
 
 
 def test_it_trains_saves_and_loads(model, tmp_path):

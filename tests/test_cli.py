@@ -318,3 +318,28 @@ class TestProgram:
 
     def test_the_installed_version_is_the_one_in_the_code(self):
         assert installed_version("jointdetr") == jointdetr.__version__
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["predcit"], 2), (["predict", "--help"], 0)])
+def test_the_command_answers_before_anything_heavy_is_imported(words, code, tmp_path):
+    """As the script that pip installs does; 0.4 CPU-seconds instead of 5."""
+    program = (
+        "import sys\n"
+        "from jointdetr.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'transformers', 'numpy', 'datasets', 'PIL'} & set(sys.modules)))\n"
+    )
+    (tmp_path / "jointdetr").write_text(program)
+    ended = subprocess.run([sys.executable, tmp_path / "jointdetr", *words], capture_output=True, text=True)
+    assert ended.returncode == code, ended.stderr
+    assert "predict" in ended.stdout + ended.stderr and ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_command_that_runs_has_the_auto_classes_know_the_package(tiny_model_folder, tmp_path):
+    (tmp_path / "jointdetr").write_text("from jointdetr.cli import main\nmain()\n")
+    Image.new("RGB", (64, 64)).save(tmp_path / "grey.png")
+    options = ["--people", "whole", "--model", tiny_model_folder, "--output", tmp_path / "out"]
+    command = [sys.executable, tmp_path / "jointdetr", "predict", tmp_path / "grey.png", *options]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "out" / "grey.pose.json").exists()

@@ -1,8 +1,10 @@
 import json
 
 import pytest
+import torch
 from huggingface_hub.errors import StrictDataclassError
 
+from jointdetr import JointDetrForPoseEstimation
 from jointdetr.configuration_jointdetr import JointDetrConfig, JointRefinerConfig
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
@@ -86,3 +88,17 @@ def test_a_bad_value_is_named_with_what_was_expected(fields, said):
 def test_refiner_rates_are_checked():
     with pytest.raises(StrictDataclassError, match="`selection_rate`.*got 2"):
         JointRefinerConfig(selection_rate=2.0)
+
+
+def test_a_checkpoint_with_fields_of_earlier_versions_loads(tiny_model_folder, tmp_path):
+    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
+    model.save_pretrained(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    assert "look_forward_twice" not in fields
+    gone = {"look_forward_twice": False, "num_query_groups": 1, "joint_loss": "l1", "class_quality_scale": None}
+    (tmp_path / "config.json").write_text(json.dumps(fields | gone))
+    again, info = JointDetrForPoseEstimation.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    pictures = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(again(pictures).pred_joints, model(pictures).pred_joints)

@@ -163,12 +163,18 @@ def test_layers_add_up_changes():
     assert torch.allclose(outputs.layer_points[2, 0], start + 0.03, atol=1e-5)
 
 
-@pytest.mark.parametrize("twice", [False, True])
-def test_gradient_reaches_as_many_layers_back_as_was_asked_for(twice):
-    model = tiny_model(look_forward_twice=twice, decoder_connection=False)
+@pytest.mark.parametrize(
+    ("fields", "reached"),
+    [
+        ({}, [False, False, True]),
+        ({"query_alignment": "fixed", "num_queries": 17}, [True, True, True]),
+        ({"query_alignment": "fixed", "num_queries": 17, "intermediate_supervision": True}, [False, False, True]),
+    ],
+)
+def test_gradient_reaches_back_only_where_the_last_layer_alone_has_a_loss(fields, reached):
+    model = tiny_model(decoder_connection=False, **fields)
     model.model(torch.randn(1, 3, 64, 64)).layer_joints[2].sum().backward()
-    reached = [bool(head.joint_head[-1].bias.grad.any()) for head in model.model.decoder.heads]
-    assert reached == [False, twice, True]
+    assert [bool(head.joint_head[-1].bias.grad.any()) for head in model.model.decoder.heads] == reached
 
 
 def test_the_connection_carries_one_layer_into_the_next():

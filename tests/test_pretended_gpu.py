@@ -78,9 +78,7 @@ def everything_on() -> JointDetrForPoseEstimation:
         encoder_ffn_dim=32,
         decoder_ffn_dim=32,
         num_dense_parts=16,
-        num_denoising_groups=2,
-        num_query_groups=2,
-        class_quality_scale=100.0,
+        predict_confidence=True,
         attn_implementation="eager",  # PyTorch chooses another by the device, and does not know this one
     )
     return JointDetrForPoseEstimation(config).train()

@@ -17,8 +17,8 @@ from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.utils.generic import can_return_tuple
 
+from benchmarks.accuracy.likelihood import LikelihoodLoss, LikelihoodPredictions, ResidualFlow
 from jointdetr import JointDetrConfig
-from jointdetr.likelihood_jointdetr import ResidualFlow
 from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions, dense_losses
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput, JointDetrPreTrainedModel
 
@@ -150,14 +150,14 @@ class LikelihoodPeer(Peer):
         super().__init__(config)
         self.head = RegressionHead(self.channels, config.num_joints, 8)
         self.flow = ResidualFlow(3)
-        self.loss_function = JointDetrLoss(config, self.flow)
+        self.loss_function = LikelihoodLoss(config, self.flow)
         self.post_init()
 
-    def predict(self, features: torch.Tensor) -> PosePredictions:
+    def predict(self, features: torch.Tensor) -> LikelihoodPredictions:
         """Regress positions, places, and the logarithms of the sigmas."""
         outputs = self.head(features)[None]  # (1, batch, joints, 8)
         log_sigmas = outputs[..., 5:] + math.log(SIGMA_PRIOR)
-        return PosePredictions(outputs[..., :3], outputs[..., 3:5] + 0.5, logits=None, log_sigmas=log_sigmas)
+        return LikelihoodPredictions(outputs[..., :3], outputs[..., 3:5] + 0.5, logits=None, log_sigmas=log_sigmas)
 
 
 class VolumetricPeer(Peer):

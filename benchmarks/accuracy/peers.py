@@ -43,7 +43,7 @@ CONTESTANTS = (
 TITLE = "Other kinds of models at the same budget"
 _SHARED = [
     *("id2label", "joint_parents", "root_joint", "joint_scale", "flip_pairs", "backbone_config", "freeze_batch_norm"),
-    *("d_model", "init_std", "joint_weight", "joint_2d_weight", "likelihood_weight"),
+    *("d_model", "init_std", "joint_weight", "joint_2d_weight"),
     *("num_dense_parts", "dense_upscaling", "dense_weight"),
 ]
 

@@ -10,6 +10,7 @@ from .convert import convert
 from .demo import demo
 from .evaluate import evaluate
 from .export import export
+from .options import Command
 from .predict import PredictCommand, predict
 from .push import push
 from .synthesize import synthesize
@@ -25,15 +26,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=PredictCommand)(predict)
-app.command()(convert)
-app.command()(synthesize)
-app.command()(train)
-app.command()(train_refiner)
-app.command()(evaluate)
-app.command()(view)
-app.command()(demo)
-app.command()(push)
-app.command()(export)
+app.command(cls=Command)(convert)
+app.command(cls=Command)(synthesize)
+app.command(cls=Command)(train)
+app.command(cls=Command)(train_refiner)
+app.command(cls=Command)(evaluate)
+app.command(cls=Command)(view)
+app.command(cls=Command)(demo)
+app.command(cls=Command)(push)
+app.command(cls=Command)(export)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from ..image_processing_jointdetr import JointDetrImageProcessor
@@ -21,6 +22,16 @@ ModelOption = Annotated[
 ThresholdOption = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="A joint less probable than this counts as not found.")
 ]
+
+
+class Command(TyperCommand):
+    """A command that runs with the Auto classes knowing the package, which takes too long for its help."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run the command."""
+        from .. import registration  # noqa: F401
+
+        return super().invoke(ctx)
 
 
 class Device(str, Enum):

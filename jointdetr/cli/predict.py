@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
-from .options import ModelOption, Precision, PrecisionOption, ThresholdOption
+from .options import Command, ModelOption, Precision, PrecisionOption, ThresholdOption
 from .predict_options import Box, CameraOptions, Format, People, PredictOptions, Smoothing, output_names
 
 
-class PredictCommand(TyperCommand):
+class PredictCommand(Command):
     """Takes four numbers after `--box`, which Typer's annotations cannot say of an option that may be repeated."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:

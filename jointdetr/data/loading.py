@@ -1,12 +1,11 @@
 """Pose datasets from a folder, a file or the Hub, checked against the schema and the skeleton."""
 
 import atexit
-import gc
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
 from pathlib import Path
-from types import GeneratorType
 from typing import Any
+from weakref import WeakSet
 
 import datasets
 import numpy as np
@@ -63,10 +62,20 @@ def _load(path_or_repo: str | Path, split: str, streaming: bool) -> PoseRows:
     if path.is_file():
         if split != "train":
             raise ValueError(f'`split` must be "train" for the single file {path}, got {split!r}')
-        return datasets.load_dataset("parquet", data_files=str(path), split=split, streaming=streaming)
+        return _load_files("parquet", split, streaming, str(path))
     if path.is_dir():
         return _load_folder(path, split, streaming)
-    return datasets.load_dataset(str(path_or_repo), split=split, streaming=streaming)
+    return _load_files(str(path_or_repo), split, streaming)
+
+
+def _load_files(name: str, split: str, streaming: bool, files: str | dict[str, list[str]] | None = None) -> PoseRows:
+    """Load as `datasets.load_dataset` does, but a stream's files are closed when Python ends."""
+    if not streaming:
+        return datasets.load_dataset(name, data_files=files, split=split)
+    builder = datasets.load_dataset_builder(name, data_files=files)
+    if isinstance(builder, datasets.ArrowBasedBuilder):
+        builder._generate_tables = _Reading(builder)
+    return builder.as_streaming_dataset(split=split)
 
 
 def check_columns(rows: PoseRows, columns: Collection[str] = POSE_COLUMNS) -> None:
@@ -148,16 +157,31 @@ def _formats(content: bytes) -> tuple[str] | None:
     return ("PNG",) if content.startswith(b"\x89PNG") else None
 
 
+_readers: WeakSet[Generator] = WeakSet()
+
+
+class _Reading:
+    """Reads tables as a builder of `datasets` does, and remembers the readers that have not come to their end."""
+
+    def __init__(self, builder: datasets.ArrowBasedBuilder):
+        self.builder = builder
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Generator:
+        # by its class: a method of the builder would be this object, once it has been sent to a worker
+        reader = type(self.builder)._generate_tables(self.builder, *args, **kwargs)
+        _readers.add(reader)
+        return reader
+
+
 @atexit.register
 def close_readers() -> None:
-    """Close the files of streams that were not read to their end.
+    """Close the files of this module's streams that were not read to their end.
 
     Python does not end, or crashes at its end, while pyarrow reads ahead in a file that Python has opened; see
     https://github.com/apache/arrow/issues/45214.
     """
-    for thing in gc.get_objects():
-        if type(thing) is GeneratorType and thing.gi_code.co_name == "_generate_tables":  # of datasets' builders
-            thing.close()
+    for reader in list(_readers):
+        reader.close()
 
 
 def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:
@@ -166,7 +190,7 @@ def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:
     if split not in files:
         raise ValueError(f"`split` must be one of {sorted(files)} for {path}, got {split!r}")
     paths = {name: list(of_split) for name, of_split in files.items()}
-    return datasets.load_dataset("parquet", data_files=paths, split=split, streaming=streaming)
+    return _load_files("parquet", split, streaming, paths)
 
 
 def _load_saved(path: Path, split: str) -> datasets.Dataset:

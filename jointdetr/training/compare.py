@@ -74,19 +74,12 @@ SECTIONS = {
         Variant("queries-50", "50 queries", ("model.config.num_queries=50",)),
         Variant("queries-200", "200 queries", ("model.config.num_queries=200",)),
     ),
-    "Decoder": (
-        Variant("unconnected", "no decoder connection", ("model.config.decoder_connection=false",)),
-        Variant("look-twice", "look forward twice", ("model.config.look_forward_twice=true",)),
-    ),
+    "Decoder": (Variant("unconnected", "no decoder connection", ("model.config.decoder_connection=false",)),),
     "Thresholds": (
         Variant("flat", "50 mm in every layer", ("model.config.coarse_thresholds=[50, 50, 50]",)),
         Variant("none", "none: plain L1 in every layer", ("model.config.coarse_discounts=[1, 1, 1]",)),
     ),
     "Beyond the paper": (
-        Variant("denoising", "3 groups of denoising queries", ("model.config.num_denoising_groups=3",)),
-        Variant("groups", "3 groups of queries", ("model.config.num_query_groups=3",)),
-        Variant("quality", "class targets by position quality, 100 mm", ("model.config.class_quality_scale=100",)),
-        Variant("likelihood", "residual log-likelihood in place of L1", ("model.config.joint_loss=likelihood",)),
         Variant("dense", "body parts and depth as an auxiliary task", _DENSE),
         Variant("scratch", "from scratch, backbone too", _SCRATCH),
     ),

@@ -1,5 +1,6 @@
 """Loading pose datasets and refusing what is none."""
 
+import pickle
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointdetr.data.loading import check_rows, load_pose_dataset
+from jointdetr.data.loading import check_rows, close_readers, load_pose_dataset
 from jointdetr.data.schema import pose_features
 from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
 
@@ -109,6 +110,23 @@ def test_a_program_that_leaves_a_stream_in_the_middle_ends(rows, tmp_path):
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout) == (0, "human36m\n"), ended.stderr
+
+
+def test_only_the_streams_of_the_package_are_closed_when_python_ends(rows, tmp_path):
+    rows.select([0] * 40).to_parquet(tmp_path / "train-0.parquet", batch_size=10)
+    own = load_pose_dataset(tmp_path, streaming=True)
+    shuffled = iter(own.shuffle(seed=0, buffer_size=2))
+    other = iter(datasets.load_dataset("parquet", data_files=str(tmp_path / "train-0.parquet"))["train"])
+    theirs = iter(datasets.load_dataset("parquet", data_files=str(tmp_path / "*"), split="train", streaming=True))
+    streams = [iter(own), shuffled, other, theirs]
+    for stream in streams:
+        next(stream)
+    close_readers()
+    left = [len(list(stream)) for stream in streams]
+    assert left[0] < 39 and left[1] < 39  # no more than what had been read
+    assert left[2:] == [39, 39]
+    again = pickle.loads(pickle.dumps(own))  # as for the workers of a loader
+    assert len(list(again)) == 40
 
 
 def test_a_folder_with_two_datasets_is_refused(tmp_path):

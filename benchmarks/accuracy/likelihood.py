@@ -1,4 +1,4 @@
-"""Residual log-likelihood: a regression loss that learns the shape of its own error distribution.
+"""Residual log-likelihood (RLE): a regression loss that learns the shape of its own error distribution.
 
 Shape vocabulary: `...` is any leading shape, such as (batch, joints); dims are the coordinates of a joint. Errors and
 sigmas have the same unit, whichever it is. A *normalised* error is divided by its sigma.
@@ -7,10 +7,16 @@ Source: Li et al., "Human Pose Regression with Residual Log-likelihood Estimatio
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import initialization as init
+
+from jointdetr import JointDetrConfig
+from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels, PoseLoss, PosePredictions, over_processes
+
+LIKELIHOOD_WEIGHT = 0.1  # in the loss, in place of `config.joint_weight`
 
 
 class ResidualFlow(nn.Module):
@@ -98,4 +104,31 @@ def residual_log_likelihood_loss(flow: ResidualFlow, errors: torch.Tensor, log_s
     return laplace + log_sigmas.sum(-1) - flow.log_prob(normalised)
 
 
-__all__ = ["ResidualFlow", "residual_log_likelihood_loss"]
+@dataclass
+class LikelihoodPredictions(PosePredictions):
+    """Predictions of one layer with a deviation for every coordinate."""
+
+    log_sigmas: torch.Tensor | None = None  # (1, batch, joints, 3) units of joint_scale
+
+
+class LikelihoodLoss(JointDetrLoss):
+    """The loss of the force-aligned baseline with the likelihood in place of L1 in 3D.
+
+    Args:
+        config (`JointDetrConfig`): With fixed alignment.
+        flow (`ResidualFlow`): Density of the errors.
+    """
+
+    def __init__(self, config: JointDetrConfig, flow: ResidualFlow):
+        super().__init__(config)
+        self.flow = flow
+
+    def __call__(self, predictions: LikelihoodPredictions, labels: PoseLabels) -> PoseLoss:
+        """Return the weighted total and the terms `loss_likelihood` and `loss_joint_2d`."""
+        errors = predictions.joints - labels.joints
+        losses = residual_log_likelihood_loss(self.flow, errors, predictions.log_sigmas)  # (1, batch, joints)
+        known = labels.joints_valid
+        likelihood = (losses * known).sum() / over_processes(known.sum()).clamp(min=1e-6)
+        joint_2d = self.joint_2d_loss(predictions.points, labels).sum()
+        total = LIKELIHOOD_WEIGHT * likelihood + self.config.joint_2d_weight * joint_2d
+        return PoseLoss(total, {"loss_likelihood": likelihood, "loss_joint_2d": joint_2d}, None, None)

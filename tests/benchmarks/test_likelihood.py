@@ -1,12 +1,24 @@
 """The residual flow is a density, starts as a standard normal, and learns; the loss follows its formula."""
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from jointdetr.likelihood_jointdetr import ResidualFlow, residual_log_likelihood_loss
+from jointdetr import JointDetrConfig
+from jointdetr.loss_jointdetr import PoseLabels
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.accuracy.likelihood import (
+    LikelihoodLoss,
+    LikelihoodPredictions,
+    ResidualFlow,
+    residual_log_likelihood_loss,
+)
 
 
 def scramble(flow: ResidualFlow) -> ResidualFlow:
@@ -85,3 +97,26 @@ def test_flow_and_sigmas_learn_where_the_errors_lie():
         mirrored = flow.log_prob(-errors / scale).mean()
     assert losses[-1] < losses[0] - 2.0
     assert at_errors > mirrored + 2.0
+
+
+def test_likelihood_is_least_at_the_size_of_the_errors_and_moves_labelled_joints():
+    config = JointDetrConfig(query_alignment="fixed", joint_2d_weight=2.0)
+    loss = LikelihoodLoss(config, ResidualFlow(3))
+    known = torch.arange(17) < 9
+    label = {"joints_3d": torch.zeros(17, 3), "joints_3d_valid": known, "joints_2d": torch.full((17, 2), 0.5)}
+    labels = PoseLabels.from_list([label], config, torch.device("cpu"))
+    joints = torch.full((1, 1, 17, 3), 0.2).requires_grad_()
+    points = torch.full((1, 1, 17, 2), 0.75)
+
+    def judge(sigma: float):
+        return loss(
+            LikelihoodPredictions(joints, points, None, log_sigmas=torch.full_like(joints, sigma).log()), labels
+        )
+
+    found = {sigma: judge(sigma) for sigma in (0.02, 0.2, 2.0)}
+    terms = {sigma: result.terms["loss_likelihood"].item() for sigma, result in found.items()}
+    assert terms[0.2] < min(terms[0.02], terms[2.0])
+    assert found[0.2].terms["loss_joint_2d"].item() == pytest.approx(0.5)
+    assert found[0.2].total.item() == pytest.approx(0.1 * terms[0.2] + 2.0 * 0.5)
+    found[0.2].total.backward()
+    assert (joints.grad[0, 0, known] > 0).all() and not joints.grad[0, 0, ~known].any()
