@@ -2,6 +2,7 @@
 
 import atexit
 import io
+import time
 from collections.abc import Collection, Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,9 @@ def _formats(content: bytes) -> tuple[str] | None:
     return ("PNG",) if content.startswith(b"\x89PNG") else None
 
 
+LAST_READS_S = 0.3
+"""Time for reads of pyarrow's threads that have begun: they would abort as Python ends, and cannot be waited for."""
+
 _readers: WeakSet[Generator] = WeakSet()
 
 
@@ -180,8 +184,11 @@ def close_readers() -> None:
     Python does not end, or crashes at its end, while pyarrow reads ahead in a file that Python has opened; see
     https://github.com/apache/arrow/issues/45214.
     """
-    for reader in list(_readers):
+    left = list(_readers)
+    for reader in left:
         reader.close()
+    if left:
+        time.sleep(LAST_READS_S)
 
 
 def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:

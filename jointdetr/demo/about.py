@@ -20,7 +20,7 @@ def notice(settings: DemoSettings) -> str:
         raise ValueError(f"{settings.card} has no row `| this checkpoint | MPJPE | ...`")
     return (
         f"This is the small model of the package. In its test joints are {float(error[1]):.0f} mm off in the mean: "
-        "see About the model for what it was tested on and what it cannot do. It does best on one upright adult who "
+        "see the tab About for what it was tested on and what it cannot do. It does best on one upright adult who "
         f"is seen whole; wrists and ankles are its weakest joints. {NOT_FOR}"
     )
 

@@ -79,7 +79,7 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
             PictureTab(estimator, settings).listen_to_page(app)
         with gr.Tab("Film"):
             FilmTab(estimator, settings)
-        with gr.Tab("About the model"):
+        with gr.Tab("About"):
             gr.Markdown(about_model(settings), elem_id="about")
         gr.Markdown(notice(settings), elem_id="notice")
         Endpoint(estimator, settings)

@@ -373,7 +373,7 @@ class TestScreens:
         axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
         page = open_page(f"?__theme={theme}", **(PHONE_OPTIONS if screen == "phone" else {}))
         wait_for_skeleton(page)
-        for tab in ("Picture", "Film", "About the model"):
+        for tab in ("Picture", "Film", "About"):
             page.get_by_role("tab", name=tab).click()
             page.get_by_role("tabpanel").first.wait_for()
             page.screenshot(path=SCREENSHOTS / f"{screen}-{theme}-{tab.split()[0].lower()}.png", full_page=True)
@@ -413,6 +413,6 @@ class TestScreens:
         page.screenshot(path=SCREENSHOTS / "dark.png", full_page=True)
 
     def test_about(self, page):
-        page.get_by_role("tab", name="About the model").click()
+        page.get_by_role("tab", name="About").click()
         page.get_by_role("heading", name="Limits").wait_for()
         page.screenshot(path=SCREENSHOTS / "about.png", full_page=True)
