@@ -254,7 +254,9 @@ class BlazePoseBackbone(BackboneMixin, BlazePosePreTrainedModel):
             raise ValueError(f"pictures must have sides of multiples of 64 px, got {tuple(pixel_values.shape[-2:])}.")
         # depthwise convolutions are slower in bfloat16 than in float32 on CPUs, and range farther without norms
         with torch.autocast(pixel_values.device.type, enabled=False):
-            features = _relu6(self.stem(pixel_values.to(self.std.dtype) * self.std + self.mean))
+            pictures = pixel_values.to(self.std.dtype) * self.std + self.mean
+            # depthwise convolutions are a third faster on CPUs with the channels last
+            features = _relu6(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
             maps = self._maps(features)
         return BackboneOutput(feature_maps=tuple(maps[name] for name in self.config.out_features))
 
