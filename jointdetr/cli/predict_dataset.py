@@ -31,6 +31,7 @@ def predict_dataset(name: str, options: PredictOptions) -> None:
             options.batch_size,
             [list(box) for box in options.boxes] or None,
             own_boxes=options.detector is None,
+            focal_px=options.camera.focal_px,
         )
         report = predict_shards(job, lambda text: typer.echo(f"process {process}: {text}"))
     typer.echo(f"process {process}: {report}, see {options.output}")
@@ -51,8 +52,6 @@ def _camera(options: PredictOptions) -> dict[str, object]:
         "distortion": options.camera.distortion,
         "field_of_view": options.camera.field_of_view,
     }
-    if options.camera.focal_px is not None:
-        raise ValueError("--focal-px is for single pictures, got it with --dataset: give intrinsics in the rows")
     return {key: value for key, value in known.items() if value is not None}
 
 
@@ -70,4 +69,5 @@ def _settings(name: str, options: PredictOptions) -> dict[str, object]:
         "detector": options.detector,
         "people": options.people.value,
         "boxes": [list(box) for box in options.boxes],
+        "focal_px": options.camera.focal_px,
     }

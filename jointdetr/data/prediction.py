@@ -19,6 +19,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
+from ..camera_jointdetr import Camera
 from ..motion import motion_schema
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
@@ -76,6 +77,7 @@ class PredictionJob:
         batch_size: pictures that are predicted together.
         boxes: people's boxes in every picture; None takes those of the rows.
         own_boxes: whether to take the rows' boxes; otherwise the estimator looks for people itself.
+        focal_px: focal length of pictures whose rows have no intrinsics, the axis through the middle; None if unknown.
     """
 
     rows: datasets.IterableDataset
@@ -86,6 +88,7 @@ class PredictionJob:
     batch_size: int = 32
     boxes: list[list[float]] | None = None
     own_boxes: bool = True
+    focal_px: float | None = None
 
 
 def prediction_schema(skeleton: Skeleton) -> pa.Schema:
@@ -183,6 +186,8 @@ def _item(job: PredictionJob, row: Mapping[str, Any]) -> Item:
         item["boxes"] = [box]
     if intrinsics is not None and np.isfinite(intrinsics).all():
         item["intrinsics"] = intrinsics
+    elif job.focal_px is not None:
+        item["intrinsics"] = Camera.from_focal_px(job.focal_px, item["image"].size).intrinsics
     return item
 
 

@@ -23,12 +23,12 @@ MAX_SESSIONS = 500
 NAME_EXAMPLES = """
 () => {
   const name = (item) => {
-    const address = item.querySelector('img, video')?.src ?? '';
-    item.setAttribute('aria-label', 'Example ' + address.split('/').pop().replace(/[.].*$/, ''));
+    const address = item.querySelector('img, video')?.src;
+    if (address) item.setAttribute('aria-label', 'Example ' + address.split('/').pop().replace(/[.].*$/, ''));
   };
   const nameAll = () => document.querySelectorAll('.gallery-item:not([aria-label])').forEach(name);
   nameAll();
-  new MutationObserver(nameAll).observe(document.body, { childList: true, subtree: true });
+  new MutationObserver(nameAll).observe(document.body, { childList: true, subtree: true, attributeFilter: ['src'] });
 }
 """
 

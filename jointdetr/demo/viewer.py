@@ -39,7 +39,10 @@ import(new URL('{url}', document.baseURI).href).then(({{ mount }}) => {{
   const picture = mount(place, (boxes) => {{ props.value = JSON.stringify({{ boxes }}); trigger('input'); }});
   const show = () => {{
     const value = props.value ? JSON.parse(props.value) : {{}};
-    if (value.picture) picture.update(value);
+    if (!value.picture) return;
+    picture.update(value);
+    // whoever is asked next must hear of the boxes on the page, which an answer to an earlier question leaves out
+    if (value.boxes === null) props.value = JSON.stringify({{ ...value, boxes: picture.rounded }});
   }};
   show();
   watch('value', show);

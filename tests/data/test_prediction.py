@@ -173,10 +173,28 @@ def test_command_predicts_as_the_pipeline_does(shards, tiny_model_folder, tmp_pa
     np.testing.assert_allclose(line["joints_2d"], person["joints_2d"], atol=0.05)
 
 
-def test_one_focal_length_for_all_rows_is_refused(shards, tiny_model_folder, tmp_path):
-    arguments = ["predict", "--dataset", shards, "--model", tiny_model_folder, "--output", tmp_path, "--focal-px", 90]
+def test_a_focal_length_is_of_all_pictures_whose_rows_have_no_intrinsics(shards, tiny_model_folder, tmp_path):
+    from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessor, JointDetrPipeline
+
+    rows = load_pose_dataset(shards, columns=("image",))
+    unknown = rows.remove_columns("intrinsics").select(range(3))
+    unknown.to_parquet(str(tmp_path / "unknown.parquet"))
+    arguments = ["predict", "--dataset", tmp_path / "unknown.parquet", "--model", tiny_model_folder, "--threshold", 0]
+    arguments += ["--output", tmp_path / "out", "--focal-px", 90]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 2 and "--focal-px is for single pictures" in result.stderr
+    assert result.exit_code == 0, (result.output, result.exception)
+    line, row = read(tmp_path / "out")[1], rows[1]
+    estimator = JointDetrPipeline(
+        model=JointDetrForPoseEstimation.from_pretrained(tiny_model_folder),
+        image_processor=JointDetrImageProcessor.from_pretrained(tiny_model_folder),
+        threshold=0.0,
+    )
+    width, height = row["image"].size
+    matrix = [[90, 0, width / 2], [0, 90, height / 2], [0, 0, 1]]
+    (person,) = estimator(row["image"], boxes=[row["box"]], intrinsics=matrix)
+    found, expected = (np.array(each["joints_camera"], dtype=float) for each in (line, person))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=0.5)
+    assert not line["intrinsics_guessed"]
 
 
 def predict_slowly(folder, output, shards_done):

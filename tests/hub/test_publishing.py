@@ -243,7 +243,7 @@ def test_the_page_on_publishing_runs(hub, client, shipped_checkpoint):
     poses = hub.storage.model("tester/poses")
     assert set(poses.tags) == {"v1.0", "v1.1"}
     card = ModelCard(hub.storage.contents[poses.find("v1.0").files["README.md"].sha256].decode())
-    assert "# jointdetr-tiny" in card.text  # the folder's own
+    assert "# jointdetr-photographs" in card.text  # the folder's own
     assert {result.dataset_name for result in card.data.eval_results} == {"Synthetic people"}
     assert hub.storage.model("tester/hidden").private
     assert "40,000 synthetic people." in hub.storage.text(hub.storage.model("tester/from-python"), "README.md")

@@ -55,7 +55,7 @@ COLORFUL_PIXELS = """
 IS_IN_VIEW = """
 (selector) => {
   const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
-  return top >= 0 && bottom <= window.innerHeight;
+  return top > -1 && bottom < window.innerHeight + 1;  // pages scroll by whole pixels
 }
 """
 INSPECT = "() => document.querySelector('#view .jointdetr-view').viewer.inspect()"

@@ -218,7 +218,12 @@ class Picture {
     this.keyTimer = setTimeout(() => this.#send(), KEY_DELAY_MS);
   }
 
+  /** The boxes in whole px of the picture. */
+  get rounded() {
+    return this.boxes.map((box) => box.map(Math.round));
+  }
+
   #send() {
-    this.onChange(this.boxes.map((box) => box.map(Math.round)));
+    this.onChange(this.rounded);
   }
 }
