@@ -161,7 +161,8 @@ class Watched:
         skeleton: of the labels.
         crop: how rows became crops.
         threshold: joints less probable than this are drawn as guesses.
-        every_steps: optimiser steps from look to look; None looks at the end of each epoch.
+        every_steps: optimiser steps from look to look; None looks at the end of each epoch, if that is not more
+            often than there are lines in the log.
     """
 
     probe: list[Example]
@@ -204,6 +205,14 @@ def _first_examples(recipe: Recipe, examples: PoseExamples) -> list[Example]:
     return [examples.example(row, draws) for row in undecoded(rows.with_format(None)).take(PROBE_ROWS)]
 
 
+def _ends_epoch(state: TrainerState, log_steps: int) -> bool:
+    """Whether an epoch ends with this step; of epochs shorter than `log_steps`, one in so many steps counts."""
+    if state.epoch % 1:
+        return False
+    steps = round(state.global_step / state.epoch)
+    return state.global_step // log_steps > (state.global_step - steps) // log_steps
+
+
 def _spread_over(dataset: PoseMixture, count: int) -> list[Example]:
     """Take up to `count` examples, evenly spaced, as neighbours tend to be alike."""
     count = min(count, len(dataset))
@@ -233,7 +242,7 @@ class PoseWatch(CheckpointPart):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Look when it is time, and draw at the end too; the checkpoint of the same step comes after it."""
         every = self.watched.every_steps
-        due = state.epoch % 1 == 0 if every is None else state.global_step % every == 0
+        due = _ends_epoch(state, args.logging_steps) if every is None else state.global_step % every == 0
         # a model of fixed alignment has no matching
         if due and self.watched.probe and self.trainer.model.config.query_alignment == "set":
             self._log_matching(control)

@@ -17,6 +17,7 @@ from jointdetr.training.dataset import CropSettings, PoseDataset, PoseExamples, 
 from jointdetr.training.recipe import OptimizerRecipe, Recipe, build
 from jointdetr.training.tracking import (
     TrainingMeter,
+    _ends_epoch,
     available_tracker,
     changed_queries,
     crop_picture,
@@ -215,3 +216,9 @@ def test_a_run_without_matching_is_watched_in_trackio(recipe_values, tmp_path):
     measured = [entry for entry in logs if "train/mpjpe" in entry]
     assert [entry["train/global_step"] for entry in measured] == [2, 4, 6]
     assert all("train/mpjpe/0" in entry and "train/matching_cost/0" not in entry for entry in measured)
+
+
+@pytest.mark.parametrize(("steps_an_epoch", "looks"), [(1, [10, 20, 30]), (4, [12, 20, 32]), (16, [16, 32])])
+def test_epochs_shorter_than_the_steps_between_lines_are_not_all_looked_at(steps_an_epoch, looks):
+    states = [SimpleNamespace(global_step=step, epoch=step / steps_an_epoch) for step in range(1, 33)]
+    assert [state.global_step for state in states if _ends_epoch(state, log_steps=10)] == looks
