@@ -196,9 +196,9 @@ class JointDetrLoss:
     def __call__(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
         """Return the weighted total and its unweighted terms by name, each a scalar and differentiable.
 
-        Names are `loss_joint`, `loss_joint_2d`, `loss_projection` with `config.projection_weight` and `loss_class`,
-        with `_{layer}` behind them for all but the last layer; and of the confidence head `loss_sigma` and
-        `loss_visible`.
+        Names are `loss_joint`, `loss_joint_2d` and `loss_class`, with `config.projection_weight` `loss_projection` and
+        `loss_bones`, with `_{layer}` behind them for all but the last layer; and of the confidence head `loss_sigma`
+        and `loss_visible`.
         """
         if self.config.query_alignment == "fixed":
             return self._aligned_loss(predictions, labels)

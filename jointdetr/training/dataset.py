@@ -143,7 +143,9 @@ class PoseExamples:
         return {"pixel_values": self._pixel_values(image, affine, cutouts, rng), "labels": labels}
 
     def _tilt(self, row: dict) -> float:
-        """How far the body is from upright in the picture, in radians; NaN where that is not known."""
+        """How far the body is from upright in the picture, in radians; NaN where not known or not asked for."""
+        if not self.augmentation.upright:
+            return np.nan
         return body_tilt(torch.from_numpy(_known_points(row)), self.skeleton).item()
 
     def _box(self, row: dict, rng: np.random.Generator) -> list[float]:
