@@ -169,6 +169,8 @@ class JointDetrConfig(_SkeletonConfig):
             from stride-2 convolutions, fewer take the last stages.
         d_model, encoder_layers, encoder_attention_heads, encoder_ffn_dim, encoder_n_points, decoder_layers,
             decoder_attention_heads, decoder_ffn_dim, decoder_n_points: Sizes, as in Deformable DETR.
+        init_std (`float`, *optional*): Standard deviation of the initial weights of linear layers and projections; by
+            default each layer's own after Glorot and Bengio ("Xavier"), so that signals neither fade nor grow.
         class_spread (`float`, *optional*, defaults to 1.0): Standard deviation of the class logits of untrained
             queries, alike in all decoder layers. A query so prefers some joint from the start, by more than positions
             differ in the matching, is matched to it in most pictures, and learns it. With 0 training starts slowly.
@@ -239,7 +241,7 @@ class JointDetrConfig(_SkeletonConfig):
     activation_function: str = "relu"
     dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
-    init_std: float = 0.02
+    init_std: float | None = None
     class_spread: float | int = 1.0
     decoder_connection: bool = True
     class_weight: float | int = 1.0
@@ -297,7 +299,7 @@ class JointDetrConfig(_SkeletonConfig):
         validate_range(self, "encoder_layers num_dense_parts", 0)
         validate_range(self, "decoder_layers encoder_n_points decoder_n_points", 1)
         validate_range(self, "dropout attention_dropout", 0.0, 1.0)
-        validate_range(self, "init_std class_spread", 0.0)
+        validate_range(self, "class_spread" if self.init_std is None else "init_std class_spread", 0.0)
         if self.activation_function not in ACT2FN:
             raise ValueError(
                 f"`activation_function` must be one of {sorted(ACT2FN)}, got {self.activation_function!r}."

@@ -172,7 +172,14 @@ class JointDetrPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        if isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
+        elif self.config.init_std is None and isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
         if isinstance(module, JointDetrDeformableAttention):
             self._init_deformable_attention(module)
         elif isinstance(module, JointDetrRegressionHead):
@@ -191,7 +198,6 @@ class JointDetrPreTrainedModel(PreTrainedModel):
                 init.copy_(head.class_head.weight, module.heads[0].class_head.weight)
         elif isinstance(module, JointDetrModel):
             init.normal_(module.level_embed)
-            init.normal_(module.query_position_embeddings.weight)
             init.xavier_uniform_(module.reference_points.weight)
             init.zeros_(module.reference_points.bias)
 
