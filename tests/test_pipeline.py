@@ -261,6 +261,12 @@ def test_who_leans_is_looked_at_again_and_the_surer_look_is_kept(poser, monkeypa
     looks.clear()
     poser(photo(0), boxes=BOXES, second_look=False)
     assert looks == [2]
+    once = poser.look(photo(0), BOXES)
+    looks.clear()
+    twice = poser.look(photo(0), BOXES, second_look=True)
+    assert looks == [2, 1]
+    changed = np.abs(twice.points - once.points).max((1, 2)) > 3  # px; what is drawn anew differs by one
+    assert changed.tolist() == [surer, False]
 
 
 def test_cameras_of_every_kind(poser, tmp_path):
