@@ -262,6 +262,7 @@ def test_who_leans_is_looked_at_again_and_the_surer_look_is_kept(poser, monkeypa
     looks.clear()
     poser(photo(0), boxes=BOXES, second_look=False)
     assert looks == [2]
+    looks.clear()
     once = poser.look(photo(0), BOXES)
     looks.clear()
     twice = poser.look(photo(0), BOXES, second_look=True)
