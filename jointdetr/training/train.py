@@ -25,6 +25,7 @@ from ..configuration_jointdetr import JointDetrConfig
 from ..evaluation.evaluate import PoseMetrics, fit_baselines
 from ..formats.skeleton_files import read_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
+from ..loss_jointdetr import PoseLabels
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import SKELETONS, Skeleton
@@ -38,6 +39,8 @@ from .stream import StreamCheckpoint
 from .tracking import PROJECT, RUN_NAME_FILE, PoseWatch, available_tracker, name_run, what_to_watch
 from .trainer import AugmentationEpoch, ConsoleLog, PoseTrainer
 from .training_data import load_source, training_data
+
+MEAN_POSES = 2000  # people whose joints' mean new queries start at
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None, model: PreTrai
             `JointDetrForPoseEstimation` with fixed alignment does.
     """
     skeleton = resolve_skeleton(recipe)
+    is_new = model is None and recipe.model.init_from is None
     model = build_model(recipe, skeleton) if model is None else model
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
@@ -115,10 +119,13 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None, model: PreTrai
     callbacks = [order, control, ConsoleLog()] + ([average] if average else [])
     arguments = _training_arguments(recipe, resumed=checkpoint is not None)
     crop = CropSettings.from_processor(processor, recipe.train.dense_reduction)
+    examples = training_data(recipe, PoseExamples(skeleton, crop, recipe.augmentation), arguments)
+    if is_new and isinstance(examples, PoseMixture):
+        start_at_mean_pose(model, examples)
     trainer = PoseTrainer(
         model=model,
         args=arguments,
-        train_dataset=training_data(recipe, PoseExamples(skeleton, crop, recipe.augmentation), arguments),
+        train_dataset=examples,
         eval_dataset=evaluation,
         data_collator=collate_poses,
         processing_class=processor,
@@ -170,6 +177,24 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
     if model.refiner is not None:
         model.refiner.requires_grad_(False)  # loading has thawed it; several processes would wait for its gradient
     return model
+
+
+def start_at_mean_pose(model: JointDetrForPoseEstimation, examples: PoseMixture) -> None:
+    """Let the queries of a new model start where the joints of the training people are on average.
+
+    Of at most `MEAN_POSES` people, spread over the data; joints that none of them has stay at the root.
+    """
+    start = model.model.query_start
+    if start is None:
+        return
+    step = max(1, len(examples) // MEAN_POSES)
+    labels = [examples.pose_labels(index) for index in range(0, len(examples), step)]
+    stacked = PoseLabels.from_list(labels, model.config, model.device)
+    joints, points = (
+        (values * valid[..., None]).sum(0) / valid.sum(0)[:, None].clamp(min=1)
+        for values, valid in ((stacked.joints, stacked.joints_valid), (stacked.points, stacked.points_valid))
+    )
+    start.stand_as(joints, torch.where(stacked.points_valid.any(0)[:, None], points, 0.5))
 
 
 def build_processor(recipe: Recipe) -> JointDetrImageProcessorPil:

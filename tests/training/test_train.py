@@ -111,6 +111,17 @@ def test_the_command_line_takes_overrides_anywhere(recipe_values, tmp_path, caps
     assert f"saved {tmp_path / 'other' / 'final'}" in capsys.readouterr().out
 
 
+def test_the_queries_of_a_new_model_start_at_the_mean_pose_of_what_it_is_trained_on(recipe_values, pose_rows):
+    recipe = build(Recipe, recipe_values)
+    trainer = build_trainer(recipe)
+    start = trainer.model.model.query_start
+    rows = trainer.train_dataset
+    labels = [rows.pose_labels(index) for index in range(len(rows))]
+    joints = torch.stack([label["joints_3d"] for label in labels]).nanmean(0) / 1000.0
+    torch.testing.assert_close(start.joints[3].detach(), joints[3])
+    assert 0.0 < start.points.min() < 0.5 < start.points.max() < 1.0
+
+
 def test_a_run_goes_on_from_a_model_and_a_backbone(recipe_values, tiny_model_folder, tmp_path):
     start = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
     recipe = build(Recipe, {"model": {"init_from": str(tiny_model_folder), "config": {"class_weight": 2.0}}})
