@@ -182,8 +182,8 @@ class JointDetrConfig(_SkeletonConfig):
             predictions of the layers before it, as Deformable DETR does.
         matching_class_weight (`float`, *optional*, defaults to 10.0): Weight of the class in the matching. Large, a
             query stays with the joint that it is probably; small, it takes whatever is near, and joints trade queries.
-        class_weight, joint_weight, joint_2d_weight (`float`): Weights of the class, 3D and 2D terms in the loss, and of the
-            latter two in the matching. 3D counts in units of `joint_scale`, 2D in units of the input's side.
+        class_weight, joint_weight, joint_2d_weight (`float`): Weights of the class, 3D and 2D terms in the loss, the
+            latter two in the matching as well. 3D counts in units of `joint_scale`, 2D in units of the input's side.
         projection_weight (`float`, *optional*, defaults to 0.0): Weight of the distance in x and y between joints that
             have 2D labels alone and those labels at the size of the prediction: 3D learned from pictures without it.
         no_joint_weight (`float`, *optional*, defaults to 0.1): Weight of the class "no joint" in the cross-entropy.
