@@ -240,7 +240,7 @@ def compare(options: argparse.Namespace) -> ReportTable:
     chosen = [each for each in CONTESTANTS if not options.only or each.name in options.only]
     results = {}
     for contestant in chosen:
-        tried = [run(contestant, options, rate, seed=0) for rate in RATES]
+        tried = [run(contestant, options, rate, seed=0) for rate in options.rate or RATES]
         results[contestant.name] = [min(tried, key=lambda found: found["people_mpjpe"])]
     for seed in range(1, options.seeds):
         for contestant in chosen:
@@ -277,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/heads"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500, help="of 16 crops")
+    parser.add_argument("--rate", action="append", type=float, help="to be tried, instead of those of the benchmark")
     parser.add_argument("--only", action="append", default=[], choices=[each.name for each in CONTESTANTS])
     parser.add_argument("--trunk", help="folder of the trunk, with --compute")
     parser.add_argument("--compute", choices=("train", "people", "photographs", "real", "cut"))
