@@ -175,13 +175,13 @@ class JointDetrPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Embedding):
-            init.normal_(module.weight)
-        elif self.config.init_std is None and isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        if self.config.init_std is not None:
+            super()._init_weights(module)
+        elif isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        else:
+        elif not isinstance(module, nn.Embedding):  # the queries', which the model draws
             super()._init_weights(module)
         if isinstance(module, JointDetrDeformableAttention):
             self._init_deformable_attention(module)
@@ -203,6 +203,7 @@ class JointDetrPreTrainedModel(PreTrainedModel):
                 init.copy_(head.class_head.weight, module.heads[0].class_head.weight)
         elif isinstance(module, JointDetrModel):
             init.normal_(module.level_embed)
+            init.normal_(module.query_position_embeddings.weight)
             if module.reference_points is not None:
                 init.xavier_uniform_(module.reference_points.weight)
                 init.zeros_(module.reference_points.bias)
