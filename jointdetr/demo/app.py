@@ -4,15 +4,17 @@ from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
 
 from .about import TITLE, about_model, notice
 from .api import Endpoint
 from .estimator import PoseEstimator
 from .film_tab import FilmTab
 from .guard import GuardedBlocks, RequestGuard
+from .live import ADDRESS, LiveEndpoint
 from .picture_tab import PictureTab
 from .settings import DemoSettings
-from .viewer import static_files
+from .viewer import live_view, static_files
 
 STYLE = Path(__file__).parent / "static" / "style.css"
 BASE64_GROWTH = 1.4  # a picture sent as text, with room for the rest of the request
@@ -61,14 +63,8 @@ def theme() -> gr.Theme:
     )
 
 
-def build_app(settings: DemoSettings) -> gr.Blocks:
-    """Load the model and lay out the page.
-
-    Raises:
-        OSError: The checkpoint cannot be found.
-        ValueError: It is none of this package.
-    """
-    estimator = PoseEstimator(settings)
+def build_app(estimator: PoseEstimator, settings: DemoSettings) -> gr.Blocks:
+    """Lay out the page."""
     gr.set_static_paths([str(path) for path in static_files()])
     lifetime = settings.keep_files_seconds
     with GuardedBlocks(
@@ -79,6 +75,8 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
             PictureTab(estimator, settings).listen_to_page(app)
         with gr.Tab("Film"):
             FilmTab(estimator, settings)
+        with gr.Tab("Live"):
+            live_view(ADDRESS, "live")
         with gr.Tab("About"):
             gr.Markdown(about_model(settings), elem_id="about")
         gr.Markdown(notice(settings), elem_id="notice")
@@ -90,8 +88,14 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
 def launch(
     settings: DemoSettings, host: str | None = None, port: int | None = None, share: bool = False, block: bool = True
 ) -> gr.Blocks:
-    """Build the page and serve it, until interrupted if `block`; host and port default to Gradio's own variables."""
-    app = build_app(settings)
+    """Build the page and serve it, until interrupted if `block`; host and port default to Gradio's own variables.
+
+    Raises:
+        OSError: The checkpoint cannot be found.
+        ValueError: It is none of this package.
+    """
+    estimator = PoseEstimator(settings)
+    app = build_app(estimator, settings)
     max_bytes = int(settings.max_file_mb * 1e6)
     app.launch(
         server_name=host,
@@ -102,7 +106,10 @@ def launch(
         js=NAME_EXAMPLES,
         css_paths=STYLE,
         max_file_size=max_bytes,
-        app_kwargs={"middleware": [Middleware(RequestGuard, max_bytes=int(max_bytes * BASE64_GROWTH))]},
+        app_kwargs={
+            "middleware": [Middleware(RequestGuard, max_bytes=int(max_bytes * BASE64_GROWTH))],
+            "routes": [WebSocketRoute(ADDRESS, LiveEndpoint(estimator, settings).serve)],
+        },
         state_session_capacity=MAX_SESSIONS,
         footer_links=["api", "settings", "gradio"],
         mcp_server=True,

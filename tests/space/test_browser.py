@@ -1,41 +1,22 @@
 """The Space in a real browser: what a visitor does, on a large screen and on a phone, in the light and in the dark.
 
-Pictures of it go to `out/screenshots`, to be looked at. A test also fails if the page writes an error to the console,
-if a request fails, or if anything is asked of another machine.
+Pictures of it go to `build/screenshots`, to be looked at. A test also fails if the page writes an error to the
+console, if a request fails, or if anything is asked of another machine.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlparse
 
 import numpy as np
 import pytest
+from pages import PHONE_OPTIONS, SCREENSHOTS
 from PIL import Image
 
 pytest.importorskip("playwright")
-from playwright.sync_api import Browser, BrowserContext, Download, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Download, Page  # noqa: E402
 
-REPOSITORY = Path(__file__).parents[2]
-SCREENSHOTS = REPOSITORY / "out" / "screenshots"
-TIMEOUT_MS = 60_000
-DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-PHONE_OPTIONS = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--mute-audio",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
-# The page itself ends these streams when it has what it asked for, or when it is left.
-ENDED_BY_THE_PAGE = re.compile(r"^/gradio_api/(queue/data|heartbeat/)")
 COLORFUL_PIXELS = """
 () => {
   const canvas = document.querySelector('#view .jointdetr-view').shadowRoot.querySelector('canvas');
@@ -59,66 +40,6 @@ IS_IN_VIEW = """
 }
 """
 INSPECT = "() => document.querySelector('#view .jointdetr-view').viewer.inspect()"
-
-
-class Watch:
-    """Collects what a page must not do."""
-
-    def __init__(self, page: Page):
-        self.complaints: list[str] = []
-        page.on("console", lambda message: message.type == "error" and self.note("console", message.text))
-        page.on("pageerror", lambda error: self.note("exception", str(error)))
-        page.on("response", lambda response: response.status >= 400 and self.note(str(response.status), response.url))
-        page.on("requestfailed", lambda request: self.failed(request.url, request.failure))
-        page.on("request", lambda request: self.asked(request.url))
-
-    def note(self, kind: str, text: str) -> None:
-        self.complaints.append(f"{kind}: {text}")
-
-    def failed(self, url: str, reason: str | None) -> None:
-        if not ENDED_BY_THE_PAGE.match(urlparse(url).path):
-            self.note("failed", f"{url} {reason}")
-
-    def asked(self, url: str) -> None:
-        parts = urlparse(url)
-        if parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1":
-            self.note("another machine", url)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_OPTIONS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def open_page(browser: Browser, space_url: str) -> Iterator[Callable[..., Page]]:
-    """Opens the Space in a window of its own; at the end no page may have complained."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    contexts: list[BrowserContext] = []
-    watches: list[Watch] = []
-
-    def open_one(query: str = "", **options: object) -> Page:
-        settings = {"viewport": DESKTOP, "accept_downloads": True, "reduced_motion": "reduce"} | options
-        contexts.append(browser.new_context(**settings))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(TIMEOUT_MS)
-        watches.append(Watch(page))
-        page.goto(space_url + query)
-        page.wait_for_selector("#picture input[type=file]", state="attached")
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert [complaint for watch in watches for complaint in watch.complaints] == []
-
-
-@pytest.fixture
-def page(open_page: Callable[..., Page]) -> Page:
-    return open_page()
 
 
 def give(page: Page, picture: Path) -> None:
