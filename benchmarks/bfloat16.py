@@ -18,7 +18,7 @@ from torch import Tensor
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessor
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.training.evaluate import EvaluationSettings, evaluate_model
+from jointdetr.evaluation.evaluate import EvaluationSettings, evaluate_model
 
 SOURCE = str(files("jointdetr") / "pretrained")
 BATCHES = (1, 8, 32)

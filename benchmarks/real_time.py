@@ -27,7 +27,7 @@ from timing import parse_arguments, report
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessor
 from jointdetr.assembly_jointdetr import assemble_poses
 from jointdetr.camera_jointdetr import Camera
-from jointdetr.export import ExportedModel, export_model
+from jointdetr.hub.export import ExportedModel, export_model
 
 FRAME = files("jointdetr") / "demo" / "examples" / "waving.jpg"
 FIELD_OF_VIEW = 55.0

@@ -21,13 +21,13 @@ import torch
 from clips import Clip, recorded_motion, render_clip, write_clip
 from transformers import pipeline
 
+from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe
+from jointdetr.formats.film import FrameReader, iterate_frames
 from jointdetr.motion import PoseMotion, motions_from_rows
-from jointdetr.training.metrics import mpjpe, pa_mpjpe
+from jointdetr.motion.motions import smooth_motion
+from jointdetr.motion.smoothing import METHODS, SmoothingSettings, acceleration_error, measure_delay_s
 from jointdetr.video.drawing import write_overlay
-from jointdetr.video.motions import smooth_motion
 from jointdetr.video.prediction import VideoSettings, predict_motion
-from jointdetr.video.reading import FrameReader, iterate_frames
-from jointdetr.video.smoothing import METHODS, SmoothingSettings, acceleration_error, measure_delay_s
 
 # Name, file, frames at 30 a second, seed of body, room and camera.
 MOTIONS = (

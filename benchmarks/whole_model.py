@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessor
-from jointdetr.export import ExportedModel, export_model
+from jointdetr.hub.export import ExportedModel, export_model
 
 NUM_QUERIES = 100
 OTHER = "transformers"

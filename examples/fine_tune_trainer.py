@@ -14,12 +14,12 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForPoseEstimation, Trainer, TrainingArguments
 
 import jointdetr  # noqa: F401  makes the model known to transformers
-from jointdetr.adaptation import adapt_to_skeleton
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.data.skeleton_files import read_skeleton
+from jointdetr.evaluation.evaluate import PoseMetrics
+from jointdetr.formats.skeleton_files import read_skeleton
+from jointdetr.training.adaptation import adapt_to_skeleton
 from jointdetr.training.augmentation import Augmentation
 from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
-from jointdetr.training.evaluate import PoseMetrics
 from jointdetr.training.trainer import AugmentationEpoch
 
 

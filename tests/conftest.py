@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 # The libraries read these when they are imported: no network, no shared cache, one thread a process.
@@ -12,8 +13,11 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import datasets  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from films import FilmSettings, corner_pictures, write_film  # noqa: E402
+from pose_examples import make_row, make_rows  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -79,3 +83,66 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     JointDetrImageProcessor(size={"height": 128, "width": 128}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def pose_rows() -> datasets.Dataset:
+    return make_rows([make_row(seed) for seed in range(8)])
+
+
+@pytest.fixture(scope="session")
+def pose_folder(pose_rows, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("poses")
+    pose_rows.save_to_disk(folder)
+    return folder
+
+
+@pytest.fixture
+def recipe_values(pose_folder, tmp_path) -> dict:
+    """Keys of a recipe that trains a model of a few thousand weights for six steps."""
+    return {
+        "output": str(tmp_path / "run"),
+        "model": {
+            "config": {
+                "backbone_config": {
+                    "model_type": "resnet",
+                    "layer_type": "basic",
+                    "embedding_size": 8,
+                    "hidden_sizes": [8, 8, 16, 16],
+                    "depths": [1, 1, 1, 1],
+                    "out_features": ["stage3", "stage4"],
+                },
+                "num_feature_levels": 2,
+                "d_model": 16,
+                "num_queries": 20,
+                "encoder_layers": 1,
+                "decoder_layers": 2,
+                "encoder_attention_heads": 2,
+                "decoder_attention_heads": 2,
+                "encoder_ffn_dim": 16,
+                "decoder_ffn_dim": 16,
+                "num_dense_parts": 16,
+                "dropout": 0.1,
+            }
+        },
+        "input": {"height": 64, "width": 64},
+        "train": {"sources": [{"path": str(pose_folder)}], "workers": 0, "dense_reduction": 4},
+        "evaluation": {"sources": [{"path": str(pose_folder), "limit": 5}], "every_epochs": 1, "batch_size": 2},
+        "schedule": {"max_steps": 6, "warmup_steps": 2},
+        "optimizer": {"learning_rate": 1e-3},
+        "batch_size": 2,
+        "device": "cpu",
+        "log_steps": 2,
+        "watch_steps": 0,
+        "report_to": "none",
+    }
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a film of `count` frames in the test's folder."""
+
+    def make(name: str = "film.mp4", count: int = 12, **settings: object) -> Path:
+        return write_film(tmp_path / name, corner_pictures(count), FilmSettings(**settings))
+
+    return make

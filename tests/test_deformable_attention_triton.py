@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from test_deformable_attention import SHAPES, answer_and_gradients, assert_all_close, draw_inputs
+from attention_examples import SHAPES, answer_and_gradients, assert_all_close, draw_inputs
 
 from jointdetr.deformable_attention_jointdetr import _sample_maps
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from jointdetr import HUMAN36M, Skeleton
+from jointdetr.formats.skeletons import joint_sides
 from jointdetr.visualization import draw_overlay, pose_figure, write_json, write_npz
 from jointdetr.visualization.figures import as_picture, pose_sheet
-from jointdetr.visualization.skeletons import joint_sides
 
 STICK = Skeleton("stick", ("hips", "left_foot", "right_foot"), (-1, 0, 0), ((1, 2),), 0)
 BLUE, ORANGE = (31, 119, 208), (240, 127, 19)

@@ -39,7 +39,7 @@ def corner_squares(size: tuple[int, int], joints: np.ndarray) -> list[tuple[int,
 
 def cut(source: Path, output: Path, held_out: int) -> None:
     """Write one crop of each picture that has room for it."""
-    from jointdetr.data.lsp import LeedsSportsPose
+    from jointdetr.converters.lsp import LeedsSportsPose
 
     people, rng = LeedsSportsPose(source, held_out=held_out), np.random.default_rng(0)
     (output / "images").mkdir(parents=True, exist_ok=True)

@@ -31,8 +31,8 @@ from PIL import Image
 
 from jointdetr import JointDetrPipeline
 from jointdetr.data.loading import load_pose_dataset
+from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe
 from jointdetr.skeleton_jointdetr import SKELETONS
-from jointdetr.training.metrics import mpjpe, pa_mpjpe
 
 PARTS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
 LIMBS = [

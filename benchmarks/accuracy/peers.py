@@ -18,6 +18,7 @@ from transformers import set_seed
 
 from benchmarks.accuracy.models import L1Peer, LikelihoodPeer, Peer, VolumetricPeer
 from jointdetr import JointDetrConfig
+from jointdetr.evaluation.report import ReportTable
 from jointdetr.training.compare import (
     SECTIONS,
     Comparison,
@@ -29,7 +30,6 @@ from jointdetr.training.compare import (
     run_variant,
 )
 from jointdetr.training.recipe import Recipe
-from jointdetr.training.report import ReportTable
 from jointdetr.training.train import build_model, resolve_skeleton
 
 PEERS: dict[str, type[Peer]] = {"l1": L1Peer, "rle": LikelihoodPeer, "volumetric": VolumetricPeer}

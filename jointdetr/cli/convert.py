@@ -53,10 +53,10 @@ def convert(
     options: SetOption = None,
 ) -> None:
     """Convert a data set of pictures with 3D poses, or of poses alone, for training and evaluation."""
-    from ..data.conversion import ConversionSettings
-    from ..data.conversion import convert as write_dataset
-    from ..data.conversion_check import write_check_pictures
-    from ..data.converters import Source, make_converter
+    from ..converters.common.check import write_check_pictures
+    from ..converters.conversion import ConversionSettings
+    from ..converters.conversion import convert as write_dataset
+    from ..converters.sources import Source, make_converter
 
     with one_line_errors(str(source)):
         described = Source(source, images, step, labels, skeleton, names, _by_name(options or []))

@@ -46,10 +46,10 @@ def evaluate(
     Without a protocol they stand beside what guessing would give.
     """
     from ..data.loading import load_pose_dataset
-    from ..training.evaluate import EvaluationSettings, evaluate_model, fit_baselines
-    from ..training.evaluate_protocol import evaluate_protocol
-    from ..training.protocols import PROTOCOLS
-    from ..training.report import require_report_suffix
+    from ..evaluation.evaluate import EvaluationSettings, evaluate_model, fit_baselines
+    from ..evaluation.evaluate_protocol import evaluate_protocol
+    from ..evaluation.protocols import PROTOCOLS
+    from ..evaluation.report import require_report_suffix
 
     if output is not None:
         with one_line_errors(str(output)):

@@ -12,7 +12,7 @@ TOLERANCE_MM = 0.01
 
 
 class ExportChoice(str, Enum):
-    """The formats of `jointdetr.export`, as choices."""
+    """The formats of `jointdetr.hub.export`, as choices."""
 
     ONNX = "onnx"
     TORCH_EXPORT = "torch-export"
@@ -28,7 +28,7 @@ def export(
     """Export a model to ONNX or `torch.export`: fixed input size, any batch size, the same joints."""
     import torch
 
-    from ..export import ExportedModel, export_model
+    from ..hub.export import ExportedModel, export_model
 
     checkpoint = load_checkpoint(model)
     network = checkpoint.model.to("cpu")

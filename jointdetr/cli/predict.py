@@ -163,7 +163,7 @@ def _require_one_kind(sources: Sequence[str] | None, webcam: int | None, dataset
 
 def _predict_files(sources: Sequence[str], options: PredictOptions, film_options: PredictOptions) -> None:
     """Predict the pictures together and each film by itself."""
-    from ..video.kinds import is_film
+    from ..formats.film import is_film
 
     is_moving = [is_film(source) for source in sources]
     films = [source for source, moves in zip(sources, is_moving, strict=True) if moves]

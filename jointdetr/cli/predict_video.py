@@ -13,10 +13,10 @@ from .options import one_line_errors
 from .predict_options import PredictOptions
 
 if TYPE_CHECKING:
-    from ..video.motions import Jitter
+    from ..formats.film import Frame
+    from ..motion.motions import Jitter
+    from ..motion.smoothing import SmoothingSettings
     from ..video.prediction import VideoSettings
-    from ..video.reading import Frame
-    from ..video.smoothing import SmoothingSettings
 
 
 def predict_video(source: str | int, options: PredictOptions, name: str) -> None:
@@ -51,8 +51,8 @@ class _Film:
 
     def __post_init__(self) -> None:
         """Look at the first frame, load the model and see how far an earlier run has come."""
+        from ..formats.film import FrameReader
         from ..video.prediction import VideoPredictor
-        from ..video.reading import FrameReader
         from ..video.recording import PoseRecording
         from ..video.webcam import open_webcam
 
@@ -71,8 +71,8 @@ class _Film:
 
     def _settings(self, first: "Frame") -> "VideoSettings":
         """What the options mean for a film that begins with this frame."""
+        from ..motion.tracking import TrackingSettings
         from ..video.prediction import VideoSettings
-        from ..video.tracking import TrackingSettings
 
         return VideoSettings(
             boxes=[list(box) for box in self.options.boxes],
@@ -85,7 +85,7 @@ class _Film:
         )
 
     def _smoothing(self) -> "SmoothingSettings":
-        from ..video.smoothing import SmoothingSettings
+        from ..motion.smoothing import SmoothingSettings
 
         return SmoothingSettings(self.options.smoothing.value)
 
@@ -174,7 +174,7 @@ class _Film:
 
     def finish(self) -> None:
         """Smooth the rows, write the table and all that is made of it, and report."""
-        from ..video.motions import Jitter, measure_jitter, smooth_rows
+        from ..motion.motions import Jitter, measure_jitter, smooth_rows
 
         before, after = Jitter(), Jitter()
         smoothing = self.predictor.settings.smoothing
@@ -196,7 +196,7 @@ class _Film:
 
     def _write_other_formats(self) -> list[str]:
         """Write the table in the other formats asked for, and return the names of the files."""
-        from ..motion import load_motions, motion_rows
+        from ..formats.motions import load_motions, motion_rows
         from ..visualization import write_poses
 
         if not self.options.formats:
@@ -213,8 +213,8 @@ class _Film:
 
     def _write_overlay(self) -> str:
         """Draw the people over the film, and return the name of the file."""
+        from ..formats.film import FrameReader
         from ..video.drawing import write_overlay
-        from ..video.reading import FrameReader
         from ..video.recording import read_rows
 
         film = FrameReader(self._kept_film() if self.is_live else self.source, self.predictor.settings.step)
@@ -243,7 +243,7 @@ class _Film:
 
 def _describe_smoothing(smoothing: "SmoothingSettings") -> str:
     """What was done to the motion, and by how much that makes it late."""
-    from ..video.smoothing import OneEuroFilter
+    from ..motion.smoothing import OneEuroFilter
 
     if smoothing.method == "offline":
         return f"smoothed offline to {smoothing.cutoff_hz:g} Hz, not late"

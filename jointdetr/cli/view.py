@@ -9,7 +9,7 @@ import typer
 from .options import one_line_errors
 
 if TYPE_CHECKING:
-    from ..motion import PoseMotion
+    from ..formats.motions import PoseMotion
 
 
 def view(
@@ -33,7 +33,7 @@ def view(
     ] = False,
 ) -> None:
     """Look at poses in 3D: a web page in one file, which needs no network."""
-    from ..motion import load_motions
+    from ..formats.motions import load_motions
     from ..visualization import write_viewer_html
 
     with one_line_errors(str(poses)):

@@ -13,9 +13,9 @@ import numpy as np
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
+from ..formats.shards import is_saved_dataset
 from ..skeleton_jointdetr import Skeleton
 from .schema import pose_features
-from .shards import is_saved_dataset
 
 POSE_COLUMNS = tuple(pose_features())
 

@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 
 from ..camera_jointdetr import Camera
-from ..motion import motion_schema
+from ..formats.motions import motion_schema
+from ..formats.shards import fill, open_folder, parquet_aside
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
 from .loading import describe_row, open_stored, undecoded
-from .shards import fill, open_folder, parquet_aside
 
 SETTINGS_FILE = "prediction.json"
 _TEXTS = ("subject", "action", "camera")

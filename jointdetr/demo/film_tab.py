@@ -7,12 +7,12 @@ from typing import Any
 
 import gradio as gr
 
-from ..motion import PoseMotion, motion_rows
+from ..formats.film import FrameReader
+from ..formats.motions import PoseMotion, motion_rows
+from ..motion.smoothing import SmoothingSettings
 from ..video.drawing import write_overlay
 from ..video.estimation import FilmLimits, estimate_video
 from ..video.prediction import VideoSettings
-from ..video.reading import FrameReader
-from ..video.smoothing import SmoothingSettings
 from .camera import camera_of
 from .controls import CameraControls, add_threshold
 from .estimator import PoseEstimator

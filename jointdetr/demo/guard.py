@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..formats.film import FrameReader
 from ..picture_jointdetr import DECODING_ERRORS, load_picture
-from ..video.reading import FrameReader
 from .settings import DemoSettings
 
 UPLOAD_FIRST = "A file must be uploaded first: this server opens no path and no address that a client names."

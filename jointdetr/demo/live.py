@@ -18,13 +18,13 @@ from anyio.to_thread import run_sync
 from PIL import Image
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..formats.film import Frame
+from ..formats.skeletons import joint_sides
+from ..motion.motions import LiveSmoother
+from ..motion.smoothing import SmoothingSettings
 from ..people.words import NOBODY, describe_person
 from ..picture_jointdetr import DECODING_ERRORS
-from ..video.motions import LiveSmoother
 from ..video.prediction import VideoPredictor, VideoSettings
-from ..video.reading import Frame
-from ..video.smoothing import SmoothingSettings
-from ..visualization.skeletons import joint_sides
 from .estimator import PoseEstimator
 from .settings import DemoSettings
 

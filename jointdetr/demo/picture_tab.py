@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ..motion import motions_from_rows
+from ..formats.motions import motions_from_rows
 from ..people.boxes import Box, parse_boxes
 from ..people.words import NOBODY, describe_person, doubts, root_distance_m
 from ..skeleton_jointdetr import Skeleton

@@ -17,7 +17,7 @@ import numpy as np
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from ..motion import PoseMotion
+from ..formats.motions import PoseMotion
 from ..motion.angles import joint_angles
 from ..skeleton_jointdetr import Skeleton
 from ..visualization import angle_figure, draw_overlay, viewer_data, write_poses

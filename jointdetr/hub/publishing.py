@@ -18,8 +18,8 @@ from huggingface_hub.errors import (
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..modeling_jointdetr import JointDetrForPoseEstimation
-from ..remote_code import save_with_remote_code
 from .model_card import ModelCardDetails, write_model_card
+from .remote_code import save_with_remote_code
 
 PACKAGE = Path(__file__).parents[1]
 MODEL_VARIABLE = "JOINTDETR_MODEL"

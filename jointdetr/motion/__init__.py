@@ -1,6 +1,6 @@
 """Movements in time: poses as one motion a person, their joint angles, the floor under them."""
 
-from .poses import (
+from ..formats.motions import (
     PoseMotion,
     load_motions,
     motion_rows,

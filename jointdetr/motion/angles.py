@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.skeleton_mapping import joint_sources, mapping_weights
+from ..formats.motions import PoseMotion
 from ..skeleton_jointdetr import HUMAN36M
-from .poses import PoseMotion
 
 SIDE_ANGLES = {
     "hip_flexion": "thigh forward (+) of the pelvis",

@@ -21,8 +21,8 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from ..data.skeleton_mapping import body_points
+from ..formats.motions import PoseMotion
 from ..skeleton_jointdetr import Skeleton
-from .poses import PoseMotion
 
 ANKLE_HEIGHT = 85.0  # of an ankle's centre above the floor, the foot flat on it
 LOW = 50.0  # above the other ankle, beyond it a foot is lifted

@@ -2,7 +2,7 @@
 
 Shards are independent of one another, and each person depends on the settings' seed and the person's number alone, so
 the files are the same for any number of workers and after any interruption. Several processes, on one machine or on
-several, may fill one folder (`jointdetr.data.shards`).
+several, may fill one folder (`jointdetr.formats.shards`).
 
 Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
 """
@@ -17,7 +17,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.schema import pose_features
-from ..data.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
+from ..formats.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
 from ..skeleton_jointdetr import HUMAN36M
 from .rows import PersonRows, RowSettings
 from .scene import Preset

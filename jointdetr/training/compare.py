@@ -19,11 +19,11 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from ..evaluation.evaluate import EvaluationSettings, evaluate_model
+from ..evaluation.report import ReportTable, number
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation
-from .evaluate import EvaluationSettings, evaluate_model
 from .recipe import Recipe, load_recipe
-from .report import ReportTable, number
 from .train import train
 from .training_data import load_source
 

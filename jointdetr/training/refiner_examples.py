@@ -10,11 +10,11 @@ import torch
 
 from ..assembly_jointdetr import assemble_poses
 from ..data.loading import load_pose_dataset
+from ..evaluation.evaluate import EvaluationSettings, Predictions, predict_rows
 from ..geometry_jointdetr import flip_joints, flip_permutation
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..skeleton_jointdetr import Skeleton
-from .evaluate import EvaluationSettings, Predictions, predict_rows
 from .recipe import DataSource
 from .refiner_recipe import PredictionRecipe, RefinerRecipe
 from .refiner_skeletons import add_expected_noise, add_noise, draw_sigmas

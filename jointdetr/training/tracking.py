@@ -31,13 +31,13 @@ from transformers.integrations.integration_utils import (
 
 from ..data.loading import undecoded
 from ..data.mixing import prepare_source
+from ..evaluation.evaluate import EvaluationSettings, complete_poses
+from ..evaluation.metrics import joint_errors
 from ..modeling_jointdetr import JointDetrPoseEstimationOutput
 from ..skeleton_jointdetr import Skeleton
 from ..visualization.figures import as_picture, pose_sheet
 from .checkpoints import CheckpointPart
 from .dataset import CropSettings, PoseExamples, PoseMixture, collate_poses
-from .evaluate import EvaluationSettings, complete_poses
-from .metrics import joint_errors
 from .recipe import Recipe
 from .training_data import load_source
 

@@ -21,17 +21,17 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, set_seed
 
-from ..adaptation import adapt_to_skeleton
 from ..configuration_jointdetr import JointDetrConfig
-from ..data.skeleton_files import read_skeleton, skeleton_from_dict
+from ..evaluation.evaluate import PoseMetrics, fit_baselines
+from ..formats.skeleton_files import read_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import SKELETONS, Skeleton
+from .adaptation import adapt_to_skeleton
 from .averaging import WeightAverage
 from .checkpoints import last_whole_checkpoint, written_aside
 from .dataset import CropSettings, PoseDataset, PoseExamples, PoseMixture, collate_poses
-from .evaluate import PoseMetrics, fit_baselines
 from .recipe import Recipe, load_recipe, save_recipe
 from .run_control import RunControl
 from .stream import StreamCheckpoint

@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 
 from ..configuration_jointdetr import JointRefinerConfig
+from ..evaluation.metrics import joint_errors, mpjpe
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import Skeleton
-from .metrics import joint_errors, mpjpe
 from .recipe import load_recipe, save_recipe
 from .refiner_examples import UNKNOWN_SHARE, RefinerExamples, disturb, predicted_examples
 from .refiner_recipe import RefinerRecipe

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ..formats.film import Frame, FrameReader, require_av
 from ..skeleton_jointdetr import Skeleton
 from ..visualization import draw_overlay
-from .reading import Frame, FrameReader, require_av
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from ..motion import PoseMotion, motions_from_rows
-from .motions import smooth_motion
+from ..formats.film import FrameReader
+from ..formats.motions import PoseMotion, motions_from_rows
+from ..motion.motions import smooth_motion
 from .prediction import Estimator, VideoPredictor, VideoSettings
-from .reading import FrameReader
 
 OnProgress = Callable[[int, int | None], None]
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ..formats.film import Frame, FrameReader
+from ..motion.smoothing import SmoothingSettings
+from ..motion.tracking import Tracker, TrackingSettings
 from ..search_jointdetr import visible_boxes
-from .reading import Frame, FrameReader
-from .smoothing import SmoothingSettings
-from .tracking import Tracker, TrackingSettings
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -20,12 +20,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..data.shards import parquet_aside, write_aside
-from ..motion import motion_schema
+from ..formats.film import Frame
+from ..formats.motions import motion_schema
+from ..formats.shards import parquet_aside, write_aside
+from ..motion.tracking import Tracker
 from ..skeleton_jointdetr import Skeleton
 from .prediction import FrameResult, VideoPredictor
-from .reading import Frame
-from .tracking import Tracker
 
 PROGRESS_KEY = b"jointdetr.progress"
 ABOUT_KEY = b"jointdetr.about"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 
-from .reading import Frame, FrameReader, require_av
+from ..formats.film import Frame, FrameReader, require_av
 
 FRAME_RATE = "30"  # AVFoundation's default of 29.97 is refused by Apple's own cameras
 

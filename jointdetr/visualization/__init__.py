@@ -1,12 +1,12 @@
 """Poses as pictures and as files: overlays, figures, tables, animation, and a page with a 3D viewer."""
 
+from ..formats.bvh import write_bvh
+from ..formats.glb import write_glb
+from ..formats.pose_files import write_csv, write_json, write_npz, write_parquet
 from .angle_figure import angle_figure
-from .bvh import write_bvh
 from .figures import draw_overlay, pose_figure
 from .files import write_angles, write_poses
-from .glb import write_glb
 from .page import viewer_bundle, viewer_data, write_viewer_html
-from .writers import write_csv, write_json, write_npz, write_parquet
 
 __all__ = [
     "angle_figure",

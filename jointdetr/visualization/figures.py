@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
+from ..formats.skeletons import bones, joint_sides
 from ..skeleton_jointdetr import Skeleton
-from .skeletons import bones, joint_sides
 
 DASHES = (0, (1.6, 1.2))
 MARGIN = 0.25  # of the people's longer side, shown of the picture around them

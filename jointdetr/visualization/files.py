@@ -4,20 +4,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..formats.bvh import write_bvh
 from ..formats.c3d import write_c3d
+from ..formats.glb import write_glb
+from ..formats.motions import PoseMotion, motions_from_rows
+from ..formats.pose_files import write_csv, write_json, write_npz, write_parquet
+from ..formats.rig import with_constant_bones
 from ..formats.tables import write_columns
 from ..formats.trc import write_trc
-from ..motion import PoseMotion, motions_from_rows
 from ..motion.angles import ANGLES, angle_columns, joint_angles
 from ..motion.floor import stand_all_on_floor
 from ..motion.markers import describe, markers_of
 from ..skeleton_jointdetr import Skeleton
 from .angle_figure import angle_figure
-from .bvh import write_bvh
-from .glb import write_glb
 from .page import write_viewer_html
-from .rig import with_constant_bones
-from .writers import write_csv, write_json, write_npz, write_parquet
 
 SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".trc", ".c3d", ".html")
 ONE_PERSON = (".bvh", ".trc", ".c3d")

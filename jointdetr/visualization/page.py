@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..motion import PoseMotion
+from ..formats.motions import PoseMotion
+from ..formats.skeletons import joint_sides
 from ..motion.angles import MIDDLE_ANGLES, SIDE_ANGLES, JointAngles, joint_angles
 from ..skeleton_jointdetr import Skeleton
-from .skeletons import joint_sides
 
 PAGE = """<!doctype html>
 <html lang="en">

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..motion import PoseMotion
+from ..formats.motions import PoseMotion
+from ..formats.skeletons import bones, joint_sides
 from ..skeleton_jointdetr import Skeleton
 from .figures import COLORS
 from .page import common_skeleton
-from .skeletons import bones, joint_sides
 
 if TYPE_CHECKING:
     from rerun import AnnotationContext, RecordingStream

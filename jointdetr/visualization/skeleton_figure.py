@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..data.skeleton_mapping import JointSource, body_points, joint_sources
+from ..formats.skeletons import bones, joint_sides
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .figures import COLORS
-from .skeletons import bones, joint_sides
 
 # Where points of the body are drawn; those of a side on the person's left.
 MIDDLE = {

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from documents import run_document
 
-from jointdetr.data.converters import CONVERTERS
-from jointdetr.data.folder import KEYS
+from jointdetr.converters.folder import KEYS
+from jointdetr.converters.sources import CONVERTERS
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.data.skeleton_files import read_skeleton
+from jointdetr.formats.skeleton_files import read_skeleton
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 

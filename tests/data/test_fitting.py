@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conversion_examples import INTRINSICS, jpeg, person, project
 
-from jointdetr.data.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.folder import Folder
 from jointdetr.data.fitting import fitting_rows
-from jointdetr.data.folder import Folder
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mixing import RowMixture
 from jointdetr.data.schema import pose_features

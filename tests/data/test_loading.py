@@ -130,7 +130,7 @@ def test_only_the_streams_of_the_package_are_closed_when_python_ends(rows, tmp_p
 
 
 def test_a_folder_with_two_datasets_is_refused(tmp_path):
-    from jointdetr.data.shards import open_folder
+    from jointdetr.formats.shards import open_folder
 
     rows = datasets.Dataset.from_list([{"a": 1}])
     rows.save_to_disk(tmp_path / "mine")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from jointdetr.data.conversion import ConversionSettings, convert
-from jointdetr.data.conversion_check import draw_row
-from jointdetr.data.folder import Folder
+from jointdetr.converters.common.check import draw_row
+from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.folder import Folder
+from jointdetr.converters.panoptic import Camera, _require_size
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.data.panoptic import Camera, _require_size
 from jointdetr.data.rows import encode_picture
 from jointdetr.picture_jointdetr import load_picture, upright_size
 from jointdetr.skeleton_jointdetr import HUMAN36M

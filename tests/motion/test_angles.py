@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from standing import as_motion, standing_person, turn
 
-from jointdetr.data.motion_files import TO_CAMERA_AXES, bone_ends_mm
+from jointdetr.converters.motion_files import TO_CAMERA_AXES, bone_ends_mm
 from jointdetr.motion import PoseMotion
 from jointdetr.motion.angles import ANGLES, angle_columns, joint_angles
 from jointdetr.skeleton_jointdetr import COCO, HUMAN36M, Skeleton

@@ -7,7 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 from standing import TO_CAMERA, as_motion, standing_person
 
-from jointdetr.data.bvh import read_bvh
+from jointdetr.formats.bvh import read_bvh
+from jointdetr.formats.rig import with_constant_bones
 from jointdetr.motion import PoseMotion, motion_rows
 from jointdetr.motion.floor import (
     ANKLE_HEIGHT,
@@ -21,7 +22,6 @@ from jointdetr.motion.floor import (
 )
 from jointdetr.skeleton_jointdetr import HUMAN36M, Skeleton
 from jointdetr.visualization import write_poses
-from jointdetr.visualization.rig import with_constant_bones
 
 ANKLES = [HUMAN36M.joints.index(f"{side}_ankle") for side in ("left", "right")]
 CAMERA_HEIGHT, STEP_MM, STEP_FRAMES = 1200.0, 500.0, 15

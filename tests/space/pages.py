@@ -63,7 +63,7 @@ def context_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def write_camera_film(path: Path, film: Path) -> Path:
     """Write a film as the pictures of a camera, 640 x 480 px, for Chromium's camera that is none; it repeats them."""
-    from jointdetr.video.reading import FrameReader
+    from jointdetr.formats.film import FrameReader
 
     with path.open("wb") as stream:
         for frame in FrameReader(film):

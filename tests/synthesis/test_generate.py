@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from jointdetr.data.schema import decode_depth_map, pose_features
-from jointdetr.data.shards import try_fill
+from jointdetr.formats.shards import try_fill
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.generate import (
     ShardWriter,

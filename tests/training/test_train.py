@@ -10,11 +10,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.evaluation.evaluate import PoseMetrics, evaluate_model
 from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
 from jointdetr.training.augmentation import Augmentation
 from jointdetr.training.checkpoints import find_damage
 from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
-from jointdetr.training.evaluate import PoseMetrics, evaluate_model
 from jointdetr.training.recipe import Recipe, build, load_recipe
 from jointdetr.training.schedule import BudgetedSchedule
 from jointdetr.training.train import build_model, build_trainer, main, resolve_skeleton, train

@@ -14,8 +14,8 @@ from jointdetr import (
     JointRefiner,
     JointRefinerConfig,
 )
-from jointdetr.data.conversion import ConversionSettings, convert
-from jointdetr.data.human36m_skeletons import Human36mSkeletons
+from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.human36m.skeletons import Human36mSkeletons
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.recipe import build
 from jointdetr.training.refiner_examples import RefinerExamples, disturb, predicted_examples

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.evaluation.evaluate import evaluate_model
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
-from jointdetr.training.evaluate import evaluate_model
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import build_model
 

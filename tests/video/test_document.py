@@ -2,8 +2,8 @@
 
 from documents import REPOSITORY, run_document
 
+from jointdetr.formats.film import iterate_frames
 from jointdetr.motion import load_motions
-from jointdetr.video.reading import iterate_frames
 
 
 def test_page_runs(shipped_checkpoint, tmp_path, monkeypatch):

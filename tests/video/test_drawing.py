@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from films import corner_pictures, write_film
 
+from jointdetr.formats.film import FrameReader, iterate_frames
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.video.drawing import FilmWriter, write_overlay
-from jointdetr.video.reading import FrameReader, iterate_frames
 
 
 def row(frame: int, left_px: float) -> dict:

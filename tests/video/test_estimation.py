@@ -7,9 +7,9 @@ import pytest
 from films import write_film
 from squares import SQUARE, SquareEstimator, walk
 
+from jointdetr.motion.smoothing import SmoothingSettings
 from jointdetr.video.estimation import FilmLimits, estimate_video
 from jointdetr.video.prediction import VideoSettings
-from jointdetr.video.smoothing import SmoothingSettings
 
 
 @pytest.fixture

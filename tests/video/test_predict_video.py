@@ -10,9 +10,9 @@ from films import corner_pictures, write_film, write_sound
 from typer.testing import CliRunner
 
 from jointdetr.cli import app
+from jointdetr.formats.film import FrameReader, iterate_frames
 from jointdetr.motion import load_motions
 from jointdetr.video import prediction, webcam
-from jointdetr.video.reading import FrameReader, iterate_frames
 
 NUM_FRAMES = 8
 WHOLE = ("--people", "whole")

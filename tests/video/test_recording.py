@@ -14,9 +14,9 @@ import pytest
 from films import write_film
 from squares import SQUARE, SquareEstimator, walk
 
+from jointdetr.formats.film import iterate_frames
 from jointdetr.motion import load_motions
 from jointdetr.video.prediction import VideoPredictor, VideoSettings
-from jointdetr.video.reading import iterate_frames
 from jointdetr.video.recording import PoseRecording, Progress, read_rows, record_poses
 
 NUM_FRAMES = 60
@@ -52,7 +52,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def test_killed_and_gone_on_with_the_file_is_the_same_to_the_byte(squares_film, tmp_path):
     table = tmp_path / "killed" / "squares.poses.parquet"
-    script = Path(__file__).with_name("slow_film.py")
+    script = Path(__file__).parents[1] / "helpers" / "slow_film.py"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([sys.executable, str(script), str(squares_film), str(table)], env=environment)
     parts = open_recording(table).folder

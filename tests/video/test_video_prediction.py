@@ -7,9 +7,9 @@ from PIL import Image
 from squares import SquareEstimator, picture_of, walk
 
 from jointdetr.camera_jointdetr import Camera
+from jointdetr.formats.film import Frame
+from jointdetr.motion.tracking import Tracker, TrackingSettings
 from jointdetr.video.prediction import VideoPredictor, VideoSettings, predict_motion
-from jointdetr.video.reading import Frame
-from jointdetr.video.tracking import Tracker, TrackingSettings
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from jointdetr.video.reading import FrameReader
+from jointdetr.formats.film import FrameReader
 from jointdetr.video.webcam import newest_frames, open_webcam
 
 

@@ -1,0 +1,1 @@
+"""What several converters need, and what becomes of what they yield."""

@@ -1,0 +1,1 @@
+"""Human3.6M, as its owners give it out and as others pack it."""

@@ -1,0 +1,286 @@
+"""Motion capture files as skeletons without pictures, for the refinement network: BVH, and Acclaim's ASF with AMC.
+
+Shape vocabulary: `frames`, `joints`. Positions are mm in the axes of a level camera: x right, y down, z forward.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+from ..formats.bvh import END_SITE_SUFFIX, BvhMotion, read_bvh
+from ..skeleton_jointdetr import CMU_MOCAP, Skeleton
+from ..synthesis.mocap import RecordedSkeleton, read_amc, read_asf, world_rotations
+from .common.joint_names import package_names, side_pairs
+from .conversion import Converter, Labels, Recording
+
+TO_CAMERA_AXES = {
+    "y": np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]),
+    "z": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]),
+}
+"""From the file's axes, by which one is up, to x right, y down, z forward."""
+
+CMU_UNIT = "CMU's 1/0.45 inch"
+UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "m": 1000.0}
+GUESSED_UNITS_MM = UNITS_MM | {CMU_UNIT: 25.4 / 0.45}
+CMU_JOINTS = {"lhipjoint", "lowerback"}  # only CMU's skeletons have them, in any spelling
+# From a child of one metre to a person of 2.1 m: joint above and below a bone, shortest and longest in mm.
+BONES_MM = (("hip", "knee", 200.0, 520.0), ("shoulder", "elbow", 130.0, 400.0))
+
+# Joints at the ends of CMU's bones, without their side; the trunk's first.
+CMU_TRUNK = {
+    "root": "root",
+    "lowerback": "lower_back",
+    "upperback": "upper_back",
+    "thorax": "thorax",
+    "lowerneck": "lower_neck",
+    "upperneck": "upper_neck",
+    "head": "head_top",
+}
+CMU_LIMBS = {
+    "hipjoint": "hip",
+    "femur": "knee",
+    "tibia": "ankle",
+    "foot": "foot",
+    "toes": "toes",
+    "clavicle": "shoulder",
+    "humerus": "elbow",
+    "radius": "wrist",
+    "wrist": "hand",
+    "hand": "fingers",
+    "fingers": "fingertips",
+    "thumb": "thumb",
+}
+
+
+@dataclass(frozen=True)
+class Bvh(Converter):
+    """BVH files that share one skeleton.
+
+    Args:
+        source: a file, or a folder that is searched with its subfolders.
+        step: keep every `step`-th frame.
+        unit: of the files, by name or in mm; left out, the one that makes thighs and upper arms a person's.
+        up: the axis that points up.
+        names: this package's name of joints that the files call something else.
+
+    Raises:
+        ValueError: `unit` is no unit.
+    """
+
+    source: Path
+    step: int = 10
+    unit: str | None = None
+    up: Literal["y", "z"] = "y"
+    names: dict[str, str] | None = None
+    skeletons_only: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse a unit that is none."""
+        if self.unit is not None:
+            unit_mm(self.unit)
+
+    @cached_property
+    def skeleton(self) -> Skeleton:
+        """Skeleton of the first file, with the names of this package where they are known."""
+        return bvh_skeleton(self._first, self.names)
+
+    @cached_property
+    def _first(self) -> BvhMotion:
+        return read_bvh(_files(self.source, ".bvh")[0])
+
+    def remarks(self, recording: Recording) -> list[str]:
+        """Joints whose names are not known; the same for all files."""
+        kept = [new for own, new in zip(self._first.names, self.skeleton.joints, strict=True) if own == new]
+        own = [name for name in kept if not name.endswith(END_SITE_SUFFIX) and name not in (self.names or {})]
+        return [f"joints that keep their own names, which `--names FILE` maps: {', '.join(own)}"] if own else []
+
+    def recordings(self) -> list[Recording]:
+        """One for each file."""
+        _require_step(self.step)
+        return _name_recordings(self.source, _files(self.source, ".bvh"))
+
+    def rows(self, recording: Recording) -> Iterator[Labels]:
+        """Skeletons of every `step`-th frame."""
+        motion = read_bvh(recording.source)
+        found = bvh_skeleton(motion, self.names)
+        if (found.joints, found.parents) != (self.skeleton.joints, self.skeleton.parents):
+            different = sorted(set(found.joints) ^ set(self.skeleton.joints)) or "their order or parents"
+            raise ValueError(
+                f"{recording.source}: all files must have the skeleton of the first one; different are {different}"
+            )
+        scale = unit_mm(self.unit) if self.unit else guess_unit_mm(recording.source, motion, found)
+        joints = motion.positions(self.step) * scale @ TO_CAMERA_AXES[self.up].T  # (frames, joints, 3)
+        yield from _skeleton_rows(joints, recording, self.step)
+
+
+@dataclass(frozen=True)
+class AsfAmc(Converter):
+    """Acclaim motion capture as CMU gives it: a skeleton `*.asf` and its motions `*.amc` in one folder.
+
+    Args:
+        source: a folder that is searched with its subfolders.
+        step: keep every `step`-th frame; CMU's are 1/120 s apart.
+    """
+
+    source: Path
+    step: int = 12
+    skeleton: ClassVar[Skeleton] = CMU_MOCAP
+    skeletons_only: ClassVar[bool] = True
+
+    def recordings(self) -> list[Recording]:
+        """One for each motion; `data` is the skeleton's file."""
+        _require_step(self.step)
+        motions = _files(self.source, ".amc")
+        return [entry._replace(data=_asf_of(entry.source)) for entry in _name_recordings(self.source, motions)]
+
+    def rows(self, recording: Recording) -> Iterator[Labels]:
+        """Skeletons of every `step`-th frame."""
+        skeleton = read_asf(recording.data)
+        motion = read_amc(recording.source, self.step)
+        try:
+            ends = bone_ends_mm(skeleton, motion).numpy()  # (frames, bones, 3)
+            joints = ends[:, cmu_bones(skeleton)] @ TO_CAMERA_AXES["y"].T
+        except ValueError as error:
+            raise ValueError(f"{recording.source} with {recording.data}: {error}") from error
+        yield from _skeleton_rows(joints, recording, self.step)
+
+
+def bvh_skeleton(motion: BvhMotion, names: Mapping[str, str] | None = None) -> Skeleton:
+    """Describe the joints of a BVH file; well-known names become those of this package, others stay.
+
+    Args:
+        motion: the file.
+        names: this package's name of joints that the file calls something else.
+
+    Raises:
+        ValueError: `names` has a joint that is not there.
+    """
+    joints = package_names(motion.names, names)
+    return Skeleton("bvh", tuple(joints), motion.parents, tuple(side_pairs(motion.names, joints)), root=0)
+
+
+def unit_mm(unit: str) -> float:
+    """Return the size in mm of a unit by its name, or of a number of mm.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    try:
+        size = UNITS_MM[unit] if unit in UNITS_MM else float(unit)
+    except ValueError:
+        size = 0.0
+    if not 0.0 < size < float("inf"):
+        raise ValueError(f"`unit` must be one of {', '.join(UNITS_MM)} or its length in mm, got {unit!r}")
+    return size
+
+
+def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = None) -> float:
+    """Return the size in mm of the unit in which thighs and upper arms are as long as a person's.
+
+    Raises:
+        ValueError: No such bone is known by its name, or no unit, or more than one, would do.
+    """
+    skeleton = skeleton or bvh_skeleton(motion)
+    pose = replace(motion, values=motion.values[:1]).positions()[0]  # (joints, 3); files may overrule their offsets
+    lengths = [(_bone_length(pose, skeleton, *bone[:2]), *bone[2:]) for bone in BONES_MM]
+    known = [bone for bone in lengths if np.isfinite(bone[0])]
+    if not known:
+        raise ValueError(
+            f"{path}: the unit is told by thighs and upper arms, of which none is known by its name among "
+            f"{', '.join(motion.names[:12])} ...; give it, as `--set unit=cm` does, or the names by `--names FILE`"
+        )
+    fits = {
+        name: unit
+        for name, unit in GUESSED_UNITS_MM.items()
+        if all(shortest <= length * unit <= longest for length, shortest, longest in known)
+    }
+    is_cmu = {re.sub(r"[^a-z]", "", name.lower()) for name in motion.names} >= CMU_JOINTS
+    if len(fits) > 1 and is_cmu and CMU_UNIT in fits:
+        return fits[CMU_UNIT]
+    if len(fits) != 1:
+        said = " and ".join(f"{length:.4g} to the {below}" for (length, _, _), (_, below, _, _) in _told(lengths))
+        raise ValueError(
+            f"{path}: bones must be as long as a person's in one of {', '.join(GUESSED_UNITS_MM)}, got {said}, which "
+            f"fits {', '.join(fits) or 'none'}; say the unit, as `--set unit=cm` or `--set unit=56.44` (mm) does"
+        )
+    return next(iter(fits.values()))
+
+
+def _told(lengths: list[tuple[float, float, float]]) -> list[tuple]:
+    """Lengths that are known, with their bones."""
+    return [pair for pair in zip(lengths, BONES_MM, strict=True) if np.isfinite(pair[0][0])]
+
+
+def _bone_length(pose: np.ndarray, skeleton: Skeleton, above: str, below: str) -> float:
+    """Mean length of a bone of both sides, in the unit of `pose` `(joints, 3)`; NaN if its joints are not there."""
+    at = {name: pose[joint] for joint, name in enumerate(skeleton.joints)}
+    ends = [(f"{side}_{above}", f"{side}_{below}") for side in ("left", "right")]
+    lengths = [np.linalg.norm(at[upper] - at[lower]) for upper, lower in ends if upper in at and lower in at]
+    return float(np.mean(lengths)) if lengths else float("nan")
+
+
+def bone_ends_mm(skeleton: RecordedSkeleton, motion: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Where the bones of a recorded skeleton end, relative to its root: `(frames, bones, 3)` mm, recorded axes."""
+    turned = world_rotations(skeleton, motion)  # (frames, bones, 3, 3)
+    bones = skeleton.directions * skeleton.lengths_mm[:, None]  # (bones, 3)
+    ends: list[torch.Tensor] = []
+    for bone, parent in enumerate(skeleton.parents):
+        along = turned[:, bone] @ bones[bone]  # (frames, 3)
+        ends.append(along if parent < 0 else ends[parent] + along)
+    return torch.stack(ends, dim=1)
+
+
+def cmu_bones(skeleton: RecordedSkeleton) -> list[int]:
+    """Index of the recorded bone that ends at each joint of `CMU_MOCAP`.
+
+    Raises:
+        ValueError: A bone is missing.
+    """
+    bones = {joint: bone for bone, joint in CMU_TRUNK.items()}
+    for side in ("left", "right"):
+        bones |= {f"{side}_{joint}": f"{side[0]}{bone}" for bone, joint in CMU_LIMBS.items()}
+    missing = sorted(set(bones.values()) - set(skeleton.names))
+    if missing:
+        raise ValueError(f"the skeleton must have the bones of CMU's motion capture, missing are {missing}")
+    return [skeleton.names.index(bones[joint]) for joint in CMU_MOCAP.joints]
+
+
+def _skeleton_rows(joints: np.ndarray, recording: Recording, step: int) -> Iterator[Labels]:
+    """Rows of `skeleton_features` for frames `(frames, joints, 3)` mm."""
+    for number, pose in enumerate(joints):
+        yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * step}
+
+
+def _files(source: Path, suffix: str) -> list[Path]:
+    """Return the file itself, or the files of a folder and its subfolders in their order."""
+    files = [source] if source.is_file() else sorted(source.rglob(f"*{suffix}"))
+    if not files or files[0].suffix.lower() != suffix:
+        raise ValueError(f"{source} must be a *{suffix} file or a folder with such files, found none")
+    return files
+
+
+def _name_recordings(source: Path, files: list[Path]) -> list[Recording]:
+    """Name the recordings by the paths of their files."""
+    folder = source.parent if source.is_file() else source
+    names = [re.sub(r"[^\w.-]+", "_", str(file.relative_to(folder).with_suffix(""))) for file in files]
+    return [Recording(name, "train", file) for name, file in zip(names, files, strict=True)]
+
+
+def _asf_of(motion: Path) -> Path:
+    """Return the one skeleton that lies beside a motion."""
+    found = sorted(motion.parent.glob("*.asf"))
+    if len(found) != 1:
+        raise ValueError(f"{motion.parent} must hold one *.asf file for its *.amc files, got {len(found)}")
+    return found[0]
+
+
+def _require_step(step: int) -> None:
+    """Refuse a step that leads nowhere."""
+    if step < 1:
+        raise ValueError(f"`step` must be 1 or more, got {step}")

@@ -1,0 +1,310 @@
+"""MPI-INF-3DHP: the official training and test files, and the npz of mmpose with pictures.
+
+    S1/Seq1/annot.mat, camera.calibration, imageSequence/video_0.avi     training, MAT 5
+    TS1/annot_data.mat, imageSequence/img_000001.jpg                     test, HDF5 MAT; pictures count from 1
+
+Folders may lie one deeper, as in `train/S1` or `mpi_inf_3dhp_test_set/TS1`. Of the 14 cameras the eight at the height
+of the chest are read, as all papers do.
+
+The data set has labels in true millimetres (`annot3`) and labels scaled to one common size of people (`univ_annot3`).
+By default training rows have the true ones, test rows the common ones, with which the official evaluation compares.
+Scaled people are put farther from or nearer to the camera by the same factor, so they look the same in the picture.
+
+Test sequences come without a camera; one without a lens is fitted to all true labels of a sequence, as mmpose does.
+
+Shape vocabulary: `frames`, `joints` (17), `recorded` joints (28 in training files).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from ..skeleton_jointdetr import MPI_INF_3DHP
+from .common.frames import labelled_frames
+from .conversion import Converter, Labels, Recording, Skipped
+from .human36m.npz import Human36mNpz, PictureName, fit_intrinsics
+from .sources import Source
+
+JOINTS_OF_28 = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
+"""Where the 17 joints of the skeleton `mpi_inf_3dhp` stand among the 28 of the training files."""
+
+RECORDED_JOINTS, NUM_CAMERAS = 28, 14
+CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)
+ACTIVITIES = ("Stand/Walk", "Exercise", "Sit on Chair", "Reach/Crouch", "On Floor", "Sports", "Misc.")
+TRUE_LABELS, COMMON_LABELS = "annot3", "univ_annot3"
+USUAL_TRAINING_STEP = 5
+PICTURE_NAME = re.compile(r"(?P<scene>(?P<subject>T?S\d+)(_(?P<sequence>Seq\d+)_Cam(?P<camera>\d+))?)_(?P<number>\d+)")
+
+
+def mpi_inf_3dhp_converter(source: Source) -> Converter:
+    """Make the converter of the files that are there.
+
+    Raises:
+        ValueError: They are neither the official ones nor an npz, or `labels` is of no kind that they have.
+    """
+    if source.labels not in (None, TRUE_LABELS, COMMON_LABELS):
+        raise ValueError(f"`labels` must be {TRUE_LABELS} or {COMMON_LABELS}, got {source.labels!r}")
+    if source.path.is_file():
+        images = source.path.parent.parent / "images"
+        beside = images if images.is_dir() else source.path.parent
+        return MpiInf3dhpNpz(source.path, source.images or beside, source.step)
+    return MpiInf3dhp(source.path, source.step, source.labels)
+
+
+@dataclass(frozen=True)
+class MpiInf3dhp(Converter):
+    """The official files.
+
+    Args:
+        source: the folder with the subjects, of training, test, or both.
+        step: take every `step`-th frame; None takes every fifth for training and all valid ones for tests.
+        labels: "annot3" or "univ_annot3"; None takes the first for training and the second for tests.
+    """
+
+    source: Path
+    step: int | None = None
+    labels: str | None = None
+    skeleton = MPI_INF_3DHP
+
+    def recordings(self) -> list[Recording]:
+        """One for each film of training, and for each test sequence."""
+        found = []
+        for path in _find(self.source, "S[0-9]*/Seq[0-9]*/annot.mat"):
+            subject, sequence = path.parts[-3:-1]
+            found += [Recording(f"{subject}_{sequence}_{camera}", "train", path, camera) for camera in CHEST_CAMERAS]
+        found += [Recording(path.parent.name, "test", path) for path in _find(self.source, "TS[0-9]*/annot_data.mat")]
+        if not found:
+            wanted = "S*/Seq*/annot.mat, TS*/annot_data.mat"
+            raise ValueError(f"{self.source} must hold {wanted}, or both, here or one folder deeper; found none")
+        return found
+
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+        """Rows of a film or of a test sequence."""
+        return self._training_rows(recording) if recording.split == "train" else self._test_rows(recording)
+
+    def _training_rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+        """Rows of one camera of a training sequence."""
+        path, camera = recording.source, recording.data
+        annotations = read_training_labels(path, self.labels or TRUE_LABELS)
+        intrinsics = read_calibration(path.with_name("camera.calibration"))[camera]
+        points, joints = annotations.points[camera], annotations.joints[camera]
+        film = path.parent / "imageSequence" / f"video_{camera}.avi"
+        subject, sequence = path.parts[-3:-1]
+        for frame in labelled_frames(film, len(joints), self.step or USUAL_TRAINING_STEP):
+            if isinstance(frame, Skipped):
+                yield frame
+                continue
+            yield {
+                "image": frame.image,
+                "joints_3d": joints[frame.index],
+                "joints_2d": points[frame.index],
+                "intrinsics": intrinsics,
+                "subject": subject,
+                "action": sequence,
+                "camera": str(camera),
+                "frame": frame.index,
+            }
+
+    def _test_rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+        """Rows of the valid frames of a test sequence."""
+        sequence = read_test_sequence(recording.source)
+        joints = sequence.joints
+        if self.labels != TRUE_LABELS:
+            joints = put_at_common_size(sequence.common_joints, sequence.joints)
+        intrinsics = fit_intrinsics(sequence.joints[sequence.valid].reshape(-1, 3), sequence.valid_points)
+        pictures = recording.source.parent / "imageSequence"
+        first = 0 if (pictures / "img_000000.jpg").is_file() else 1
+        for frame in range(0, len(joints), self.step or 1):
+            if not sequence.valid[frame]:
+                yield Skipped("the data set says that the frame is not valid", frame=frame)
+                continue
+            yield {
+                "image": pictures / f"img_{frame + first:06d}.jpg",
+                "joints_3d": joints[frame],
+                "joints_2d": sequence.points[frame],
+                "intrinsics": intrinsics,
+                "subject": recording.name,
+                "action": sequence.activities[frame],
+                "camera": "0",
+                "frame": frame,
+            }
+
+
+@dataclass(frozen=True)
+class MpiInf3dhpNpz(Human36mNpz):
+    """The npz of mmpose with pictures such as `S1_Seq1_Cam0_000001.jpg` and `TS1_000001.jpg`, with the true labels."""
+
+    skeleton = MPI_INF_3DHP
+
+    def split_of_recording(self, recording: str) -> str:
+        """Split of a recording, by its subject."""
+        return "test" if recording.startswith("TS") else "train"
+
+    def parse_name(self, name: str) -> PictureName:
+        """Read subject, sequence, camera and number from a picture's name."""
+        stem = Path(name).stem
+        found = PICTURE_NAME.fullmatch(stem)
+        if found is None:
+            raise ValueError(f"{self.annotations}: expected pictures such as S1_Seq1_Cam0_000001.jpg, got {name!r}")
+        part = found.groupdict(default="")
+        return PictureName(part["scene"], part["subject"], part["sequence"], part["camera"], int(part["number"]))
+
+
+@dataclass(frozen=True)
+class TrainingLabels:
+    """Labels of a training sequence by camera: `points` (frames, joints, 2) px, `joints` (frames, joints, 3) mm."""
+
+    points: dict[int, np.ndarray]
+    joints: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class SequenceLabels:
+    """A test sequence.
+
+    Args:
+        points: `(frames, joints, 2)` px.
+        joints: `(frames, joints, 3)` mm in camera axes.
+        common_joints: the same of people of the common size.
+        valid: `(frames,)` bool, which frames count.
+        activities: names of what is done, one for each frame.
+    """
+
+    points: np.ndarray
+    joints: np.ndarray
+    common_joints: np.ndarray
+    valid: np.ndarray
+    activities: list[str]
+
+    @property
+    def valid_points(self) -> np.ndarray:
+        """2D labels of all valid frames in one list: `(valid frames * joints, 2)`."""
+        return self.points[self.valid].reshape(-1, 2)
+
+
+@lru_cache(maxsize=1)  # the recordings of the cameras of one file follow one another
+def read_training_labels(path: Path, labels: str) -> TrainingLabels:
+    """Read `annot.mat`.
+
+    Args:
+        path: the file.
+        labels: "annot3" or "univ_annot3".
+
+    Raises:
+        ValueError: It is no MAT file, lacks a variable, or one is of another shape.
+    """
+    try:
+        content = scipy.io.loadmat(path, variable_names=["annot2", labels])
+    except Exception as error:  # a broken MAT file raises nearly anything
+        raise ValueError(f"{path}: expected a MAT file, got none that can be read: {error}") from error
+    missing = {"annot2", labels} - set(content)
+    if missing:
+        raise ValueError(f"{path} must have the variables annot2 and {labels}, {sorted(missing)} are missing")
+    points = {camera: _cell(path, content, "annot2", camera, 2) for camera in CHEST_CAMERAS}
+    joints = {camera: _cell(path, content, labels, camera, 3) for camera in CHEST_CAMERAS}
+    for camera in CHEST_CAMERAS:
+        if len(points[camera]) != len(joints[camera]):
+            counts = f"{len(points[camera])} and {len(joints[camera])}"
+            raise ValueError(f"{path}: annot2 and {labels} of camera {camera} must have as many frames, got {counts}")
+    return TrainingLabels(points, joints)
+
+
+def read_test_sequence(path: Path) -> SequenceLabels:
+    """Read `annot_data.mat`.
+
+    Raises:
+        ValueError: It is no HDF5 file, lacks a variable, or one is of another shape.
+        ImportError: h5py is not installed.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError('HDF5 files need h5py: pip install "jointdetr[convert]"') from error
+    names = ("annot2", TRUE_LABELS, COMMON_LABELS, "valid_frame", "activity_annotation")
+    try:
+        with h5py.File(path, "r") as file:
+            missing = set(names) - set(file)
+            arrays = {} if missing else {name: np.asarray(file[name]) for name in names}
+    except OSError as error:
+        raise ValueError(f"{path}: expected an HDF5 MAT file, got none that can be read: {error}") from error
+    if missing:
+        raise ValueError(f"{path} must have the variables {', '.join(names)}; {sorted(missing)} are missing")
+    count = arrays["valid_frame"].size
+    for name, channels in (("annot2", 2), (TRUE_LABELS, 3), (COMMON_LABELS, 3)):
+        if arrays[name].shape != (count, 1, len(MPI_INF_3DHP.joints), channels):
+            expected = (count, 1, len(MPI_INF_3DHP.joints), channels)
+            raise ValueError(f"`{name}` of {path} must have the shape {expected}, got {arrays[name].shape}")
+    return SequenceLabels(
+        arrays["annot2"][:, 0],
+        arrays[TRUE_LABELS][:, 0],
+        arrays[COMMON_LABELS][:, 0],
+        arrays["valid_frame"].ravel() > 0,
+        [_activity(number) for number in arrays["activity_annotation"].ravel()],
+    )
+
+
+def read_calibration(path: Path) -> dict[int, np.ndarray]:
+    """Read the `(3, 3)` px intrinsics of each camera from `camera.calibration`, where no lens is bent.
+
+    Raises:
+        ValueError: The file is missing, is none of Skeletool's, or a camera has a lens.
+    """
+    if not path.is_file():
+        raise ValueError(f"the file of the cameras {path} is missing")
+    cameras: dict[int, np.ndarray] = {}
+    name = -1
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        keyword, *words = line.split() or [""]
+        try:
+            if keyword == "name":
+                name = int(words[0])
+            elif keyword == "intrinsic":
+                cameras[name] = np.array([float(word) for word in words]).reshape(4, 4)[:3, :3]
+            elif keyword == "radial" and any(float(word) for word in words):
+                raise ValueError("lenses are not read")
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"{path}, line {number}: expected a camera's {keyword}, got {words}: {error}") from error
+    missing = set(CHEST_CAMERAS) - set(cameras)
+    if missing:
+        raise ValueError(f"{path} must have the cameras {CHEST_CAMERAS}, {sorted(missing)} are missing")
+    return cameras
+
+
+def put_at_common_size(common: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Place people of the common size where they look as the true ones do: `(frames, joints, 3)` mm.
+
+    Whatever their place was, they get that of the true ones times the factor between their sizes.
+    """
+    root = slice(MPI_INF_3DHP.root, MPI_INF_3DHP.root + 1)
+    relative, true_relative = common - common[:, root], true - true[:, root]
+    size, true_size = (np.sqrt((part**2).sum(axis=(1, 2), keepdims=True)) for part in (relative, true_relative))
+    with np.errstate(divide="ignore", invalid="ignore"):  # frames that are not valid are all zeros
+        return relative + true[:, root] * (size / true_size)
+
+
+def _cell(path: Path, content: dict[str, np.ndarray], name: str, camera: int, channels: int) -> np.ndarray:
+    """Labels of one camera: `(frames, joints, channels)`."""
+    cells = content[name]
+    expected = (NUM_CAMERAS, 1)
+    if cells.shape != expected or cells.dtype != object:
+        raise ValueError(f"`{name}` of {path} must be a cell array of {expected}, got {cells.dtype} of {cells.shape}")
+    cell = cells[camera, 0]
+    if cell.ndim != 2 or cell.shape[1] != RECORDED_JOINTS * channels:
+        expected = f"(frames, {RECORDED_JOINTS * channels})"
+        raise ValueError(f"`{name}` of {path}, camera {camera}, must have the shape {expected}, got {cell.shape}")
+    return cell.reshape(len(cell), RECORDED_JOINTS, channels)[:, JOINTS_OF_28].astype(np.float64)
+
+
+def _activity(number: float) -> str:
+    """Name of an activity, counted from 1."""
+    return ACTIVITIES[int(number) - 1] if 1 <= number <= len(ACTIVITIES) else ""
+
+
+def _find(folder: Path, pattern: str) -> list[Path]:
+    """Files in a folder or one folder deeper."""
+    return sorted(folder.glob(pattern)) or sorted(folder.glob(f"*/{pattern}"))

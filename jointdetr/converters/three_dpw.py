@@ -1,0 +1,247 @@
+"""3DPW: people in the wild, from the official sequence files and pictures.
+
+3DPW may be used for research only and may not be passed on; this module reads a copy that the user has:
+
+    SOURCE/sequenceFiles/{train,validation,test}/NAME.pkl
+    SOURCE/imageFiles/NAME/image_00000.jpg
+    SOURCE/smpl/                                 optional, see `jointdetr.converters.common.smpl`
+
+A sequence file is a pickle, read by `load_pickle`, which runs nothing. Of each person it holds `jointPositions`
+(frames, 72): SMPL's 24 joints in metres in the world; `poses2d` (frames, 3, 18): joints an algorithm found in the
+picture, x, y and confidence; `campose_valid` (frames,). `cam_poses` (frames, 4, 4) take the world to the camera,
+`cam_intrinsics` (3, 3) the camera to the picture.
+
+Rows have the 3D joints, which the body model gives, and their projections as 2D labels. Who is hidden is not known:
+`visible` is what lies inside the picture. Frames whose camera is not valid are left out. `poses2d` serves to check the
+cameras.
+
+The papers measure 14 other joints, which are regressed from the surface of the body model. With the folder `smpl` rows
+have these (skeleton `lsp`), without it SMPL's 24 (`smpl`), which give other numbers.
+
+Shape vocabulary: `frames`, `joints` (24, or the 14 that are regressed).
+
+Source: von Marcard et al., "Recovering Accurate 3D Human Pose in the Wild Using IMUs and a Moving Camera", ECCV 2018.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..formats.safe_pickle import load_pickle
+from ..skeleton_jointdetr import LSP, SMPL, Skeleton
+from .common.smpl import SmplBody, read_bodies
+from .conversion import Converter, Labels, Recording, Skipped
+
+SPLITS = ("train", "validation", "test")
+METRES_TO_MM = 1000.0
+
+# The 18 joints of `poses2d`, as OpenPose gives them; "neck" is the middle of the shoulders.
+FOUND_JOINTS = (
+    *("nose", "neck"),
+    *("right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist"),
+    *("right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle"),
+    *("right_eye", "left_eye", "right_ear", "left_ear"),
+)
+LIMBS = [name for name in FOUND_JOINTS[2:14] if not name.endswith("hip")]  # hips are another place in SMPL
+LARGEST_BODY_ERROR_MM = 30.0
+LARGEST_MEDIAN_MISS = 0.25  # of the person's extent in the picture, between projected and found joints
+
+
+@dataclass(frozen=True)
+class ThreeDpw(Converter):
+    """Sequences of 3DPW.
+
+    Args:
+        source: the folder with `sequenceFiles`, and with `imageFiles` unless `images` says otherwise.
+        images: the folder with a folder of pictures for each sequence.
+        step: keep every `step`-th frame; the test set is evaluated on all of them.
+    """
+
+    source: Path
+    images: Path | None = None
+    step: int = 1
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The evaluation's joints where the body model is there, else the body model's own."""
+        return LSP if self._smpl_folder.is_dir() else SMPL
+
+    @property
+    def _smpl_folder(self) -> Path:
+        return self.source / "smpl"
+
+    @cached_property
+    def _bodies(self) -> dict[str, SmplBody]:
+        """Body models by gender."""
+        return read_bodies(self._smpl_folder)
+
+    def recordings(self) -> list[Recording]:
+        """One for each sequence, with all of its people."""
+        files = {split: sorted((self.source / "sequenceFiles" / split).glob("*.pkl")) for split in SPLITS}
+        if not any(files.values()):
+            expected = self.source / "sequenceFiles" / "{train,validation,test}" / "*.pkl"
+            raise ValueError(f"3DPW must have sequences as {expected}, got none")
+        return [Recording(path.stem, split, path) for split in SPLITS for path in files[split]]
+
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+        """One row for each person in every `step`-th frame."""
+        sequence = read_sequence(recording.source)
+        _require_projection(recording.source, sequence)
+        if self.skeleton is LSP:
+            sequence = regress_joints(recording.source, sequence, self._bodies)
+        pictures = (self.images or self.source / "imageFiles") / recording.name
+        if not pictures.is_dir():
+            raise ValueError(f"the pictures of {recording.source} must lie in {pictures}, which does not exist")
+        for frame in range(0, len(sequence.world_to_camera), self.step):
+            for person in range(len(sequence.joints_world)):
+                yield _row(pictures, sequence, frame, person)
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What a sequence file says; the lists have one entry for each person.
+
+    Args:
+        joints_world: `(frames, joints, 3)` mm.
+        found: `(frames, 3, 18)`, x and y px and confidence of `FOUND_JOINTS`.
+        camera_valid: `(frames,)` bool.
+        world_to_camera: `(frames, 4, 4)`, translations in mm.
+        intrinsics: `(3, 3)` px.
+    """
+
+    joints_world: list[np.ndarray]
+    found: list[np.ndarray]
+    camera_valid: list[np.ndarray]
+    world_to_camera: np.ndarray
+    intrinsics: np.ndarray
+
+    def joints_camera(self, person: int) -> np.ndarray:
+        """Joints of a person before the camera: `(frames, joints, 3)` mm."""
+        rotations, translations = self.world_to_camera[:, :3, :3], self.world_to_camera[:, None, :3, 3]
+        return self.joints_world[person] @ rotations.swapaxes(-1, -2) + translations
+
+
+def read_sequence(path: Path) -> Sequence:
+    """Read a sequence file.
+
+    Raises:
+        RefusedPickleError: It holds more than arrays.
+        ValueError: A key is missing, or an array has another shape.
+    """
+    values = load_pickle(path)
+    keys = {"jointPositions", "poses2d", "campose_valid", "cam_poses", "cam_intrinsics"}
+    if not isinstance(values, dict) or not keys <= set(values):
+        found = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        raise ValueError(f"{path} must be a dictionary with the keys {sorted(keys)}, got {found}")
+    poses = _array(path, values, "cam_poses", (None, 4, 4)).copy()
+    poses[:, :3, 3] *= METRES_TO_MM
+    shapes = {"jointPositions": (len(poses), 72), "poses2d": (len(poses), 3, 18), "campose_valid": (len(poses),)}
+    of_people = {key: _arrays_of_people(path, values, key, shape) for key, shape in shapes.items()}
+    return Sequence(
+        joints_world=[METRES_TO_MM * joints.reshape(-1, 24, 3) for joints in of_people["jointPositions"]],
+        found=of_people["poses2d"],
+        camera_valid=[valid > 0 for valid in of_people["campose_valid"]],
+        world_to_camera=poses,
+        intrinsics=_array(path, values, "cam_intrinsics", (3, 3)),
+    )
+
+
+def _row(pictures: Path, sequence: Sequence, frame: int, person: int) -> Labels | Skipped:
+    """Make the row of one person in one frame."""
+    if not sequence.camera_valid[person][frame]:
+        return Skipped("the camera's pose is not valid", f"person {person}", frame)
+    joints = sequence.joints_camera(person)[frame]  # (joints, 3)
+    if joints[:, 2].min() <= 0:
+        return Skipped("the person is not in front of the camera", f"person {person}", frame)
+    return {
+        "image": pictures / f"image_{frame:05d}.jpg",
+        "joints_3d": joints,
+        "joints_2d": project(joints, sequence.intrinsics),
+        "intrinsics": sequence.intrinsics,
+        "subject": str(person),
+        "action": pictures.name,
+        "frame": frame,
+    }
+
+
+def regress_joints(path: Path, sequence: Sequence, bodies: Mapping[str, SmplBody]) -> Sequence:
+    """Replace SMPL's joints by those of the skeleton `lsp`, regressed from the surface of the posed body.
+
+    Raises:
+        ValueError: The file lacks what poses a body, or the bodies are not those that the file was made with.
+    """
+    values = load_pickle(path)
+    shapes = {"poses": (None, 72), "trans": (None, 3), "betas": (None,)}
+    if not {*shapes, "genders"} <= set(values):
+        raise ValueError(f"{path} must have the keys {sorted({*shapes, 'genders'})} to pose a body")
+    of_people = {key: _arrays_of_people(path, values, key, shape) for key, shape in shapes.items()}
+    regressed = []
+    for person, gender in enumerate(values["genders"]):
+        if gender not in bodies:
+            raise ValueError(f"`genders[{person}]` of {path} must be one of {sorted(bodies)}, got {gender!r}")
+        poses, places, shape = (of_people[key][person] for key in ("poses", "trans", "betas"))
+        joints, points = (METRES_TO_MM * array for array in bodies[gender].pose(poses, shape[:10], places))
+        error = np.nanmedian(np.linalg.norm(joints - sequence.joints_world[person], axis=-1))
+        if not error <= LARGEST_BODY_ERROR_MM:
+            raise ValueError(f"{path}: the posed body misses `jointPositions` by {error:.0f} mm; another SMPL model?")
+        regressed.append(points)
+    return replace(sequence, joints_world=regressed)
+
+
+def project(joints_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Project joints `(..., joints, 3)` in camera axes to `(..., joints, 2)` px."""
+    homogeneous = joints_camera @ intrinsics.T
+    return homogeneous[..., :2] / homogeneous[..., 2:]
+
+
+def _require_projection(path: Path, sequence: Sequence) -> None:
+    """Refuse cameras that put people elsewhere than where an algorithm found them in the pictures."""
+    misses = [_misses(sequence, person) for person in range(len(sequence.joints_world))]
+    known = np.concatenate(misses) if misses else np.empty(0)
+    if len(known) and np.median(known) > LARGEST_MEDIAN_MISS:
+        raise ValueError(
+            f"{path}: projected `jointPositions` miss `poses2d`, {np.median(known):.2f} of the person's extent "
+            "in the median frame; expected metres in the world and `cam_poses` from the world to the camera"
+        )
+
+
+def _misses(sequence: Sequence, person: int) -> np.ndarray:
+    """Mean distance of projected and found limbs in each frame that has both, by the extent of the found ones."""
+    of_found = [FOUND_JOINTS.index(name) for name in LIMBS]
+    of_body = [SMPL.joints.index(name) for name in LIMBS]
+    found = sequence.found[person][:, :, of_found]  # (frames, 3, limbs)
+    joints = sequence.joints_camera(person)[:, of_body]
+    known = sequence.camera_valid[person] & (found[:, 2] > 0).all(axis=1) & np.isfinite(joints).all(axis=(1, 2))
+    points = found[known, :2].swapaxes(1, 2)  # (frames, limbs, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a depth of 0 is a miss, too
+        distances = np.linalg.norm(project(joints[known], sequence.intrinsics) - points, axis=-1)
+    distances = np.where(joints[known, :, 2] > 0, distances, np.inf)
+    return distances.mean(axis=1) / np.maximum(np.ptp(points, axis=1).max(axis=1), 1.0)
+
+
+def _arrays_of_people(path: Path, values: Mapping[str, Any], key: str, shape: tuple) -> list[np.ndarray]:
+    """Read a list with one array for each person."""
+    people = values[key]
+    if not isinstance(people, list | tuple | np.ndarray) or len(people) != len(values["jointPositions"]):
+        raise ValueError(f"`{key}` of {path} must be a list with one array for each person of `jointPositions`")
+    return [
+        _array(path, {f"{key}[{person}]": array}, f"{key}[{person}]", shape) for person, array in enumerate(people)
+    ]
+
+
+def _array(path: Path, values: Mapping[str, Any], key: str, shape: tuple) -> np.ndarray:
+    """Read an array of numbers; None in its expected shape stands for any length."""
+    try:
+        array = np.asarray(values[key], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{key}` of {path} must be an array of numbers, got {type(values[key]).__name__}") from error
+    fits = array.ndim == len(shape) and all(
+        wanted in (None, got) for got, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"`{key}` of {path} must have the shape {shape}, got {array.shape}")
+    return array

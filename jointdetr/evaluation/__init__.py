@@ -1,0 +1,1 @@
+"""Evaluation: metrics, the protocols of the papers, and reports."""

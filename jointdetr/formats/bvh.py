@@ -1,0 +1,376 @@
+"""BVH motion files, read as they are and written for Blender and other animation programs.
+
+Read: the tree of joints, and where every joint is in every frame. BVH states neither its unit nor which way is up;
+both are kept as they are. Rotations are degrees about the joint's own axes, applied in the order of the file.
+
+Written: axes and units that Blender's importer takes for granted: y up, the person facing +z at rest, metres, one
+frame in `Frame Time` seconds.
+
+Source of the format: Biovision's description, https://research.cs.wisc.edu/graphics/Courses/cs-838-1999/Jeff/BVH.html
+
+Shape vocabulary: `frames`, `joints` of a file with its end sites, `channels` of a frame, `nodes` (joints of the rig,
+parents first).
+"""
+
+import codecs
+import re
+import warnings
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from .motions import PoseMotion
+from .resampling import even_times, step_of
+from .rig import RigMotion, fit_rig
+
+ROTATIONS = {"xrotation": 0, "yrotation": 1, "zrotation": 2}
+POSITIONS = {"xposition": 0, "yposition": 1, "zposition": 2}
+END_SITE_SUFFIX = "_end"
+
+
+@dataclass(frozen=True)
+class BvhMotion:
+    """A BVH file.
+
+    Args:
+        names: name of each joint, parents first; an end site is named after its parent, with `_end`.
+        parents: index of each joint's parent, -1 for the root.
+        offsets: `(joints, 3)` from the parent, in the unit of the file.
+        channels: of each joint, in lower case, such as ("zrotation", "xrotation", "yrotation").
+        frame_time_s: seconds from one frame to the next.
+        values: `(frames, channels)`, channels of all joints in the order of the joints.
+    """
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    offsets: np.ndarray
+    channels: tuple[tuple[str, ...], ...]
+    frame_time_s: float
+    values: np.ndarray
+
+    def rest_pose(self) -> np.ndarray:
+        """Where the joints are when nothing is turned: `(joints, 3)`, unit of the file."""
+        positions = np.zeros_like(self.offsets)
+        for joint, parent in enumerate(self.parents):
+            positions[joint] = self.offsets[joint] + (positions[parent] if parent >= 0 else 0.0)
+        return positions
+
+    def positions(self, step: int = 1) -> np.ndarray:
+        """Where the joints are in every `step`-th frame: `(frames, joints, 3)`, unit of the file."""
+        values = self.values[::step]
+        turned = np.zeros((len(values), len(self.names), 3, 3))
+        positions = np.zeros((len(values), len(self.names), 3))
+        first = 0
+        for joint, (parent, channels) in enumerate(zip(self.parents, self.channels, strict=True)):
+            local = values[:, first : first + len(channels)]
+            first += len(channels)
+            rotation, offset = _local_motion(local, channels, self.offsets[joint])
+            if parent < 0:
+                turned[:, joint], positions[:, joint] = rotation, offset
+            else:
+                turned[:, joint] = turned[:, parent] @ rotation
+                positions[:, joint] = positions[:, parent] + np.einsum("fij,fj->fi", turned[:, parent], offset)
+        return positions
+
+
+def read_bvh(path: str | Path) -> BvhMotion:
+    """Read a BVH file, as Blender does: blank lines, braces on a joint's line and any Unicode are no matter.
+
+    Of several end sites of a joint the last one counts; names that are there twice get a number.
+
+    Raises:
+        ValueError: It is no BVH file, is cut off, or has a number that is none; it names the file and the line.
+    """
+    path = Path(path)
+    lines = _lines(path.read_bytes())
+    tree = _Tree(path)
+    start = next((place for place, (_, line) in enumerate(lines) if line.upper() == "MOTION"), None)
+    if not lines or lines[0][1].upper() != "HIERARCHY" or start is None:
+        raise ValueError(f"{path}: expected a BVH file with the lines HIERARCHY and MOTION")
+    for number, line in lines[1:start]:
+        for words in _statements(line):
+            tree.read(number, words)
+    if tree.open or not tree.names:
+        raise ValueError(f"{path}, line {lines[start][0]}: the hierarchy before MOTION is not complete")
+    frame_time_s, values = _read_motion(path, lines[start:], sum(map(len, tree.channels)))
+    return BvhMotion(
+        names=tuple(tree.names),
+        parents=tuple(tree.parents),
+        offsets=np.array(tree.offsets),
+        channels=tuple(tree.channels),
+        frame_time_s=frame_time_s,
+        values=values,
+    )
+
+
+def _lines(content: bytes) -> list[tuple[int, str]]:
+    """Lines that are not blank, with their numbers.
+
+    Programs of Windows write UTF-16, a byte-order mark, or names in their country's encoding; Latin-1 reads every
+    byte and keeps names apart.
+    """
+    encodings = ["utf-8-sig", "latin-1"]
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    elif b"\0" in content[:100]:
+        encodings = ["utf-16-be" if content.startswith(b"\0") else "utf-16-le"]
+    try:
+        text = content.decode(encodings[0])
+    except UnicodeDecodeError:
+        text = content.decode(encodings[-1], errors="replace")
+    lines = re.split(r"\r\n|\r|\n", text)
+    return [(number, kept) for number, line in enumerate(lines, 1) if (kept := line.strip(" \t\v\f\0\x1a\ufeff"))]
+
+
+def _statements(line: str) -> list[list[str]]:
+    """Words of a line, cut at its braces: one at the end of a name or among blanks."""
+    statements: list[list[str]] = [[]]
+    for word in re.sub(r"(?<=\S)\{\s*$", " {", line).split():
+        if word in "{}":
+            statements += [[word], []]
+        else:
+            statements[-1].append(word)
+    return [words for words in statements if words]
+
+
+@dataclass
+class _Tree:
+    """The hierarchy as far as it is read; `open` are joints whose brace is not closed, `ends` the sites of joints."""
+
+    path: Path
+    names: list[str] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    offsets: list[tuple[float, ...]] = field(default_factory=list)
+    channels: list[tuple[str, ...]] = field(default_factory=list)
+    open: list[int] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
+
+    def read(self, number: int, words: list[str]) -> None:
+        """Take in a line."""
+        keyword = words[0].upper()
+        if keyword in ("ROOT", "JOINT", "END"):
+            self._add(number, keyword, words[1:])
+        elif keyword == "OFFSET" and self.open:
+            self.offsets[self.open[-1]] = self._numbers(number, words[1:])
+        elif keyword == "CHANNELS" and self.open:
+            self.channels[self.open[-1]] = self._channels(number, words[1:])
+        elif keyword == "}" and self.open:
+            self.open.pop()
+        elif keyword != "{":
+            raise ValueError(
+                f"{self.path}, line {number}: expected a line of a BVH hierarchy, got {' '.join(words)!r}"
+            )
+
+    def _add(self, number: int, keyword: str, words: list[str]) -> None:
+        """Begin a joint or an end site."""
+        if (keyword == "ROOT") != (not self.names) or (keyword != "ROOT" and not self.open):
+            raise ValueError(f"{self.path}, line {number}: expected one ROOT with all other joints inside of it")
+        parent = self.open[-1] if self.open else -1
+        if keyword == "END" and parent in self.ends:
+            self.open.append(self.ends[parent])  # the last end site counts
+            return
+        name = self.names[parent] + END_SITE_SUFFIX if keyword == "END" else " ".join(words)
+        if not name:
+            raise ValueError(f"{self.path}, line {number}: expected a joint's name after {keyword}, got none")
+        if keyword == "END":
+            self.ends[parent] = len(self.names)
+        self.open.append(len(self.names))
+        name = unique_name(name, self.names)
+        self.names.append(name)
+        self.parents.append(parent)
+        self.offsets.append((0.0, 0.0, 0.0))
+        self.channels.append(())
+
+    def _numbers(self, number: int, words: list[str]) -> tuple[float, ...]:
+        """Read the three numbers of an offset."""
+        try:
+            values = tuple(float(word) for word in words)
+        except ValueError:
+            values = ()
+        if len(values) != 3 or not np.isfinite(values).all():
+            raise ValueError(f"{self.path}, line {number}: expected three numbers after OFFSET, got {words}")
+        return values
+
+    def _channels(self, number: int, words: list[str]) -> tuple[str, ...]:
+        """Read the names of a joint's channels."""
+        names = tuple(word.lower() for word in words[1:])
+        known = set(names) <= {*ROTATIONS, *POSITIONS} and len(set(names)) == len(names)
+        if not known or words[:1] != [str(len(names))]:
+            raise ValueError(
+                f"{self.path}, line {number}: expected CHANNELS, their number and names such as Xrotation, got {words}"
+            )
+        return names
+
+
+def unique_name(name: str, taken: Collection[str]) -> str:
+    """Return a name that is not taken: itself, or with a number behind it."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def _read_motion(path: Path, lines: list[tuple[int, str]], num_channels: int) -> tuple[float, np.ndarray]:
+    """Read the frame time in seconds and the values `(frames, channels)` from the lines that begin with MOTION."""
+    start = lines[0][0]
+    header = [line.split(":") for _, line in lines[1:3]]
+    try:
+        (_, count), (_, frame_time) = header
+        num_frames, frame_time_s = int(count), float(frame_time)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, line {start + 1}: expected `Frames:` and `Frame Time:`, each with a number"
+        ) from error
+    rows = lines[3:]
+    if len(rows) != num_frames or num_frames < 1:
+        raise ValueError(f"{path}: expected {num_frames} frames as line {lines[1][0]} says, got {len(rows)}; cut off?")
+    values = np.empty((num_frames, num_channels))
+    for row, (number, line) in zip(values, rows, strict=True):
+        words = line.split()
+        try:
+            row[:] = np.array(words, dtype=np.float64).reshape(num_channels)
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}: expected {num_channels} numbers, got {len(words)} words"
+            ) from error
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(broken):
+        raise ValueError(f"{path}, line {rows[broken[0]][0]}: expected finite numbers, got NaN or infinity")
+    return frame_time_s, values
+
+
+def _local_motion(values: np.ndarray, channels: tuple[str, ...], offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation `(frames, 3, 3)` and translation `(frames, 3)` from the parent; positions stand for the offset."""
+    rotation = np.broadcast_to(np.eye(3), (len(values), 3, 3))
+    translation = np.repeat(offset[None], len(values), axis=0)
+    for channel, value in zip(channels, values.T, strict=True):
+        if channel in POSITIONS:
+            translation[:, POSITIONS[channel]] = value
+        else:
+            rotation = rotation @ _axis_rotation(ROTATIONS[channel], np.radians(value))
+    return rotation, translation
+
+
+def _axis_rotation(axis: int, angle: np.ndarray) -> np.ndarray:
+    """Rotation about a coordinate axis: `(frames,)` radians -> `(frames, 3, 3)`."""
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    rotation = np.zeros((len(angle), 3, 3))
+    rotation[:, axis, axis] = 1.0
+    rotation[:, first, first] = rotation[:, second, second] = np.cos(angle)
+    rotation[:, first, second], rotation[:, second, first] = -np.sin(angle), np.sin(angle)
+    return rotation
+
+
+LONGEST_NAME = 63  # bytes that Blender keeps of a bone's name
+TIP = 0.3  # length of the end beyond the last joint, of the bone that leads to it
+
+
+def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
+    """Write one person's motion as BVH, with constant bone lengths and a rotation for each bone.
+
+    The root moves as `motion.root_camera` says, seen from a camera at the origin that looks along -z; without it the
+    root stays, and the lowest joint of the film touches the ground y = 0. Uneven times are resampled.
+
+    Returns:
+        What was written; its `describe()` says how far constant lengths moved the joints and which were filled in.
+
+    Raises:
+        ValueError: No joint is known in any frame.
+    """
+    times_s = even_times(motion.times_s)
+    rig = fit_rig(motion, times_s)
+    orders = turning_orders(rig)
+    angles = euler_degrees(rig.rotations, orders).reshape(len(times_s), -1)
+    lines = ["HIERARCHY", *_hierarchy(rig, bvh_names([node.name for node in rig.nodes]), orders, 0)]
+    lines += ["MOTION", f"Frames: {len(times_s)}", f"Frame Time: {step_of(times_s):.8f}"]
+    lines += [_numbers(frame) for frame in np.concatenate([rig.root, angles], axis=1)]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    return rig
+
+
+def bvh_names(names: Sequence[str]) -> list[str]:
+    """Names that Blender and others keep apart: one word each, no braces, at most `LONGEST_NAME` bytes of UTF-8.
+
+    Letters of any script stay. Names that become the same get a number.
+    """
+    written: list[str] = []
+    for name in names:
+        word = re.sub(r"[\s{}]+|[^\w .:|()\[\]+-]+", "_", name)
+        number, free = 1, _shortened(word, LONGEST_NAME)
+        while free in written:
+            number += 1
+            ending = f"_{number}"
+            free = _shortened(word, LONGEST_NAME - len(ending)) + ending
+        written.append(free)
+    return written
+
+
+def _shortened(text: str, size: int) -> str:
+    """The beginning of a text that takes at most `size` bytes of UTF-8."""
+    return text.encode("utf-8")[:size].decode("utf-8", errors="ignore")
+
+
+def turning_orders(rig: RigMotion) -> list[str]:
+    """The order of axes each node turns about, such as "ZXY".
+
+    The axis in the middle must not turn by 90 degrees, or the other two cannot be told apart. So it is the one along
+    the bone at rest, about which bones hardly turn; the root may face anywhere, but seldom lies down.
+    """
+    orders = ["YXZ"]
+    for node in rig.nodes[1:]:
+        along = np.abs(rig.offsets[[index for index, other in enumerate(rig.nodes) if other.joint in node.children]])
+        middle = "XYZ"[along.sum(0).argmax()] if len(along) else "Y"
+        orders.append({"X": "ZXY", "Y": "ZYX", "Z": "XZY"}[middle])
+    return orders
+
+
+def euler_degrees(rotations: np.ndarray, orders: Sequence[str]) -> np.ndarray:
+    """Angles of rotations `(frames, nodes, 3, 3)` about each node's three axes, without jumps between frames.
+
+    Every rotation has two triples of angles, and each angle any number of full turns: the nearest to the frame before.
+
+    Returns:
+        `(frames, nodes, 3)`, in the order of each node's axes.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Gimbal lock")  # then any split between the other two is right
+        turned = [Rotation.from_matrix(rotations[:, node]).as_euler(order, True) for node, order in enumerate(orders)]
+    angles = np.stack(turned, axis=1)
+    for frame in range(1, len(angles)):
+        before = angles[frame - 1]
+        first = _nearest_turn(angles[frame], before)
+        second = _nearest_turn(angles[frame] * [1, -1, 1] + 180.0, before)
+        is_nearer = np.abs(second - before).sum(-1) < np.abs(first - before).sum(-1)
+        angles[frame] = np.where(is_nearer[:, None], second, first)
+    return angles
+
+
+def _nearest_turn(angles: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """The same angles, whole turns added, within half a turn of those before."""
+    return before + np.remainder(angles - before + 180.0, 360.0) - 180.0
+
+
+def _hierarchy(rig: RigMotion, names: list[str], orders: list[str], index: int, indent: str = "") -> list[str]:
+    """Lines of a node and all below it."""
+    node, inner = rig.nodes[index], indent + "\t"
+    rotations = " ".join(f"{axis}rotation" for axis in orders[index])
+    kind, channels = "JOINT", f"CHANNELS 3 {rotations}"
+    if node.parent < 0:
+        kind, channels = "ROOT", f"CHANNELS 6 Xposition Yposition Zposition {rotations}"
+    lines = [f"{indent}{kind} {names[index]}", indent + "{"]
+    lines += [f"{inner}OFFSET {_numbers(rig.offsets[index])}", inner + channels]
+    below = [child for child, other in enumerate(rig.nodes) if other.parent == index]
+    for child in below:
+        lines += _hierarchy(rig, names, orders, child, inner)
+    if not below:
+        tip = _numbers(rig.offsets[index] * TIP)
+        lines += [inner + "End Site", inner + "{", f"{inner}\tOFFSET {tip}", inner + "}"]
+    return [*lines, indent + "}"]
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " ".join(f"{value:.6f}" for value in values)

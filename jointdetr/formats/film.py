@@ -1,0 +1,276 @@
+"""Frames of a film, one at a time: upright pictures with the times at which a player shows them.
+
+PyAV (FFmpeg) decodes. Only one frame is held at a time, however long the film is. Times are seconds from the start of
+the film as a player counts it, and always grow; indices count every frame of the film from 0, broken ones included.
+
+Film or picture? The name tells where it can, the content where not: `.ts` may be a film or the source of a program,
+a `.gif` may move, and a file may have no suffix at all.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+from urllib.parse import urlparse
+
+from ..picture_jointdetr import DECODING_ERRORS
+
+logger = logging.getLogger(__name__)
+FILM_SUFFIXES = frozenset(
+    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv")
+)
+PICTURE_SUFFIXES = frozenset((".bmp", ".heic", ".jpeg", ".jpg", ".jxl", ".png", ".tif", ".tiff", ".webp"))
+MOVING_FORMATS = ("GIF",)  # of those that Pillow reads
+
+
+FALLBACK_RATE = 25.0  # frames a second where neither the file nor its frames tell
+CAMERA_PAUSE_S = 0.005
+# The linear part (a, b, c, d) of a display matrix, which takes pixel (x, y) to (a x + c y, b x + d y).
+TRANSPOSITIONS = {
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
+
+
+class Frame(NamedTuple):
+    """A picture of a film.
+
+    Args:
+        index: Its number in the film, from 0.
+        time_s: When it is shown, seconds from the start of the film.
+        image: The upright RGB picture.
+    """
+
+    index: int
+    time_s: float
+    image: Image.Image
+
+
+class FilmInfo(NamedTuple):
+    """What a film's header says.
+
+    Args:
+        frame_rate: Frames a second, on average.
+        duration_s: Length in seconds, None if the header does not tell.
+        num_frames: Number of frames, by the header or by rate and length; None if neither tells.
+        size: Width and height of its pictures in square pixels, before they are turned upright.
+    """
+
+    frame_rate: float
+    duration_s: float | None
+    num_frames: int | None
+    size: tuple[int, int]
+
+
+@dataclass
+class FrameReader:
+    """Reads a film; iterating over it gives its frames, as [`iterate_frames`] does.
+
+    Args:
+        path: A film, or the name of a camera.
+        step: Gives every `step`-th frame.
+        start, stop: Index of the first frame to give and of the first one after the last; None: to the end.
+        container_format: FFmpeg's name of the format where the file does not tell, such as "v4l2" for a camera.
+        options: Options of that format, such as a camera's frame rate.
+    """
+
+    path: str | Path
+    step: int = 1
+    start: int = 0
+    stop: int | None = None
+    container_format: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.step < 1 or self.start < 0:
+            raise ValueError(f"`step` must be 1 or more and `start` 0 or more, got {self.step} and {self.start}")
+        self.broken = 0  # frames that could not be decoded in the last pass
+        self.av = require_av()
+
+    def info(self) -> FilmInfo:
+        """Read the header of the film.
+
+        Raises:
+            ValueError: It is no film.
+        """
+        with self._open() as container:
+            stream = self._video_stream(container)
+            rate = _frame_rate(stream)
+            duration_s = None if container.duration is None else container.duration / self.av.time_base
+            guessed = None if duration_s is None else round(duration_s * rate)
+            size = (_square_width(stream.width, stream), stream.height)
+            return FilmInfo(rate, duration_s, stream.frames or guessed, size)
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.broken = 0
+        with self._open() as container:
+            stream = self._video_stream(container)
+            start_s = 0.0 if container.start_time is None else container.start_time / self.av.time_base
+            period_s = 1.0 / _frame_rate(stream)
+            index, time_s, turn = -1, -math.inf, None
+            for index, frame in self._decode(container, stream):
+                turn = _transposition(frame) if time_s == -math.inf else turn
+                time_s = _next_time(frame, start_s, time_s, period_s)
+                if self.stop is not None and index >= self.stop:
+                    break
+                if index >= self.start and (index - self.start) % self.step == 0:
+                    yield Frame(index, time_s, _upright_image(frame, stream, turn))
+        if self.broken:
+            logger.warning("%s: %d broken frames were left out", self.path, self.broken)
+        if index < 0:
+            raise ValueError(f"{self.path}: expected a film, got a file without a frame that can be read")
+
+    def _open(self) -> "InputContainer":
+        """Open the film."""
+        try:
+            return self.av.open(str(self.path), format=self.container_format, options=dict(self.options))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self.path}: no such file") from error
+        except (self.av.FFmpegError, OSError, ValueError) as error:
+            reason = (isinstance(error, OSError | self.av.FFmpegError) and error.strerror) or error
+            raise ValueError(f"{self.path}: expected a film, got what cannot be opened as one: {reason}") from error
+
+    def _video_stream(self, container: "InputContainer") -> "VideoStream":
+        """Return the first stream of moving pictures; the cover of a song is none."""
+        still = self.av.stream.Disposition.attached_pic
+        for stream in container.streams.video:
+            if not stream.disposition & still:
+                return stream
+        kinds = sorted({stream.type for stream in container.streams})
+        raise ValueError(f"{self.path}: expected a film, got a file with {' and '.join(kinds) or 'no'} streams only")
+
+    def _decode(self, container: "InputContainer", stream: "VideoStream") -> Iterator[tuple[int, "VideoFrame"]]:
+        """Yield (index, frame) of every frame that can be decoded, and count the others in `broken`."""
+        index = 0
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+                frames = packet.decode()
+            except StopIteration:
+                return
+            except self.av.error.BlockingIOError:  # a camera on macOS that has no new picture yet
+                time.sleep(CAMERA_PAUSE_S)
+                packets = container.demux(stream)
+                continue
+            except self.av.FFmpegError as error:
+                logger.debug("%s: near frame %d: %s", self.path, index, error)
+                self.broken += 1
+                index += 1
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    self.broken += 1
+                else:
+                    yield index, frame
+                index += 1
+
+
+def iterate_frames(path: str | Path, step: int = 1, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+    """Yield the frames of a film in the order in which they are shown, in constant memory.
+
+    Rotation and mirroring that the file asks for are applied, pixels that are not square are made so, and times are
+    true presentation times, also at a variable frame rate. Broken frames are left out and counted in a warning of this
+    module's logger; the index goes on counting over them.
+
+    Args:
+        path: The film.
+        step: Gives every `step`-th frame, from `start` on.
+        start: Index of the first frame to give.
+        stop: Index of the first frame not to give any more; None: to the end.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no film or holds no frame that can be read.
+        ImportError: PyAV is not installed.
+    """
+    return iter(FrameReader(path, step, start, stop))
+
+
+def require_av() -> ModuleType:
+    """Import PyAV, or say which extra brings it."""
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError('films need PyAV: pip install "jointdetr[video]"') from error
+    return av
+
+
+def _frame_rate(stream: "VideoStream") -> float:
+    """Frames a second, on average."""
+    return float(stream.average_rate or stream.guessed_rate or FALLBACK_RATE)
+
+
+def _next_time(frame: "VideoFrame", start_s: float, previous_s: float, period_s: float) -> float:
+    """Return when a frame is shown: one period after the one before it where the file does not tell, or goes back."""
+    if frame.time is not None and frame.time - start_s > previous_s:
+        return frame.time - start_s
+    return 0.0 if previous_s == -math.inf else previous_s + period_s
+
+
+def _transposition(frame: "VideoFrame") -> Image.Transpose | None:
+    """Return how the film asks to be turned; the first tells for all, and asking each one would keep it in memory."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return None
+    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5]
+    return TRANSPOSITIONS.get(tuple(int(np.sign(round(value / 65536))) for value in (a, b, c, d)))
+
+
+def _upright_image(frame: "VideoFrame", stream: "VideoStream", turn: Image.Transpose | None) -> Image.Image:
+    """Return the picture with square pixels, turned."""
+    image = frame.to_image()
+    width = _square_width(image.width, stream)
+    if width != image.width:
+        image = image.resize((width, image.height), Image.Resampling.BICUBIC)
+    return image if turn is None else image.transpose(turn)
+
+
+def _square_width(width: int, stream: "VideoStream") -> int:
+    """Return how many pixels wide a picture is once they are square."""
+    return max(round(width * float(stream.sample_aspect_ratio or 1)), 1)
+
+
+def is_film(source: str) -> bool:
+    """Tell whether a file or URL is a film: moving pictures, of whatever kind.
+
+    Where neither name nor content tells, it is taken for a picture, whose reader then says what is wrong with it.
+    """
+    is_address = "://" in source
+    suffix = Path(urlparse(source).path if is_address else source).suffix.lower()
+    if suffix in FILM_SUFFIXES or suffix in PICTURE_SUFFIXES:
+        return suffix in FILM_SUFFIXES
+    if is_address or not Path(source).is_file():
+        return False
+    try:
+        with Image.open(source) as image:
+            return image.format in MOVING_FORMATS and image.n_frames > 1
+    except DECODING_ERRORS:
+        return _holds_a_film(source)
+
+
+def _holds_a_film(path: str) -> bool:
+    """Tell whether FFmpeg finds moving pictures in a file."""
+    try:
+        FrameReader(path).info()
+    except (ImportError, ValueError):
+        return False
+    return True

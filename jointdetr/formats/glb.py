@@ -1,0 +1,211 @@
+"""Motions as binary glTF (GLB): a skinned skeleton for each person, animated; for Blender, Unity, Godot, three.js.
+
+Written by hand, because the format is a JSON document and one block of numbers, and no library checks more than that.
+Axes and units are glTF's own: metres, y up, the person facing +z at rest.
+
+Shape vocabulary: frames, nodes (joints of the rig, parents first), vertices. Rotations are quaternions x, y, z, w.
+
+Source: the glTF 2.0 specification, https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html
+"""
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from .motions import PoseMotion
+from .rig import RigMotion, fit_rig
+from .skeletons import joint_sides
+
+MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
+FLOAT, UNSIGNED_BYTE, UNSIGNED_SHORT = 5126, 5121, 5123
+VERTEX_DATA, INDEX_DATA = 34962, 34963
+TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
+COMPONENTS = {"f": FLOAT, "B": UNSIGNED_BYTE, "H": UNSIGNED_SHORT}
+
+# Linear colours of the figures' blue, orange and grey.
+COLORS = {"left": (0.014, 0.184, 0.631), "right": (0.871, 0.212, 0.007), "middle": (0.147, 0.147, 0.147)}
+BONE_WIDTH, MAX_BONE_WIDTH = 0.12, 0.04  # of a bone's length; metres
+WAIST = 0.15  # where along the bone it is widest
+BALL_RADIUS = 0.022  # metres
+OCTAHEDRON = np.array([(0, 2, 4), (2, 1, 4), (1, 3, 4), (3, 0, 4), (2, 0, 5), (1, 2, 5), (3, 1, 5), (0, 3, 5)])
+
+
+def write_glb(motions: Sequence[PoseMotion], path: str | Path) -> list[RigMotion]:
+    """Write people's motions as one GLB: each an armature with a mesh of its bones, all in one animation.
+
+    A person moves as `root_camera` says, seen from a camera at the origin that looks along -z; without it the root
+    stays and the lowest joint touches the ground y = 0. A film of one frame is the pose, without an animation.
+
+    Returns:
+        What was written of each person; its `describe()` says how far constant bone lengths moved the joints.
+
+    Raises:
+        ValueError: There is nobody, or of somebody no joint is known in any frame.
+    """
+    if not motions:
+        raise ValueError("expected at least one person, got none")
+    rigs = [fit_rig(motion) for motion in motions]
+    document = _Document()
+    start = min(rig.times_s[0] for rig in rigs)
+    for motion, rig in zip(motions, rigs, strict=True):
+        _add_person(document, rig, f"person_{motion.person + 1}", start)
+    document.save(path)
+    return rigs
+
+
+@dataclass
+class _Document:
+    """A glTF document while it grows, and the block of numbers it points into."""
+
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    meshes: list[dict[str, Any]] = field(default_factory=list)
+    skins: list[dict[str, Any]] = field(default_factory=list)
+    roots: list[int] = field(default_factory=list)
+    channels: list[dict[str, Any]] = field(default_factory=list)
+    samplers: list[dict[str, Any]] = field(default_factory=list)
+    accessors: list[dict[str, Any]] = field(default_factory=list)
+    views: list[dict[str, Any]] = field(default_factory=list)
+    block: bytearray = field(default_factory=bytearray)
+
+    def add_numbers(self, values: np.ndarray, code: str, target: int | None = None) -> int:
+        """Append an array `(count, ...)` in a type of `struct`'s code; returns its accessor."""
+        array = np.ascontiguousarray(values, dtype=np.dtype(f"<{code}" if code != "B" else code))
+        view = {"buffer": 0, "byteOffset": len(self.block), "byteLength": array.nbytes}
+        self.views.append(view | ({"target": target} if target else {}))
+        self.block += array.tobytes() + bytes(-array.nbytes % 4)
+        accessor = {
+            "bufferView": len(self.views) - 1,
+            "componentType": COMPONENTS[code],
+            "count": len(array),
+            "type": TYPES[array.shape[1:]],
+        }
+        if code == "f" and array.ndim < 3:
+            accessor["min"] = np.atleast_1d(array.min(0)).tolist()
+            accessor["max"] = np.atleast_1d(array.max(0)).tolist()
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def add_channel(self, node: int, path: str, times: int, values: np.ndarray) -> None:
+        """Animate a property of a node."""
+        sampler = {"input": times, "output": self.add_numbers(values, "f"), "interpolation": "LINEAR"}
+        self.channels.append({"sampler": len(self.samplers), "target": {"node": node, "path": path}})
+        self.samplers.append(sampler)
+
+    def save(self, path: str | Path) -> None:
+        """Write the header, the JSON and the block of numbers."""
+        document = {
+            "asset": {"version": "2.0", "generator": "jointdetr"},
+            "scene": 0,
+            "scenes": [{"nodes": self.roots}],
+            "nodes": self.nodes,
+            "meshes": self.meshes,
+            "skins": self.skins,
+            "materials": [{"name": "bones", "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.7}}],
+            "accessors": self.accessors,
+            "bufferViews": self.views,
+            "buffers": [{"byteLength": len(self.block)}],
+        }
+        if self.channels:
+            document["animations"] = [{"name": "motion", "channels": self.channels, "samplers": self.samplers}]
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        text += b" " * (-len(text) % 4)
+        chunks = struct.pack("<II", len(text), JSON_CHUNK) + text
+        chunks += struct.pack("<II", len(self.block), BINARY_CHUNK) + bytes(self.block)
+        Path(path).write_bytes(struct.pack("<III", MAGIC, VERSION, 12 + len(chunks)) + chunks)
+
+
+def _add_person(document: _Document, rig: RigMotion, name: str, start_s: float) -> None:
+    """Add one person's nodes, skin, mesh and animation."""
+    first = len(document.nodes)
+    quaternions = _quaternions(rig.rotations)  # (frames, nodes, 4)
+    for index, node in enumerate(rig.nodes):
+        children = [first + child for child, other in enumerate(rig.nodes) if other.parent == index]
+        place = rig.root[0] if index == 0 else rig.offsets[index]
+        entry = {"name": node.name, "translation": place.tolist(), "rotation": quaternions[0, index].tolist()}
+        document.nodes.append(entry | ({"children": children} if children else {}))
+    skin = _add_skin(document, rig, first)
+    document.nodes.append({"name": f"{name}_bones", "mesh": _add_mesh(document, rig, name), "skin": skin})
+    document.nodes.append({"name": name, "children": [first], "extras": {"fit": rig.describe()}})
+    document.roots += [len(document.nodes) - 1, len(document.nodes) - 2]
+    if len(rig.times_s) > 1:
+        times = document.add_numbers(rig.times_s - start_s, "f")
+        document.add_channel(first, "translation", times, rig.root)
+        for index, node in enumerate(rig.nodes):
+            if node.children:
+                document.add_channel(first + index, "rotation", times, quaternions[:, index])
+
+
+def _quaternions(rotations: np.ndarray) -> np.ndarray:
+    """Quaternions `(frames, nodes, 4)`, with the sign nearer to the frame before, to blend the short way."""
+    frames, nodes = rotations.shape[:2]
+    quaternions = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_quat().reshape(frames, nodes, 4)
+    turned = (quaternions[1:] * quaternions[:-1]).sum(-1) < 0  # (frames - 1, nodes)
+    quaternions[1:][np.logical_xor.accumulate(turned, axis=0)] *= -1
+    return quaternions
+
+
+def _add_skin(document: _Document, rig: RigMotion, first: int) -> int:
+    """Add the skin: the mesh is bound where the rig stands at rest with its root at the origin."""
+    inverse = np.broadcast_to(np.eye(4), (len(rig.nodes), 4, 4)).copy()
+    inverse[:, 3, :3] = -rig.rest  # glTF's matrices are column by column
+    joints = [first + index for index in range(len(rig.nodes))]
+    binding = document.add_numbers(inverse, "f")
+    document.skins.append({"joints": joints, "skeleton": first, "inverseBindMatrices": binding})
+    return len(document.skins) - 1
+
+
+def _add_mesh(document: _Document, rig: RigMotion, name: str) -> int:
+    """Add a mesh of an octahedron for each bone and a small one for each joint, each moving with one node."""
+    parts = [_bone(rig, index) for index, node in enumerate(rig.nodes) if not node.is_helper and node.parent >= 0]
+    parts += [_ball(rig, index) for index, node in enumerate(rig.nodes) if not node.is_helper]
+    sides = joint_sides(rig.skeleton)
+    corners = np.concatenate([corners for corners, _, _ in parts])  # (vertices, 3)
+    repeats = [len(corners) for corners, _, _ in parts]
+    owners = np.repeat([node for _, node, _ in parts], repeats)
+    bindings, weights = np.zeros((len(corners), 4)), np.zeros((len(corners), 4))
+    bindings[:, 0], weights[:, 0] = owners, 1
+    attributes = {
+        "POSITION": document.add_numbers(corners, "f", VERTEX_DATA),
+        "NORMAL": document.add_numbers(_normals(corners), "f", VERTEX_DATA),
+        "COLOR_0": document.add_numbers(
+            np.repeat([COLORS[sides[joint]] for _, _, joint in parts], repeats, axis=0), "f", VERTEX_DATA
+        ),
+        "JOINTS_0": document.add_numbers(bindings, "H", VERTEX_DATA),
+        "WEIGHTS_0": document.add_numbers(weights, "f", VERTEX_DATA),
+    }
+    document.meshes.append({"name": name, "primitives": [{"attributes": attributes, "material": 0}]})
+    return len(document.meshes) - 1
+
+
+def _bone(rig: RigMotion, index: int) -> tuple[np.ndarray, int, int]:
+    """Corners `(24, 3)` of the bone that leads to a node, the node that turns it, and the joint it leads to."""
+    parent = rig.nodes[index].parent
+    start, along = rig.rest[parent], rig.offsets[index]
+    length = np.linalg.norm(along)
+    width = min(BONE_WIDTH * length, MAX_BONE_WIDTH)
+    across = np.cross(along, np.eye(3)[np.abs(along).argmin()])
+    across *= width / 2 / np.linalg.norm(across)
+    beside = np.cross(along / length, across)
+    middle = start + WAIST * along
+    tips = np.stack([middle + across, middle - across, middle + beside, middle - beside, start + along, start])
+    return tips[OCTAHEDRON].reshape(-1, 3), parent, rig.nodes[index].joint
+
+
+def _ball(rig: RigMotion, index: int) -> tuple[np.ndarray, int, int]:
+    """Corners `(24, 3)` of the mark of a joint, the node it moves with, and the joint."""
+    axes = np.eye(3)
+    tips = rig.rest[index] + BALL_RADIUS * np.stack([axes[0], -axes[0], axes[1], -axes[1], axes[2], -axes[2]])
+    return tips[OCTAHEDRON].reshape(-1, 3), index, rig.nodes[index].joint
+
+
+def _normals(corners: np.ndarray) -> np.ndarray:
+    """Normals `(vertices, 3)` of flat triangles `(vertices, 3)`."""
+    first, second, third = corners.reshape(-1, 3, 3).swapaxes(0, 1)
+    normals = np.cross(second - first, third - first)
+    return np.repeat(normals / np.linalg.norm(normals, axis=-1, keepdims=True), 3, axis=0)

@@ -1,0 +1,343 @@
+"""From joint positions to a rig: bones of constant length, and how each of them turns through time.
+
+A joint with one child turns by the smallest rotation that points its bone at the child, so it has no twist. A joint
+with several children, such as the pelvis, turns by the rotation that fits all of them best (Kabsch); what is left is
+taken by a bone without length of its own between the joint and each child, as motion capture's hip and collar bones.
+
+Shape vocabulary: frames, nodes (joints of the rig, parents first), joints (of the skeleton), children. Positions are
+metres with x to the person's left, y up, z to where the person faces at rest: a camera that looks along -z sees what
+the picture showed. Rotations act on column vectors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ..skeleton_jointdetr import Skeleton
+from .motions import PoseMotion
+from .rest_pose import rest_directions
+
+TO_RIG_AXES = np.array([1.0, -1.0, -1.0]) / 1000.0  # from millimetres, y down, z forward
+UNTWIST_DEGREES_PER_S = 180.0
+MIN_LENGTH = 0.001  # metres; a bone has to have a direction
+USUALLY_IN_LINE, IN_LINE = 0.15, 0.02  # second by first singular value of children that lie in one line
+TEMPLATE_ROUNDS, TEMPLATE_FRAMES = 8, 500
+
+
+@dataclass(frozen=True)
+class Node:
+    """A joint of the rig.
+
+    Args:
+        name: The skeleton's joint, or "pelvis_to_spine" for the bone without length at the pelvis.
+        parent: Index of the parent node, -1 for the root.
+        joint: Index of the skeleton's joint that lies here.
+        children: Joints of the skeleton that this node's rotation points at.
+        is_helper: True for a bone without length.
+    """
+
+    name: str
+    parent: int
+    joint: int
+    children: tuple[int, ...]
+    is_helper: bool = False
+
+
+@dataclass(frozen=True)
+class RigMotion:
+    """A rig through time, with what it took to get there.
+
+    Args:
+        skeleton: The joints it was made for.
+        nodes: Joints of the rig, parents first.
+        offsets: `(nodes, 3)`, place of each node seen from its parent, the root's is zero.
+        times_s: `(frames,)`.
+        root: `(frames, 3)`, the root's place: from the camera if it is known, else above the ground y = 0.
+        rotations: `(frames, nodes, 3, 3)`, from each node's axes to its parent's; at rest all axes are the world's.
+        error_mm: `(frames, joints)`, how far constant bone lengths moved each joint, NaN where it was missing.
+        filled: In how many frames each missing joint had to be filled in.
+    """
+
+    skeleton: Skeleton
+    nodes: tuple[Node, ...]
+    offsets: np.ndarray
+    times_s: np.ndarray
+    root: np.ndarray
+    rotations: np.ndarray
+    error_mm: np.ndarray
+    filled: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def rest(self) -> np.ndarray:
+        """Places of the nodes at rest, the root at the origin: `(nodes, 3)`."""
+        places = np.zeros_like(self.offsets)
+        for index, node in enumerate(self.nodes):
+            if node.parent >= 0:
+                places[index] = places[node.parent] + self.offsets[index]
+        return places
+
+    def describe(self) -> str:
+        """What the reader of a file should know: how far joints were moved, and which were filled in."""
+        mean, high = np.nanmean(self.error_mm), np.nanpercentile(self.error_mm, 95)
+        words = f"constant bone lengths move joints by {mean:.1f} mm (95% by less than {high:.1f} mm)"
+        if not self.filled:
+            return words
+        counts = ", ".join(f"{name} in {count}" for name, count in self.filled.items())
+        return f"{words}; missing and filled in, of {len(self.times_s)} frames: {counts}"
+
+
+def fit_rig(motion: PoseMotion, times_s: np.ndarray | None = None) -> RigMotion:
+    """Fit bones of constant length to a motion.
+
+    Args:
+        motion: The person. Missing joints are interpolated in time, and held before the first and after the last time
+            they are known; a joint that is never known lies straight on from the bone before.
+        times_s: Times to fit at, if not those of the motion.
+
+    Raises:
+        ValueError: No joint is known in any frame, or `root_camera` is given and not known in any frame.
+    """
+    skeleton = motion.skeleton
+    times = motion.times_s if times_s is None else times_s
+    positions = _filled(motion, times)  # (frames, joints, 3)
+    nodes = rig_nodes(skeleton)
+    lengths = np.maximum(_bone_lengths(skeleton, positions), MIN_LENGTH)
+    offsets = _offsets(nodes, skeleton, positions, lengths)
+    rotations, places = _solve(nodes, offsets, positions, times)
+    missing = _missing_at(motion, times)  # (frames, joints)
+    placed = np.stack([places[:, _node_of(nodes, joint)] for joint in range(len(skeleton.joints))], axis=1)
+    error_mm = np.linalg.norm(placed - positions, axis=-1) * 1000
+    error_mm[missing] = np.nan
+    counts = missing.sum(0)
+    return RigMotion(
+        skeleton,
+        nodes,
+        offsets,
+        times,
+        _root_places(motion, times, placed),
+        rotations,
+        error_mm,
+        {name: int(count) for name, count in zip(skeleton.joints, counts, strict=True) if count},
+    )
+
+
+def with_constant_bones(motion: PoseMotion) -> tuple[PoseMotion, RigMotion]:
+    """The motion with joints where bones of constant length bring them, and the rig that says how far that is."""
+    rig = fit_rig(motion)
+    world, places = rig.rotations.copy(), np.zeros((len(motion), len(rig.nodes), 3))
+    for index, node in enumerate(rig.nodes):
+        if node.parent >= 0:
+            places[:, index] = places[:, node.parent] + world[:, node.parent] @ rig.offsets[index]
+            world[:, index] = world[:, node.parent] @ rig.rotations[:, index]
+    joints = np.stack([places[:, _node_of(rig.nodes, joint)] for joint in range(len(motion.skeleton.joints))], axis=1)
+    joints = joints / TO_RIG_AXES
+    joints[motion.missing] = np.nan
+    return replace(motion, joints=joints), rig
+
+
+def rig_nodes(skeleton: Skeleton) -> tuple[Node, ...]:
+    """The rig of a skeleton, branch by branch: its joints, and a node without length before each child of several."""
+    nodes: list[Node] = []
+
+    def add(joint: int, parent: int) -> None:
+        name = skeleton.joints[joint]
+        children = tuple(child for child, above in enumerate(skeleton.parents) if above == joint)
+        nodes.append(Node(name, parent, joint, children))
+        own = len(nodes) - 1
+        for child in children:
+            if len(children) > 1:
+                nodes.append(Node(f"{name}_to_{skeleton.joints[child]}", own, joint, (child,), is_helper=True))
+            add(child, own if len(children) == 1 else len(nodes) - 1)
+
+    add(skeleton.root, -1)
+    return tuple(nodes)
+
+
+def _node_of(nodes: Sequence[Node], joint: int) -> int:
+    """The node that lies at a joint and is no helper."""
+    return next(index for index, node in enumerate(nodes) if node.joint == joint and not node.is_helper)
+
+
+def _filled(motion: PoseMotion, times_s: np.ndarray) -> np.ndarray:
+    """Root-relative positions at the given times, gaps interpolated: `(frames, joints, 3)`, metres."""
+    known = ~motion.missing
+    if not known.any():
+        raise ValueError(f"person {motion.person}: no joint has a position in any frame.")
+    positions = np.full((len(times_s), *motion.joints.shape[1:]), np.nan)
+    for joint in np.flatnonzero(known.any(0)):
+        at = known[:, joint]
+        for axis in range(3):
+            positions[:, joint, axis] = np.interp(times_s, motion.times_s[at], motion.joints[at, joint, axis])
+    root = positions[:, motion.skeleton.root]
+    positions = (positions - np.nan_to_num(root)[:, None]) * TO_RIG_AXES  # what is relative to the root has it at 0
+    return _with_never_seen(motion.skeleton, positions)
+
+
+def _with_never_seen(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
+    """Put joints without any position straight on from the bone before, as far as their other side's are long."""
+    never = np.isnan(positions).all((0, 2))
+    if not never.any():
+        return positions
+    positions[:, skeleton.root] = np.nan_to_num(positions[:, skeleton.root])
+    known = {child: length for child, length in enumerate(_bone_lengths(skeleton, positions)) if length > 0}
+    partners = {a: b for pair in skeleton.flip_pairs for a, b in (pair, pair[::-1])}
+    for node in rig_nodes(skeleton)[1:]:
+        parent = skeleton.parents[node.joint]
+        if not np.isnan(positions[:, node.joint]).any():
+            continue
+        before = skeleton.parents[parent]
+        straight = np.broadcast_to(rest_directions(skeleton)[node.joint], positions[:, 0].shape)
+        if before >= 0:
+            straight = positions[:, parent] - positions[:, before]
+            straight = straight / np.maximum(np.linalg.norm(straight, axis=-1, keepdims=True), 1e-9)
+        length = known.get(partners.get(node.joint, -1), np.median([*known.values()] or [0.2]))
+        positions[:, node.joint] = positions[:, parent] + length * straight
+    return positions
+
+
+def _missing_at(motion: PoseMotion, times_s: np.ndarray) -> np.ndarray:
+    """Whether each joint had to be filled at the given times: `(frames, joints)` bool."""
+    frames = np.arange(len(motion))
+    nearest = np.round(np.interp(times_s, motion.times_s, frames)).astype(int)
+    step_s = np.median(np.diff(motion.times_s)) if len(motion) > 1 else 1.0
+    away = np.abs(motion.times_s[nearest] - times_s) > step_s / 2  # nobody was seen then
+    return motion.missing[nearest] | away[:, None]
+
+
+def _root_places(motion: PoseMotion, times_s: np.ndarray, placed: np.ndarray) -> np.ndarray:
+    """The root's place at the given times: `(frames, 3)`, metres."""
+    if motion.root_camera is None:
+        return np.broadcast_to([0.0, -placed[..., 1].min(), 0.0], (len(times_s), 3)).copy()
+    known = np.isfinite(motion.root_camera).all(-1)
+    if not known.any():
+        raise ValueError(f"person {motion.person}: `root_camera` is not known in any frame.")
+    at_known = motion.root_camera[known] * TO_RIG_AXES
+    return np.stack([np.interp(times_s, motion.times_s[known], values) for values in at_known.T], axis=-1)
+
+
+def _bone_lengths(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
+    """Median length of the bone that leads to each joint: `(joints,)`, zero for the root."""
+    lengths = np.zeros(len(skeleton.joints))
+    for child, parent in enumerate(skeleton.parents):
+        if parent < 0:
+            continue
+        lengths[child] = np.median(np.linalg.norm(positions[:, child] - positions[:, parent], axis=-1))
+    return lengths
+
+
+def _offsets(nodes: Sequence[Node], skeleton: Skeleton, positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Where each node lies at rest, seen from its parent: `(nodes, 3)`."""
+    directions = rest_directions(skeleton)  # (joints, 3)
+    offsets = np.zeros((len(nodes), 3))
+    for node in nodes:
+        if node.is_helper or not node.children:
+            continue
+        children = list(node.children)
+        at_rest = directions[children] * lengths[children, None]  # (children, 3)
+        if len(children) > 1:
+            seen = positions[:, children] - positions[:, node.joint, None]  # (frames, children, 3)
+            at_rest = _template(seen, at_rest)
+        for child, offset in zip(children, at_rest, strict=True):
+            offsets[_node_of(nodes, child)] = offset
+    return offsets
+
+
+def _template(seen: np.ndarray, at_rest: np.ndarray) -> np.ndarray:
+    """The one shape `(children, 3)` of all frames' `(frames, children, 3)`, turned to where it is meant to be at rest.
+
+    Bone lengths are those of `at_rest`.
+    """
+    seen = seen[:: max(1, len(seen) // TEMPLATE_FRAMES)]
+    lengths = np.linalg.norm(at_rest, axis=-1, keepdims=True)
+    shape = seen[len(seen) // 2]
+    for _ in range(TEMPLATE_ROUNDS):
+        turned_back = seen @ _kabsch(np.broadcast_to(shape, seen.shape), seen)  # the rows are turned by the inverse
+        shape = turned_back.mean(0)
+        reach = np.linalg.norm(shape, axis=-1, keepdims=True)
+        shape = np.where(reach > 1e-9, shape * lengths / np.maximum(reach, 1e-9), at_rest)
+    return shape @ _kabsch(shape[None], at_rest[None])[0].T
+
+
+def _kabsch(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Rotation `(frames, 3, 3)` that brings `source` `(frames, children, 3)` nearest to `target` (Kabsch, 1976)."""
+    left, _, right = np.linalg.svd(np.swapaxes(target, 1, 2) @ source)
+    left[..., 2] *= np.linalg.det(left @ right)[:, None]  # no mirror
+    return left @ right
+
+
+def _solve(
+    nodes: Sequence[Node], offsets: np.ndarray, positions: np.ndarray, times_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Local rotations `(frames, nodes, 3, 3)` and where they bring the nodes `(frames, nodes, 3)`, root at the origin.
+
+    Every bone starts where the bones before it end and aims at where its joint was seen, so errors do not add up.
+    """
+    frames = len(positions)
+    local = np.broadcast_to(np.eye(3), (frames, len(nodes), 3, 3)).copy()
+    world, places = local.copy(), np.zeros((frames, len(nodes), 3))
+    for index, node in enumerate(nodes):
+        above = np.broadcast_to(np.eye(3), (frames, 3, 3))
+        if node.parent >= 0:
+            above = world[:, node.parent]
+            places[:, index] = places[:, node.parent] + above @ offsets[index]
+        if node.children:
+            at_rest = offsets[[_node_of(nodes, child) for child in node.children]]  # (children, 3)
+            aims = (positions[:, list(node.children)] - places[:, index, None]) @ above  # in the parent's axes
+            local[:, index] = _turn(at_rest, aims, times_s)
+        world[:, index] = above @ local[:, index]
+    return local, places
+
+
+def _turn(at_rest: np.ndarray, aims: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Rotations `(frames, 3, 3)` that bring the children `(children, 3)` to their aims `(frames, children, 3)`."""
+    if len(at_rest) == 1:
+        return _swings(at_rest[0], aims[:, 0], times_s)
+    longest = np.linalg.norm(at_rest, axis=-1).argmax()
+    spread = np.linalg.svd(aims, compute_uv=False)  # (frames, singular values)
+    flatness = spread[:, 1] / np.maximum(spread[:, 0], 1e-9)
+    if np.median(flatness) < USUALLY_IN_LINE:  # how they turn about that line is noise
+        return _swings(at_rest[longest], aims[:, longest], times_s)
+    rotations = _kabsch(np.broadcast_to(at_rest, aims.shape), aims)
+    for frame in np.flatnonzero(flatness < IN_LINE):  # for a moment: keep the turn about it
+        before = rotations[frame - 1] if frame else np.eye(3)
+        rotations[frame] = before
+        if np.linalg.norm(aims[frame, longest]) > 1e-9:
+            swing = _smallest_rotations((before @ at_rest[longest])[None], aims[[frame], longest])
+            rotations[frame] = swing[0].as_matrix() @ before
+    return rotations
+
+
+def _swings(at_rest: np.ndarray, aims: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Rotations `(frames, 3, 3)` without twist that point the bone `(3,)` at its aims `(frames, 3)`.
+
+    Opposite to its rest a bone has no rotation without twist, and near there the smallest one flips from frame to
+    frame. So the twist of the frame before is kept, and taken back no faster than `UNTWIST_DEGREES_PER_S`.
+    """
+    known = np.linalg.norm(aims, axis=-1) > 1e-9
+    last_known = np.maximum.accumulate(np.where(known, np.arange(len(aims)), 0))
+    aims = np.where(known.any(), aims[last_known], at_rest)
+    aims = np.where(np.linalg.norm(aims, axis=-1, keepdims=True) > 1e-9, aims, at_rest)
+    axis = at_rest / np.linalg.norm(at_rest)
+    swings = _smallest_rotations(np.broadcast_to(axis, aims.shape), aims)
+    twists = np.zeros(len(aims))
+    changes = (swings[1:].inv() * swings[:-1]).as_quat()  # (frames - 1, 4), x y z w
+    follow = 2 * np.arctan2(changes[:, :3] @ axis, changes[:, 3])
+    limits = np.radians(UNTWIST_DEGREES_PER_S) * np.diff(times_s)
+    for frame, (change, limit) in enumerate(zip(follow, limits, strict=True), start=1):
+        kept = np.remainder(twists[frame - 1] + change + np.pi, 2 * np.pi) - np.pi
+        twists[frame] = np.sign(kept) * max(abs(kept) - limit, 0.0)
+    return (swings * Rotation.from_rotvec(twists[:, None] * axis)).as_matrix()
+
+
+def _smallest_rotations(source: np.ndarray, target: np.ndarray) -> Rotation:
+    """The smallest rotations between directions `(frames, 3)`; where they are opposite, one of many."""
+    source = source / np.linalg.norm(source, axis=-1, keepdims=True)
+    target = target / np.linalg.norm(target, axis=-1, keepdims=True)
+    quaternions = np.concatenate([np.cross(source, target), 1 + (source * target).sum(-1, keepdims=True)], axis=-1)
+    opposite = np.linalg.norm(quaternions, axis=-1) < 1e-7
+    across = np.cross(source, np.eye(3)[np.abs(source).argmin(-1)])  # (frames, 3), at right angles
+    quaternions[opposite] = np.concatenate([across, np.zeros((len(across), 1))], axis=-1)[opposite]
+    return Rotation.from_quat(quaternions)

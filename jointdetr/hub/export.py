@@ -1,0 +1,164 @@
+"""Export: the network as one file for ONNX Runtime or `torch.export`, and the way back to joints in millimetres.
+
+The exported graph has a fixed input size and any batch size. It returns what the network returns, so that
+`post_process_pose_estimation` gives the same people as with the model itself, and for runtimes without our Python also
+`joints`, `points` and `scores`: for every joint its most probable query.
+
+Shape vocabulary: batch, queries, joints.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..assembly_jointdetr import ASSEMBLY_INPUTS, assemble_poses
+from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
+
+CHOSEN_OUTPUTS = ("joints", "points", "scores")
+OPSET = 18
+ExportFormat = Literal["onnx", "torch-export"]
+FILE_NAMES: dict[str, str] = {"onnx": "model.onnx", "torch-export": "model.pt2"}
+DESCRIPTION = "export.json"
+
+
+class ExportedPose(nn.Module):
+    """The model with a flat tuple of outputs: those of `ASSEMBLY_INPUTS` that it has, then `CHOSEN_OUTPUTS`."""
+
+    def __init__(self, model: JointDetrForPoseEstimation):
+        super().__init__()
+        self.model = model.eval()
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, in their order."""
+        config = self.model.config
+        absent = set() if config.predict_confidence else {"pred_sigmas", "pred_visibility"}
+        absent |= set() if config.query_alignment == "set" else {"logits"}
+        return [name for name in (*ASSEMBLY_INPUTS, *CHOSEN_OUTPUTS) if name not in absent]
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map (batch, 3, height, width) to the outputs."""
+        outputs = self.model(pixel_values=pixel_values)
+        poses = assemble_poses(outputs, threshold=0.0, assignment="argmax")
+        raw = [outputs[name] for name in ASSEMBLY_INPUTS if outputs.get(name) is not None]
+        return *raw, poses.joints, poses.points, poses.scores
+
+
+def export_model(
+    model: JointDetrForPoseEstimation,
+    processor: BaseImageProcessor,
+    folder: str | Path,
+    format: ExportFormat = "onnx",
+) -> Path:
+    """Write a model as one file, with its config, its image processor and a description of inputs and outputs.
+
+    Args:
+        model: the model; float32, on the CPU.
+        processor: its image processor, which gives the input's size.
+        folder: folder to write to.
+        format: `onnx` for ONNX Runtime and its kin, `torch-export` for a `torch.export` archive.
+
+    Returns:
+        The file of the network.
+
+    Raises:
+        ValueError: An unknown format.
+        ImportError: The packages of `jointdetr[export]` are not installed.
+    """
+    if format not in FILE_NAMES:
+        raise ValueError(f"`format` must be one of {sorted(FILE_NAMES)}, got {format!r}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE_NAMES[format]
+    network = ExportedPose(model)
+    height, width = processor.size["height"], processor.size["width"]
+    example = torch.zeros(2, 3, height, width)  # of two, as a batch of one would be taken for a constant
+    dynamic = {"pixel_values": {0: torch.export.Dim("batch", min=1, max=4096)}}
+    with torch.no_grad():
+        program = torch.export.export(network, (example,), dynamic_shapes=dynamic)
+    if format == "onnx":
+        _write_onnx(program, path, network.output_names)
+    else:
+        torch.export.save(program, path)
+    description = _describe(network, (height, width))
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    model.config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return path
+
+
+def _describe(network: ExportedPose, size: tuple[int, int]) -> dict[str, Any]:
+    """Say what goes in and what comes out, for those who read the file without Python."""
+    config = network.model.config
+    return {
+        "input": {"name": "pixel_values", "shape": ["batch", 3, *size]},
+        "outputs": network.output_names,
+        "units": {"pred_joints": "mm from the root joint", "pred_points": "0 to 1 of the crop"},
+        "joints": [config.id2label[joint] for joint in range(config.num_joints)],
+    }
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, output_names: list[str]) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError('export to ONNX needs `pip install "jointdetr[export]"`') from error
+    graph = torch.onnx.export(
+        program,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["pixel_values"],
+        output_names=output_names,
+        verbose=False,
+    )
+    graph.save(path)
+
+
+@dataclass
+class ExportedModel:
+    """An exported network, called as the model is: `post_process_pose_estimation` takes what it returns.
+
+    Args:
+        path: `model.onnx` or `model.pt2`, beside its `export.json`.
+        threads: of ONNX Runtime; 0 lets it choose.
+    """
+
+    path: Path
+    threads: int = 0
+
+    def __post_init__(self):
+        self.path = Path(self.path)
+        self.output_names = json.loads((self.path.parent / DESCRIPTION).read_text())["outputs"]
+        self._run = self._open_onnx() if self.path.suffix == ".onnx" else self._open_program()
+
+    def __call__(self, pixel_values: torch.Tensor, **ignored: object) -> JointDetrPoseEstimationOutput:
+        """Map (batch, 3, height, width) to the network's outputs."""
+        outputs = dict(zip(self.output_names, self._run(pixel_values.float()), strict=True))
+        return JointDetrPoseEstimationOutput(**{name: outputs[name] for name in ASSEMBLY_INPUTS if name in outputs})
+
+    def _open_onnx(self) -> Callable[[torch.Tensor], Sequence[torch.Tensor]]:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError('running ONNX files needs `pip install "jointdetr[export]"`') from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        providers = onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
+
+        def run(pixel_values: torch.Tensor) -> list[torch.Tensor]:
+            arrays = session.run(None, {"pixel_values": np.ascontiguousarray(pixel_values.cpu().numpy())})
+            return [torch.from_numpy(array) for array in arrays]
+
+        return run
+
+    def _open_program(self) -> Callable[[torch.Tensor], Sequence[torch.Tensor]]:
+        return torch.export.load(self.path).module()

@@ -1,0 +1,169 @@
+"""A trained model for another skeleton: what depends on the joints is rebuilt, everything else is kept.
+
+Joints are the same if their names are. A weight with an axis of joints holds `before` other entries, then `per_joint`
+entries for each joint, then others again.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import logging
+
+from ..configuration_jointdetr import JointDetrConfig, JointRefinerConfig
+from ..modeling_jointdetr import JointDetrForPoseEstimation
+from ..refinement_jointdetr import POSITION_INPUTS, SIGMA_INPUTS, JointRefiner
+from ..skeleton_jointdetr import Skeleton
+
+logger = logging.get_logger(__name__)
+
+# Of the numbers that the refinement network reads of every joint, those about its parent and its children.
+PARENT_INPUTS = (3, 4, 5, 9)
+CHILDREN_INPUTS = (6, 7, 8, 10)
+
+
+@dataclass(frozen=True)
+class _JointAxis:
+    """Where the joints lie in a weight."""
+
+    axis: int
+    before: int = 0
+    per_joint: int = 1
+
+    def entries(self, joints: list[int], num_joints: int, size: int) -> list[int]:
+        """Positions on an axis of `size`: the entries before, those of the given joints, and the others."""
+        stop = self.before + num_joints * self.per_joint
+        of_joints = [self.before + joint * self.per_joint + k for joint in joints for k in range(self.per_joint)]
+        return [*range(self.before), *of_joints, *range(stop, size)]
+
+
+def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> JointDetrForPoseEstimation:
+    """Make a model for another skeleton that knows what this one knows, to be fine-tuned.
+
+    A joint of the same name keeps its rows of the class heads, its columns of the decoder connections, its query in
+    the force-aligned baseline and its part of the refinement network; "no joint" is kept too. New joints start
+    untrained. All else, from the backbone to the heads that place a query, is copied.
+
+    The refinement network learns from skeletons alone, so fine-tuning does not train it: until `train-refiner` has, it
+    leaves new joints where they are, and looks past those neighbours of a joint that are others than before.
+
+    Args:
+        model: Any model, with set or fixed alignment. It is not changed.
+        skeleton: The new joints. A set of fewer queries than joints grows to their number.
+
+    Returns:
+        A new model on the same device, of the same dtype and in the same mode.
+    """
+    adapted = type(model)(_adapted_config(model.config, skeleton))
+    adapted.to(device=model.device, dtype=model.dtype).train(model.training)
+    if adapted.refiner is not None:
+        _silence(adapted.refiner)
+    _copy_weights(model, adapted)
+    if adapted.refiner is not None:
+        _look_past_new_neighbours(adapted.refiner, model.refiner.config)
+    new = sorted(set(skeleton.joints) - set(model.config.id2label.values()))
+    logger.warning(f"Kept the weights of {len(skeleton.joints) - len(new)} joints; {len(new)} are new: {new}.")
+    return adapted
+
+
+def _adapted_config(config: JointDetrConfig, skeleton: Skeleton) -> JointDetrConfig:
+    """The same configuration for another skeleton."""
+    fields = config.to_dict()
+    described = {
+        "id2label": dict(enumerate(skeleton.joints)),
+        "label2id": {name: joint for joint, name in enumerate(skeleton.joints)},
+        "joint_parents": list(skeleton.parents),
+        "root_joint": skeleton.root,
+    }
+    fields |= described | {"flip_pairs": [list(pair) for pair in skeleton.flip_pairs]}
+    fewest = 0 if config.query_alignment == "fixed" else config.num_queries
+    fields["num_queries"] = max(fewest, len(skeleton.joints))
+    if config.refiner_config is not None:
+        fields["refiner_config"] |= described | {"bone_lengths": _kept_lengths(config.refiner_config, skeleton)}
+    return type(config).from_dict(fields)
+
+
+def _kept_lengths(config: JointRefinerConfig, skeleton: Skeleton) -> list[float] | None:
+    """Typical lengths of the bones that both skeletons have, 0 for others."""
+    if config.bone_lengths is None:
+        return None
+    names = {number: name for name, number in config.label2id.items()} | {-1: ""}
+    lengths = {
+        (name, names[config.joint_parents[number]]): config.bone_lengths[number]
+        for name, number in config.label2id.items()
+    }
+    parents = ["" if parent < 0 else skeleton.joints[parent] for parent in skeleton.parents]
+    return [lengths.get(bone, 0.0) for bone in zip(skeleton.joints, parents, strict=True)]
+
+
+@torch.no_grad()
+def _copy_weights(model: JointDetrForPoseEstimation, adapted: JointDetrForPoseEstimation) -> None:
+    """Copy every weight; of those with an axis of joints, what belongs to joints of both skeletons."""
+    old_numbers, new_numbers = model.config.label2id, adapted.config.label2id
+    kept = [name for name in new_numbers if name in old_numbers]
+    axes = _joint_axes(model.config)
+    weights = model.state_dict()
+    for name, target in adapted.state_dict().items():
+        joint_axis = next((found for ending, found in axes.items() if name.endswith(ending)), None)
+        if joint_axis is None:
+            target.copy_(weights[name])
+            continue
+        axis = joint_axis.axis
+        entries = [
+            joint_axis.entries([numbers[joint] for joint in kept], len(numbers), weight.shape[axis])
+            for numbers, weight in ((old_numbers, weights[name]), (new_numbers, target))
+        ]
+        shared = min(map(len, entries))  # queries may have grown in number
+        old, new = (torch.tensor(positions[:shared], dtype=torch.long, device=target.device) for positions in entries)
+        target.index_copy_(axis, new, weights[name].index_select(axis, old))
+
+
+def _joint_axes(config: JointDetrConfig) -> dict[str, _JointAxis]:
+    """The weights with an axis of joints, by the end of their names."""
+    refiner = {
+        "refiner.input_projection.weight": _JointAxis(1, per_joint=POSITION_INPUTS),
+        "refiner.sigma_projection.weight": _JointAxis(1, per_joint=SIGMA_INPUTS),
+        "refiner.output_projection.weight": _JointAxis(0, per_joint=3),
+        "refiner.output_projection.bias": _JointAxis(0, per_joint=3),
+    }
+    if config.query_alignment == "fixed":
+        return refiner | {"query_position_embeddings.weight": _JointAxis(0)}
+    connection = _JointAxis(1, before=3 + 2)  # a joint's 3D position and its place in the picture
+    connections = {f"connections.{index}.fc1.weight": connection for index in range(config.decoder_layers - 1)}
+    class_head = {name: _JointAxis(0) for name in ("class_head.weight", "class_head.bias")}  # "no joint" comes last
+    queries = {"query_position_embeddings.weight": _JointAxis(0, before=config.num_queries, per_joint=0)}
+    return refiner | connections | class_head | queries
+
+
+@torch.no_grad()
+def _silence(refiner: JointRefiner) -> None:
+    """Let a new refinement network read nothing and move nothing."""
+    refiner.input_projection.weight.zero_()
+    if refiner.sigma_projection is not None:
+        refiner.sigma_projection.weight.zero_()
+    refiner.output_projection.weight.zero_()
+    refiner.output_projection.bias.zero_()
+
+
+@torch.no_grad()
+def _look_past_new_neighbours(refiner: JointRefiner, before: JointRefinerConfig) -> None:
+    """Let joints whose parent or children have changed not read them: their weights are for other joints."""
+    old, new = _neighbours(before), _neighbours(refiner.config)
+    weight = refiner.input_projection.weight.unflatten(1, (-1, POSITION_INPUTS))  # (hidden, joints, inputs)
+    for number, name in refiner.config.id2label.items():
+        if name not in old:
+            continue
+        for side, inputs in enumerate((PARENT_INPUTS, CHILDREN_INPUTS)):
+            if old[name][side] != new[name][side]:
+                weight[:, number, list(inputs)] = 0.0
+
+
+def _neighbours(config: JointRefinerConfig) -> dict[str, tuple[set[str], set[str]]]:
+    """The names of every joint's parent and of its children."""
+    names, parents = config.id2label, config.joint_parents
+    return {
+        name: (
+            {names[parents[number]]} if parents[number] >= 0 else set(),
+            {names[child] for child, parent in enumerate(parents) if parent == number},
+        )
+        for number, name in names.items()
+    }

@@ -1,0 +1,57 @@
+"""Errors in camera space against hand answers; nothing of the true depth is used."""
+
+import pytest
+import torch
+
+from jointdetr import AssembledPoses
+from jointdetr.evaluation.camera_space import CameraTargets, place_poses
+from jointdetr.geometry_jointdetr import project
+
+INTRINSICS = torch.tensor([[200.0, 0, 64], [0, 200, 32], [0, 0, 1]])
+SIZE = (64, 128)  # height, width
+
+
+def scene(count: int = 4):
+    """True poses with their roots, seen without error."""
+    generator = torch.Generator().manual_seed(0)
+    joints = 300 * torch.randn(count, 17, 3, generator=generator)
+    joints[:, 0] = 0.0
+    roots = torch.tensor([[100.0, -50.0, 4000.0]]).repeat(count, 1)
+    points = project(joints + roots[:, None], INTRINSICS) / torch.tensor([128.0, 64.0])
+    scores = torch.ones(count, 17)
+    poses = AssembledPoses(joints, points, scores, scores > 0)
+    valid = torch.ones(count, 17, dtype=torch.bool)
+    return poses, (joints, valid), CameraTargets(roots, INTRINSICS.repeat(count, 1, 1), SIZE)
+
+
+def test_exact_poses_are_placed_exactly():
+    poses, truth, cameras = scene()
+    metrics = place_poses(poses, poses.joints, truth, cameras, root=0).metrics()
+    assert metrics["placed"] == 1.0
+    assert metrics["mpjpe_absolute"] < 0.5 and metrics["mrpe"] < 0.5
+
+
+def test_a_person_a_tenth_too_large_stands_a_tenth_too_far():
+    poses, truth, cameras = scene()
+    poses.joints = 1.1 * poses.joints
+    metrics = place_poses(poses, poses.joints, truth, cameras, root=0).metrics()
+    assert metrics["mrpe"] == pytest.approx(0.1 * cameras.roots[0].norm().item(), rel=1e-3)
+
+
+def test_joint_errors_in_camera_space_by_hand():
+    poses, truth, cameras = scene()
+    moved = poses.joints.clone()
+    moved[:, 5, 1] += 34.0  # a joint that was not detected and has been filled in
+    poses.detected[:, 5] = False
+    metrics = place_poses(poses, moved, truth, cameras, root=0).metrics()
+    assert metrics["mpjpe_absolute"] == pytest.approx(2.0, abs=0.3)
+    assert metrics["mrpe"] < 0.5
+
+
+def test_people_who_cannot_be_placed_are_counted():
+    poses, truth, cameras = scene()
+    poses.detected[0, 2:] = False  # two joints are too few
+    cameras.roots[3] = torch.nan  # where this one stands nobody knows
+    metrics = place_poses(poses, poses.joints, truth, cameras, root=0).metrics()
+    assert metrics["placed"] == pytest.approx(2 / 3)
+    assert metrics["mrpe"] < 0.5
