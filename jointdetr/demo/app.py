@@ -12,27 +12,16 @@ from .estimator import PoseEstimator
 from .film_tab import FilmTab
 from .guard import GuardedBlocks, RequestGuard
 from .live import ADDRESS, LiveEndpoint
+from .open_tab import OpenTab
 from .picture_tab import PictureTab
 from .settings import DemoSettings
-from .viewer import live_view, static_files
+from .viewer import PAGE_SCRIPT, live_view, static_files
 
 STYLE = Path(__file__).parent / "static" / "style.css"
 BASE64_GROWTH = 1.4  # a picture sent as text, with room for the rest of the request
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 SYSTEM_MONO_FONTS = ["ui-monospace", "monospace"]
 MAX_SESSIONS = 500
-# Gradio's own pictures of examples have no name for those who cannot see them.
-NAME_EXAMPLES = """
-() => {
-  const name = (item) => {
-    const address = item.querySelector('img, video')?.src;
-    if (address) item.setAttribute('aria-label', 'Example ' + address.split('/').pop().replace(/[.].*$/, ''));
-  };
-  const nameAll = () => document.querySelectorAll('.gallery-item:not([aria-label])').forEach(name);
-  nameAll();
-  new MutationObserver(nameAll).observe(document.body, { childList: true, subtree: true, attributeFilter: ['src'] });
-}
-"""
 
 
 def theme() -> gr.Theme:
@@ -77,6 +66,8 @@ def build_app(estimator: PoseEstimator, settings: DemoSettings) -> gr.Blocks:
             FilmTab(estimator, settings)
         with gr.Tab("Live"):
             live_view(ADDRESS, "live")
+        with gr.Tab("Open"):
+            OpenTab(settings)
         with gr.Tab("About"):
             gr.Markdown(about_model(settings), elem_id="about")
         gr.Markdown(notice(settings), elem_id="notice")
@@ -103,7 +94,7 @@ def launch(
         share=share,
         prevent_thread_lock=not block,
         theme=theme(),
-        js=NAME_EXAMPLES,
+        js=PAGE_SCRIPT,
         css_paths=STYLE,
         max_file_size=max_bytes,
         app_kwargs={

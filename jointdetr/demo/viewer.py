@@ -11,6 +11,7 @@ from ..visualization import viewer_bundle
 
 STATIC = Path(__file__).parent / "static"
 PICTURE_MODULE, VIEW_MODULE, LIVE_MODULE = (STATIC / name for name in ("picture.js", "view.js", "live.js"))
+PAGE_MODULE = STATIC / "page.js"
 CAMERA_MODULE = STATIC / "camera.js"  # a part of the live view
 
 # The first value mounts the viewer, a later one keeps the direction of the view. `place.viewer` is its handle.
@@ -69,7 +70,7 @@ CLEAR_ERRORS = "() => document.querySelectorAll('.toast-close').forEach((button)
 
 def static_files() -> list[Path]:
     """What the page loads from this package."""
-    return [viewer_bundle(), PICTURE_MODULE, VIEW_MODULE, LIVE_MODULE, CAMERA_MODULE]
+    return [viewer_bundle(), PICTURE_MODULE, VIEW_MODULE, LIVE_MODULE, CAMERA_MODULE, PAGE_MODULE]
 
 
 def pose_viewer(words: str, elem_id: str) -> gr.HTML:
@@ -101,3 +102,6 @@ def show_result(view: str, start: str) -> str:
 def _url(path: Path) -> str:
     """Address of a static file below the page's own, so that it works behind any proxy."""
     return f"gradio_api/file={path.as_posix()}"
+
+
+PAGE_SCRIPT = f"() => import(new URL('{_url(PAGE_MODULE)}', document.baseURI).href).then(({{ start }}) => start())"

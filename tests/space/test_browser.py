@@ -39,6 +39,14 @@ IS_IN_VIEW = """
   return top > -1 && bottom < window.innerHeight + 1;  // pages scroll by whole pixels
 }
 """
+OPENED = "() => document.querySelector('#open-view .jointdetr-view')?.viewer?.inspect().people === 1"
+DROPPED = """
+(text) => {
+  const dropped = new DataTransfer();
+  dropped.items.add(new File([text], 'pose.json'));
+  return dropped;
+}
+"""
 INSPECT = "() => document.querySelector('#view .jointdetr-view').viewer.inspect()"
 
 
@@ -87,6 +95,11 @@ def download(page: Page, name: str) -> Download:
     with page.expect_download() as event:
         page.click(f"#download-{name}")
     return event.value
+
+
+def open_file(page: Page, path: Path) -> None:
+    page.get_by_role("tab", name="Open").click()
+    page.set_input_files("#open-file input[type=file]", path)
 
 
 def write_film(path: Path, pictures: Sequence[Image.Image], times_ms: Sequence[int] | None = None) -> Path:
@@ -231,6 +244,35 @@ class TestPicture:
         page.wait_for_function("() => !document.body.innerText.includes('could not be read as a picture')")
 
 
+class TestOpen:
+    def test_what_was_taken_home_opens_again(self, page, tmp_path):
+        wait_for_skeleton(page)
+        for name in ("json", "html", "glb", "bvh"):
+            download(page, name).save_as(tmp_path / f"pose.{name}")
+        for name in ("json", "html", "glb", "bvh"):
+            open_file(page, tmp_path / f"pose.{name}")
+            page.get_by_text("1 person.", exact=True).wait_for()
+            page.wait_for_function(OPENED)
+            if name == "html":
+                page.screenshot(path=SCREENSHOTS / "open.png", full_page=True)
+            page.locator("#open-file").get_by_label("Clear").click()
+            page.get_by_text("appears here again").wait_for()
+
+    def test_a_file_dropped_anywhere_opens(self, page, tmp_path):
+        wait_for_skeleton(page)
+        download(page, "json").save_as(tmp_path / "pose.json")
+        for _ in range(2):
+            dropped = page.evaluate_handle(DROPPED, (tmp_path / "pose.json").read_text())
+            page.dispatch_event("#title", "drop", {"dataTransfer": dropped})
+            page.wait_for_function(OPENED)
+            page.get_by_role("tab", name="Picture").click()
+
+    def test_what_is_none_is_refused_in_words(self, page, tmp_path):
+        (tmp_path / "pose.json").write_text("{}")
+        open_file(page, tmp_path / "pose.json")
+        page.get_by_text("pose.json: expected an object with `people` and `skeleton`").first.wait_for()
+
+
 class TestFilm:
     def test_motion_is_shown_and_plays(self, open_page, example_picture, tmp_path):
         from bvh import Bvh
@@ -253,11 +295,17 @@ class TestFilm:
         with page.expect_download() as event:
             page.click("#film-download-bvh")
         assert Bvh(event.value.path().read_text()).nframes == 6
+        event.value.save_as(tmp_path / "pose.bvh")
         page.get_by_text("Joint angles", exact=True).click()
         page.wait_for_function("() => document.querySelector('#film-angles img')?.naturalWidth === 1200")
         drawn = "document.querySelector('#film-overlay video')"
         page.wait_for_function(f"() => {drawn}?.videoWidth === 240 && {drawn}.currentTime > 0")
         page.screenshot(path=SCREENSHOTS / "film.png", full_page=True)
+        open_file(page, tmp_path / "pose.bvh")
+        page.get_by_text("1 person, 6 frames, 0.3 s.").wait_for()
+        opened = "document.querySelector('#open-view .jointdetr-view').viewer.inspect()"
+        first = page.evaluate(f"{opened}.frame")
+        page.wait_for_function(f"(first) => {opened}.frame !== first", arg=first)
 
     def test_example_on_a_phone(self, open_page):
         page = open_page("?__theme=dark", **PHONE_OPTIONS)
@@ -294,7 +342,7 @@ class TestScreens:
         axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
         page = open_page(f"?__theme={theme}", **(PHONE_OPTIONS if screen == "phone" else {}))
         wait_for_skeleton(page)
-        for tab in ("Picture", "Film", "About"):
+        for tab in ("Picture", "Film", "Live", "Open", "About"):
             page.get_by_role("tab", name=tab).click()
             page.get_by_role("tabpanel").first.wait_for()
             page.screenshot(path=SCREENSHOTS / f"{screen}-{theme}-{tab.split()[0].lower()}.png", full_page=True)
