@@ -45,8 +45,7 @@ def evaluate_model(
     """Evaluate a model on a pose dataset.
 
     Args:
-        model: the model; its refinement network is used if it has one. If the protocol is of another skeleton, its
-            predictions are mapped.
+        model: with its refinement network, if any. Where the protocol is of another skeleton, predictions are mapped.
         processor: its image processor.
         rows: dataset with the columns of `pose_features`; the protocol's rows are chosen from it.
         settings: how, and by which protocol; the defaults of `EvaluationSettings` if None.
@@ -64,8 +63,9 @@ def evaluate_model(
     mapping = JointMapping.between(model.config.skeleton, skeleton, protocol)
     found = predict_rows(model, processor, chosen.rows, skeleton, settings)
     found = dataclasses.replace(found, poses=mapping.apply(found.poses))
-    fitted_here = baselines is None
-    if fitted_here:
+    fitted_to = "training poses"
+    if baselines is None:
+        fitted_to = "evaluated poses"
         baselines = TrivialBaselines.fit(found.targets.joints, found.targets.valid, skeleton)
     result = score(found, protocol, chosen.groups, baselines)
     fine_print = {
@@ -74,9 +74,8 @@ def evaluate_model(
         **protocol.fine_print,
         "mapping": mapping.description,
         **_describe_run(model, found, settings),
+        **({"baselines_fitted_to": fitted_to} if result.baselines else {}),
     }
-    if result.baselines:
-        fine_print["baselines_fitted_to"] = "evaluated poses" if fitted_here else "training poses"
     return dataclasses.replace(result, fine_print=fine_print)
 
 
