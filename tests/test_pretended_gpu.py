@@ -13,7 +13,7 @@ import torch
 from transformers import ResNetConfig
 
 from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
-from jointdetr.assembly_jointdetr import assemble_poses
+from jointdetr.postprocessing_jointdetr import assemble_poses
 from jointdetr.synthesis.rows import PersonRows, RowSettings
 from jointdetr.training.dataset import stack_labels, unstack_labels
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..assembly_jointdetr import AssembledPoses
 from ..geometry_jointdetr import solve_root_translation
-from ..placement_jointdetr import MIN_JOINTS_FOR_TRANSLATION
+from ..postprocessing_jointdetr import MIN_JOINTS_FOR_TRANSLATION, AssembledPoses
 from .metrics import mpjpe, mrpe
 
 

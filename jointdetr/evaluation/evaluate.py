@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..assembly_jointdetr import AssembledPoses, assemble_poses
+from ..data.examples import PoseDataset, PoseExamples, PoseMixture, collate_poses
 from ..data.loading import PoseRows
 from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
+from ..postprocessing_jointdetr import AssembledPoses, assemble_poses
 from ..skeleton_jointdetr import SKELETONS, Skeleton
-from ..training.dataset import CropSettings, PoseDataset, PoseMixture, collate_poses
 from .camera_space import CameraTargets, place_poses
 from .metrics import TrivialBaselines, auc, joint_errors, mpjpe, pa_mpjpe, pck
 from .reliability import Reliability, measure_reliability
@@ -318,13 +318,14 @@ def predict_rows(
     Raises:
         ValueError: The rows are of another skeleton, lack a column, or there are none.
     """
-    dataset = PoseDataset(rows, skeleton, CropSettings.from_processor(processor))
+    dataset = PoseDataset(rows, PoseExamples(processor, skeleton))
     started = time.monotonic()
     outputs, targets = _run_model(model.to(settings.device).eval(), dataset, settings)
     seconds = time.monotonic() - started
     labels = [dataset.camera_labels(index) for index in range(len(dataset))]
     roots, intrinsics = (torch.stack(parts) for parts in zip(*labels, strict=True))
-    return Predictions(outputs, targets, CameraTargets(roots, intrinsics, dataset.crop.size), skeleton, seconds)
+    cameras = CameraTargets(roots, intrinsics, dataset.examples.cropper.size)
+    return Predictions(outputs, targets, cameras, skeleton, seconds)
 
 
 def describe_run(

@@ -13,10 +13,10 @@ import datasets
 import torch
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..assembly_jointdetr import AssembledPoses, assemble_poses
 from ..data.fitting import fitting_rows
 from ..data.skeleton_mapping import joint_sources, map_skeleton, mapping_weights
 from ..modeling_jointdetr import JointDetrForPoseEstimation
+from ..postprocessing_jointdetr import AssembledPoses, assemble_poses
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .camera_space import place_poses
 from .evaluate import (

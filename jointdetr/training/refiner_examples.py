@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ..assembly_jointdetr import assemble_poses
 from ..data.loading import load_pose_dataset
 from ..evaluation.evaluate import EvaluationSettings, Predictions, predict_rows
 from ..geometry_jointdetr import flip_joints, flip_permutation
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation
+from ..postprocessing_jointdetr import assemble_poses
 from ..skeleton_jointdetr import Skeleton
 from .recipe import DataSource
 from .refiner_recipe import PredictionRecipe, RefinerRecipe
