@@ -167,8 +167,8 @@ class JointDetrConfig(_SkeletonConfig):
         num_queries (`int`, *optional*, defaults to 100): Number N of joint queries; J with `"fixed"` alignment.
         num_feature_levels (`int`, *optional*, defaults to 4): Feature levels; those beyond the backbone's stages come
             from stride-2 convolutions, fewer take the last stages.
-        d_model, encoder_layers, encoder_attention_heads, encoder_ffn_dim, encoder_n_points, decoder_layers,
-            decoder_attention_heads, decoder_ffn_dim, decoder_n_points: Sizes, as in Deformable DETR.
+        d_model, encoder_*, decoder_* (`int`): Sizes of encoder and decoder: `layers`, `attention_heads`, `ffn_dim` and
+            `n_points`, as in Deformable DETR.
         class_spread (`float`, *optional*, defaults to 1.0): Standard deviation of the class logits of untrained
             queries, alike in all decoder layers. A query so prefers some joint from the start, by more than positions
             differ in the matching, is matched to it in most pictures, and learns it. With 0 training starts slowly.

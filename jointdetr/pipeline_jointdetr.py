@@ -141,11 +141,14 @@ class JointDetrPipeline(Pipeline):
         return find_people(image, PeopleRequest(**arguments | given), self.look)
 
     @torch.no_grad()
-    def look(self, image: Image.Image, boxes: list[Box]) -> Sightings:
+    def look(self, image: Image.Image, boxes: list[Box], second_look: bool = False) -> Sightings:
         """Say what the network sees in boxes of an upright picture, however improbable it finds it."""
         inputs = self.image_processor(image, boxes=[boxes], return_tensors="pt")
         height, width = inputs["pixel_values"].shape[-2:]
-        poses = assemble_poses(self.run_model(inputs["pixel_values"].to(self.device, self.dtype)), threshold=0.0)
+        outputs = self.run_model(inputs["pixel_values"].to(self.device, self.dtype))
+        if second_look:
+            inputs, outputs = self.look_again([image], inputs, outputs)
+        poses = assemble_poses(outputs, threshold=0.0)
         points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
         points = apply_affine(points.double(), invert_affine(inputs["crop_affine"].double())).numpy()
         scores = poses.scores.cpu().numpy() * poses.detected.cpu().numpy()  # not detected: no finite numbers
