@@ -72,13 +72,12 @@ class PoseTargets:
     @classmethod
     def of(cls, parts: Sequence[PoseDataset]) -> "PoseTargets":
         """Stack the labels of plain crops, of one data set after another; no picture is read."""
-        places = [(part, index) for part in parts for index in range(len(part))]
-        labels = [part.pose_labels(index) for part, index in places]
-        cameras = [part.camera_labels(index) for part, index in places]
+        rows = [(part, index) for part in parts for index in range(len(part))]
+        labels = [part.pose_labels(index) for part, index in rows]
+        cameras = [part.camera_labels(index) for part, index in rows]
         stacked = (torch.stack([label[name] for label in labels]) for name in _LABELS)
-        return cls(
-            *stacked, *(torch.stack(values) for values in zip(*cameras, strict=True)), parts[0].examples.cropper.size
-        )
+        places = (torch.stack(values) for values in zip(*cameras, strict=True))
+        return cls(*stacked, *places, size=parts[0].examples.cropper.size)
 
     @property
     def placed(self) -> torch.Tensor:
