@@ -219,8 +219,6 @@ class JointDetrConfig(_SkeletonConfig):
         "encoder_last_hidden_state",
         "part_logits",
         "part_depths",
-        "pred_sigmas",
-        "pred_visibility",
         "matched_queries",
         "matching_cost",
     ]

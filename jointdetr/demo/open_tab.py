@@ -29,7 +29,7 @@ class OpenTab:
                 self.file = gr.File(
                     label="Your file: " + ", ".join(kind[1:].upper() for kind in KINDS),
                     file_types=list(KINDS),
-                    height=150,
+                    height=190,
                     elem_id="open-file",
                 )
                 gr.Markdown(HELP, elem_id="open-help")

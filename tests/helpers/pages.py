@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 from PIL import Image
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Download, Locator, Page
 
 REPOSITORY = Path(__file__).parents[2]
 SCREENSHOTS = REPOSITORY / "build" / "screenshots"
@@ -30,6 +30,14 @@ CHROMIUM_OPTIONS = (
 )
 # The page itself ends these streams when it has what it asked for, or when it is left.
 ENDED_BY_THE_PAGE = re.compile(r"^/gradio_api/(queue/data|heartbeat/)")
+
+IS_IN_VIEW = """
+(selector) => {
+  const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+  return top > -1 && bottom < window.innerHeight + 1;  // pages scroll by whole pixels
+}
+"""
+INSPECT = "() => document.querySelector('#view .jointdetr-view').viewer.inspect()"
 
 
 class Watch:
@@ -75,3 +83,58 @@ def write_camera_film(path: Path, film: Path) -> Path:
             picture.save(encoded, "JPEG", quality=90)
             stream.write(encoded.getvalue())
     return path
+
+
+def give(page: "Page", picture: Path) -> None:
+    """Upload a picture and wait until its skeleton is drawn."""
+    page.set_input_files("#picture input[type=file]", picture)
+    wait_for_estimate(page)
+    wait_for_skeleton(page)
+
+
+def wait_for_estimate(page: "Page") -> None:
+    """Wait for the answer to a picture; what is shown before, an example or a view of another kind, says no time."""
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Estimated in')")
+
+
+def wait_for_skeleton(page: "Page", people: int = 1) -> None:
+    page.wait_for_function(
+        "(people) => { const viewer = document.querySelector('#view .jointdetr-view')?.viewer;"
+        " return viewer && viewer.inspect().people === people && viewer.inspect().picturesDrawn > 0; }",
+        arg=people,
+    )
+    page.wait_for_function("() => !document.querySelector('#view .progress-text')")
+
+
+def status(page: "Page") -> str:
+    return page.inner_text("#status")
+
+
+def download(page: "Page", name: str) -> "Download":
+    with page.expect_download() as event:
+        page.click(f"#download-{name}")
+    return event.value
+
+
+def touch(page: "Page", element: "Locator") -> None:
+    """Touch the middle of an element, which has to be on the screen already."""
+    page.touchscreen.tap(*middle_on_screen(page, element))
+
+
+def middle_on_screen(page: "Page", element: "Locator") -> tuple[float, float]:
+    box = element.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    assert 0 <= y <= page.viewport_size["height"], "a visitor would have to scroll first"
+    return x, y
+
+
+def swipe(page: "Page", start: tuple[float, float], by: tuple[float, float], steps: int = 6) -> None:
+    """Put a finger down, move it and lift it, as the browser hears of it from a touchscreen."""
+    finger = page.context.new_cdp_session(page)
+    for step in range(steps + 1):
+        x, y = (place + way * step / steps for place, way in zip(start, by, strict=True))
+        event = {"type": "touchMove" if step else "touchStart", "touchPoints": [{"x": x, "y": y}]}
+        finger.send("Input.dispatchTouchEvent", event)
+        page.wait_for_timeout(30)
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    finger.detach()

@@ -11,11 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import PHONE_OPTIONS, SCREENSHOTS
+from pages import (
+    INSPECT,
+    IS_IN_VIEW,
+    PHONE_OPTIONS,
+    SCREENSHOTS,
+    download,
+    give,
+    status,
+    wait_for_estimate,
+    wait_for_skeleton,
+)
 from PIL import Image
 
 pytest.importorskip("playwright")
-from playwright.sync_api import Download, Page  # noqa: E402
+from playwright.sync_api import Page  # noqa: E402
 
 COLORFUL_PIXELS = """
 () => {
@@ -33,12 +43,6 @@ COLORFUL_PIXELS = """
   return count;
 }
 """
-IS_IN_VIEW = """
-(selector) => {
-  const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
-  return top > -1 && bottom < window.innerHeight + 1;  // pages scroll by whole pixels
-}
-"""
 OPENED = "() => document.querySelector('#open-view .jointdetr-view')?.viewer?.inspect().people === 1"
 DROPPED = """
 (text) => {
@@ -47,28 +51,6 @@ DROPPED = """
   return dropped;
 }
 """
-INSPECT = "() => document.querySelector('#view .jointdetr-view').viewer.inspect()"
-
-
-def give(page: Page, picture: Path) -> None:
-    """Upload a picture and wait until its skeleton is drawn."""
-    page.set_input_files("#picture input[type=file]", picture)
-    wait_for_estimate(page)
-    wait_for_skeleton(page)
-
-
-def wait_for_estimate(page: Page) -> None:
-    """Wait for the answer to a picture; what is shown before, an example or a view of another kind, says no time."""
-    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Estimated in')")
-
-
-def wait_for_skeleton(page: Page, people: int = 1) -> None:
-    page.wait_for_function(
-        "(people) => { const viewer = document.querySelector('#view .jointdetr-view')?.viewer;"
-        " return viewer && viewer.inspect().people === people && viewer.inspect().picturesDrawn > 0; }",
-        arg=people,
-    )
-    page.wait_for_function("() => !document.querySelector('#view .progress-text')")
 
 
 def middle_of(page: Page, selector: str) -> tuple[float, float]:
@@ -85,16 +67,6 @@ def draw_box(page: Page, left: float, right: float) -> None:
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * right, box["y"] + box["height"] - 4, steps=4)
     page.mouse.up()
-
-
-def status(page: Page) -> str:
-    return page.inner_text("#status")
-
-
-def download(page: Page, name: str) -> Download:
-    with page.expect_download() as event:
-        page.click(f"#download-{name}")
-    return event.value
 
 
 def open_file(page: Page, path: Path) -> None:

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from io import BytesIO
 
 import pytest
-from pages import PHONE_OPTIONS, SCREENSHOTS
+from pages import PHONE_OPTIONS, SCREENSHOTS, touch
 from PIL import Image
 
 pytest.importorskip("gradio")
 pytest.importorskip("playwright")
-from playwright.sync_api import Locator, Page  # noqa: E402
+from playwright.sync_api import Page  # noqa: E402
 from websockets.sync.client import connect  # noqa: E402
 
 from jointdetr.demo.live import MAX_FRAME_BYTES, TIME, read_frame  # noqa: E402
@@ -127,14 +127,6 @@ class TestInTheBrowser:
         page.get_by_role("button", name="Start the camera").click()
         page.get_by_text("There is no camera.").wait_for()
         assert page.get_by_role("button", name="Start the camera").is_visible()
-
-
-def touch(page: Page, element: Locator) -> None:
-    """Touch the middle of an element, which has to be on the screen already."""
-    box = element.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    assert 0 <= y <= page.viewport_size["height"], "a visitor would have to scroll first"
-    page.touchscreen.tap(x, y)
 
 
 class TestSocket:
