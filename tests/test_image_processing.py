@@ -17,8 +17,8 @@ from transformers import AutoImageProcessor
 from transformers.utils import is_torchvision_available
 
 from jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil, JointRefinerConfig
+from jointdetr.crops_jointdetr import person_crop_affine, warp_image
 from jointdetr.geometry_jointdetr import apply_affine, compose_affine, crop_intrinsics, invert_affine, project
-from jointdetr.image_processing_jointdetr import person_crop_affine, warp_image
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.picture_jointdetr import load_picture
 
