@@ -99,6 +99,7 @@ class Look(Protocol):
 
     def __call__(self, image: Image.Image, boxes: list[Box], second_look: bool = False) -> Sightings:
         """Say what is seen."""
+        ...
 
 
 Overlaps = Callable[[np.ndarray, np.ndarray], np.ndarray]

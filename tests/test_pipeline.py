@@ -251,8 +251,9 @@ def test_who_leans_is_looked_at_again_and_the_surer_look_is_kept(poser, monkeypa
 
     monkeypatch.setattr(poser, "run_model", run)
     monkeypatch.setitem(poser.model._modules, "refiner", None)
+    expected_looks = [2, 1, 1] if surer else [2, 1]  # a look that was surer and leans again is followed by a third
     people = poser(photo(0), boxes=BOXES)
-    assert looks == [2, 1]
+    assert looks == expected_looks
     turned = np.array(people[0]["joints"])
     if surer:  # from the second look, where every joint was at 2 mm, and turned back by a quarter
         np.testing.assert_allclose(turned, [[-2, 2, 2]] * 17, atol=0.3)
@@ -266,7 +267,7 @@ def test_who_leans_is_looked_at_again_and_the_surer_look_is_kept(poser, monkeypa
     once = poser.look(photo(0), BOXES)
     looks.clear()
     twice = poser.look(photo(0), BOXES, second_look=True)
-    assert looks == [2, 1]
+    assert looks == expected_looks
     assert (twice.points != once.points).any((1, 2)).tolist() == [surer, False]
 
 

@@ -1,12 +1,7 @@
-"""Use an installed jointdetr as its first user does; to be run by the Python of that environment.
-
-pip install dist/*.whl
-python tools/smoke_test.py
-"""
+"""Use an installed jointdetr as its first user does: `pip install dist/*.whl`, then `python tools/smoke_test.py`."""
 
 import json
 import subprocess
-import sys
 import sysconfig
 import tempfile
 from importlib.resources import files
@@ -35,7 +30,7 @@ def load_checkpoint() -> None:
 
 def predict() -> None:
     """Run `jointdetr predict` on a picture of the package and look for the person in what it wrote."""
-    command = Path(sys.executable).with_name("jointdetr.exe" if sys.platform == "win32" else "jointdetr")
+    command = Path(sysconfig.get_path("scripts")) / f"jointdetr{sysconfig.get_config_var('EXE') or ''}"
     with tempfile.TemporaryDirectory() as output:
         picture = str(files("jointdetr") / PICTURE)
         subprocess.run([str(command), "predict", picture, "--output", output], check=True, cwd=output)

@@ -6,7 +6,7 @@ from .settings import DemoSettings
 
 TITLE = """# Photo in, 3D skeleton out
 
-Give a picture or a film of people, turn their skeletons in 3D, and take them home as files."""
+Give a picture or a film of people, or stand before your camera; turn the skeletons in 3D, take them home as files."""
 OWN_SECTIONS = ("Numbers", "Limits")
 NOT_FOR = "Not for identifying people, nor for medical or safety decisions."
 
@@ -30,7 +30,8 @@ def about_model(settings: DemoSettings) -> str:
     if not settings.card.is_file():
         return f"See the model's card: [{settings.model}](https://huggingface.co/{settings.model})."
     text = settings.card.read_text(encoding="utf-8")
-    return "\n\n".join(section for title in OWN_SECTIONS if (section := card_section(text, title)))
+    sections = "\n\n".join(section for title in OWN_SECTIONS if (section := card_section(text, title)))
+    return sections.replace("@", "&#64;")  # PCK@0.2 is no address
 
 
 def card_section(text: str, title: str) -> str:

@@ -21,6 +21,7 @@ from jointdetr.demo.about import about_model, card_section, notice  # noqa: E402
 from jointdetr.demo.camera import FIELD_OF_VIEW, FOCAL_LENGTH, UNKNOWN, camera_of  # noqa: E402
 from jointdetr.demo.drawing import drawing_value, drawn_boxes  # noqa: E402
 from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
+from jointdetr.demo.film_tab import SMOOTHINGS, FilmTab  # noqa: E402
 from jointdetr.demo.guard import require_film  # noqa: E402
 from jointdetr.demo.picture_tab import PictureTab, report  # noqa: E402
 from jointdetr.demo.results import display_copy, overlay, table_rows, write_files  # noqa: E402
@@ -146,6 +147,29 @@ class TestFilmLimits:
             require_film(None, DemoSettings())
 
 
+def test_a_film_ends_when_its_page_is_closed(estimator, tmp_path, monkeypatch):
+    with FilmWriter(tmp_path / "film.mp4") as writer:
+        for number in range(5):
+            writer.write(IMAGE, number / 25)
+    with gr.Blocks():
+        tab = FilmTab(estimator, DemoSettings())
+    visitor, another = (SimpleNamespace(session_hash=name) for name in ("visitor", "another"))
+    frames = []
+
+    def progress(done: tuple[int, int], **words: str) -> None:
+        frames.append(done[0])
+        tab.on_leave(another)
+        if len(frames) == 2:
+            tab.on_leave(visitor)
+
+    values = {tab.film: str(tmp_path / "film.mp4"), tab.step: 1, tab.smoothing: next(iter(SMOOTHINGS))}
+    values |= {tab.threshold: 0.5, tab.camera.kind: UNKNOWN, tab.camera.number: None}
+    with pytest.raises(gr.Error, match="The page was closed"):
+        tab.on_estimate(values, visitor, progress)
+    assert frames == [1, 2]
+    assert tab.left == {}
+
+
 class TestEstimator:
     def test_assembles_as_the_pipeline_without_the_network(self, estimator, monkeypatch):
         image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8))
@@ -191,9 +215,10 @@ class TestResults:
 
     def test_several_people_are_an_archive_of_bvh(self, person, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-        json_path, npz_path, bvh_path, glb_path, trc_path, angles_path = write_files(
+        html_path, json_path, npz_path, bvh_path, glb_path, trc_path, angles_path = write_files(
             [person, person], HUMAN36M, {"threshold": 0.5}
         )
+        assert "<!doctype html>" in Path(html_path).read_text()
         assert len(json.loads(Path(json_path).read_text())["people"]) == 2
         assert np.load(npz_path)["joints"].shape == (2, 17, 3)
         assert zipfile.ZipFile(bvh_path).namelist() == ["pose.person1.bvh", "pose.person2.bvh"]
@@ -205,7 +230,7 @@ class TestResults:
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
         unknown = person | {"joints": torch.full((17, 3), torch.nan), "detected": torch.zeros(17, dtype=torch.bool)}
         paths = write_files([unknown], HUMAN36M, {})
-        assert [path is not None for path in paths] == [True, True, False, False, False, True]
+        assert [path is not None for path in paths] == [True, True, True, False, False, False, True]
 
 
 class TestReport:

@@ -1,0 +1,54 @@
+// What the page does beside Gradio: examples have names, wide tables scroll, files of poses open where they are dropped.
+
+const POSES = /\.(json|html|glb|bvh)$/i;
+
+// Gradio's own pictures of examples have no name for those who cannot see them.
+function nameExample(item) {
+  const address = item.querySelector("img, video")?.src;
+  if (address) item.setAttribute("aria-label", "Example " + address.split("/").pop().replace(/[.].*$/, ""));
+}
+
+function nameExamples() {
+  document.querySelectorAll(".gallery-item:not([aria-label])").forEach(nameExample);
+}
+
+// Wide tables scroll by themselves on a phone, also for those who have a keyboard.
+function makeTablesScroll() {
+  for (const table of document.querySelectorAll("#about table:not([tabindex])")) table.tabIndex = 0;
+}
+
+/** Hands a file to the tab that opens it, which is there once it was shown. */
+function open(file) {
+  const tab = [...document.querySelectorAll("[role=tab]")].find((each) => each.textContent.trim() === "Open");
+  tab.click();
+  const hand = () => {
+    const clear = document.querySelector("#open-file [aria-label=Clear]");
+    const input = document.querySelector("#open-file input[type=file]");
+    if (clear) clear.click();
+    if (clear || !input) return requestAnimationFrame(hand);
+    const files = new DataTransfer();
+    files.items.add(file);
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  hand();
+}
+
+function openDropped(event) {
+  const file = [...(event.dataTransfer?.files ?? [])].find(({ name }) => POSES.test(name));
+  if (!file || event.target.closest?.("#open-file")) return;
+  event.preventDefault();
+  event.stopPropagation();
+  open(file);
+}
+
+export function start() {
+  const mend = () => {
+    nameExamples();
+    makeTablesScroll();
+  };
+  mend();
+  new MutationObserver(mend).observe(document.body, { childList: true, subtree: true, attributeFilter: ["src"] });
+  window.addEventListener("dragover", (event) => event.preventDefault());
+  window.addEventListener("drop", openDropped, { capture: true });
+}
