@@ -5,7 +5,7 @@
 Before that, once, the maps of all crops (`test` reads the four test sets instead of the training set):
 `python -m benchmarks.accuracy.heads --crops CROPS --trunk data/blazepose --compute NAME=DATASET:SPLIT:COUNT ...`
 
-With the trunk frozen, a step of the heads costs a tenth of a second of one core, so that many heads can be trained
+With the trunk frozen, a step of the heads costs a twentieth of a second of one core, so that many heads can be trained
 alike: same crops, steps, batches and augmentation, same losses and metrics. Every contestant is trained with each of
 `RATES` on the first seed and keeps the best for the others. Finished runs are not repeated.
 
