@@ -29,15 +29,16 @@ from transformers.integrations.integration_utils import (
     is_trackio_available,
 )
 
+from ..crops_jointdetr import Cropper
+from ..data.examples import Example, PoseExamples, PoseMixture, collate_poses
 from ..data.loading import undecoded
 from ..data.mixing import prepare_source
-from ..evaluation.evaluate import EvaluationSettings, complete_poses
 from ..evaluation.metrics import joint_errors
+from ..evaluation.prediction import EvaluationSettings, FoundPoses
 from ..modeling_jointdetr import JointDetrPoseEstimationOutput
 from ..skeleton_jointdetr import Skeleton
 from ..visualization.figures import as_picture, pose_sheet
 from .checkpoints import CheckpointPart
-from .dataset import CropSettings, PoseExamples, PoseMixture, collate_poses
 from .recipe import Recipe
 from .training_data import load_source
 
@@ -51,8 +52,6 @@ STREAM_STEPS = 1000
 RUN_NAME_FILE = "run_name.txt"
 _QUERIES_FILE = "matched_queries.safetensors"
 _TRACKIO_ADVICE = 'trackio is not installed, so this log is all there is; pip install "jointdetr[train]" gives curves'
-
-Example = dict[str, Any]
 
 
 def available_tracker(name: str) -> str:
@@ -159,7 +158,7 @@ class Watched:
         probe: plain crops of fixed rows with their labels, whose matching is compared; may be empty.
         people: plain crops with their labels to be drawn; may be empty.
         skeleton: of the labels.
-        crop: how rows became crops.
+        cropper: how rows became crops.
         threshold: joints less probable than this are drawn as guesses.
         every_steps: optimiser steps from look to look; None looks at the end of each epoch, if that is not more
             often than there are lines in the log.
@@ -168,7 +167,7 @@ class Watched:
     probe: list[Example]
     people: list[Example]
     skeleton: Skeleton
-    crop: CropSettings
+    cropper: Cropper
     threshold: float = 0.5
     every_steps: int | None = None
 
@@ -192,7 +191,7 @@ def what_to_watch(recipe: Recipe, examples: PoseExamples, evaluation: PoseMixtur
     every_steps = recipe.watch_steps
     if every_steps is None and recipe.train.is_stream:
         every_steps = STREAM_STEPS
-    return Watched(probe, people, examples.skeleton, examples.crop, recipe.evaluation.threshold, every_steps)
+    return Watched(probe, people, examples.skeleton, examples.cropper, recipe.evaluation.threshold, every_steps)
 
 
 def _first_examples(recipe: Recipe, examples: PoseExamples) -> list[Example]:
@@ -282,15 +281,16 @@ class PoseWatch(CheckpointPart):
         with nullcontext() if average is None else average.applied(model):
             found = self._predict(watched.people)
         settings = EvaluationSettings(watched.threshold)
-        poses = [complete_poses(outputs, settings, model.refiner) for outputs in found]
-        detected = torch.cat([some.detected for some, _ in poses]).cpu()  # (people, joints)
-        joints = torch.cat([every.joints for _, every in poses]).cpu()
-        points = torch.cat([every.points for _, every in poses]).cpu() * torch.tensor(watched.crop.size[::-1])  # px
+        poses = [FoundPoses.assemble(outputs, settings, model.refiner) for outputs in found]
+        detected = torch.cat([some.detected.detected for some in poses]).cpu()  # (people, joints)
+        joints = torch.cat([some.joints for some in poses]).cpu()
+        points = torch.cat([some.likeliest.points for some in poses]).cpu()
+        points = points * torch.tensor(watched.cropper.size[::-1])  # px
         people = [
             {"joints": joints[index], "joints_2d": points[index], "detected": detected[index]}
             for index in range(len(joints))
         ]
-        pictures = [crop_picture(example["pixel_values"], watched.crop) for example in watched.people]
+        pictures = [watched.cropper.picture(example["pixel_values"]) for example in watched.people]
         errors = [
             _describe_error(pose, example["labels"]) for pose, example in zip(joints, watched.people, strict=True)
         ]
@@ -317,13 +317,6 @@ def send_picture(tracker: TrainerCallback, picture: Image.Image, step: int) -> N
         import wandb
 
         wandb.log({"people": wandb.Image(picture), "train/global_step": step})
-
-
-def crop_picture(pixel_values: torch.Tensor, crop: CropSettings) -> Image.Image:
-    """Turn the network's input (3, height, width) back into a picture."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (crop.image_mean, crop.image_std))
-    pixels = ((pixel_values * std + mean) * 255.0).round().clamp(0, 255).byte()
-    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _term(name: str) -> str:

@@ -22,6 +22,7 @@ import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, set_seed
 
 from ..configuration_jointdetr import JointDetrConfig
+from ..data.examples import PoseDataset, PoseExamples, PoseMixture, collate_poses
 from ..evaluation.evaluate import PoseMetrics, fit_baselines
 from ..formats.skeleton_files import read_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
@@ -29,9 +30,9 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .adaptation import adapt_to_skeleton
+from .augmented_examples import AugmentedExamples
 from .averaging import WeightAverage
 from .checkpoints import last_whole_checkpoint, written_aside
-from .dataset import CropSettings, PoseDataset, PoseExamples, PoseMixture, collate_poses
 from .recipe import Recipe, load_recipe, save_recipe
 from .run_control import RunControl
 from .stream import StreamCheckpoint
@@ -114,11 +115,11 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None, model: PreTrai
     order = StreamCheckpoint(checkpoint) if recipe.train.is_stream else AugmentationEpoch()
     callbacks = [order, control, ConsoleLog()] + ([average] if average else [])
     arguments = _training_arguments(recipe, resumed=checkpoint is not None)
-    crop = CropSettings.from_processor(processor, recipe.train.dense_reduction)
+    examples = AugmentedExamples(processor, skeleton, recipe.augmentation, recipe.train.dense_reduction)
     trainer = PoseTrainer(
         model=model,
         args=arguments,
-        train_dataset=training_data(recipe, PoseExamples(skeleton, crop, recipe.augmentation), arguments),
+        train_dataset=training_data(recipe, examples, arguments),
         eval_dataset=evaluation,
         data_collator=collate_poses,
         processing_class=processor,
@@ -131,7 +132,7 @@ def build_trainer(recipe: Recipe, checkpoint: Path | None = None, model: PreTrai
     )
     trainer.remove_callback(PrinterCallback)
     if recipe.watch_steps != 0:
-        plain = PoseExamples(skeleton, CropSettings.from_processor(processor))
+        plain = PoseExamples(processor, skeleton)
         trainer.add_callback(PoseWatch(trainer, what_to_watch(recipe, plain, evaluation), checkpoint))
     return trainer
 
@@ -175,7 +176,8 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
 def build_processor(recipe: Recipe) -> JointDetrImageProcessorPil:
     """Make the image processor that belongs to the recipe's model."""
     size = {"height": recipe.input.height, "width": recipe.input.width}
-    return JointDetrImageProcessorPil(size=size, box_padding=recipe.input.padding)
+    root = resolve_skeleton(recipe).root
+    return JointDetrImageProcessorPil(size=size, box_padding=recipe.input.padding, root_joint=root)
 
 
 def resolve_skeleton(recipe: Recipe) -> Skeleton:
@@ -234,8 +236,8 @@ def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> No
 
 def _evaluation_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture | None:
     """All evaluation sources, plain."""
-    crop = CropSettings.from_processor(processor)
-    parts = [PoseDataset(load_source(source), skeleton, crop) for source in recipe.evaluation.sources]
+    examples = PoseExamples(processor, skeleton)
+    parts = [PoseDataset(load_source(source), examples) for source in recipe.evaluation.sources]
     return PoseMixture(parts) if parts else None
 
 

@@ -1,6 +1,6 @@
 """What pose training adds to `Trainer`: parameter groups, averaged weights, measures and a readable log.
 
-Shape vocabulary: batch, joints, as in `dataset.py`.
+Shape vocabulary: batch, joints, as in `jointdetr/data/examples.py`.
 """
 
 from collections import defaultdict
@@ -15,9 +15,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from ..data.examples import stack_labels, unstack_labels
 from .averaging import WeightAverage
 from .checkpoints import CheckpointTrainer
-from .dataset import stack_labels, unstack_labels
 from .divergence import StepGuard
 from .recipe import OptimizerRecipe, ScheduleRecipe
 from .schedule import BudgetedSchedule

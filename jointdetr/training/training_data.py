@@ -3,10 +3,10 @@
 import torch
 from transformers import TrainingArguments
 
+from ..data.examples import PoseDataset, PoseExamples, PoseMixture
 from ..data.loading import PoseRows, load_pose_dataset
 from ..data.mixing import RowMixture, Share, prepare_source
 from ..synthesis.rows import RowSettings
-from .dataset import PoseDataset, PoseExamples, PoseMixture
 from .recipe import DataSource, Recipe, SynthesisRecipe
 from .stream import BlendedStream, ExampleStream, PoseStream
 from .synthetic_stream import SyntheticStream, training_people_seed
@@ -30,9 +30,7 @@ def training_data(recipe: Recipe, examples: PoseExamples, arguments: TrainingArg
     for source in recipe.train.sources:
         rows = load_source(source)
         for _ in range(source.repeat):
-            parts.append(
-                PoseDataset(rows, examples.skeleton, examples.crop, recipe.augmentation, recipe.seed + len(parts))
-            )
+            parts.append(PoseDataset(rows, examples, recipe.seed + len(parts)))
     return PoseMixture(parts)
 
 

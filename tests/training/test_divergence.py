@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from jointdetr import JointDetrForPoseEstimation
+from jointdetr.data.examples import PoseExamples
 from jointdetr.training.averaging import AVERAGE_FILE
 from jointdetr.training.checkpoints import last_whole_checkpoint
-from jointdetr.training.dataset import PoseExamples
 from jointdetr.training.divergence import BATCH_FILE, DESCRIPTION_FILE, StepGuard, load_batches, save_batches
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import train
