@@ -47,7 +47,7 @@ def make_recipe(options: argparse.Namespace, output: Path) -> Recipe:
 def measure(recipe: Recipe) -> dict[str, Any]:
     """Train, and read the speed from the log."""
     train(recipe)
-    entries = json.loads((Path(recipe.output) / "trainer_state.json").read_text())["log_history"]
+    entries = json.loads((Path(recipe.output) / "log.json").read_text())
     entries = [entry for entry in entries if "images_per_second" in entry][WARM_UP_ENTRIES:]
     if not entries or not all(entry["loss"] > 0 for entry in entries):
         raise RuntimeError(f"the log must have more than {WARM_UP_ENTRIES} entries with a loss, got {entries}")

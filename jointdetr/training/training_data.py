@@ -1,7 +1,7 @@
 """What a recipe trains on: stored rows, streams of them, synthetic people who are drawn as training goes on."""
 
 import torch
-from transformers import TrainingArguments
+from accelerate import PartialState
 
 from ..data.loading import PoseRows, load_pose_dataset
 from ..data.mixing import RowMixture, Share, prepare_source
@@ -12,20 +12,20 @@ from .stream import BlendedStream, ExampleStream, PoseStream
 from .synthetic_stream import SyntheticStream, training_people_seed
 
 
-def training_data(recipe: Recipe, examples: PoseExamples, arguments: TrainingArguments) -> PoseMixture | ExampleStream:
+def training_data(recipe: Recipe, examples: PoseExamples, state: PartialState) -> PoseMixture | ExampleStream:
     """Stored rows one after another, or a stream of which this process reads its part.
 
     Args:
         recipe: says what to train on.
         examples: turns rows into examples.
-        arguments: know the process, how many there are, and the device.
+        state: knows the process, how many there are, and the device; an `Accelerator` does too.
 
     Raises:
         ValueError: The recipe's sources have keys that do not go together, or the data do not fit the skeleton.
     """
     _require_one_way_of_mixing(recipe)
     if recipe.train.is_stream:
-        return _training_stream(recipe, examples, arguments)
+        return _training_stream(recipe, examples, state)
     parts = []
     for source in recipe.train.sources:
         rows = load_source(source)
@@ -36,10 +36,10 @@ def training_data(recipe: Recipe, examples: PoseExamples, arguments: TrainingArg
     return PoseMixture(parts)
 
 
-def _training_stream(recipe: Recipe, examples: PoseExamples, arguments: TrainingArguments) -> ExampleStream:
+def _training_stream(recipe: Recipe, examples: PoseExamples, state: PartialState) -> ExampleStream:
     """Rows of the sources mixed by weight, synthetic people, or both."""
     data = recipe.train
-    share = Share(arguments.process_index, arguments.world_size, data.workers)
+    share = Share(state.process_index, state.num_processes, data.workers)
     parts, weights = [], []
     if data.sources:
         sources = [prepare_source(load_source(s, True), examples.skeleton, s.map_skeleton) for s in data.sources]
@@ -48,7 +48,7 @@ def _training_stream(recipe: Recipe, examples: PoseExamples, arguments: Training
         parts.append(PoseStream(mixture, examples))
         weights.append(sum(of_sources))
     if data.synthesis is not None:
-        settings = _row_settings(recipe, data.synthesis, arguments.device)
+        settings = _row_settings(recipe, data.synthesis, state.device)
         parts.append(SyntheticStream(settings, examples, share, data.synthesis.at_once))
         weights.append(data.synthesis.weight)
     return parts[0] if len(parts) == 1 else BlendedStream(parts, weights, recipe.seed)
