@@ -1,6 +1,6 @@
 """How many images a second does a recipe train on, when its people are drawn as training goes on?
 
-    python benchmarks/training_speed.py --config synthetic-r50 --render-on cpu --workers 14 --output r50.json
+    python benchmarks/training_speed.py --config synthetic-tiny --render-on cpu --workers 14 --output tiny.json
 
 Any key of the recipe can be replaced, as in `jointdetr train`. The run has no evaluation, no pictures and no trained
 weights to start from; the speed is the median of the log's entries after those in which it warms up. A worker draws

@@ -16,22 +16,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
-from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list, send_to_device
+from accelerate import Accelerator, skip_first_batches
+from accelerate.utils import DistributedType, broadcast_object_list, send_to_device
 from torch import nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from .checkpoints import last_checkpoint, remove_old_checkpoints, written_aside
-from .dataset import PoseMixture, collate_poses, stack_labels, unstack_labels
+from .dataset import PoseMixture, stack_labels, unstack_labels
 from .divergence import StepGuard
 from .optimization import (
     BudgetedSchedule,
@@ -42,13 +39,12 @@ from .optimization import (
     parameter_groups,
 )
 from .recipe import Recipe
-from .stream import ExampleStream, StreamLoader
-from .tracking import TrainingMeter, available_tracker, print_entry, send_picture
+from .stream import ExampleStream
+from .tracking import TrainingMeter, print_entry, send_picture, tracked_name
+from .training_data import make_loader
 from .watching import PoseWatch, Watched, evaluating
 
 LOG_FILE = "log.json"
-PREFETCHED = 4  # batches of each worker
-PATIENCE = timedelta(hours=4)  # of processes that wait while the main one evaluates
 
 
 @dataclass(frozen=True)
@@ -70,29 +66,13 @@ class Parts:
     watched: Watched | None = None
 
 
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """Make the accelerator of a run, which knows the processes, the device and the tracker."""
-    for state in (AcceleratorState, GradientState):
-        state._reset_state()  # an earlier run of this process may have had another precision
-    tracker = available_tracker(recipe.report_to)
-    return Accelerator(
-        cpu=recipe.device == "cpu",
-        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
-        gradient_accumulation_steps=recipe.accumulation,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=recipe.seed),
-        log_with=tracker,
-        project_dir=recipe.output,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
-    )
-
-
 class Engine:
     """A training run.
 
     Args:
         recipe: says how.
         parts: say what.
-        accelerator: of `make_accelerator`.
+        accelerator: knows the processes, the device, the precision and the tracker.
     """
 
     def __init__(self, recipe: Recipe, parts: Parts, accelerator: Accelerator):
@@ -100,13 +80,13 @@ class Engine:
         self.output = Path(recipe.output)
         self.step, self.best, self.history = 0, math.inf, []
         self._meter, self._guard = TrainingMeter(), StepGuard(self.output, accelerator.process_index)
-        self._last_checkpoint = time.monotonic()
+        self._norm, self._last_checkpoint = 0.0, time.monotonic()
         self._prepare()
 
     def _prepare(self) -> None:
         """Lay everything out on the device and over the processes, and say what belongs into a checkpoint."""
         recipe, model = self.recipe, self.parts.model.to(self.accelerator.device)
-        self.loader = self._make_loader()
+        self.loader = make_loader(self.parts.data, recipe, self.accelerator)
         epochs = recipe.schedule.epochs
         self.epoch_steps = None if self._is_stream else math.ceil(len(self.loader) / recipe.accumulation)
         limits = [recipe.schedule.max_steps, self.epoch_steps and math.ceil(epochs * self.epoch_steps)]
@@ -133,21 +113,6 @@ class Engine:
     def _is_stream(self) -> bool:
         return isinstance(self.parts.data, ExampleStream)
 
-    def _make_loader(self) -> DataLoader:
-        """Load a stream, which is shared out already, by itself, and stored rows through Accelerate."""
-        workers = self.recipe.train.workers
-        settings = {
-            "batch_size": self.recipe.batch_size,
-            "num_workers": workers,
-            "prefetch_factor": PREFETCHED if workers else None,
-            "pin_memory": self.accelerator.device.type == "cuda",
-        }
-        if self._is_stream:
-            return StreamLoader(self.parts.data, **settings)
-        own = torch.Generator()  # so that beginning anew, as after a resume, draws nothing from the model's numbers
-        loader = DataLoader(self.parts.data, shuffle=True, collate_fn=collate_poses, generator=own, **settings)
-        return self.accelerator.prepare_data_loader(loader, device_placement=False)
-
     @property
     def is_over(self) -> bool:
         """Whether all steps are taken, or the time is over."""
@@ -172,8 +137,8 @@ class Engine:
                 self._train_on(batch)
                 if self.accelerator.sync_gradients:
                     self._finish_step()
-                if self.is_over:
-                    break
+                    if self.is_over:
+                        break
         losses = [entry for entry in self.history if "loss" in entry]
         steps = np.diff([0] + [entry["step"] for entry in losses])
         mean = float(np.average([entry["loss"] for entry in losses], weights=steps))
@@ -193,7 +158,9 @@ class Engine:
 
     def _on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Bring a batch to the device, its labels as a few tensors, without waiting for the copy of each."""
-        labels = unstack_labels(send_to_device(stack_labels(batch["labels"]), self.accelerator.device, True))
+        labels = unstack_labels(
+            send_to_device(stack_labels(batch["labels"]), self.accelerator.device, non_blocking=True)
+        )
         pixels = batch["pixel_values"].to(self.accelerator.device, non_blocking=True)
         if self.recipe.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -293,7 +260,7 @@ class Engine:
         self.history.append(entries | {"step": self.step})
         if self.accelerator.is_main_process:
             print_entry(self.step, entries)
-        self.accelerator.log({_tracked_name(name): value for name, value in entries.items()}, step=self.step)
+        self.accelerator.log({tracked_name(name): value for name, value in entries.items()}, step=self.step)
 
     def _checkpoint_is_due(self) -> bool:
         """Whether enough time has passed since the last one, by the main process's clock."""
@@ -345,8 +312,3 @@ class Engine:
             if self.accelerator.is_main_process:
                 model.save_pretrained(aside, state_dict=weights)
                 self.parts.processor.save_pretrained(aside)
-
-
-def _tracked_name(name: str) -> str:
-    """Name of an entry at trackers, which show training and evaluation apart."""
-    return f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}"

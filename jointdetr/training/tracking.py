@@ -118,6 +118,11 @@ def matched_joints(outputs: JointDetrPoseEstimationOutput) -> torch.Tensor:
     return joints.gather(2, outputs.matched_queries[..., None].expand(*outputs.matched_queries.shape, 3))
 
 
+def tracked_name(name: str) -> str:
+    """Name of an entry at trackers, which show training and evaluation apart."""
+    return f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}"
+
+
 def print_entry(step: int, entries: dict[str, float]) -> None:
     """Print an entry of the log on one line, and an evaluation as a small table beside its baselines.
 

@@ -16,10 +16,14 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import datasets
 import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import InitProcessGroupKwargs
 from transformers import PreTrainedModel, set_seed
 
 from ..configuration_jointdetr import JointDetrConfig
@@ -33,11 +37,13 @@ from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .adaptation import adapt_to_skeleton
 from .checkpoints import last_checkpoint
 from .dataset import CropSettings, PoseDataset, PoseExamples, PoseMixture
-from .engine import Engine, Parts, make_accelerator
+from .engine import Engine, Parts
 from .recipe import Recipe, load_recipe, save_recipe
-from .tracking import RUN_NAME_FILE, name_run, start_trackers
+from .tracking import RUN_NAME_FILE, available_tracker, name_run, start_trackers
 from .training_data import load_source, training_data
 from .watching import what_to_watch
+
+PATIENCE = timedelta(hours=4)  # of processes that wait while the main one evaluates
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,21 @@ def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine
         watched = what_to_watch(recipe, plain, _evaluation_crops(recipe, skeleton, processor))
     evaluate = _evaluation(recipe, skeleton, processor, str(accelerator.device))
     return Engine(recipe, Parts(model, processor, data, evaluate, watched), accelerator)
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Make the accelerator of a run, which knows the processes, the device and the tracker."""
+    for state in (AcceleratorState, GradientState):
+        state._reset_state()  # an earlier run of this process may have had another precision
+    return Accelerator(
+        cpu=recipe.device == "cpu",
+        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
+        gradient_accumulation_steps=recipe.accumulation,
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=recipe.seed),
+        log_with=available_tracker(recipe.report_to),
+        project_dir=recipe.output,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
 
 
 def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimation:
@@ -236,7 +257,12 @@ def _evaluation(
     rows = datasets.concatenate_datasets(parts)
     own = [source for source in recipe.train.sources if not source.map_skeleton] or recipe.evaluation.sources
     baselines = fit_baselines(load_source(own[0], recipe.train.is_stream), skeleton)
-    settings = EvaluationSettings(recipe.evaluation.threshold, batch_size=recipe.evaluation.batch_size, device=device)
+    settings = EvaluationSettings(
+        recipe.evaluation.threshold,
+        batch_size=recipe.evaluation.batch_size,
+        device=device,
+        workers=recipe.train.workers,
+    )
     return lambda model: evaluate_model(model, processor, rows, settings, baselines).flat()
 
 

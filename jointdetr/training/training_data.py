@@ -1,15 +1,18 @@
 """What a recipe trains on: stored rows, streams of them, synthetic people who are drawn as training goes on."""
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
+from torch.utils.data import DataLoader
 
 from ..data.loading import PoseRows, load_pose_dataset
 from ..data.mixing import RowMixture, Share, prepare_source
 from ..synthesis.rows import RowSettings
-from .dataset import PoseDataset, PoseExamples, PoseMixture
+from .dataset import PoseDataset, PoseExamples, PoseMixture, collate_poses
 from .recipe import DataSource, Recipe, SynthesisRecipe
-from .stream import BlendedStream, ExampleStream, PoseStream
+from .stream import BlendedStream, ExampleStream, PoseStream, StreamLoader
 from .synthetic_stream import SyntheticStream, training_people_seed
+
+PREFETCHED = 4  # batches of each worker
 
 
 def training_data(recipe: Recipe, examples: PoseExamples, state: PartialState) -> PoseMixture | ExampleStream:
@@ -77,6 +80,22 @@ def _require_one_way_of_mixing(recipe: Recipe) -> None:
             raise ValueError(f"`train.sources[{number}]` needs `train.streaming` for its `weight` or `map_skeleton`")
     if recipe.train.is_stream and recipe.schedule.max_steps is None:
         raise ValueError("`schedule.max_steps` must say how long to train with streaming, as streams have no end")
+
+
+def make_loader(data: PoseMixture | ExampleStream, recipe: Recipe, accelerator: Accelerator) -> DataLoader:
+    """Load a stream, which is shared out already, by itself, and stored rows, shuffled, through Accelerate."""
+    workers = recipe.train.workers
+    settings = {
+        "batch_size": recipe.batch_size,
+        "num_workers": workers,
+        "prefetch_factor": PREFETCHED if workers else None,
+        "pin_memory": accelerator.device.type == "cuda",
+    }
+    if isinstance(data, ExampleStream):
+        return StreamLoader(data, **settings)
+    own = torch.Generator()  # so that beginning anew, as after a resume, draws nothing from the model's numbers
+    loader = DataLoader(data, shuffle=True, collate_fn=collate_poses, generator=own, **settings)
+    return accelerator.prepare_data_loader(loader, device_placement=False)
 
 
 def load_source(source: DataSource, streaming: bool = False) -> PoseRows:
