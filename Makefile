@@ -9,14 +9,16 @@ PICTURE ?=
 BOX ?=
 EXAMPLE := docs/images/person.jpg --box 113 119 199 373 --focal-px 1090
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test lint format package docs clean
 
 help:
 	@echo "make demo     estimate the pose in a picture (PICTURE=me.jpg BOX='x y width height' for your own)"
 	@echo "make test     run the tests (PYTEST_ARGS='-k geometry' for some of them)"
 	@echo "make lint     check style"
 	@echo "make format   repair style"
-	@echo "make clean    remove .venv and what the commands wrote to out/"
+	@echo "make package  build sdist and wheel into dist/, install the wheel into an empty environment and use it there"
+	@echo "make docs     build the documentation into build/docs"
+	@echo "make clean    remove .venv and what the commands wrote to out/, dist/ and build/"
 
 install: $(INSTALLED)
 
@@ -38,10 +40,19 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/codespell
 
 format: $(INSTALLED)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+package: $(INSTALLED)
+	rm -rf dist
+	$(VENV)/bin/python -m build --no-isolation
+	$(VENV)/bin/python tools/check_distribution.py
+
+docs: $(INSTALLED)
+	$(VENV)/bin/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) out dist build

@@ -175,7 +175,7 @@ class BlazePosePreTrainedModel(PreTrainedModel):
     config: BlazePoseConfig
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -186,7 +186,8 @@ class BlazePosePreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, BlazePoseBackbone):
             init.copy_(module.mean, torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
             init.copy_(module.std, torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
@@ -258,7 +259,8 @@ class BlazePoseBackbone(BackboneMixin, BlazePosePreTrainedModel):
             # depthwise convolutions are a third faster on CPUs with the channels last
             features = _relu6(self.stem(pictures.contiguous(memory_format=torch.channels_last)))
             maps = self._maps(features)
-        return BackboneOutput(feature_maps=tuple(maps[name] for name in self.config.out_features))
+        chosen = tuple(maps[name] for name in self.out_features)
+        return BackboneOutput(feature_maps=chosen)  # pyright: ignore[reportArgumentType] (declared as of one map)
 
     def _maps(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         """All stages by name."""

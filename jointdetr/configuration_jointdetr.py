@@ -1,6 +1,7 @@
 """Configurations of JointDETR and of its joint refinement network, skeleton included."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -11,7 +12,7 @@ from .backbone_jointdetr import BlazePoseConfig  # noqa: F401 (a checkpoint may 
 from .skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
 
 
-def validate_skeleton(config: PreTrainedConfig) -> None:
+def validate_skeleton(config: "_SkeletonConfig") -> None:
     """Raise `ValueError` unless the config's joint names are unique and its parents form one tree under its root."""
     names, parents, root = list(config.id2label.values()), config.joint_parents, config.root_joint
     if sorted(config.id2label) != list(range(len(names))):
@@ -29,7 +30,7 @@ def validate_skeleton(config: PreTrainedConfig) -> None:
         _validate_path_to_root(joint, parents, root)
 
 
-def _validate_path_to_root(joint: int, parents: list[int], root: int) -> None:
+def _validate_path_to_root(joint: int, parents: Sequence[int], root: int) -> None:
     visited = [joint]
     while visited[-1] != root:
         parent = parents[visited[-1]]
@@ -41,7 +42,7 @@ def _validate_path_to_root(joint: int, parents: list[int], root: int) -> None:
         visited.append(parent)
 
 
-def validate_flip_pairs(config: PreTrainedConfig) -> None:
+def validate_flip_pairs(config: "JointDetrConfig") -> None:
     """Raise `ValueError` unless the config's left/right pairs are disjoint pairs of existing joints."""
     for pair in config.flip_pairs:
         if len(pair) != 2 or not all(0 <= joint < config.num_joints for joint in pair):
@@ -62,8 +63,13 @@ def validate_range(config: PreTrainedConfig, names: str, low: float, high: float
 class _SkeletonConfig(PreTrainedConfig):
     """What both configurations share: the skeleton, Human3.6M's 17 joints unless another one is given."""
 
-    joint_parents: list | tuple | None = None
-    root_joint: int | None = None
+    if TYPE_CHECKING:  # what there is once the configuration is made
+        id2label: dict[int, str] = {}
+        joint_parents: Sequence[int] = ()
+        root_joint: int = 0
+    else:
+        joint_parents: list | tuple | None = None
+        root_joint: int | None = None
     joint_scale: float | int = 1000.0
 
     def __post_init__(self, **kwargs):
@@ -167,8 +173,8 @@ class JointDetrConfig(_SkeletonConfig):
         num_queries (`int`, *optional*, defaults to 100): Number N of joint queries; J with `"fixed"` alignment.
         num_feature_levels (`int`, *optional*, defaults to 4): Feature levels; those beyond the backbone's stages come
             from stride-2 convolutions, fewer take the last stages.
-        d_model, encoder_layers, encoder_attention_heads, encoder_ffn_dim, encoder_n_points, decoder_layers,
-            decoder_attention_heads, decoder_ffn_dim, decoder_n_points: Sizes, as in Deformable DETR.
+        d_model, encoder_*, decoder_* (`int`): Sizes of encoder and decoder: `layers`, `attention_heads`, `ffn_dim` and
+            `n_points`, as in Deformable DETR.
         class_spread (`float`, *optional*, defaults to 1.0): Standard deviation of the class logits of untrained
             queries, alike in all decoder layers. A query so prefers some joint from the start, by more than positions
             differ in the matching, is matched to it in most pictures, and learns it. With 0 training starts slowly.
@@ -213,8 +219,6 @@ class JointDetrConfig(_SkeletonConfig):
         "encoder_last_hidden_state",
         "part_logits",
         "part_depths",
-        "pred_sigmas",
-        "pred_visibility",
         "matched_queries",
         "matching_cost",
     ]
@@ -224,8 +228,12 @@ class JointDetrConfig(_SkeletonConfig):
     freeze_batch_norm: bool = False
     query_alignment: Literal["set", "fixed"] = "set"
     intermediate_supervision: bool = False
-    flip_pairs: list | tuple | None = None
-    num_queries: int | None = None
+    if TYPE_CHECKING:
+        flip_pairs: Sequence[Sequence[int]] = ()
+        num_queries: int = 100
+    else:
+        flip_pairs: list | tuple | None = None
+        num_queries: int | None = None
     num_feature_levels: int = 4
     d_model: int = 256
     encoder_layers: int = 6
@@ -331,7 +339,7 @@ class JointDetrConfig(_SkeletonConfig):
 
     def validate_refiner(self) -> None:
         """Raise `ValueError` if the refinement network is for another skeleton."""
-        refiner = self.refiner_config
+        refiner = cast(JointRefinerConfig | None, self.refiner_config)
         if refiner is not None and (refiner.id2label, refiner.joint_parents) != (self.id2label, self.joint_parents):
             raise ValueError(
                 f"`refiner_config` must have the model's skeleton {list(self.id2label.values())}, "

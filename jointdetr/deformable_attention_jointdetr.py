@@ -192,7 +192,8 @@ class _Samples(NamedTuple):
         upper, lower = torch.lerp(upper_left, upper_right, self.x), torch.lerp(lower_left, lower_right, self.x)
         by_x = torch.lerp(upper_right - upper_left, lower_right - lower_left, self.y) * attention
         by_y = (lower - upper) * attention
-        return torch.lerp(upper, lower, self.y), torch.stack([by_x, by_y], dim=-1) * self.moves
+        by_places = torch.stack([by_x, by_y], dim=-1)
+        return torch.lerp(upper, lower, self.y), by_places if self.moves is None else by_places * self.moves
 
 
 def _slices(length: int, size: int) -> list[slice]:

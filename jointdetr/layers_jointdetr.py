@@ -7,6 +7,7 @@ height * width over the levels).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,7 +39,7 @@ class JointDetrInputProjection(nn.ModuleList):
         self.num_stages = len(kept)
 
     @staticmethod
-    def _projection(in_channels: int, d_model: int, **convolution: int) -> nn.Sequential:
+    def _projection(in_channels: int, d_model: int, **convolution: Any) -> nn.Sequential:
         return nn.Sequential(
             nn.Conv2d(in_channels, d_model, **convolution),
             # 32 groups as in DETRs, but never of a single channel: a level may be one pixel large
@@ -132,8 +133,8 @@ def eager_attention_forward(
     **kwargs: Unpack[TransformersKwargs],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention in plain torch, for when attention weights are asked for; the signature is transformers'."""
-    scaling = query.size(-1) ** -0.5 if scaling is None else scaling
-    weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    scale = query.size(-1) ** -0.5 if scaling is None else scaling
+    weights = torch.matmul(query, key.transpose(2, 3)) * scale
     if attention_mask is not None:
         weights = weights + attention_mask
     weights = nn.functional.dropout(weights.softmax(-1), p=dropout, training=module.training)
@@ -167,7 +168,7 @@ class JointDetrSelfAttention(nn.Module):
         key = self.k_proj(placed).reshape(heads_shape).transpose(1, 2)
         value = self.v_proj(hidden_states).reshape(heads_shape).transpose(1, 2)
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
+            self.config._attn_implementation or "eager", eager_attention_forward
         )
         dropout = self.config.attention_dropout if self.training else 0.0
         output, weights = attention(self, query, key, value, None, dropout=dropout, scaling=self.scaling, **kwargs)

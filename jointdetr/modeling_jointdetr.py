@@ -8,7 +8,7 @@ inside the network and in millimetres in `pred_joints`; 2D is in `[0, 1]` of the
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .configuration_jointdetr import JointDetrConfig
+from .configuration_jointdetr import JointDetrConfig, JointRefinerConfig
 from .layers_jointdetr import (
     ERROR_PRIOR,
     FeatureLayout,
@@ -158,7 +158,7 @@ class JointDetrPreTrainedModel(PreTrainedModel):
     config: JointDetrConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = True
     _no_split_modules = ["JointDetrEncoderLayer", "JointDetrDecoderLayer"]
     _supports_sdpa = True
@@ -176,10 +176,11 @@ class JointDetrPreTrainedModel(PreTrainedModel):
         if isinstance(module, JointDetrDeformableAttention):
             self._init_deformable_attention(module)
         elif isinstance(module, JointDetrRegressionHead):
-            init.zeros_(module[-1].weight)
-            init.zeros_(module[-1].bias)
+            last = cast(nn.Linear, module[-1])
+            init.zeros_(last.weight)
+            init.zeros_(last.bias)
             if isinstance(module, JointDetrConfidenceHead):
-                init.copy_(module[-1].bias, torch.tensor([math.log(ERROR_PRIOR), 0.0]))
+                init.copy_(last.bias, torch.tensor([math.log(ERROR_PRIOR), 0.0]))
         elif isinstance(module, JointDetrClassHead):
             init.normal_(module.weight, std=self.config.class_spread / math.sqrt(self.config.d_model))
             # in one go: a slice of a parameter does not know that it has been loaded, and would be overwritten
@@ -187,8 +188,9 @@ class JointDetrPreTrainedModel(PreTrainedModel):
             prior[-1] = 0.0
             init.copy_(module.bias, prior)
         elif isinstance(module, JointDetrDecoder) and self.config.query_alignment == "set":
-            for head in module.heads[1:]:  # a query starts with the same preferences in all layers
-                init.copy_(head.class_head.weight, module.heads[0].class_head.weight)
+            first, *others = (cast(JointDetrClassHead, head.class_head) for head in module.heads)
+            for head in others:  # a query starts with the same preferences in all layers
+                init.copy_(head.weight, first.weight)
         elif isinstance(module, JointDetrModel):
             init.normal_(module.level_embed)
             init.normal_(module.query_position_embeddings.weight)
@@ -298,12 +300,12 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
                 probabilities = None if logits is None else pass_on(logits).softmax(-1)
                 connection = self.connections[index](probabilities, joints, points, hidden_states.dtype)
                 position_embeddings = positions + connection
-        logits, joints, points = zip(*predictions, strict=True)
+        layer_logits, layer_joints, layer_points = zip(*predictions, strict=True)
         return JointDetrDecoderOutput(
             last_hidden_state=hidden_states,
-            layer_logits=None if logits[0] is None else torch.stack(logits),
-            layer_joints=torch.stack(joints),
-            layer_points=torch.stack(points),
+            layer_logits=None if layer_logits[0] is None else torch.stack(layer_logits),
+            layer_joints=torch.stack(layer_joints),
+            layer_points=torch.stack(layer_points),
         )
 
 
@@ -424,7 +426,7 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         self.dense_head = nn.Linear(config.d_model, patch) if config.num_dense_parts else None
         self.refiner = None
         if config.refiner_config is not None:
-            self.set_refiner(JointRefiner(config.refiner_config))
+            self.set_refiner(JointRefiner(cast(JointRefinerConfig, config.refiner_config)))
         self.loss_function = JointDetrLoss(config)
         self.post_init()
 
@@ -516,11 +518,14 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
             loss = self.loss_function(predictions, pose_labels)
             result.loss, result.loss_dict = loss.total, loss.terms
             result.matched_queries, result.matching_cost = loss.queries, loss.matching_cost
-            if self.dense_head is not None:
-                self._add_dense_losses(result, outputs, labels)
+            if labels is not None and self.dense_head is not None:
+                result.part_logits, result.part_depths = self._dense_predictions(self.dense_head, outputs)
+                dense = dense_losses(result.part_logits, result.part_depths, labels, self.config)
+                result.loss = loss.total + self.config.dense_weight * sum(dense.values())
+                result.loss_dict = loss.terms | dense
         return result
 
-    def _layer_predictions(self, outputs: JointDetrModelOutput, layer: int) -> dict[str, torch.Tensor | None]:
+    def _layer_predictions(self, outputs: JointDetrModelOutput, layer: int) -> dict[str, Any]:
         """What one decoder layer predicts, in public units."""
         return {
             "logits": None if outputs.layer_logits is None else outputs.layer_logits[layer],
@@ -537,18 +542,12 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         result.pred_visibility = confidence[..., 1].sigmoid()
         return confidence
 
-    def _add_dense_losses(
-        self, result: JointDetrPoseEstimationOutput, outputs: JointDetrModelOutput, labels: list[dict]
-    ) -> None:
-        result.part_logits, result.part_depths = self._dense_predictions(outputs)
-        dense = dense_losses(result.part_logits, result.part_depths, labels, self.config)
-        result.loss = result.loss + self.config.dense_weight * sum(dense.values())
-        result.loss_dict |= dense
-
-    def _dense_predictions(self, outputs: JointDetrModelOutput) -> tuple[torch.Tensor, torch.Tensor]:
+    def _dense_predictions(
+        self, dense_head: nn.Linear, outputs: JointDetrModelOutput
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Body part logits (batch, parts, height, width) and depths (batch, height, width), finer than any level."""
         height, width = outputs.spatial_shapes[0]
-        patches = self.dense_head(outputs.encoder_last_hidden_state[:, : height * width])
+        patches = dense_head(outputs.encoder_last_hidden_state[:, : height * width])
         maps = patches.transpose(1, 2).unflatten(-1, (height, width))
         maps = nn.functional.pixel_shuffle(maps, self.config.dense_upscaling)
         return maps[:, :-1], maps[:, -1]

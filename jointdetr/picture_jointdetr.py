@@ -116,7 +116,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         return _from_array(values.astype(np.uint16), name, ChannelDimension.LAST)
     if image.mode == "F":
         return _from_array(np.asarray(image), name, ChannelDimension.LAST)
-    return Image.fromarray(convert_to_rgb(image, return_numpy=True))
+    return Image.fromarray(np.asarray(convert_to_rgb(image, return_numpy=True)))
 
 
 def _from_array(array: Any, name: str, data_format: ChannelDimension | str | None) -> Image.Image:

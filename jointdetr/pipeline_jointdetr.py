@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from types import GeneratorType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,10 +25,13 @@ from .search_jointdetr import Box, Sightings
 from .upright_jointdetr import turns_upright
 
 CROPS_PER_PASS = 16
+MORE_LOOKS = 2  # at most, at people who are not upright
 PEOPLE_ARGUMENTS = ("detector", "detector_threshold", "people")
 PREPROCESS_ARGUMENTS = (*PEOPLE_ARGUMENTS, *CAMERA_ARGUMENTS)
 FORWARD_ARGUMENTS = ("threshold", "crops_per_pass", "second_look")
 POSTPROCESS_ARGUMENTS = ("return_tensors",)
+
+_Fields = TypeVar("_Fields", bound=Mapping[str, torch.Tensor])
 
 
 class JointDetrPipeline(Pipeline):
@@ -142,11 +145,14 @@ class JointDetrPipeline(Pipeline):
         return find_people(image, PeopleRequest(**arguments | given), self.look)
 
     @torch.no_grad()
-    def look(self, image: Image.Image, boxes: list[Box]) -> Sightings:
+    def look(self, image: Image.Image, boxes: list[Box], second_look: bool = False) -> Sightings:
         """Say what the network sees in boxes of an upright picture, however improbable it finds it."""
         inputs = self.image_processor(image, boxes=[boxes], return_tensors="pt")
         height, width = inputs["pixel_values"].shape[-2:]
-        poses = assemble_poses(self.run_model(inputs["pixel_values"].to(self.device, self.dtype)), threshold=0.0)
+        outputs = self.run_model(inputs["pixel_values"].to(self.device, self.dtype))
+        if second_look:
+            inputs, outputs = self.look_again([image], inputs, outputs)
+        poses = assemble_poses(outputs, threshold=0.0)
         points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
         points = apply_affine(points.double(), invert_affine(inputs["crop_affine"].double())).numpy()
         scores = poses.scores.cpu().numpy() * poses.detected.cpu().numpy()  # not detected: no finite numbers
@@ -180,7 +186,7 @@ class JointDetrPipeline(Pipeline):
         outputs: ModelOutput,
         crops_per_pass: int = CROPS_PER_PASS,
     ) -> tuple[dict[str, torch.Tensor], ModelOutput]:
-        """Look once more at people who are not upright, in crops that are turned; whichever look is surer is kept.
+        """Look again at people who are not upright, in crops that are turned; the surest look is kept.
 
         Args:
             images: The upright pictures; `None` for one at which nobody looks again.
@@ -191,30 +197,31 @@ class JointDetrPipeline(Pipeline):
         Returns:
             Both for `post_process_pose_estimation`, which turns poses back.
         """
-        poses = assemble_poses(outputs, threshold=0.0, assignment="argmax")
         height, width = inputs["pixel_values"].shape[-2:]
-        turns = turns_upright(poses.points.cpu() * torch.tensor([width, height]), self.model.config.skeleton)
         pictures = [images[index] for index in inputs["image_index"].tolist()]
-        crops = [crop for crop, picture in enumerate(pictures) if picture is not None and turns[crop]]
-        if not crops:
-            return dict(inputs), outputs
-        turned = self.image_processor(
-            [pictures[crop] for crop in crops],
-            boxes=[[inputs["boxes"][crop].tolist()] for crop in crops],
-            turns=[[turns[crop].item()] for crop in crops],
-            return_tensors="pt",
-        ).to(inputs["pixel_values"].device, self.dtype)
-        again = self.run_model(turned["pixel_values"], crops_per_pass)
-        scores = assemble_poses(again, threshold=0.0, assignment="argmax").scores.mean(-1)
-        surer = scores > poses.scores[crops].mean(-1)  # (crops again,)
-        chosen = torch.tensor(crops, device=surer.device)[surer]
-        fields = {
-            name: _replaced(getattr(outputs, name), getattr(again, name), chosen, surer) for name in ASSEMBLY_INPUTS
-        }
-        changed = {
-            name: _replaced(inputs[name], turned[name], chosen, surer) for name in ("pixel_values", "crop_affine")
-        }
-        return {**inputs, **changed}, type(outputs)(**fields)
+        crops = [crop for crop, picture in enumerate(pictures) if picture is not None]
+        rolls = torch.zeros(len(pictures))  # by which crops have been turned
+        for _ in range(MORE_LOOKS):
+            poses = assemble_poses(outputs, threshold=0.0, assignment="argmax")
+            leans = turns_upright(poses.points.cpu() * torch.tensor([width, height]), self.model.config.skeleton)
+            crops = [crop for crop in crops if leans[crop]]
+            if not crops:
+                break
+            rolls[crops] += leans[crops]
+            turned = self.image_processor(
+                [pictures[crop] for crop in crops],
+                boxes=[[inputs["boxes"][crop].tolist()] for crop in crops],
+                turns=[[rolls[crop].item()] for crop in crops],
+                return_tensors="pt",
+            ).to(inputs["pixel_values"].device, self.dtype)
+            again = self.run_model(turned["pixel_values"], crops_per_pass)
+            scores = assemble_poses(again, threshold=0.0, assignment="argmax").scores.mean(-1)
+            surer = scores > poses.scores[crops].mean(-1)  # (crops again,)
+            crops = torch.tensor(crops)[surer.cpu()].tolist()
+            outputs = _replaced(outputs, again, crops, surer)
+            turned = {name: turned[name] for name in ("pixel_values", "crop_affine")}
+            inputs = _replaced(dict(inputs), turned, crops, surer)
+        return dict(inputs), outputs
 
     def run_model(self, pixel_values: torch.Tensor, crops_per_pass: int = CROPS_PER_PASS) -> ModelOutput | None:
         """Run the network over crops `(crops, 3, height, width)`, a limited number at once.
@@ -300,15 +307,14 @@ def _concatenate(batch: list[Mapping]) -> dict[str, torch.Tensor]:
     return inputs
 
 
-def _replaced(
-    values: torch.Tensor | None, others: torch.Tensor | None, chosen: torch.Tensor, which: torch.Tensor
-) -> torch.Tensor | None:
-    """Put those of `others` that the mask `which` names into `values`, at the places `chosen`."""
-    if values is None or others is None:
-        return values
-    values = values.clone()
-    values[chosen.to(values.device)] = others[which.to(others.device)].to(values)
-    return values
+def _replaced(values: _Fields, others: Mapping[str, torch.Tensor], rows: list[int], which: torch.Tensor) -> _Fields:
+    """Put the rows of `others` that the mask `which` names into `values`, as its `rows`; what it has not is kept."""
+    changed = {}
+    for name in values.keys() & others.keys():
+        if values[name] is not None:
+            changed[name] = values[name].clone()
+            changed[name][rows] = others[name][which.to(others[name].device)].to(changed[name])
+    return type(values)(**{**values, **changed})
 
 
 def _to_plain(values: Any) -> Any:

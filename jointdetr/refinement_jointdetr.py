@@ -142,7 +142,7 @@ class JointRefiner(PreTrainedModel):
     config: JointRefinerConfig
     base_model_prefix = "refiner"
     main_input_name = "joints"
-    input_modalities = ()
+    input_modalities = []
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -207,7 +207,7 @@ class JointRefiner(PreTrainedModel):
         if labels is None and self.config.bone_lengths is not None:
             refined = self.keep_proportions(refined, missing)
         loss = None
-        if labels is not None:
+        if labels is not None and selected is not None:
             distances = torch.linalg.vector_norm(refined - labels, dim=-1) / self.config.joint_scale
             selected = selected | self.config.use_sigmas
             loss = (distances * selected).sum() / selected.sum().clamp(min=1)
@@ -310,7 +310,7 @@ class JointRefiner(PreTrainedModel):
         features = torch.cat([positions, flags], dim=-1)  # (batch, joints, POSITION_INPUTS)
         hidden_states = self.input_projection(features.flatten(1).to(self.dtype))
         step = self.config.joint_scale
-        if expected is not None:
+        if expected is not None and self.sigma_projection is not None:
             sigma_features = expected.features(self.config.unknown_sigma)
             hidden_states = hidden_states + self.sigma_projection(sigma_features.flatten(1).to(self.dtype))
             step = expected.sigmas[..., None]

@@ -3,7 +3,8 @@
 The network was made to see one person who fills its crop. Shown a person from too far away it says roughly where, so
 that a second look at what it found says exactly where. Whether it is a person at all is told by how sure the network
 is of the joints (their scores, and whether it thinks that they are seen), and by whether the body stays in its place
-when it is looked at through a window that has moved: what is imagined moves along.
+when it is looked at through a window that has moved: what is imagined moves along. Whoever lies or hangs is looked at
+turned upright, once it is known about where.
 
 What decides is in `SearchLimits`; `benchmarks/accuracy/people_search.py` measures what it should be for a checkpoint.
 
@@ -13,6 +14,7 @@ Shape vocabulary: people, joints. Boxes are x, y, width, height in px of the pic
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -30,7 +32,10 @@ TRUSTED_ERROR_MM = 150.0
 WINDOW_SIZES = (1.0, 0.6)  # edges of the windows as shares of the picture's shorter edge
 WINDOW_STEPS = (0.5, 0.7)  # from one window to the next, at most, as shares of the window
 MOST_IN_A_ROW = 8  # windows; a panorama is looked at with gaps
-CANDIDATES = (4, 3)  # how many poses, at most, are looked at closely, and then once more
+CANDIDATES = (
+    (4, False),
+    (3, True),
+)  # how many poses, at most, are looked at closely, and then once more; turned upright?
 WORKING_EDGE_PX = 800  # shorter edge of the picture that is searched
 ASKEW = (0.12, -0.08)  # how far the last window lies off, as shares of the body's longer side
 
@@ -89,8 +94,14 @@ class Sightings:
         return [body_box(points) for points in self.points]
 
 
-Look = Callable[[Image.Image, list[Box]], Sightings]
-"""Runs the network on boxes of a picture."""
+class Look(Protocol):
+    """Runs the network on boxes of a picture; with `second_look` again on whoever leans, turned upright."""
+
+    def __call__(self, image: Image.Image, boxes: list[Box], second_look: bool = False) -> Sightings:
+        """Say what is seen."""
+        ...
+
+
 Overlaps = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Compares boxes `(people, 4)` with others `(others, 4)`: `(people, others)`, 0 to 1."""
 
@@ -109,12 +120,12 @@ def search_people(image: Image.Image, look: Look, limits: SearchLimits = LIMITS)
     factor = reduction(image.size)
     small = image.reduce(factor) if factor > 1 else image
     seen = look(small, search_windows(small.size))
-    for most in CANDIDATES:
+    for most, second_look in CANDIDATES:
         is_likely = seen.sureness() >= limits.far_sureness
         seen = seen.chosen(best_apart(seen, is_likely, box_overlaps, limits.overlap)[:most])
         if not len(seen.points):
             return []
-        seen = look(small, visible_boxes(seen.boxes(), small.size))
+        seen = look(small, visible_boxes(seen.boxes(), small.size), second_look)
     last = look_askew(small, look, seen)
     is_person = (last.sureness() >= limits.sureness) & (following_of(seen, last) <= limits.following)
     people = last.chosen(best_apart(last, is_person, shared_areas, limits.shared))
@@ -130,7 +141,7 @@ def look_askew(image: Image.Image, look: Look, near: Sightings) -> Sightings:
     """Look at bodies once more through windows that have moved by `ASKEW` of each body."""
     boxes = np.array(near.boxes())
     boxes[:, :2] += _shifts(near)
-    return look(image, visible_boxes(boxes.tolist(), image.size))
+    return look(image, visible_boxes(boxes.tolist(), image.size), second_look=True)
 
 
 def following_of(near: Sightings, askew: Sightings) -> np.ndarray:

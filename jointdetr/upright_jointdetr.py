@@ -12,7 +12,8 @@ import torch
 
 from .skeleton_jointdetr import Skeleton
 
-LEANING = math.radians(30.0)  # what is less is worth no second look
+LEANING = math.radians(15.0)  # what is less is worth no second look
+TURNING_STEP = math.radians(5.0)  # so that the last bits of a pose do not change the crop of the second look
 
 HIPS, SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
 
@@ -47,10 +48,12 @@ def turns_upright(points: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
         skeleton (`Skeleton`): Names the joints.
 
     Returns:
-        `torch.Tensor` of shape `(people,)`: Radians; 0 for those who are about upright, or of whom that is not known.
+        `torch.Tensor` of shape `(people,)`: Radians, in steps of 5 degrees; 0 for those who are about upright, or of
+        whom that is not known.
     """
     tilts = body_tilt(points, skeleton)
-    return torch.where(tilts.abs() > LEANING, tilts, 0.0)  # NaN is not more either
+    rounded = TURNING_STEP * (tilts / TURNING_STEP).round()
+    return torch.where(tilts.abs() > LEANING, rounded, 0.0)  # NaN is not more either
 
 
 def turn_about(affine: torch.Tensor, angle: float, size: tuple[int, int]) -> torch.Tensor:

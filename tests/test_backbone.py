@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +54,7 @@ def test_all_stages_are_those_of_mediapipes_interpreter():
         pytest.skip("needs JOINTDETR_POSE_LANDMARK, ai-edge-litert and tflite")
     from ai_edge_litert.interpreter import Interpreter
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-    from import_blazepose import load_weights
+    from tools.import_blazepose import load_weights
 
     interpreter = Interpreter(source, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()

@@ -184,14 +184,14 @@ class TestSynthesizeAndEvaluate:
         assert result.exit_code == 0, result.output
         assert "MPJPE" in result.stdout
         numbers = json.loads((tmp_path / "numbers.json").read_text())
-        assert numbers["protocol"]["poses"] == 2
+        assert numbers["fine_print"]["poses"] == 2
         assert numbers["metrics"]["mpjpe"] > 0
 
     def test_evaluate_in_bfloat16_says_so(self, people_folder, tiny_model_folder, tmp_path):
         options = ("--model", tiny_model_folder, "--dtype", "bfloat16", "--output", tmp_path / "numbers.json")
         result = run("evaluate", "--dataset", people_folder, *options)
         assert result.exit_code == 0, result.output
-        assert json.loads((tmp_path / "numbers.json").read_text())["protocol"]["dtype"] == "bfloat16"
+        assert json.loads((tmp_path / "numbers.json").read_text())["fine_print"]["dtype"] == "bfloat16"
 
     def test_supersampling_renders_other_pixels_of_the_same_people(self, people_folder, tmp_path):
         from jointdetr.data.loading import load_pose_dataset

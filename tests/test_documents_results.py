@@ -1,16 +1,12 @@
 """The tables of docs/results.md are those of the numbers beside it, and name what the comparison has."""
 
 import json
-import sys
 
 import pytest
 from documents import REPOSITORY
 
-from jointdetr.training.compare import SECTIONS, Variant, results_table
-
-sys.path.insert(0, str(REPOSITORY))
-
 from benchmarks.accuracy.peers import CONTESTANTS, TITLE
+from jointdetr.training.compare import SECTIONS, Variant, results_table
 
 PAGE = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
 RESULTS = json.loads((REPOSITORY / "docs" / "results.json").read_text())["steps"]["1000"]

@@ -47,8 +47,11 @@ def test_the_tilt_is_not_known_without_hips_or_shoulders():
 
 
 def test_who_is_about_upright_is_not_turned():
-    points = torch.stack([body(0.4), body(-0.6), torch.full((17, 2), torch.nan)])
-    torch.testing.assert_close(turns_upright(points, HUMAN36M), torch.tensor([0.0, -0.6, 0.0]))
+    """And others by whole steps of 5 degrees."""
+    degrees = torch.pi / 180
+    points = torch.stack([body(0.1), body(-47 * degrees), body(148 * degrees), torch.full((17, 2), torch.nan)])
+    expected = torch.tensor([0.0, -45.0, 150.0, 0.0]) * degrees
+    torch.testing.assert_close(turns_upright(points, HUMAN36M), expected)
 
 
 @pytest.mark.parametrize("tilt", [0.7, -2.5])

@@ -31,7 +31,7 @@ from PIL import Image
 
 from jointdetr import JointDetrPipeline
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe
+from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe, pck_torso, torso_length
 from jointdetr.skeleton_jointdetr import SKELETONS
 
 PARTS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
@@ -41,7 +41,6 @@ LIMBS = [
 BLAZEPOSE = [23, 24, 25, 26, 27, 28, 11, 12, 13, 14, 15, 16]  # MediaPipe's landmarks of the same joints
 HIPS, SHOULDERS = [0, 1], [6, 7]
 VARIANTS = ("lite", "full", "heavy")
-TORSO_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,6 @@ class Person:
     box: list[float]
     points: np.ndarray
     joints: np.ndarray
-
-    @property
-    def torso_px(self) -> float:
-        """From the middle of the labelled hips to that of the labelled shoulders; NaN where either is missing."""
-        hips, shoulders = (self.points[part][np.isfinite(self.points[part, 0])] for part in (HIPS, SHOULDERS))
-        if not (len(hips) and len(shoulders)):
-            return float("nan")
-        return float(np.linalg.norm(hips.mean(0) - shoulders.mean(0)))
 
 
 @dataclass(frozen=True)
@@ -137,19 +128,19 @@ def measure(labelled: list[Person], answers: dict[str, list[Answer]]) -> dict[st
 
 
 def _measures(labelled: list[Person], answers: list[Answer], found_by_all: list[bool]) -> dict[str, float]:
-    hits, shares, errors, aligned = [], [], [], []
+    shares, errors, aligned = [], [], []
     for person, answer, by_all in zip(labelled, answers, found_by_all, strict=True):
         known = np.isfinite(person.points).all(-1)
         distances = np.linalg.norm(answer.points - person.points, axis=-1)[known]
-        if person.torso_px > 0:
-            hits += (distances < TORSO_SHARE * person.torso_px).tolist()
         if by_all:
             shares += (100.0 * distances / max(person.box[2:])).tolist()
         if np.isfinite(person.joints).all() and np.isfinite(answer.joints).all():
             pair = [torch.from_numpy(joints)[None] for joints in (answer.joints, person.joints)]
             errors.append(mpjpe(*pair).item())
             aligned.append(pa_mpjpe(*pair).item())
-    means = {"PCK %": [100.0 * hit for hit in hits], "2D %": shares, "MPJPE mm": errors, "PA-MPJPE mm": aligned}
+    target, predicted = (torch.from_numpy(np.stack([one.points for one in many])) for many in (labelled, answers))
+    hits = 100.0 * pck_torso(predicted, target, torso_length(target, HIPS, SHOULDERS)).item()
+    means = {"PCK %": [hits], "2D %": shares, "MPJPE mm": errors, "PA-MPJPE mm": aligned}
     nobody = 100.0 * np.mean([np.isnan(answer.points).all() for answer in answers])
     return {name: float(np.mean(values)) for name, values in means.items() if values} | {
         "nobody found %": float(nobody)

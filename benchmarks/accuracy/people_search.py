@@ -219,8 +219,8 @@ def figures_without_limits(example: Example, look: Any) -> list[tuple[np.ndarray
     """Sureness and following of each pose that a search without limits ends with, and whether it is the label's."""
     seen: list[tuple[list[list[float]], Sightings]] = []
 
-    def watch(image: Image.Image, boxes: list[list[float]]) -> Sightings:
-        seen.append((boxes, look(image, boxes)))
+    def watch(image: Image.Image, boxes: list[list[float]], second_look: bool = False) -> Sightings:
+        seen.append((boxes, look(image, boxes, second_look)))
         return seen[-1][1]
 
     search_people(example.image, watch, SearchLimits(sureness=0.0, far_sureness=0.0, following=np.inf))

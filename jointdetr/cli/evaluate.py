@@ -10,8 +10,9 @@ from .options import ModelOption, Precision, PrecisionOption, ThresholdOption, l
 
 
 class ProtocolName(str, Enum):
-    """The papers' protocols, as choices."""
+    """The protocols, as choices."""
 
+    PLAIN = "plain"
     HUMAN36M_P1 = "human36m-p1"
     HUMAN36M_P2 = "human36m-p2"
     MPI_INF_3DHP = "3dhp"
@@ -24,9 +25,9 @@ def evaluate(
     model: ModelOption = None,
     dtype: PrecisionOption = Precision.FLOAT32,
     protocol: Annotated[
-        ProtocolName | None,
-        typer.Option(help="Evaluate as the papers do; without it all rows count, with the model's own joints."),
-    ] = None,
+        ProtocolName,
+        typer.Option(help="As the papers do, or plain: all rows count, with the model's own joints."),
+    ] = ProtocolName.PLAIN,
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many rows.")] = None,
     threshold: ThresholdOption = 0.5,
@@ -43,11 +44,10 @@ def evaluate(
 ) -> None:
     """Measure a model on a pose dataset: MPJPE, PA-MPJPE, PCK, AUC, camera space and confidence.
 
-    Without a protocol they stand beside what guessing would give.
+    They stand beside what guessing would give. Data with labels in the picture alone are measured there, by PCK.
     """
     from ..data.loading import load_pose_dataset
     from ..evaluation.evaluate import EvaluationSettings, evaluate_model, fit_baselines
-    from ..evaluation.evaluate_protocol import evaluate_protocol
     from ..evaluation.protocols import PROTOCOLS
     from ..evaluation.report import require_report_suffix
 
@@ -56,23 +56,23 @@ def evaluate(
             require_report_suffix(output)
     checkpoint = load_checkpoint(model, dtype)
     settings = EvaluationSettings(
-        threshold=threshold, batch_size=batch_size, workers=workers, device=checkpoint.model.device.type
+        threshold=threshold,
+        batch_size=batch_size,
+        workers=workers,
+        device=checkpoint.model.device.type,
+        protocol=PROTOCOLS[protocol.value],
     )
     with one_line_errors(dataset):
         rows = load_pose_dataset(dataset, split)
         rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-        if protocol is None:
-            baselines = None
-            if baseline_dataset is not None:
-                baselines = fit_baselines(load_pose_dataset(baseline_dataset), checkpoint.model.config.skeleton)
-            result = evaluate_model(checkpoint.model, checkpoint.processor, rows, settings, baselines)
-        else:
-            chosen = PROTOCOLS[protocol.value]
-            result = evaluate_protocol(checkpoint.model, checkpoint.processor, rows, chosen, settings)
-    result.report().print()
-    if output is not None:
-        with one_line_errors(str(output)):
-            result.report().save(output)
-    if reliability is not None:
-        with one_line_errors(str(reliability)):
-            result.reliability.save_figure(reliability)
+        baselines = None
+        if baseline_dataset is not None:
+            training = load_pose_dataset(baseline_dataset)
+            skeleton = settings.protocol.skeleton_of(training, checkpoint.model.config.skeleton)
+            baselines = fit_baselines(training, skeleton)
+        result = evaluate_model(checkpoint.model, checkpoint.processor, rows, settings, baselines)
+    result.print()
+    for path, write in ((output, result.save), (reliability, result.reliability.save_figure)):
+        if path is not None:
+            with one_line_errors(str(path)):
+                write(path)

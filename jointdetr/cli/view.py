@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def view(
-    poses: Annotated[Path, typer.Argument(help="Poses as .json, .npz or .parquet, of a picture or of a film.")],
+    poses: Annotated[
+        Path, typer.Argument(help="Poses of a picture or of a film, as .json, .npz, .parquet, .html, .glb or .bvh.")
+    ],
     output: Annotated[
         Path | None, typer.Option(help="File to write, and open nothing. Without it POSES.html is written and opened.")
     ] = None,
@@ -33,11 +35,10 @@ def view(
     ] = False,
 ) -> None:
     """Look at poses in 3D: a web page in one file, which needs no network."""
-    from ..formats.motions import load_motions
-    from ..visualization import write_viewer_html
+    from ..visualization import read_poses, write_viewer_html
 
     with one_line_errors(str(poses)):
-        motions = load_motions(poses)
+        motions = read_poses(poses)
     if floor:
         motions = _on_floor(motions, poses)
     if angles and (output is None or output.suffix.lower() != ".html"):

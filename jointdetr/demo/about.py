@@ -6,7 +6,7 @@ from .settings import DemoSettings
 
 TITLE = """# Photo in, 3D skeleton out
 
-Give a picture or a film of people, turn their skeletons in 3D, and take them home as files."""
+Give a picture or a film of people, or stand before your camera; turn the skeletons in 3D, take them home as files."""
 OWN_SECTIONS = ("Numbers", "Limits")
 NOT_FOR = "Not for identifying people, nor for medical or safety decisions."
 

@@ -4,33 +4,24 @@ from pathlib import Path
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
 
 from .about import TITLE, about_model, notice
 from .api import Endpoint
 from .estimator import PoseEstimator
 from .film_tab import FilmTab
 from .guard import GuardedBlocks, RequestGuard
+from .live import ADDRESS, LiveEndpoint
+from .open_tab import OpenTab
 from .picture_tab import PictureTab
 from .settings import DemoSettings
-from .viewer import static_files
+from .viewer import PAGE_SCRIPT, live_view, static_files
 
 STYLE = Path(__file__).parent / "static" / "style.css"
 BASE64_GROWTH = 1.4  # a picture sent as text, with room for the rest of the request
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 SYSTEM_MONO_FONTS = ["ui-monospace", "monospace"]
 MAX_SESSIONS = 500
-# Gradio's own pictures of examples have no name for those who cannot see them.
-NAME_EXAMPLES = """
-() => {
-  const name = (item) => {
-    const address = item.querySelector('img, video')?.src;
-    if (address) item.setAttribute('aria-label', 'Example ' + address.split('/').pop().replace(/[.].*$/, ''));
-  };
-  const nameAll = () => document.querySelectorAll('.gallery-item:not([aria-label])').forEach(name);
-  nameAll();
-  new MutationObserver(nameAll).observe(document.body, { childList: true, subtree: true, attributeFilter: ['src'] });
-}
-"""
 
 
 def theme() -> gr.Theme:
@@ -61,14 +52,8 @@ def theme() -> gr.Theme:
     )
 
 
-def build_app(settings: DemoSettings) -> gr.Blocks:
-    """Load the model and lay out the page.
-
-    Raises:
-        OSError: The checkpoint cannot be found.
-        ValueError: It is none of this package.
-    """
-    estimator = PoseEstimator(settings)
+def build_app(estimator: PoseEstimator, settings: DemoSettings) -> gr.Blocks:
+    """Lay out the page."""
     gr.set_static_paths([str(path) for path in static_files()])
     lifetime = settings.keep_files_seconds
     with GuardedBlocks(
@@ -79,6 +64,10 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
             PictureTab(estimator, settings).listen_to_page(app)
         with gr.Tab("Film"):
             FilmTab(estimator, settings)
+        with gr.Tab("Live"):
+            live_view(ADDRESS, "live")
+        with gr.Tab("Open"):
+            OpenTab(settings)
         with gr.Tab("About"):
             gr.Markdown(about_model(settings), elem_id="about")
         gr.Markdown(notice(settings), elem_id="notice")
@@ -90,8 +79,14 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
 def launch(
     settings: DemoSettings, host: str | None = None, port: int | None = None, share: bool = False, block: bool = True
 ) -> gr.Blocks:
-    """Build the page and serve it, until interrupted if `block`; host and port default to Gradio's own variables."""
-    app = build_app(settings)
+    """Build the page and serve it, until interrupted if `block`; host and port default to Gradio's own variables.
+
+    Raises:
+        OSError: The checkpoint cannot be found.
+        ValueError: It is none of this package.
+    """
+    estimator = PoseEstimator(settings)
+    app = build_app(estimator, settings)
     max_bytes = int(settings.max_file_mb * 1e6)
     app.launch(
         server_name=host,
@@ -99,10 +94,13 @@ def launch(
         share=share,
         prevent_thread_lock=not block,
         theme=theme(),
-        js=NAME_EXAMPLES,
+        js=PAGE_SCRIPT,
         css_paths=STYLE,
         max_file_size=max_bytes,
-        app_kwargs={"middleware": [Middleware(RequestGuard, max_bytes=int(max_bytes * BASE64_GROWTH))]},
+        app_kwargs={
+            "middleware": [Middleware(RequestGuard, max_bytes=int(max_bytes * BASE64_GROWTH))],
+            "routes": [WebSocketRoute(ADDRESS, LiveEndpoint(estimator, settings).serve)],
+        },
         state_session_capacity=MAX_SESSIONS,
         footer_links=["api", "settings", "gradio"],
         mcp_server=True,

@@ -26,6 +26,7 @@ from .estimator import Person
 DISPLAY_SIDE_PX = 1024
 TABLE_HEADERS = ["person", "joint", "x mm", "y mm", "z mm", "u px", "v px", "score", "error mm", "found"]
 FILE_PURPOSES = {
+    "html": "to send",
     "json": "for programs",
     "npz": "for NumPy",
     "bvh": "for Blender",

@@ -18,6 +18,7 @@ class DemoSettings:
         max_megapixels: Largest picture accepted, in millions of pixels.
         max_video_seconds: Longest film accepted.
         max_people: Most people in a picture.
+        max_live: Visitors whose cameras are looked at at the same time.
         queue_length: Requests that may wait; those after them are refused as "busy".
         keep_files_seconds: How long uploaded and written files are kept.
     """
@@ -28,6 +29,7 @@ class DemoSettings:
     max_megapixels: float = 40
     max_video_seconds: float = 30
     max_people: int = 12
+    max_live: int = 4
     queue_length: int = 24
     keep_files_seconds: int = 1800
 

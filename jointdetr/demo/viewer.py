@@ -9,28 +9,26 @@ import gradio as gr
 
 from ..visualization import viewer_bundle
 
-PICTURE_MODULE = Path(__file__).parent / "static" / "picture.js"
+STATIC = Path(__file__).parent / "static"
+PICTURE_MODULE, VIEW_MODULE, LIVE_MODULE = (STATIC / name for name in ("picture.js", "view.js", "live.js"))
+PAGE_MODULE = STATIC / "page.js"
+CAMERA_MODULE = STATIC / "camera.js"  # a part of the live view
 
-# The first value mounts the viewer, a later one keeps the direction of the view. `place.viewer` is its handle. It lies
-# in a shadow tree, so that the page's styles do not reach its buttons.
+# The first value mounts the viewer, a later one keeps the direction of the view. `place.viewer` is its handle.
 VIEWER_SCRIPT = """
 const place = element.querySelector('.jointdetr-view'), words = element.querySelector('.jointdetr-words');
-const inside = document.createElement('div');
-inside.style.height = '100%';
-place.attachShadow({{ mode: 'open' }}).append(inside);
-const theme = () => document.body.classList.contains('dark') ? 'dark' : 'light';
-import(new URL('{url}', document.baseURI).href).then(({{ mount }}) => {{
+const load = (url) => import(new URL(url, document.baseURI).href);
+Promise.all([load('{viewer}'), load('{view}')]).then(([viewer, {{ mountView }}]) => {{
   const show = () => {{
     const data = props.value ? JSON.parse(props.value) : null;
     words.hidden = Boolean(data);
     place.hidden = !data;
     if (!data) return;
     if (place.viewer) place.viewer.update(data);
-    else place.viewer = mount(inside, data, {{ theme: theme(), turning: true }});
+    else place.viewer = mountView(place, viewer, data, {{ turning: true }});
   }};
   show();
   watch('value', show);
-  new MutationObserver(() => place.viewer?.setTheme(theme())).observe(document.body, {{ attributeFilter: ['class'] }});
 }}).catch((error) => {{ words.hidden = false; words.textContent = 'The 3D view could not start: ' + error.message; }});
 """
 PICTURE_SCRIPT = """
@@ -48,6 +46,15 @@ import(new URL('{url}', document.baseURI).href).then(({{ mount }}) => {{
   watch('value', show);
 }});
 """
+LIVE_SCRIPT = """
+const place = element.querySelector('.jointdetr-live');
+const load = (url) => import(new URL(url, document.baseURI).href);
+const address = new URL('{address}', document.baseURI);
+address.protocol = address.protocol.replace('http', 'ws');
+Promise.all([load('{viewer}'), load('{live}')])
+  .then(([viewer, {{ mount }}]) => {{ place.live = mount(place, viewer, address.href); }})
+  .catch((error) => {{ place.textContent = 'The camera could not be prepared: ' + error.message; }});
+"""
 # What was asked for is brought into view where it is not, and the error before it goes away.
 SHOW_RESULT = """
 () => {{
@@ -63,13 +70,13 @@ CLEAR_ERRORS = "() => document.querySelectorAll('.toast-close').forEach((button)
 
 def static_files() -> list[Path]:
     """What the page loads from this package."""
-    return [viewer_bundle(), PICTURE_MODULE]
+    return [viewer_bundle(), PICTURE_MODULE, VIEW_MODULE, LIVE_MODULE, CAMERA_MODULE, PAGE_MODULE]
 
 
 def pose_viewer(words: str, elem_id: str) -> gr.HTML:
     """Make the 3D view; its value is the JSON of `viewer_data`, or `None`, which shows `words`."""
     template = f"<div class='jointdetr-view' hidden></div><div class='jointdetr-words'>{words}</div>"
-    script = VIEWER_SCRIPT.format(url=_url(viewer_bundle()))
+    script = VIEWER_SCRIPT.format(viewer=_url(viewer_bundle()), view=_url(VIEW_MODULE))
     return gr.HTML(None, html_template=template, js_on_load=script, label="3D", elem_id=elem_id)
 
 
@@ -80,6 +87,13 @@ def acted_picture(elem_id: str) -> gr.HTML:
     return gr.HTML(None, html_template=template, js_on_load=script, label="Picture and people", elem_id=elem_id)
 
 
+def live_view(address: str, elem_id: str) -> gr.HTML:
+    """Make the live picture and its 3D view; `address` is that of the WebSocket that looks at the frames."""
+    urls = {"viewer": _url(viewer_bundle()), "live": _url(LIVE_MODULE), "address": address.lstrip("/")}
+    template = "<div class='jointdetr-live'></div>"
+    return gr.HTML(None, html_template=template, js_on_load=LIVE_SCRIPT.format(**urls), label="Live", elem_id=elem_id)
+
+
 def show_result(view: str, start: str) -> str:
     """Return the script that brings the element `view` into view, from the element `start` on."""
     return SHOW_RESULT.format(view=f"#{view}", start=f"#{start}")
@@ -88,3 +102,6 @@ def show_result(view: str, start: str) -> str:
 def _url(path: Path) -> str:
     """Address of a static file below the page's own, so that it works behind any proxy."""
     return f"gradio_api/file={path.as_posix()}"
+
+
+PAGE_SCRIPT = f"() => import(new URL('{_url(PAGE_MODULE)}', document.baseURI).href).then(({{ start }}) => start())"

@@ -1,7 +1,8 @@
-"""Errors of 3D poses as the papers name them, and the two trivial predictors that every model has to beat.
+"""Errors of poses as the papers name them, and the two trivial predictors that every model has to beat.
 
 Shape vocabulary: `...` any batch dimensions, `poses` (N), `joints` (J). Positions are millimetres, relative to the
-root unless said otherwise. `valid` is `(..., joints)` bool; joints outside it are counted nowhere and may be NaN.
+root unless said otherwise; points in the picture are px. `valid` is `(..., joints)` bool; joints outside it are
+counted nowhere and may be NaN.
 
 Say beside every number: the skeleton and whether the (zero) root is among its joints, the root, the source of the
 boxes, the frame step, and whether the mean is over frames or over actions. The functions here average over all valid
@@ -18,10 +19,12 @@ from ..skeleton_jointdetr import Skeleton
 
 AUC_THRESHOLDS_MM = tuple(range(0, 151, 5))
 """Thresholds of MPI-INF-3DHP's area under the PCK curve: 0:5:150, both ends included."""
+TORSO_SHARE = 0.2
+"""Part of the torso's length that is the threshold of the 2D PCK."""
 
 
 def joint_errors(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Euclidean distance of every joint from its target: `(..., joints, 3)` twice -> `(..., joints)`."""
+    """Euclidean distance of every joint from its target: `(..., joints, 3 or 2)` twice -> `(..., joints)`."""
     return torch.linalg.vector_norm(predicted - target, dim=-1)
 
 
@@ -134,6 +137,48 @@ def auc(
     return torch.stack(curve).mean(dim=0)
 
 
+def torso_length(points: torch.Tensor, hips: Sequence[int], shoulders: Sequence[int]) -> torch.Tensor:
+    """Distance in the picture from the middle of the labelled hips to that of the labelled shoulders.
+
+    Args:
+        points: `(..., joints, 2)` px, NaN where there is no label.
+        hips: indices of the hips.
+        shoulders: indices of the shoulders.
+
+    Returns:
+        `(...,)` px; NaN where both hips or both shoulders have no label.
+    """
+    middles = (points[..., list(part), :].nanmean(dim=-2) for part in (hips, shoulders))
+    return joint_errors(*middles)
+
+
+def pck_torso(
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    torso: torch.Tensor,
+    share: float = TORSO_SHARE,
+    per_joint: bool = False,
+) -> torch.Tensor:
+    """Fraction of the joints that are nearer in the picture than a share of the torso's length, strictly (2D PCK).
+
+    Source: Yang and Ramanan, "Articulated human detection with flexible mixtures of parts", TPAMI 2013, with the
+    torso in place of the box as is usual for Leeds Sports Pose. A NaN prediction of a labelled joint is wrong.
+
+    Args:
+        predicted: `(..., joints, 2)` px.
+        target: `(..., joints, 2)` px, NaN where there is no label.
+        torso: `(...,)` px, see `torso_length`; poses where it is NaN or 0 do not count.
+        share: the threshold.
+        per_joint: return `(joints,)` instead of one number.
+
+    Returns:
+        Fraction in [0, 1]; NaN where nothing counts.
+    """
+    counted = target.isfinite().all(dim=-1) & (torso > 0)[..., None]
+    hits = joint_errors(predicted, target) < share * torso[..., None]
+    return _mean(hits.to(target.dtype), counted, per_joint)
+
+
 def heading(joints: torch.Tensor, left_hip: int, right_hip: int) -> torch.Tensor:
     """Angle of the line from right to left hip in the camera's horizontal plane: `(..., joints, 3)` -> `(...)`.
 
@@ -198,9 +243,8 @@ def _mean(values: torch.Tensor, valid: torch.Tensor | None, per_joint: bool) -> 
     """Mean of `(..., joints)` over the valid entries, to `(joints,)` or to one number."""
     if valid is None:
         valid = torch.ones_like(values, dtype=torch.bool)
+    values = values.where(valid, 0.0)
+    if not per_joint:
+        return values.sum() / valid.sum()
     num_joints = values.shape[-1]
-    values = values.where(valid, 0.0).reshape(-1, num_joints)  # (poses, joints)
-    counts = valid.reshape(-1, num_joints)
-    if per_joint:
-        return values.sum(dim=0) / counts.sum(dim=0)
-    return values.sum() / counts.sum()
+    return values.reshape(-1, num_joints).sum(dim=0) / valid.reshape(-1, num_joints).sum(dim=0)

@@ -1,7 +1,7 @@
-"""The papers' evaluation protocols, each with its fine print, and how a data set's rows are chosen for one.
+"""Evaluation protocols, each with its fine print, and how a data set's rows are chosen for one.
 
 A protocol is data: which frames of which subjects and cameras, which joints, relative to which root, which metrics,
-and what the means are over. `evaluate_protocol` in `evaluate.py` follows it.
+and what the means are over. `PLAIN` takes any rows of the model's own joints; the others are the papers'.
 
 Shape vocabulary: `poses` (N), `joints` (J). Positions are millimetres in camera axes.
 """
@@ -10,17 +10,18 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import datasets
 import torch
 
-from ..skeleton_jointdetr import Skeleton
+from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .metrics import auc, mpjpe, pa_mpjpe, pck
 
-_LIMBS = tuple(
+LIMB_JOINTS = tuple(
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("right", "left")
 )
+"""The joints of arms and legs."""
 _HUMAN36M_JOINTS = (
     *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax"),
     *("neck", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
@@ -38,11 +39,11 @@ class Metric:
 
 
 METRICS = {
-    "mpjpe": Metric("MPJPE mm", mpjpe, "both poses moved to their root, no other alignment"),
+    "mpjpe": Metric("MPJPE mm", mpjpe, "no alignment but the root's"),
     "pa_mpjpe": Metric(
         "PA-MPJPE mm", pa_mpjpe, "aligned by rotation, translation and scale over the scored joints, no reflection"
     ),
-    "pck_150": Metric("PCK@150 %", pck, "joints closer than 150 mm, strictly; both poses moved to their root", 100.0),
+    "pck_150": Metric("PCK@150 %", pck, "joints closer than 150 mm, strictly; no alignment but the root's", 100.0),
     "auc": Metric(
         "AUC %", auc, "mean PCK over the thresholds 0:5:150 mm, both ends included, strictly below each", 100.0
     ),
@@ -57,12 +58,13 @@ class Protocol:
     Args:
         name: on the command line.
         title: of the report.
-        skeletons: names of the skeletons that the data may have.
-        joints: names of the joints that are scored.
-        root: joints in whose middle the positions' origin is, in prediction and truth; they need not be scored.
         metrics: names in `METRICS`, the headline first.
+        skeletons: names of the skeletons that the data may have; empty for the model's own joints.
+        joints: names of the joints that are scored; empty for all of the data's.
+        root: joints in whose middle the positions' origin is, in prediction and truth; they need not be scored. Empty
+            leaves predictions as they are, so that an error of the root counts.
         headline_mean: whether papers quote the mean over `frames` or the mean over `groups` of per-group means.
-        grouped_by: column that the per-group means are over.
+        grouped_by: column that the per-group means are over; None for no groups.
         group_pattern: regular expression for the part of the column that names the group; the whole by default.
         subjects: that have to be there; other subjects' rows are left out. Empty takes all.
         cameras: likewise.
@@ -73,18 +75,23 @@ class Protocol:
 
     name: str
     title: str
-    skeletons: tuple[str, ...]
-    joints: tuple[str, ...]
-    root: tuple[str, ...]
     metrics: tuple[str, ...]
-    headline_mean: str
-    grouped_by: str
-    fine_print: dict[str, str]
+    skeletons: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()
+    root: tuple[str, ...] = ()
+    headline_mean: str = "frames"
+    grouped_by: str | None = None
+    fine_print: dict[str, str] = field(default_factory=dict)
     group_pattern: str = r"(.*)"
     subjects: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
     frame_step: int = 1
     poses: int | None = None
+
+    @property
+    def skeleton_names(self) -> str:
+        """The skeletons that the data may have, in words."""
+        return " or ".join(map(repr, self.skeletons))
 
     def group_of(self, value: str) -> str:
         """Name the group of a row by its value in the column `grouped_by`."""
@@ -93,7 +100,23 @@ class Protocol:
 
     def scored_joints(self, skeleton: Skeleton) -> list[str]:
         """Those of the protocol's joints that the data have."""
-        return [name for name in self.joints if name in skeleton.joints]
+        return [name for name in self.joints or skeleton.joints if name in skeleton.joints]
+
+    def skeleton_of(self, rows: datasets.Dataset, own: Skeleton) -> Skeleton:
+        """Return the skeleton of rows by the first of them; a model's `own` joints may have another name there.
+
+        Raises:
+            ValueError: The protocol is of the model's own joints and the rows are of a known skeleton of others, or it
+                is of given skeletons and the rows are of none of them.
+        """
+        name = rows["skeleton"][0]
+        if self.skeletons:
+            if name not in self.skeletons:
+                raise ValueError(f"protocol {self.name} needs rows of skeleton {self.skeleton_names}, got {name!r}")
+            return SKELETONS[name]
+        if name in SKELETONS and SKELETONS[name].joints != own.joints:
+            raise ValueError(f"the rows must be of the model's skeleton {own.name!r}, got {name!r}, of other joints")
+        return replace(own, name=name)
 
     def missing_from(self, present: dict[str, set[str]], poses: int) -> list[str]:
         """Say what the papers evaluate and the chosen rows have not; numbers are not comparable then."""
@@ -127,19 +150,22 @@ _HUMAN36M = {
     "fine_print": _HUMAN36M_FINE_PRINT,
 }
 
+PLAIN = Protocol(name="plain", title="Evaluation", metrics=("mpjpe", "pa_mpjpe", "pck_150", "auc"))
+"""Every row, every labelled joint of the model's own skeleton, predictions as they are."""
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
+        PLAIN,
         Protocol(name="human36m-p1", title="Human3.6M, protocol 1", metrics=("mpjpe", "pck_150", "auc"), **_HUMAN36M),
         Protocol(name="human36m-p2", title="Human3.6M, protocol 2", metrics=("pa_mpjpe",), **_HUMAN36M),
         Protocol(
             name="3dhp",
             title="MPI-INF-3DHP, test set",
             skeletons=("mpi_inf_3dhp",),
-            joints=("head_top", "neck", *_LIMBS),
+            joints=("head_top", "neck", *LIMB_JOINTS),
             root=("pelvis",),
             metrics=("pck_150", "auc", "mpjpe"),
-            headline_mean="frames",
             grouped_by="subject",
             subjects=tuple(f"TS{number}" for number in range(1, 7)),
             poses=2929,
@@ -153,10 +179,9 @@ PROTOCOLS = {
             name="3dpw",
             title="3DPW, test split",
             skeletons=("lsp", "smpl"),
-            joints=("neck", "head_top", *_LIMBS),
+            joints=("neck", "head_top", *LIMB_JOINTS),
             root=("right_hip", "left_hip"),
             metrics=("pa_mpjpe", "mpjpe"),
-            headline_mean="frames",
             grouped_by="action",
             fine_print={
                 "ground truth": "papers regress 14 joints from the SMPL mesh by the Human3.6M regressor, as "
@@ -167,14 +192,13 @@ PROTOCOLS = {
             name="panoptic",
             title="CMU Panoptic, HD cameras 16 and 30",
             skeletons=("panoptic", "panoptic_body"),
-            joints=("neck", "nose", "pelvis", *_LIMBS),
+            joints=("neck", "nose", "pelvis", *LIMB_JOINTS),
             root=("pelvis",),
             metrics=("mpjpe", "pa_mpjpe"),
             headline_mean="groups",
             grouped_by="action",
             group_pattern=r"\d*_?([a-zA-Z]+).*",  # 160906_pizza1 is pizza
             cameras=("00_16", "00_30"),
-            poses=None,
             fine_print={"official size": "9,600 frames of haggling, mafia, ultimatum and pizza"},
         ),
     )
@@ -188,12 +212,12 @@ class ChosenRows:
 
     Args:
         rows: in the order of the data set.
-        groups: group of every row.
+        groups: group of every row; None for no groups.
         lacking: what is missing for numbers that can be compared with papers; empty if nothing.
     """
 
     rows: datasets.Dataset
-    groups: list[str]
+    groups: list[str] | None
     lacking: list[str]
 
 
@@ -207,12 +231,11 @@ def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> ChosenRows:
         raise ValueError(f"protocol {protocol.name} needs at least one row, got an empty split")
     columns = rows.select_columns(["skeleton", "subject", "action", "camera", "frame"])[:]
     others = sorted(set(columns["skeleton"]) - set(protocol.skeletons))
-    if others:
+    if others and protocol.skeletons:
         row = next(index for index, name in enumerate(columns["skeleton"]) if name in others)
-        expected = " or ".join(repr(name) for name in protocol.skeletons)
         raise ValueError(
-            f"protocol {protocol.name} needs rows of skeleton {expected}, got {others[0]!r} in row {row} "
-            f"(subject {columns['subject'][row]!r}, frame {columns['frame'][row]})"
+            f"protocol {protocol.name} needs rows of skeleton {protocol.skeleton_names}, got {others[0]!r} in row "
+            f"{row} (subject {columns['subject'][row]!r}, frame {columns['frame'][row]})"
         )
     chosen = list(range(len(rows)))
     for kind, names in (("subject", protocol.subjects), ("camera", protocol.cameras)):
@@ -220,7 +243,9 @@ def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> ChosenRows:
     if protocol.frame_step > 1:
         chosen = _every_nth_frame(chosen, columns, protocol)
     present = {kind: {columns[kind][index] for index in chosen} for kind in ("subject", "camera")}
-    groups = [protocol.group_of(columns[protocol.grouped_by][index]) for index in chosen]
+    groups = None
+    if protocol.grouped_by is not None:
+        groups = [protocol.group_of(columns[protocol.grouped_by][index]) for index in chosen]
     return ChosenRows(rows.select(chosen), groups, protocol.missing_from(present, len(chosen)))
 
 

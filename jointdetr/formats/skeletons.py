@@ -1,5 +1,7 @@
 """What drawing and writing need to know of a skeleton: its bones and the side of each joint."""
 
+from collections.abc import Sequence
+
 from ..skeleton_jointdetr import Skeleton
 
 
@@ -15,3 +17,9 @@ def joint_sides(skeleton: Skeleton) -> list[str]:
         swapped = "left" in skeleton.joints[first].lower()
         sides[first], sides[second] = ("left", "right") if swapped else ("right", "left")
     return sides
+
+
+def named_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """(right, left) of joints whose names differ in that word alone."""
+    lefts = [(index, name.replace("right", "left")) for index, name in enumerate(names) if "right" in name]
+    return tuple((index, names.index(left)) for index, left in lefts if left in names)

@@ -13,6 +13,7 @@ METRIC_LABELS = {
     "pa_mpjpe": ("PA-MPJPE (mm)", 1.0),
     "pck_150": ("PCK@150 mm (%)", 100.0),
     "auc": ("AUC (%)", 100.0),
+    "pck_torso": ("PCK@0.2 of the torso (%)", 100.0),
     "mpjpe_absolute": ("MPJPE in camera space (mm)", 1.0),
     "mrpe": ("MRPE (mm)", 1.0),
 }
@@ -44,18 +45,17 @@ class ReportedEvaluation:
 
     @classmethod
     def read(cls, path: str | Path, dataset: str) -> "ReportedEvaluation":
-        """Read the file of an evaluation, plain or by a protocol.
+        """Read the file of an evaluation.
 
         Raises:
             ValueError: It is not such a file, or holds none of the metrics.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if "overall" in content:
-                metrics = _protocol_metrics(content["overall"]) + _metrics(content.get("camera", {}))
-                fine_print = {"protocol": content["protocol"], **content["fine_print"]}
-            else:
-                metrics, fine_print = _metrics(content["metrics"]), dict(content["protocol"])
+            means = content["group_means"]
+            metrics = _metrics(content["metrics"], ", mean over frames" if means else "")
+            metrics += _metrics(means, ", mean over groups")
+            fine_print = {"protocol": content["protocol"], **content["fine_print"]}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} must be JSON that `jointdetr evaluate --output` wrote: {error!r}") from error
         if not metrics:
@@ -78,19 +78,10 @@ class ReportedEvaluation:
         ]
 
 
-def _metrics(values: dict[str, float | None], addition: str = "") -> list[ReportedMetric]:
+def _metrics(values: dict[str, float | None], addition: str) -> list[ReportedMetric]:
     """The metrics that a card reports; numbers that do not exist are left out."""
     return [
         ReportedMetric(kind, label + addition, round(factor * values[kind], 2))
         for kind, (label, factor) in METRIC_LABELS.items()
         if values.get(kind) is not None
-    ]
-
-
-def _protocol_metrics(overall: dict[str, dict[str, float]]) -> list[ReportedMetric]:
-    """Both means of a protocol's metrics."""
-    return [
-        metric
-        for mean in ("frames", "groups")
-        for metric in _metrics({kind: means[mean] for kind, means in overall.items()}, f", mean over {mean}")
     ]

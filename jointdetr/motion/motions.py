@@ -104,6 +104,43 @@ def _stretch(
     return [row for row in motion_rows(motions) if begin_s <= row["time_s"] < end_s]
 
 
+class LiveSmoother:
+    """Smooths the rows of one frame after another as they come, by One-Euro filters for each person.
+
+    Args:
+        settings: Those of the filters; "none" leaves the rows as they are.
+
+    Raises:
+        ValueError: The method is "offline", which needs the future.
+    """
+
+    def __init__(self, settings: SmoothingSettings) -> None:
+        if settings.method == "offline":
+            raise ValueError('live frames are smoothed by "one-euro" or "none", got "offline"')
+        self.settings = settings
+        self._filters: dict[int, tuple[OneEuroFilter, OneEuroFilter]] = {}  # by person: of joints, of their points
+        self._seen_s: dict[int, float] = {}
+
+    def __call__(self, rows: Iterable[Row], time_s: float) -> list[Row]:
+        """Smooth the rows of the frame at `time_s`, which is later than the one before."""
+        if self.settings.method == "none":
+            return list(rows)
+        gone = [person for person, seen_s in self._seen_s.items() if time_s - seen_s > self.settings.max_gap_s]
+        for person in gone:
+            del self._seen_s[person], self._filters[person]
+        return [self._smooth(row) for row in rows]
+
+    def _smooth(self, row: Row) -> Row:
+        """Smooth one person's joints, in mm and in px."""
+        person, time_s = row["person"], row["time_s"]
+        self._seen_s[person] = time_s
+        of_joints, of_points = self._filters.setdefault(
+            person, (OneEuroFilter(self.settings), OneEuroFilter(self.settings))
+        )
+        points = of_points(row["joints_2d"], time_s, PERSON_MM / max(row["box"][2:]))
+        return {**row, "joints": of_joints(row["joints"], time_s), "joints_2d": points}
+
+
 @dataclass
 class Jitter:
     """Mean acceleration of the joints of a film, added up row by row: how much the poses shake.

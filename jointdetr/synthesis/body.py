@@ -55,7 +55,7 @@ class Body:
     written in the axes of the world, not of the bone: the identity everywhere is the rest pose.
 
     Args:
-        path: The `.npz` file that `distil_body` writes.
+        path: The `.npz` file that `tools/distil_body.py` writes.
         device: Where the model's tensors live and where people are posed.
     """
 

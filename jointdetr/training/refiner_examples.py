@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..assembly_jointdetr import assemble_poses
 from ..data.loading import load_pose_dataset
-from ..evaluation.evaluate import EvaluationSettings, Predictions, predict_rows
+from ..evaluation.prediction import EvaluationSettings, Predictions, predict_rows
 from ..geometry_jointdetr import flip_joints, flip_permutation
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation
@@ -107,7 +106,7 @@ def _predict(
 
 def as_examples(found: Predictions) -> RefinerExamples:
     """Turn a model's predictions into examples: each joint by its likeliest query, as the network fills others."""
-    poses = assemble_poses(found.outputs, threshold=0.0)
+    poses = found.poses.likeliest
     sigmas = torch.full(poses.scores.shape, torch.nan) if poses.sigmas is None else poses.sigmas.float()
     examples = RefinerExamples(poses.joints, sigmas, found.targets.joints, found.targets.visible)
     return examples.select(found.targets.valid.all(dim=1) & poses.joints.isfinite().all(dim=(1, 2)))

@@ -28,7 +28,8 @@ from transformers import PreTrainedModel, set_seed
 
 from ..configuration_jointdetr import JointDetrConfig
 from ..data.loading import POSE_COLUMNS
-from ..evaluation.evaluate import EvaluationSettings, evaluate_model, fit_baselines
+from ..evaluation.evaluate import evaluate_model, fit_baselines
+from ..evaluation.prediction import EvaluationSettings
 from ..formats.skeleton_files import read_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation

@@ -16,8 +16,8 @@ from torch import nn
 
 from ..data.loading import undecoded
 from ..data.mixing import prepare_source
-from ..evaluation.evaluate import EvaluationSettings, complete_poses
 from ..evaluation.metrics import joint_errors
+from ..evaluation.prediction import EvaluationSettings, FoundPoses
 from ..modeling_jointdetr import JointDetrPoseEstimationOutput
 from ..skeleton_jointdetr import Skeleton
 from ..visualization.figures import as_picture, pose_sheet
@@ -167,10 +167,11 @@ class PoseWatch:
         watched = self.watched
         found = self._predict(model, watched.people)
         settings = EvaluationSettings(watched.threshold)
-        poses = [complete_poses(outputs, settings, model.refiner) for outputs in found]
-        detected = torch.cat([some.detected for some, _ in poses]).cpu()  # (people, joints)
-        joints = torch.cat([every.joints for _, every in poses]).cpu()
-        points = torch.cat([every.points for _, every in poses]).cpu() * torch.tensor(watched.crop.size[::-1])  # px
+        poses = [FoundPoses.assemble(outputs, settings, model.refiner) for outputs in found]
+        detected = torch.cat([some.detected.detected for some in poses]).cpu()  # (people, joints)
+        joints = torch.cat([some.joints for some in poses]).cpu()
+        points = torch.cat([some.likeliest.points for some in poses]).cpu()
+        points = points * torch.tensor(watched.crop.size[::-1])  # px
         people = [
             {"joints": joints[index], "joints_2d": points[index], "detected": detected[index]}
             for index in range(len(joints))

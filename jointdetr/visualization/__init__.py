@@ -5,13 +5,14 @@ from ..formats.glb import write_glb
 from ..formats.pose_files import write_csv, write_json, write_npz, write_parquet
 from .angle_figure import angle_figure
 from .figures import draw_overlay, pose_figure
-from .files import write_angles, write_poses
+from .files import read_poses, write_angles, write_poses
 from .page import viewer_bundle, viewer_data, write_viewer_html
 
 __all__ = [
     "angle_figure",
     "draw_overlay",
     "pose_figure",
+    "read_poses",
     "viewer_bundle",
     "viewer_data",
     "write_angles",

@@ -7,9 +7,10 @@ from typing import Any
 from ..formats.bvh import write_bvh
 from ..formats.c3d import write_c3d
 from ..formats.glb import write_glb
-from ..formats.motions import PoseMotion, motions_from_rows
+from ..formats.motions import PoseMotion, load_motions, motions_from_rows
 from ..formats.pose_files import write_csv, write_json, write_npz, write_parquet
 from ..formats.rig import with_constant_bones
+from ..formats.rigged import read_bvh_motion, read_glb_motions
 from ..formats.tables import write_columns
 from ..formats.trc import write_trc
 from ..motion.angles import ANGLES, angle_columns, joint_angles
@@ -17,13 +18,31 @@ from ..motion.floor import stand_all_on_floor
 from ..motion.markers import describe, markers_of
 from ..skeleton_jointdetr import Skeleton
 from .angle_figure import angle_figure
-from .page import write_viewer_html
+from .page import read_viewer_html, write_viewer_html
 
 SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".trc", ".c3d", ".html")
+READABLE = (".json", ".npz", ".parquet", ".html", ".glb", ".bvh")
 ONE_PERSON = (".bvh", ".trc", ".c3d")
 """Kinds of file that hold one person."""
 ANGLE_STEM = ".angles"
 """What the name of a table of joint angles ends in, before its suffix."""
+
+
+def read_poses(path: str | Path) -> list[PoseMotion]:
+    """Read people's motions from .json, .npz or .parquet, from the page .html, or from animations as .bvh or .glb.
+
+    Animations tell where the joints are, and not which of them were guessed.
+
+    Raises:
+        ValueError: The file is none of these, or is damaged.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in READABLE:
+        raise ValueError(f"{path}: expected a file of poses ending in {', '.join(READABLE)}, got {path.suffix!r}")
+    if suffix == ".bvh":
+        return [read_bvh_motion(path)]
+    return {".glb": read_glb_motions, ".html": read_viewer_html}.get(suffix, load_motions)(path)
 
 
 def write_poses(

@@ -4,6 +4,7 @@ Shape vocabulary: frames, joints. Positions are millimetres in camera axes (x ri
 """
 
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..formats.motions import PoseMotion
-from ..formats.skeletons import joint_sides
+from ..formats.skeletons import joint_sides, named_pairs
 from ..motion.angles import MIDDLE_ANGLES, SIDE_ANGLES, JointAngles, joint_angles
 from ..skeleton_jointdetr import Skeleton
 
@@ -59,6 +60,10 @@ mountAngles(document.getElementById("angles"), read("angles-data"), window.viewe
 </script>
 """
 """What comes beside the viewer, and after it as modules run in the order of the page."""
+
+
+DATA_SCRIPT = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+UNKNOWN = (np.nan, np.nan, np.nan)
 
 
 def viewer_bundle() -> Path:
@@ -127,6 +132,43 @@ def write_viewer_html(
         beside = ANGLES_PAGE.format(data=_embedded(angles_data(motions)), script=_embedded(script))
         page = page.replace("</html>", beside + "</html>")
     Path(path).write_text(page, encoding="utf-8")
+
+
+def read_viewer_html(path: str | Path) -> list[PoseMotion]:
+    """Read the people back from a web page that [`write_viewer_html`] wrote.
+
+    Raises:
+        ValueError: It is no such page, or is damaged.
+    """
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    found = DATA_SCRIPT.search(text)
+    if found is None:
+        raise ValueError(f"{path}: expected a web page with poses in it, as this package writes them")
+    try:
+        data = json.loads(found[1])
+        names, parents = tuple(data["skeleton"]["joints"]), tuple(data["skeleton"]["parents"])
+        skeleton = Skeleton("file", names, parents, named_pairs(names), root=data["skeleton"]["root"])
+        return [_read_person(person, skeleton, data["times"]) for person in data["people"]]
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: the poses in this page are damaged: {error}") from error
+
+
+def _read_person(person: dict[str, Any], skeleton: Skeleton, times: Sequence[float]) -> PoseMotion:
+    """One person of the page, in the frames that show some of them."""
+    count = len(skeleton.joints)
+    joints = np.array([[joint or UNKNOWN for joint in frame] for frame in person["joints"]], dtype=np.float64)
+    seen = np.isfinite(joints).any((1, 2))
+    root = person["root"]
+    if root is not None:
+        root = np.array([place or UNKNOWN for place in root], dtype=np.float64)[seen]
+    return PoseMotion(
+        skeleton,
+        np.array(times, dtype=np.float64)[seen],
+        joints[seen].reshape(-1, count, 3),
+        np.array(person["detected"], dtype=bool)[seen],
+        root_camera=root,
+        person=person["id"] - 1,
+    )
 
 
 def angles_data(motions: Sequence[PoseMotion]) -> dict[str, Any]:

@@ -6,24 +6,21 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-import pytest
-import torch
-from PIL import Image
-from transformers import ResNetConfig
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
 import bfloat16
 import data_path
 import deformable_attention
 import deformable_attention_gpu
 import growth
 import on_gpu
+import pytest
 import synthesis
 import timing
+import torch
 import training_speed
 import training_step
 import whole_model
+from PIL import Image
+from transformers import ResNetConfig
 
 from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
 from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels

@@ -1,17 +1,10 @@
 """The residual flow is a density, starts as a standard normal, and learns; the loss follows its formula."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-
-from jointdetr import JointDetrConfig
-from jointdetr.loss_jointdetr import PoseLabels
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.accuracy.likelihood import (
     LikelihoodLoss,
@@ -19,6 +12,8 @@ from benchmarks.accuracy.likelihood import (
     ResidualFlow,
     residual_log_likelihood_loss,
 )
+from jointdetr import JointDetrConfig
+from jointdetr.loss_jointdetr import PoseLabels
 
 
 def scramble(flow: ResidualFlow) -> ResidualFlow:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from jointdetr import AssembledPoses
-from jointdetr.evaluation.camera_space import CameraTargets, place_poses
+from jointdetr.evaluation.camera_space import camera_metrics
+from jointdetr.evaluation.prediction import FoundPoses, PoseTargets
 from jointdetr.geometry_jointdetr import project
 
 INTRINSICS = torch.tensor([[200.0, 0, 64], [0, 200, 32], [0, 0, 1]])
@@ -21,37 +22,44 @@ def scene(count: int = 4):
     scores = torch.ones(count, 17)
     poses = AssembledPoses(joints, points, scores, scores > 0)
     valid = torch.ones(count, 17, dtype=torch.bool)
-    return poses, (joints, valid), CameraTargets(roots, INTRINSICS.repeat(count, 1, 1), SIZE)
+    targets = PoseTargets(joints, valid, valid, points, roots, INTRINSICS.repeat(count, 1, 1), SIZE)
+    return FoundPoses(poses, poses, poses.joints, refined=False), targets
 
 
 def test_exact_poses_are_placed_exactly():
-    poses, truth, cameras = scene()
-    metrics = place_poses(poses, poses.joints, truth, cameras, root=0).metrics()
+    poses, targets = scene()
+    metrics = camera_metrics(poses, targets, root=0)
     assert metrics["placed"] == 1.0
     assert metrics["mpjpe_absolute"] < 0.5 and metrics["mrpe"] < 0.5
 
 
 def test_a_person_a_tenth_too_large_stands_a_tenth_too_far():
-    poses, truth, cameras = scene()
-    poses.joints = 1.1 * poses.joints
-    metrics = place_poses(poses, poses.joints, truth, cameras, root=0).metrics()
-    assert metrics["mrpe"] == pytest.approx(0.1 * cameras.roots[0].norm().item(), rel=1e-3)
+    poses, targets = scene()
+    poses.joints = poses.detected.joints = 1.1 * poses.joints
+    metrics = camera_metrics(poses, targets, root=0)
+    assert metrics["mrpe"] == pytest.approx(0.1 * targets.roots[0].norm().item(), rel=1e-3)
 
 
 def test_joint_errors_in_camera_space_by_hand():
-    poses, truth, cameras = scene()
-    moved = poses.joints.clone()
-    moved[:, 5, 1] += 34.0  # a joint that was not detected and has been filled in
-    poses.detected[:, 5] = False
-    metrics = place_poses(poses, moved, truth, cameras, root=0).metrics()
+    poses, targets = scene()
+    poses.joints = poses.joints.clone()
+    poses.joints[:, 5, 1] += 34.0  # a joint that was not detected and has been filled in
+    poses.detected.detected[:, 5] = False
+    metrics = camera_metrics(poses, targets, root=0)
     assert metrics["mpjpe_absolute"] == pytest.approx(2.0, abs=0.3)
     assert metrics["mrpe"] < 0.5
 
 
 def test_people_who_cannot_be_placed_are_counted():
-    poses, truth, cameras = scene()
-    poses.detected[0, 2:] = False  # two joints are too few
-    cameras.roots[3] = torch.nan  # where this one stands nobody knows
-    metrics = place_poses(poses, poses.joints, truth, cameras, root=0).metrics()
+    poses, targets = scene()
+    poses.detected.detected[0, 2:] = False  # two joints are too few
+    targets.roots[3] = torch.nan  # where this one stands nobody knows
+    metrics = camera_metrics(poses, targets, root=0)
     assert metrics["placed"] == pytest.approx(2 / 3)
     assert metrics["mrpe"] < 0.5
+
+
+def test_nothing_is_said_where_no_true_place_is_known():
+    poses, targets = scene()
+    targets.intrinsics[:] = torch.nan
+    assert camera_metrics(poses, targets, root=0) == {}

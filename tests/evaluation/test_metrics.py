@@ -7,7 +7,17 @@ import pytest
 import scipy.linalg
 import torch
 
-from jointdetr.evaluation.metrics import TrivialBaselines, auc, heading, mpjpe, pa_mpjpe, pck, turn
+from jointdetr.evaluation.metrics import (
+    TrivialBaselines,
+    auc,
+    heading,
+    mpjpe,
+    pa_mpjpe,
+    pck,
+    pck_torso,
+    torso_length,
+    turn,
+)
 from jointdetr.skeleton_jointdetr import HUMAN36M, Skeleton
 
 
@@ -150,3 +160,26 @@ def test_a_target_without_a_hip_is_met_by_the_unturned_pose(poses):
     target = target.clone()
     target[2, HUMAN36M.joints.index("left_hip")] = torch.nan
     torch.testing.assert_close(baselines.predict(target)["mean_pose_turned"][2], baselines.facing_pose)
+
+
+def test_the_torso_is_between_the_middles_of_what_is_labelled():
+    points = torch.tensor([[[0.0, 0], [10, 0], [0, 30], [20, 30]]]).repeat(3, 1, 1)  # hips, shoulders
+    points[1, 1] = torch.nan  # one hip is enough
+    points[2, :2] = torch.nan
+    lengths = torso_length(points, [0, 1], [2, 3])
+    assert lengths[0].item() == pytest.approx(math.hypot(5, 30)) and lengths[1].item() == pytest.approx(
+        math.hypot(10, 30)
+    )
+    assert math.isnan(lengths[2])
+
+
+def test_pck_by_the_torso_is_strict_and_counts_labelled_joints_of_measured_people():
+    target = torch.zeros(3, 4, 2)
+    target[0, 3] = torch.nan
+    predicted = torch.zeros(3, 4, 2)
+    predicted[0, 0, 0], predicted[0, 1, 0], predicted[0, 2] = 1.999, 2.0, torch.nan
+    torso = torch.tensor([10.0, torch.nan, 0.0])
+    assert pck_torso(predicted, target, torso).item() == pytest.approx(1 / 3)
+    joints = pck_torso(predicted, target, torso, per_joint=True)
+    assert joints[:3].tolist() == [1.0, 0.0, 0.0] and math.isnan(joints[3])
+    assert pck_torso(predicted, target, torso, share=0.3).item() == pytest.approx(2 / 3)

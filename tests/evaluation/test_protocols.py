@@ -15,15 +15,11 @@ from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil, as
 from jointdetr.cli import app
 from jointdetr.cli.evaluate import ProtocolName
 from jointdetr.data.schema import pose_features
-from jointdetr.evaluation.evaluate_protocol import (
-    JointMapping,
-    ScoredPoses,
-    describe_protocol,
-    evaluate_protocol,
-    summarize,
-)
+from jointdetr.evaluation.evaluate import EvaluationSettings, evaluate_model
+from jointdetr.evaluation.mapping import JointMapping
 from jointdetr.evaluation.metrics import pa_mpjpe
-from jointdetr.evaluation.protocols import PROTOCOLS, choose_rows
+from jointdetr.evaluation.protocols import PLAIN, PROTOCOLS, choose_rows
+from jointdetr.evaluation.result import EvaluationResult
 from jointdetr.skeleton_jointdetr import HUMAN36M, SKELETONS
 
 INTRINSICS = np.array([[60.0, 0, 16], [0, 60, 16], [0, 0, 1]])
@@ -85,6 +81,10 @@ def tiny(tiny_model_folder):
     return model, JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
 
 
+def evaluate(tiny, rows: datasets.Dataset, protocol: str) -> EvaluationResult:
+    return evaluate_model(*tiny, rows, EvaluationSettings(protocol=PROTOCOLS[protocol]))
+
+
 def predict_by_hand(tiny, rows) -> np.ndarray:
     """Root-relative joints of every row, each on its own through the image processor: `(rows, 17, 3)`."""
     model, processor = tiny
@@ -109,24 +109,24 @@ def scipy_pa_error(predicted: np.ndarray, target: np.ndarray) -> float:
 
 
 def test_human36m_numbers_are_those_of_an_independent_computation(tiny, human36m_rows):
-    result = evaluate_protocol(*tiny, human36m_rows, PROTOCOLS["human36m-p1"])
+    result = evaluate(tiny, human36m_rows, "human36m-p1")
     predicted = predict_by_hand(tiny, human36m_rows)
     target = np.array(human36m_rows["joints_3d"][:])
     target -= target[:, :1]
     errors = np.linalg.norm(predicted - target, axis=-1)  # (rows, 17)
     walking = np.array([action.startswith("Walking") for action in human36m_rows["action"]])
-    assert result.overall["mpjpe"]["frames"] == pytest.approx(errors.mean(), rel=1e-4)
+    assert result.metrics["mpjpe"] == pytest.approx(errors.mean(), rel=1e-4)
     by_action = (errors[walking].mean() + errors[~walking].mean()) / 2
-    assert result.overall["mpjpe"]["groups"] == pytest.approx(by_action, rel=1e-4)
-    assert result.headline == result.overall["mpjpe"]["groups"]
+    assert result.group_means["mpjpe"] == pytest.approx(by_action, rel=1e-4)
+    assert result.headline == result.group_means["mpjpe"]
     assert set(result.groups) == {"Walking", "Eating"} and result.groups["Walking"]["poses"] == 16
     assert result.joints["pelvis"]["mpjpe"] == 0.0
     assert result.joints["head"]["mpjpe"] == pytest.approx(errors[:, 10].mean(), rel=1e-4)
-    assert result.overall["pck_150"]["frames"] == pytest.approx((errors < 150).mean(), rel=1e-5)
+    assert result.metrics["pck_150"] == pytest.approx((errors < 150).mean(), rel=1e-5)
 
-    second = evaluate_protocol(*tiny, human36m_rows, PROTOCOLS["human36m-p2"])
+    second = evaluate(tiny, human36m_rows, "human36m-p2")
     expected = np.mean([scipy_pa_error(p, t) for p, t in zip(predicted, target, strict=True)])
-    assert second.overall["pa_mpjpe"]["frames"] == pytest.approx(expected, rel=1e-3)
+    assert second.metrics["pa_mpjpe"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_alignment_never_mirrors_and_agrees_with_scipys_procrustes_where_no_mirror_helps():
@@ -141,35 +141,6 @@ def test_alignment_never_mirrors_and_agrees_with_scipys_procrustes_where_no_mirr
         standard, aligned, _ = scipy.spatial.procrustes(target, predicted)  # which may mirror
         mirrored = np.linalg.norm(standard - aligned, axis=1).mean() * np.linalg.norm(target - target.mean(0))
         assert found == pytest.approx(mirrored, rel=1e-6) if sign > 0 else found > 2 * mirrored
-
-
-def test_means_over_frames_and_over_groups_by_hand():
-    """Four poses off by 10 mm, one off by 160 mm: the second group weighs as much as the first."""
-    target = torch.zeros(5, 2, 3)
-    predicted = torch.zeros(5, 2, 3)
-    predicted[:4, 1, 0], predicted[4, 1, 1] = 20.0, 320.0
-    scored = ScoredPoses(
-        predicted, target, torch.ones(5, 2, dtype=torch.bool), ["pelvis", "head"], ["sit"] * 4 + ["run"]
-    )
-    overall, groups, joints = summarize(scored, PROTOCOLS["human36m-p1"])
-    assert overall["mpjpe"] == {"frames": pytest.approx(40.0), "groups": pytest.approx(85.0)}
-    assert groups == {
-        "run": {"mpjpe": 160.0, "pck_150": 0.5, "auc": pytest.approx(15 / 31), "poses": 1},
-        "sit": {"mpjpe": 10.0, "pck_150": 1.0, "auc": pytest.approx((30 + 26) / 62), "poses": 4},
-    }
-    assert joints["head"]["mpjpe"] == pytest.approx(80.0) and joints["head"]["pck_150"] == pytest.approx(0.8)
-
-
-def test_pck_is_strict_and_over_14_joints_of_3dhp():
-    protocol = PROTOCOLS["3dhp"]
-    assert len(protocol.joints) == 14 and not {"pelvis", "spine", "head"} & set(protocol.joints)
-    target = torch.zeros(1, 14, 3)
-    predicted = torch.zeros(1, 14, 3)
-    predicted[0, :7, 2] = 150.0
-    scored = ScoredPoses(predicted, target, torch.ones(1, 14, dtype=torch.bool), list(protocol.joints), ["TS1"])
-    overall, _, _ = summarize(scored, protocol)
-    assert overall["pck_150"]["frames"] == 0.5
-    assert overall["auc"]["frames"] == pytest.approx(0.5 * 30 / 31)
 
 
 @pytest.mark.parametrize("first_frame", [0, 1])
@@ -208,11 +179,11 @@ def test_unlabelled_roots_are_refused_and_unlabelled_joints_left_out(tiny):
         return row
 
     without_head = rows.map(hide, with_indices=True, fn_kwargs={"joint": 10}, features=rows.features)
-    result = evaluate_protocol(*tiny, without_head, PROTOCOLS["human36m-p1"])
-    assert math.isnan(result.joints["head"]["mpjpe"]) and math.isfinite(result.overall["mpjpe"]["frames"])
+    result = evaluate(tiny, without_head, "human36m-p1")
+    assert math.isnan(result.joints["head"]["mpjpe"]) and math.isfinite(result.metrics["mpjpe"])
     without_root = rows.map(hide, with_indices=True, fn_kwargs={"joint": 0}, features=rows.features)
     with pytest.raises(ValueError, match="3D labels of pelvis, got none"):
-        evaluate_protocol(*tiny, without_root, PROTOCOLS["human36m-p1"])
+        evaluate(tiny, without_root, "human36m-p1")
 
 
 @pytest.mark.parametrize(
@@ -229,11 +200,11 @@ def test_a_model_of_another_skeleton_is_mapped_and_said(tiny, protocol, skeleton
     rows = make_rows(skeleton, places)
     if skeleton == "mpi_inf_3dhp":  # the head's middle has no place in Human3.6M, but is not scored
         assert "head" not in PROTOCOLS[protocol].joints
-    result = evaluate_protocol(*tiny, rows, PROTOCOLS[protocol])
+    result = evaluate(tiny, rows, protocol)
     assert result.fine_print["mapping"].startswith(f"predictions from human36m to {skeleton}")
     assert len(result.joints) == scored
-    assert all(math.isfinite(values[mean]) for values in result.overall.values() for mean in values)
-    assert result.camera["placed"] <= 1.0
+    assert all(math.isfinite(result.metrics[name]) for name in PROTOCOLS[protocol].metrics)
+    assert result.metrics["placed"] <= 1.0
     if protocol == "panoptic" and len(places) == 2:
         assert set(result.groups) == {"pizza", "haggling"}
 
@@ -249,8 +220,8 @@ def test_mapped_numbers_by_hand(tiny):
     middle = [lsp.joints.index(name) for name in ("left_hip", "right_hip")]
     mapped = np.stack([names[name] for name in lsp.joints])
     errors = np.linalg.norm(mapped - mapped[middle].mean(0) - target + target[middle].mean(0), axis=1)
-    result = evaluate_protocol(*tiny, rows, PROTOCOLS["3dpw"])
-    assert result.overall["mpjpe"]["frames"] == pytest.approx(errors.mean(), rel=1e-4)
+    result = evaluate(tiny, rows, "3dpw")
+    assert result.metrics["mpjpe"] == pytest.approx(errors.mean(), rel=1e-4)
 
 
 def test_a_model_that_lacks_scored_joints_is_refused():
@@ -258,14 +229,30 @@ def test_a_model_that_lacks_scored_joints_is_refused():
         JointMapping.between(SKELETONS["coco"], SKELETONS["mpi_inf_3dhp"], PROTOCOLS["3dhp"])
 
 
-def test_fine_print_says_when_numbers_are_not_comparable(human36m_rows):
-    protocol = PROTOCOLS["human36m-p1"]
-    poses = torch.zeros(2, 17, 3)
-    scored = ScoredPoses(poses, poses, torch.ones(2, 17, dtype=torch.bool), list(protocol.joints), ["a", "a"])
-    complete = describe_protocol(protocol, choose_rows(human36m_rows, protocol), scored)
+def test_fine_print_says_when_numbers_are_not_comparable(tiny, human36m_rows):
+    complete = evaluate(tiny, human36m_rows, "human36m-p1").fine_print
     assert complete["complete"] == "yes" and complete["joints"].startswith("17, with the root: pelvis")
-    partial = describe_protocol(protocol, choose_rows(human36m_rows.select([0]), protocol), scored)
+    partial = evaluate(tiny, human36m_rows.select([0]), "human36m-p1").fine_print
     assert partial["complete"].startswith("NO, not comparable") and "S11" in partial["complete"]
+    plain = evaluate(tiny, human36m_rows.select([0]), "plain").fine_print
+    assert "complete" not in plain and plain["root"] == "pelvis of the truth; predictions as they are"
+
+
+def test_guesses_stand_beside_a_protocol_and_are_moved_to_its_root(tiny, human36m_rows):
+    """Guesses are fitted to the evaluated poses, of which the mean pose is the mean."""
+    result = evaluate(tiny, human36m_rows, "human36m-p1")
+    target = np.array(human36m_rows["joints_3d"][:])
+    target -= target[:, :1]
+    error = np.linalg.norm(target.mean(0) - target, axis=-1).mean()
+    assert result.baselines["mean_pose"]["mpjpe"] == pytest.approx(error, rel=1e-4)
+    assert set(result.baselines["mean_pose"]) == set(PROTOCOLS["human36m-p1"].metrics)
+
+
+def test_plain_evaluation_takes_every_row(human36m_rows):
+    chosen = choose_rows(human36m_rows, PLAIN)
+    assert len(chosen.rows) == len(human36m_rows) and chosen.groups is None and not chosen.lacking
+    with pytest.raises(ValueError, match="'mpi_inf_3dhp', got 'human36m'"):
+        PROTOCOLS["3dhp"].skeleton_of(human36m_rows, HUMAN36M)
 
 
 def test_command_writes_every_kind_of_report(human36m_rows, tiny_model_folder, tmp_path):
@@ -280,7 +267,7 @@ def test_command_writes_every_kind_of_report(human36m_rows, tiny_model_folder, t
         result = run("--output", tmp_path / f"out.{suffix}", "--reliability", tmp_path / "plot.png")
         assert result.exit_code == 0, (result.output, result.exception)
     saved = json.loads((tmp_path / "out.json").read_text())
-    value = saved["overall"]["pa_mpjpe"]["groups"]
+    value = saved["group_means"]["pa_mpjpe"]
     for text in (result.output, (tmp_path / "out.md").read_text(), (tmp_path / "out.txt").read_text()):
         for promised in (f"{value:.1f}", "reflection", "Eating", "right_wrist", "every 64th frame", "dataset"):
             assert promised in text, promised

@@ -10,11 +10,8 @@ from jointdetr.hub import ModelCardDetails, ReportedEvaluation, write_model_card
 
 PROTOCOL_RESULT = {
     "protocol": "h36m-p1",
-    "overall": {
-        "mpjpe": {"frames": 61.04, "groups": 62.0},
-        "pck_150": {"frames": 0.95, "groups": None},
-    },
-    "camera": {"mpjpe_absolute": 150.0, "mrpe": 140.0, "placed": 1.0},
+    "metrics": {"mpjpe": 61.04, "pck_150": 0.95, "mpjpe_absolute": 150.0, "mrpe": 140.0, "placed": 1.0},
+    "group_means": {"mpjpe": 62.0, "pck_150": None},
     "fine_print": {"complete": "yes", "frame step": "every 5th frame"},
 }
 
@@ -46,8 +43,8 @@ def test_a_protocols_numbers_stand_with_both_means_and_their_fine_print(write, p
         "MPJPE (mm), mean over frames": ("mpjpe", 61.04),
         "PCK@150 mm (%), mean over frames": ("pck_150", 95.0),
         "MPJPE (mm), mean over groups": ("mpjpe", 62.0),
-        "MPJPE in camera space (mm)": ("mpjpe_absolute", 150.0),
-        "MRPE (mm)": ("mrpe", 140.0),
+        "MPJPE in camera space (mm), mean over frames": ("mpjpe_absolute", 150.0),
+        "MRPE (mm), mean over frames": ("mrpe", 140.0),
     }
     assert {result.dataset_name for result in card.data.eval_results} == {"Human3.6M"}
     for line in ("| MPJPE (mm), mean over frames | 61.0 |", "- protocol: h36m-p1", "- frame step: every 5th frame"):
@@ -94,7 +91,14 @@ def test_details_that_would_go_nowhere_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["[]", "no JSON", "{}", '{"metrics": 1, "protocol": {}}', '{"metrics": {}, "protocol": {}}']
+    "content",
+    [
+        "[]",
+        "no JSON",
+        "{}",
+        '{"metrics": 1, "group_means": {}, "protocol": "plain", "fine_print": {}}',
+        '{"metrics": {}, "group_means": {}, "protocol": "plain", "fine_print": {}}',
+    ],
 )
 def test_files_that_are_no_evaluation_are_refused(content, tmp_path):
     path = tmp_path / "numbers.json"

@@ -76,7 +76,9 @@ def outcomes(client, broken_off, model_folder, space_folder, tmp_path_factory) -
     """What a series of commands did, by name; large files go by git-lfs."""
     numbers = tmp_path_factory.mktemp("numbers") / "evaluation.json"
     metrics = {"mpjpe": 61.234, "pa_mpjpe": 45.0, "pck_150": 0.91, "auc": None}
-    numbers.write_text(json.dumps({"metrics": metrics, "protocol": {"poses": 8, "root": "pelvis"}}))
+    fine_print = {"poses": 8, "root": "pelvis"}
+    content = {"protocol": "plain", "metrics": metrics, "group_means": {}, "fine_print": fine_print}
+    numbers.write_text(json.dumps(content))
     base = ["--model", str(model_folder), "--license", "mit"]
     full = [*base, "--evaluation", f"My people={numbers}", "--training-data", "Noise.", "--tag", "v1.0"]
     space = ["--space", "--space-folder", str(space_folder)]

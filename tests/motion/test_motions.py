@@ -1,10 +1,12 @@
 """Motions and tables smoothed: all of it together, whatever the length."""
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 
 from jointdetr.motion import PoseMotion, motion_rows, motions
-from jointdetr.motion.motions import Jitter, measure_jitter, smooth_motion, smooth_rows
+from jointdetr.motion.motions import Jitter, LiveSmoother, measure_jitter, smooth_motion, smooth_rows
 from jointdetr.motion.smoothing import SmoothingSettings, acceleration_error, mean_acceleration
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
@@ -85,3 +87,28 @@ def test_jitter_is_the_mean_acceleration_of_the_rows():
     expected = (mean_acceleration(first.joints) + mean_acceleration(second.joints)) / 2
     assert jitter.means() == pytest.approx((expected, expected * 30**2))
     assert np.isnan(Jitter().means()).all()
+
+
+class TestLive:
+    def test_frame_by_frame_is_the_same_as_at_once(self):
+        settings = SmoothingSettings("one-euro")
+        rows = motion_rows([shaky_motion(20, person)[0] for person in (0, 3)])
+        smoother = LiveSmoother(settings)
+        frames = groupby(rows, key=lambda row: row["time_s"])
+        live = [row for time_s, of_frame in frames for row in smoother(of_frame, time_s)]
+        for row, expected in zip(live, smooth_rows(rows, HUMAN36M, settings), strict=True):
+            assert row["person"] == expected["person"]
+            np.testing.assert_allclose(row["joints"], expected["joints"], atol=1e-6)
+            np.testing.assert_allclose(row["joints_2d"], expected["joints_2d"], atol=1e-6)
+
+    def test_who_was_away_for_long_begins_anew(self):
+        smoother = LiveSmoother(SmoothingSettings("one-euro", max_gap_s=0.5))
+        row = motion_rows([shaky_motion(2)[0]])[0]
+        smoother([row], 0.0)
+        smoother([], 2.0)
+        moved = {**row, "joints": row["joints"] + 500, "time_s": 2.1}
+        np.testing.assert_allclose(smoother([moved], 2.1)[0]["joints"], moved["joints"])
+
+    def test_the_future_cannot_be_had(self):
+        with pytest.raises(ValueError, match='got "offline"'):
+            LiveSmoother(SmoothingSettings("offline"))

@@ -7,10 +7,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from pages import CHROMIUM_OPTIONS, SCREENSHOTS, TIMEOUT_MS, Watch, context_options, write_camera_film
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 REPOSITORY = Path(__file__).parents[2]
 START_TIMEOUT_S = 180
@@ -75,3 +80,44 @@ def chromium_path() -> str:
 def example_picture() -> Path:
     """A synthetic person that fills the picture."""
     return REPOSITORY / "jointdetr" / "demo" / "examples" / "waving.jpg"
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Browser"]:
+    """Chromium, with a camera that shows the person of the example film walking."""
+    from playwright.sync_api import sync_playwright
+
+    film = REPOSITORY / "jointdetr" / "demo" / "examples" / "walking.mp4"
+    camera = write_camera_film(tmp_path_factory.mktemp("camera") / "walking.mjpeg", film)
+    options = [*CHROMIUM_OPTIONS, f"--use-file-for-fake-video-capture={camera}"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=chromium_path, args=options)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: "Browser", space_url: str) -> Iterator[Callable[..., "Page"]]:
+    """Opens the Space in a window of its own; at the end no page may have complained."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    contexts: list[BrowserContext] = []
+    watches: list[Watch] = []
+
+    def open_one(query: str = "", **options: object) -> "Page":
+        contexts.append(browser.new_context(**context_options(options)))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        watches.append(Watch(page))
+        page.goto(space_url + query)
+        page.wait_for_selector("#picture input[type=file]", state="attached")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert [complaint for watch in watches for complaint in watch.complaints] == []
+
+
+@pytest.fixture
+def page(open_page: Callable[..., "Page"]) -> "Page":
+    return open_page()

@@ -1,41 +1,32 @@
 """The Space in a real browser: what a visitor does, on a large screen and on a phone, in the light and in the dark.
 
-Pictures of it go to `out/screenshots`, to be looked at. A test also fails if the page writes an error to the console,
-if a request fails, or if anything is asked of another machine.
+Pictures of it go to `build/screenshots`, to be looked at. A test also fails if the page writes an error to the
+console, if a request fails, or if anything is asked of another machine.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlparse
 
 import numpy as np
 import pytest
+from pages import (
+    INSPECT,
+    IS_IN_VIEW,
+    PHONE_OPTIONS,
+    SCREENSHOTS,
+    download,
+    give,
+    status,
+    wait_for_estimate,
+    wait_for_skeleton,
+)
 from PIL import Image
 
 pytest.importorskip("playwright")
-from playwright.sync_api import Browser, BrowserContext, Download, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Page  # noqa: E402
 
-REPOSITORY = Path(__file__).parents[2]
-SCREENSHOTS = REPOSITORY / "out" / "screenshots"
-TIMEOUT_MS = 60_000
-DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-PHONE_OPTIONS = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
-CHROMIUM_OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--mute-audio",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
-# The page itself ends these streams when it has what it asked for, or when it is left.
-ENDED_BY_THE_PAGE = re.compile(r"^/gradio_api/(queue/data|heartbeat/)")
 COLORFUL_PIXELS = """
 () => {
   const canvas = document.querySelector('#view .jointdetr-view').shadowRoot.querySelector('canvas');
@@ -52,94 +43,14 @@ COLORFUL_PIXELS = """
   return count;
 }
 """
-IS_IN_VIEW = """
-(selector) => {
-  const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
-  return top > -1 && bottom < window.innerHeight + 1;  // pages scroll by whole pixels
+OPENED = "() => document.querySelector('#open-view .jointdetr-view')?.viewer?.inspect().people === 1"
+DROPPED = """
+(text) => {
+  const dropped = new DataTransfer();
+  dropped.items.add(new File([text], 'pose.json'));
+  return dropped;
 }
 """
-INSPECT = "() => document.querySelector('#view .jointdetr-view').viewer.inspect()"
-
-
-class Watch:
-    """Collects what a page must not do."""
-
-    def __init__(self, page: Page):
-        self.complaints: list[str] = []
-        page.on("console", lambda message: message.type == "error" and self.note("console", message.text))
-        page.on("pageerror", lambda error: self.note("exception", str(error)))
-        page.on("response", lambda response: response.status >= 400 and self.note(str(response.status), response.url))
-        page.on("requestfailed", lambda request: self.failed(request.url, request.failure))
-        page.on("request", lambda request: self.asked(request.url))
-
-    def note(self, kind: str, text: str) -> None:
-        self.complaints.append(f"{kind}: {text}")
-
-    def failed(self, url: str, reason: str | None) -> None:
-        if not ENDED_BY_THE_PAGE.match(urlparse(url).path):
-            self.note("failed", f"{url} {reason}")
-
-    def asked(self, url: str) -> None:
-        parts = urlparse(url)
-        if parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1":
-            self.note("another machine", url)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_OPTIONS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def open_page(browser: Browser, space_url: str) -> Iterator[Callable[..., Page]]:
-    """Opens the Space in a window of its own; at the end no page may have complained."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    contexts: list[BrowserContext] = []
-    watches: list[Watch] = []
-
-    def open_one(query: str = "", **options: object) -> Page:
-        settings = {"viewport": DESKTOP, "accept_downloads": True, "reduced_motion": "reduce"} | options
-        contexts.append(browser.new_context(**settings))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(TIMEOUT_MS)
-        watches.append(Watch(page))
-        page.goto(space_url + query)
-        page.wait_for_selector("#picture input[type=file]", state="attached")
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert [complaint for watch in watches for complaint in watch.complaints] == []
-
-
-@pytest.fixture
-def page(open_page: Callable[..., Page]) -> Page:
-    return open_page()
-
-
-def give(page: Page, picture: Path) -> None:
-    """Upload a picture and wait until its skeleton is drawn."""
-    page.set_input_files("#picture input[type=file]", picture)
-    wait_for_estimate(page)
-    wait_for_skeleton(page)
-
-
-def wait_for_estimate(page: Page) -> None:
-    """Wait for the answer to a picture; what is shown before, an example or a view of another kind, says no time."""
-    page.wait_for_function("() => document.querySelector('#status').innerText.includes('Estimated in')")
-
-
-def wait_for_skeleton(page: Page, people: int = 1) -> None:
-    page.wait_for_function(
-        "(people) => { const viewer = document.querySelector('#view .jointdetr-view')?.viewer;"
-        " return viewer && viewer.inspect().people === people && viewer.inspect().picturesDrawn > 0; }",
-        arg=people,
-    )
-    page.wait_for_function("() => !document.querySelector('#view .progress-text')")
 
 
 def middle_of(page: Page, selector: str) -> tuple[float, float]:
@@ -158,14 +69,9 @@ def draw_box(page: Page, left: float, right: float) -> None:
     page.mouse.up()
 
 
-def status(page: Page) -> str:
-    return page.inner_text("#status")
-
-
-def download(page: Page, name: str) -> Download:
-    with page.expect_download() as event:
-        page.click(f"#download-{name}")
-    return event.value
+def open_file(page: Page, path: Path) -> None:
+    page.get_by_role("tab", name="Open").click()
+    page.set_input_files("#open-file input[type=file]", path)
 
 
 def write_film(path: Path, pictures: Sequence[Image.Image], times_ms: Sequence[int] | None = None) -> Path:
@@ -310,6 +216,35 @@ class TestPicture:
         page.wait_for_function("() => !document.body.innerText.includes('could not be read as a picture')")
 
 
+class TestOpen:
+    def test_what_was_taken_home_opens_again(self, page, tmp_path):
+        wait_for_skeleton(page)
+        for name in ("json", "html", "glb", "bvh"):
+            download(page, name).save_as(tmp_path / f"pose.{name}")
+        for name in ("json", "html", "glb", "bvh"):
+            open_file(page, tmp_path / f"pose.{name}")
+            page.get_by_text("1 person.", exact=True).wait_for()
+            page.wait_for_function(OPENED)
+            if name == "html":
+                page.screenshot(path=SCREENSHOTS / "open.png", full_page=True)
+            page.locator("#open-file").get_by_label("Clear").click()
+            page.get_by_text("appears here again").wait_for()
+
+    def test_a_file_dropped_anywhere_opens(self, page, tmp_path):
+        wait_for_skeleton(page)
+        download(page, "json").save_as(tmp_path / "pose.json")
+        for _ in range(2):
+            dropped = page.evaluate_handle(DROPPED, (tmp_path / "pose.json").read_text())
+            page.dispatch_event("#title", "drop", {"dataTransfer": dropped})
+            page.wait_for_function(OPENED)
+            page.get_by_role("tab", name="Picture").click()
+
+    def test_what_is_none_is_refused_in_words(self, page, tmp_path):
+        (tmp_path / "pose.json").write_text("{}")
+        open_file(page, tmp_path / "pose.json")
+        page.get_by_text("pose.json: expected an object with `people` and `skeleton`").first.wait_for()
+
+
 class TestFilm:
     def test_motion_is_shown_and_plays(self, open_page, example_picture, tmp_path):
         from bvh import Bvh
@@ -332,11 +267,17 @@ class TestFilm:
         with page.expect_download() as event:
             page.click("#film-download-bvh")
         assert Bvh(event.value.path().read_text()).nframes == 6
+        event.value.save_as(tmp_path / "pose.bvh")
         page.get_by_text("Joint angles", exact=True).click()
         page.wait_for_function("() => document.querySelector('#film-angles img')?.naturalWidth === 1200")
         drawn = "document.querySelector('#film-overlay video')"
         page.wait_for_function(f"() => {drawn}?.videoWidth === 240 && {drawn}.currentTime > 0")
         page.screenshot(path=SCREENSHOTS / "film.png", full_page=True)
+        open_file(page, tmp_path / "pose.bvh")
+        page.get_by_text("1 person, 6 frames, 0.3 s.").wait_for()
+        opened = "document.querySelector('#open-view .jointdetr-view').viewer.inspect()"
+        first = page.evaluate(f"{opened}.frame")
+        page.wait_for_function(f"(first) => {opened}.frame !== first", arg=first)
 
     def test_example_on_a_phone(self, open_page):
         page = open_page("?__theme=dark", **PHONE_OPTIONS)
@@ -373,7 +314,7 @@ class TestScreens:
         axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
         page = open_page(f"?__theme={theme}", **(PHONE_OPTIONS if screen == "phone" else {}))
         wait_for_skeleton(page)
-        for tab in ("Picture", "Film", "About"):
+        for tab in ("Picture", "Film", "Live", "Open", "About"):
             page.get_by_role("tab", name=tab).click()
             page.get_by_role("tabpanel").first.wait_for()
             page.screenshot(path=SCREENSHOTS / f"{screen}-{theme}-{tab.split()[0].lower()}.png", full_page=True)

@@ -191,9 +191,10 @@ class TestResults:
 
     def test_several_people_are_an_archive_of_bvh(self, person, tmp_path, monkeypatch):
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-        json_path, npz_path, bvh_path, glb_path, trc_path, angles_path = write_files(
+        html_path, json_path, npz_path, bvh_path, glb_path, trc_path, angles_path = write_files(
             [person, person], HUMAN36M, {"threshold": 0.5}
         )
+        assert "<!doctype html>" in Path(html_path).read_text()
         assert len(json.loads(Path(json_path).read_text())["people"]) == 2
         assert np.load(npz_path)["joints"].shape == (2, 17, 3)
         assert zipfile.ZipFile(bvh_path).namelist() == ["pose.person1.bvh", "pose.person2.bvh"]
@@ -205,7 +206,7 @@ class TestResults:
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
         unknown = person | {"joints": torch.full((17, 3), torch.nan), "detected": torch.zeros(17, dtype=torch.bool)}
         paths = write_files([unknown], HUMAN36M, {})
-        assert [path is not None for path in paths] == [True, True, False, False, False, True]
+        assert [path is not None for path in paths] == [True, True, True, False, False, False, True]
 
 
 class TestReport:

@@ -1,14 +1,10 @@
 """The peers of the comparison: units, gradients, soft-argmax, and training by the same recipe."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.accuracy.models import CUBE_MM, DEPTH_BINS, soft_argmax
 from benchmarks.accuracy.peers import CONTESTANTS, PEERS, build_peer, main

@@ -26,6 +26,14 @@ CHROMIUM_OPTIONS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
+MOUNT_LIVE = """
+async (data) => {
+  const code = JSON.parse(document.getElementById('bundle').textContent);
+  const { mount } = await import('data:text/javascript;charset=utf-8,' + encodeURIComponent(code));
+  viewer.dispose();
+  window.viewer = mount(document.getElementById('viewer'), data, { live: true });
+}
+"""
 BLUE, ORANGE = (31, 119, 208), (240, 127, 19)
 
 
@@ -364,6 +372,30 @@ class TestSurroundings:
         assert page.state()["people"] == 0
         page.page.evaluate("viewer.dispose()")
         assert page.page.locator("canvas").count() == 0
+
+    def test_other_data_of_as_many_people_are_shown(self, visit):
+        page = visit([standing()])
+        before = page.wait_for_picture()
+        bent = standing()
+        bent.joints[0, 11:] += [0, 400, 0]  # mm, the arms
+        page.page.evaluate("data => viewer.update(data)", viewer_data([bent]))
+        changed = page.wait_for_picture()
+        assert (changed != before).any(-1).mean() > 0.005
+        page.page.evaluate("data => viewer.update(data)", viewer_data([standing()]))
+        assert np.array_equal(page.wait_for_picture(), before)
+
+    def test_live_people_stay_where_they_stand(self, visit):
+        """Who stretches out an arm moves nothing else."""
+        page = visit([standing()])
+        page.page.evaluate(MOUNT_LIVE, viewer_data([standing()]))
+        before = page.wait_for_picture()
+        stretched = standing()
+        stretched.joints[0, HUMAN36M.joints.index("right_wrist")] = [-800, -450, 0]  # mm
+        page.page.evaluate("data => viewer.update(data)", viewer_data([stretched]))
+        changed = (page.wait_for_picture() != before).any(-1)
+        legs = slice(round(0.6 * len(changed)), None)
+        assert changed.any()
+        assert not changed[legs].any()
 
     def test_without_webgl_there_are_words(self, chromium, tmp_path):
         write_viewer_html([moving()], tmp_path / "page.html")

@@ -41,6 +41,14 @@ export class Figures {
     this.group.add(...this.meshes);
   }
 
+  /** Takes other data of as many people with the same bones; returns whether it could. */
+  take(data, positions) {
+    const { length: people } = this.data.people;
+    const fits = data.people.length === people && String(data.skeleton.parents) === String(this.data.skeleton.parents);
+    if (fits) [this.data, this.positions] = [data, positions];
+    return fits;
+  }
+
   /** Draws one frame in the given colours. */
   show(frame, palette) {
     this.frame = frame;

@@ -3,25 +3,28 @@
 
 const METRES = 0.001;
 const SPACING = 1.2; // metres between people of whom no place is known
+const LIVE = { x: 1, y: 1.8, z: 1 }; // metres that a live person may fill
 const STRAY = 0.005; // share of joints that may lie outside of what the camera is set up for
 
 /**
  * Places everybody for every frame.
  * @param data skeleton, people, times as `mount` takes them
+ * @param live whether frames follow of which nothing is known: roots stay in their place, the lowest joint on the ground
  * @returns {{people: Float32Array[], size: {x: number, y: number, z: number}}} for each person x, y, z of every joint
  *   of every frame, NaN where it is missing; and how wide, high and deep they all are together
  */
-export function placePeople(data) {
+export function placePeople(data, live = false) {
   const placesKnown = data.people.every((person) => person.root);
   const people = data.people.map((person, index) => {
     const shift = placesKnown ? 0 : (index - (data.people.length - 1) / 2) * SPACING;
     return flatten(person, placesKnown, shift);
   });
   const ranges = [0, 1, 2].map((axis) => rangeOf(people, axis));
-  const origin = [middle(ranges[0]), ranges[1][0], middle(ranges[2])];
+  const origin = live ? [0, ranges[1][0], 0] : [middle(ranges[0]), ranges[1][0], middle(ranges[2])];
   for (const positions of people) {
     for (let index = 0; index < positions.length; index++) positions[index] -= origin[index % 3];
   }
+  if (live) return { people, size: { ...LIVE, x: LIVE.x + Math.max(people.length - 1, 0) * SPACING } };
   const [x, y, z] = ranges.map(([low, high]) => high - low);
   return { people, size: { x, y, z } };
 }

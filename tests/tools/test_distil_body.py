@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jointdetr.synthesis.distil_body import (
+from tools.distil_body import (
     NUM_COMPONENTS,
     Population,
     coefficients,

@@ -1,0 +1,46 @@
+// What the page does beside Gradio: names for the pictures of examples, and files of poses dropped anywhere open.
+
+const POSES = /\.(json|html|glb|bvh)$/i;
+
+// Gradio's own pictures of examples have no name for those who cannot see them.
+function nameExample(item) {
+  const address = item.querySelector("img, video")?.src;
+  if (address) item.setAttribute("aria-label", "Example " + address.split("/").pop().replace(/[.].*$/, ""));
+}
+
+function nameExamples() {
+  document.querySelectorAll(".gallery-item:not([aria-label])").forEach(nameExample);
+}
+
+/** Hands a file to the tab that opens it, which is there once it was shown. */
+function open(file) {
+  const tab = [...document.querySelectorAll("[role=tab]")].find((each) => each.textContent.trim() === "Open");
+  tab.click();
+  const hand = () => {
+    const clear = document.querySelector("#open-file [aria-label=Clear]");
+    const input = document.querySelector("#open-file input[type=file]");
+    if (clear) clear.click();
+    if (clear || !input) return requestAnimationFrame(hand);
+    const files = new DataTransfer();
+    files.items.add(file);
+    input.files = files.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  hand();
+}
+
+function openDropped(event) {
+  const file = [...(event.dataTransfer?.files ?? [])].find(({ name }) => POSES.test(name));
+  if (!file || event.target.closest?.("#open-file")) return;
+  event.preventDefault();
+  event.stopPropagation();
+  open(file);
+}
+
+export function start() {
+  nameExamples();
+  const options = { childList: true, subtree: true, attributeFilter: ["src"] };
+  new MutationObserver(nameExamples).observe(document.body, options);
+  window.addEventListener("dragover", (event) => event.preventDefault());
+  window.addEventListener("drop", openDropped, { capture: true });
+}

@@ -1,0 +1,13 @@
+// The 3D viewer on the page: in a shadow tree, so that the page's styles do not reach its buttons, and in the page's theme.
+
+const theme = () => (document.body.classList.contains("dark") ? "dark" : "light");
+
+/** Mounts the viewer's module in an element and returns the viewer's handle. */
+export function mountView(element, viewer, data, options) {
+  const inside = document.createElement("div");
+  inside.style.height = "100%";
+  element.attachShadow({ mode: "open" }).append(inside);
+  const handle = viewer.mount(inside, data, { theme: theme(), ...options });
+  new MutationObserver(() => handle.setTheme(theme())).observe(document.body, { attributeFilter: ["class"] });
+  return handle;
+}

@@ -1,0 +1,186 @@
+"""What a model says of a data set: rows to poses, with the truth beside them.
+
+One crop per row, from the row's own box, without test-time augmentation or ground-truth depth or scale. Every joint
+gets a place, detected or not: what is missing is filled by the refinement network, and where there is none, or nothing
+of the person is detected, by the joint's likeliest query.
+
+Shape vocabulary: `poses` (N), `queries`, `joints` (J). Positions are root-relative millimetres in camera axes.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import datasets
+import torch
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import ModelOutput
+
+from ..assembly_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
+from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
+from ..skeleton_jointdetr import Skeleton
+from ..training.dataset import CropSettings, PoseDataset, collate_poses
+from .protocols import PLAIN, Protocol
+
+_LABELS = ("joints_3d", "joints_3d_valid", "visible", "joints_2d")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to evaluate.
+
+    Args:
+        threshold: joints less probable than this are missing.
+        assignment: `hungarian` or `argmax`, see `assemble_poses`.
+        batch_size: crops at once.
+        workers: processes that load pictures.
+        device: where the model runs.
+        protocol: which rows and joints count, and how.
+    """
+
+    threshold: float = 0.5
+    assignment: str = "hungarian"
+    batch_size: int = 32
+    workers: int = 0
+    device: str = "cpu"
+    protocol: Protocol = PLAIN
+
+
+@dataclass
+class PoseTargets:
+    """True poses.
+
+    Args:
+        joints: `(poses, joints, 3)`, NaN where unknown.
+        valid, visible: `(poses, joints)` bool.
+        points: `(poses, joints, 2)` in [0, 1] of the network's input, NaN where unknown.
+        roots: `(poses, 3)` the root in camera space, mm; NaN where unknown.
+        intrinsics: `(poses, 3, 3)` of the network's input, px; NaN where unknown.
+        size: height and width of the network's input, px.
+    """
+
+    joints: torch.Tensor
+    valid: torch.Tensor
+    visible: torch.Tensor
+    points: torch.Tensor
+    roots: torch.Tensor
+    intrinsics: torch.Tensor
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, parts: Sequence[PoseDataset]) -> "PoseTargets":
+        """Stack the labels of plain crops, of one data set after another; no picture is read."""
+        places = [(part, index) for part in parts for index in range(len(part))]
+        labels = [part.pose_labels(index) for part, index in places]
+        cameras = [part.camera_labels(index) for part, index in places]
+        stacked = (torch.stack([label[name] for label in labels]) for name in _LABELS)
+        return cls(*stacked, *(torch.stack(values) for values in zip(*cameras, strict=True)), parts[0].crop.size)
+
+    @property
+    def placed(self) -> torch.Tensor:
+        """`(poses,)` bool, where both root and intrinsics are known."""
+        return self.roots.isfinite().all(dim=-1) & self.intrinsics.isfinite().all(dim=(1, 2))
+
+    @property
+    def points_px(self) -> torch.Tensor:
+        """`points` in px of the network's input."""
+        return self.to_px(self.points)
+
+    def to_px(self, points: torch.Tensor) -> torch.Tensor:
+        """Points in [0, 1] of the network's input, in px of it."""
+        height, width = self.size
+        return points * torch.tensor([width, height])
+
+
+@dataclass
+class FoundPoses:
+    """Poses of a data set, on the device of the network's outputs.
+
+    Args:
+        detected: as users get them, in which joints may be missing.
+        likeliest: each joint by its likeliest query, whatever its score, before refinement.
+        joints: `(poses, joints, 3)` as users get them where there is such a joint, and the likeliest elsewhere.
+        refined: whether a refinement network has had its say.
+    """
+
+    detected: AssembledPoses
+    likeliest: AssembledPoses
+    joints: torch.Tensor
+    refined: bool
+
+    @classmethod
+    def assemble(
+        cls, outputs: ModelOutput, settings: EvaluationSettings, refiner: PreTrainedModel | None
+    ) -> "FoundPoses":
+        """Assemble the network's outputs, which are where the refinement network is."""
+        detected = assemble_poses(outputs, settings.threshold, refiner, settings.assignment)
+        likeliest = assemble_poses(outputs, 0.0, None, settings.assignment)
+        joints = torch.where(detected.joints.isfinite(), detected.joints, likeliest.joints)
+        return cls(detected, likeliest, joints, refiner is not None)
+
+
+@dataclass
+class Predictions:
+    """What a model says of every row, and the truth.
+
+    Args:
+        poses: what it says, on the CPU.
+        targets: true poses.
+        skeleton: of the targets.
+        seconds: how long the network took; 0 where nobody looked at the clock.
+    """
+
+    poses: FoundPoses
+    targets: PoseTargets
+    skeleton: Skeleton
+    seconds: float = 0.0
+
+
+def predict_rows(
+    model: JointDetrForPoseEstimation,
+    processor: BaseImageProcessor,
+    rows: datasets.Dataset,
+    skeleton: Skeleton,
+    settings: EvaluationSettings,
+) -> Predictions:
+    """Run a model over a data set of the given skeleton, which may be another than that of the model and its poses.
+
+    Raises:
+        ValueError: The rows are of another skeleton, lack a column, or there are none.
+    """
+    dataset = PoseDataset(rows, skeleton, CropSettings.from_processor(processor))
+    started = time.monotonic()
+    outputs = run_model(model.to(settings.device).eval(), dataset, settings)
+    seconds = time.monotonic() - started
+    poses = FoundPoses.assemble(outputs, settings, refiner_on_cpu(model.refiner))
+    return Predictions(poses, PoseTargets.of([dataset]), skeleton, seconds)
+
+
+@torch.inference_mode()
+def run_model(
+    model: JointDetrForPoseEstimation, dataset: PoseDataset, settings: EvaluationSettings
+) -> JointDetrPoseEstimationOutput:
+    """Run the network over a whole data set; what is needed of its outputs, on the CPU in float32."""
+    loader = DataLoader(dataset, settings.batch_size, num_workers=settings.workers, collate_fn=collate_poses)
+    batches = []
+    for batch in loader:
+        outputs = model(pixel_values=batch["pixel_values"].to(settings.device, model.dtype))
+        batches.append({name: outputs[name].float().cpu() for name in ASSEMBLY_INPUTS if name in outputs})
+    return merge_outputs(batches)
+
+
+def merge_outputs(batches: Sequence[dict[str, torch.Tensor]]) -> JointDetrPoseEstimationOutput:
+    """Make one output of those of several batches."""
+    merged = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    return JointDetrPoseEstimationOutput(**merged)
+
+
+def refiner_on_cpu(refiner: PreTrainedModel | None) -> PreTrainedModel | None:
+    """Copy a refinement network, which is small, to where the predictions are gathered."""
+    if refiner is None:
+        return None
+    copy = type(refiner)(refiner.config)
+    copy.load_state_dict(refiner.state_dict())
+    return copy.float().eval()

@@ -1,0 +1,208 @@
+"""How far predicted poses are from the truth: predictions and labels to numbers, for every protocol and for training.
+
+Every joint counts in the errors, detected or not. A joint is *detected* if the class probability of the query assigned
+to it reaches the threshold; errors over detected joints alone are given beside, with the fraction that they are of all
+labelled joints (`recall`). Where the data have camera intrinsics, errors in camera space are given too.
+
+Shape vocabulary: `poses` (N), `joints` (J) of the data, `scored` joints of the protocol. Millimetres in camera axes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..skeleton_jointdetr import Skeleton
+from .camera_space import camera_metrics
+from .metrics import TrivialBaselines, joint_errors, mpjpe, pa_mpjpe, pck_torso, torso_length
+from .prediction import Predictions
+from .protocols import LIMB_JOINTS, METRICS, PLAIN, Protocol
+from .reliability import measure_reliability
+from .result import EvaluationResult
+
+
+@dataclass(frozen=True)
+class ScoredPoses:
+    """Predicted and true poses as a protocol compares them.
+
+    Args:
+        predicted, target: `(poses, scored, 3)` mm, relative to the protocol's root.
+        valid: `(poses, scored)` bool.
+    """
+
+    predicted: torch.Tensor
+    target: torch.Tensor
+    valid: torch.Tensor
+
+    def select(self, part: torch.Tensor) -> "ScoredPoses":
+        """Take the poses where `part` `(poses,)` is true."""
+        return ScoredPoses(self.predicted[part], self.target[part], self.valid[part])
+
+    def measure(self, names: Sequence[str]) -> dict[str, float]:
+        """Metrics over all joints, by their names in `METRICS`."""
+        return {name: METRICS[name].function(self.predicted, self.target, self.valid).item() for name in names}
+
+    def measure_joints(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Metrics of every joint, `(scored,)` each."""
+        return {
+            name: METRICS[name].function(self.predicted, self.target, self.valid, per_joint=True) for name in names
+        }
+
+    def measure_visible(self, visible: torch.Tensor) -> dict[str, float]:
+        """Errors of all, `_visible` and `_occluded` joints; the alignment is by all of them."""
+        errors = {}
+        for part, counted in {"": self.valid, "_visible": visible, "_occluded": ~visible}.items():
+            counted = counted & self.valid
+            errors[f"mpjpe{part}"] = mpjpe(self.predicted, self.target, counted).item()
+            errors[f"pa_mpjpe{part}"] = pa_mpjpe(self.predicted, self.target, self.valid, counted=counted).item()
+        return errors
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Compares poses with the truth of a data set by the joints and the root of a protocol.
+
+    Args:
+        found: the poses and the truth.
+        protocol: what counts.
+        joints: names of the scored joints.
+        scored, root: indices of the scored joints and of those in whose middle the origin is.
+        valid: `(poses, scored)` bool, labels in 3D that count.
+    """
+
+    found: Predictions
+    protocol: Protocol
+    joints: list[str]
+    scored: list[int]
+    root: list[int]
+    valid: torch.Tensor
+
+    @classmethod
+    def of(cls, found: Predictions, protocol: Protocol) -> "Scorer":
+        """Choose the joints.
+
+        Raises:
+            ValueError: The protocol moves poses to a root, and no pose has a labelled one.
+        """
+        names = protocol.scored_joints(found.skeleton)
+        scored, root = ([found.skeleton.joints.index(name) for name in chosen] for chosen in (names, protocol.root))
+        valid = found.targets.valid
+        valid = valid[:, scored] & valid[:, root].all(dim=1, keepdim=True)
+        if root and not valid.any():
+            raise ValueError(f"protocol {protocol.name} needs 3D labels of {', '.join(protocol.root)}, got none")
+        return cls(found, protocol, names, scored, root, valid)
+
+    def compare(self, joints: torch.Tensor) -> ScoredPoses:
+        """Put poses `(poses, joints, 3)` beside the truth."""
+        return ScoredPoses(self._relative(joints), self._relative(self.found.targets.joints), self.valid)
+
+    def _relative(self, joints: torch.Tensor) -> torch.Tensor:
+        """Scored joints `(poses, scored, 3)` from the protocol's root."""
+        if not self.root:
+            return joints[:, self.scored]
+        return joints[:, self.scored] - joints[:, self.root].mean(dim=1, keepdim=True)
+
+    @property
+    def detected(self) -> torch.Tensor:
+        """`(poses, scored)` bool."""
+        return self.found.poses.detected.detected[:, self.scored]
+
+    @property
+    def visible(self) -> torch.Tensor:
+        """`(poses, scored)` bool, by the labels."""
+        return self.found.targets.visible[:, self.scored]
+
+    @property
+    def labelled_points(self) -> torch.Tensor:
+        """`(poses, scored)` bool, labels in the picture."""
+        return self.found.targets.points.isfinite().all(dim=-1)[:, self.scored]
+
+    @property
+    def recall(self) -> torch.Tensor:
+        """`(poses, scored)` 1 where a labelled joint is detected, 0 where not, NaN without a label of any kind."""
+        return self.detected.float().where(self.valid | self.labelled_points, torch.nan)
+
+    def picture(self, names: Sequence[str], per_joint: bool = False) -> torch.Tensor:
+        """PCK by the torso's length of some joints; NaN for a skeleton without hips or shoulders."""
+        indices = [self.found.skeleton.joints.index(name) for name in names]
+        targets = self.found.targets
+        predicted = targets.to_px(self.found.poses.likeliest.points)[:, indices]
+        torso = torso_px(targets.points_px, self.found.skeleton)
+        return pck_torso(predicted, targets.points_px[:, indices], torso, per_joint=per_joint)
+
+
+def score(
+    found: Predictions,
+    protocol: Protocol = PLAIN,
+    groups: Sequence[str] | None = None,
+    baselines: TrivialBaselines | None = None,
+) -> EvaluationResult:
+    """Compare predictions with the truth.
+
+    Args:
+        found: the predictions, in the joints of the truth.
+        protocol: what counts.
+        groups: group of every pose, where the protocol has groups.
+        baselines: trivial predictors to score as well.
+
+    Raises:
+        ValueError: The protocol moves poses to a root, and no pose has a labelled one.
+    """
+    scorer = Scorer.of(found, protocol)
+    poses, targets = found.poses, found.targets
+    scored = scorer.compare(poses.joints)
+    by_group = {}
+    for name in sorted(set(groups or ())):
+        part = torch.tensor([group == name for group in groups])
+        by_group[name] = scored.select(part).measure(protocol.metrics) | {"poses": int(part.sum())}
+    trivial = baselines.predict(targets.joints) if baselines is not None and scored.valid.any() else {}
+    refinement = None
+    if poses.refined and scored.valid.any():
+        versions = {"before": scorer.compare(poses.likeliest.joints), "after": scored}
+        refinement = {when: version.measure_visible(scorer.visible) for when, version in versions.items()}
+    root = found.skeleton.root
+    return EvaluationResult(
+        protocol=protocol,
+        metrics=scored.measure(protocol.metrics) | _details(scorer, scored) | camera_metrics(poses, targets, root),
+        joints=_by_joint(scorer, scored),
+        labels={"joints_3d": int(scored.valid.sum()), "joints_2d": int(scorer.labelled_points.sum())},
+        groups=by_group,
+        baselines={name: scorer.compare(joints).measure(protocol.metrics) for name, joints in trivial.items()},
+        refinement=refinement,
+        reliability=measure_reliability(poses.likeliest, targets.joints, targets.valid, targets.visible, root),
+    )
+
+
+def _details(scorer: Scorer, scored: ScoredPoses) -> dict[str, float]:
+    """Errors over some of the joints, how many are detected, and what is right in the picture."""
+    subsets = {"detected": scorer.detected, "visible": scorer.visible, "occluded": ~scorer.visible}
+    details = {
+        f"mpjpe_{name}": mpjpe(scored.predicted, scored.target, scored.valid & part).item()
+        for name, part in subsets.items()
+    }
+    targets = scorer.found.targets
+    distances = joint_errors(scorer.found.poses.likeliest.points, targets.points)[:, scorer.scored]
+    limbs = [name for name in LIMB_JOINTS if name in scorer.found.skeleton.joints]
+    return details | {
+        "recall": scorer.recall.nanmean().item(),
+        "point_error": distances[distances.isfinite()].mean().item(),
+        "pck_torso": scorer.picture(limbs).item(),
+    }
+
+
+def _by_joint(scorer: Scorer, scored: ScoredPoses) -> dict[str, dict[str, float]]:
+    """The protocol's metrics, `mpjpe`, `recall` and `pck_torso` of every scored joint."""
+    columns = scored.measure_joints(list(dict.fromkeys([*scorer.protocol.metrics, "mpjpe"])))
+    columns |= {"recall": scorer.recall.nanmean(dim=0), "pck_torso": scorer.picture(scorer.joints, per_joint=True)}
+    return {
+        name: {metric: values[index].item() for metric, values in columns.items()}
+        for index, name in enumerate(scorer.joints)
+    }
+
+
+def torso_px(points: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
+    """`torso_length` of labelled points `(poses, joints, 2)`; NaN for a skeleton without hips or shoulders."""
+    ends = [[f"{side}_{part}" for side in ("left", "right")] for part in ("hip", "shoulder")]
+    if not {name for pair in ends for name in pair} <= set(skeleton.joints):
+        return points.new_full(points.shape[:1], torch.nan)
+    return torso_length(points, *([skeleton.joints.index(name) for name in pair] for pair in ends))

@@ -1,0 +1,168 @@
+"""Predictions and labels to numbers, against hand answers."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from evaluation_examples import SIZE, exact_outputs, make_targets, predictions
+
+from jointdetr.evaluation.metrics import TrivialBaselines
+from jointdetr.evaluation.protocols import LIMB_JOINTS, PROTOCOLS
+from jointdetr.evaluation.scoring import ScoredPoses, score
+from jointdetr.skeleton_jointdetr import HUMAN36M
+
+HUMAN36M_P1 = PROTOCOLS["human36m-p1"]
+
+
+def test_perfect_predictions_score_perfectly():
+    targets = make_targets()
+    metrics = score(predictions(exact_outputs(targets), targets)).metrics
+    assert metrics["mpjpe"] == 0.0 and metrics["pa_mpjpe"] < 0.01 and metrics["point_error"] == 0.0
+    assert metrics["pck_150"] == 1.0 and metrics["recall"] == 1.0 and metrics["pck_torso"] == 1.0
+    assert metrics["auc"] == pytest.approx(30 / 31)
+
+
+def test_errors_are_split_by_visibility_and_detection():
+    targets = make_targets()
+    outputs = exact_outputs(targets)
+    outputs.pred_joints[:, :17, 0] += torch.where(targets.visible, 10.0, 30.0)
+    outputs.logits[:, 4, 4] = 5.0
+    outputs.logits[:, 4, 17] = 9.0  # the left hip: improbable, and still the best query for it
+    result = score(predictions(outputs, targets))
+    metrics = result.metrics
+    assert metrics["mpjpe_visible"] == pytest.approx(10, rel=1e-4)
+    assert metrics["mpjpe_occluded"] == pytest.approx(30, rel=1e-4)
+    share = targets.visible.float().mean().item()
+    assert metrics["mpjpe"] == pytest.approx(10 * share + 30 * (1 - share), rel=1e-4)
+    assert metrics["recall"] == pytest.approx(16 / 17)
+    assert result.joints["left_hip"]["recall"] == 0.0 and result.joints["head"]["recall"] == 1.0
+    detected = torch.arange(17) != 4
+    expected = torch.where(targets.visible, 10.0, 30.0)[:, detected].mean().item()
+    assert metrics["mpjpe_detected"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_errors_of_visible_and_occluded_joints_share_one_alignment():
+    targets = make_targets()
+    off = targets.joints + 200.0
+    off[..., 0] += torch.where(targets.visible, 10.0, 30.0)
+    errors = ScoredPoses(off, targets.joints, targets.valid).measure_visible(targets.visible)
+    by_hand = (off - targets.joints).norm(dim=-1)
+    assert errors["mpjpe_occluded"] == pytest.approx(by_hand[~targets.visible].mean().item(), rel=1e-5)
+    assert errors["mpjpe_visible"] == pytest.approx(by_hand[targets.visible].mean().item(), rel=1e-5)
+    assert errors["pa_mpjpe_occluded"] < 25 and errors["pa_mpjpe_visible"] < 25  # shifted whole: aligned again
+    share = targets.visible.float().mean().item()
+    mean = share * errors["pa_mpjpe_visible"] + (1 - share) * errors["pa_mpjpe_occluded"]
+    assert errors["pa_mpjpe"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_plain_evaluation_counts_an_error_of_the_root_and_a_protocol_moves_it_away():
+    targets = make_targets()
+    targets.joints[:, 0] = 0.0
+    outputs = exact_outputs(targets)
+    outputs.pred_joints[:, :17, 2] += 40.0
+    found = predictions(outputs, targets)
+    assert score(found).metrics["mpjpe"] == pytest.approx(40.0, rel=1e-4)
+    assert score(found, HUMAN36M_P1, ["a", "a", "b"]).metrics["mpjpe"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_unlabelled_joints_count_nowhere():
+    targets = make_targets()
+    outputs = exact_outputs(targets)
+    outputs.pred_joints[0, 5] += 500.0
+    targets.valid[0, 5] = False
+    targets.joints[0, 5] = torch.nan
+    outputs.logits[1, 6, 17] = 20.0  # a joint that is not detected has no label of any kind
+    targets.valid[1, 6], targets.points[1, 6] = False, torch.nan
+    metrics = score(predictions(outputs, targets)).metrics
+    assert metrics["mpjpe"] == 0.0 and metrics["pck_150"] == 1.0 and metrics["recall"] == 1.0
+
+
+def test_means_over_frames_and_over_groups_by_hand():
+    """Four poses off by 41 mm in one joint of seventeen, one off by 320 mm: the second group weighs as much."""
+    targets = make_targets(5)
+    outputs = exact_outputs(targets)
+    outputs.pred_joints[:4, 10, 0] += 41.0
+    outputs.pred_joints[4, 10, 1] += 320.0
+    result = score(predictions(outputs, targets), HUMAN36M_P1, ["sit"] * 4 + ["run"])
+    assert result.metrics["mpjpe"] == pytest.approx(96.8 / 17, rel=1e-4)
+    assert result.group_means["mpjpe"] == result.headline == pytest.approx(180.5 / 17, rel=1e-4)
+    assert result.groups["run"] == {
+        "mpjpe": pytest.approx(320 / 17, rel=1e-4),
+        "pck_150": pytest.approx(16 / 17),
+        "auc": pytest.approx(16 * 30 / 31 / 17),
+        "poses": 1,
+    }
+    assert result.groups["sit"]["pck_150"] == 1.0
+    assert result.groups["sit"]["auc"] == pytest.approx((16 * 30 + 22) / 31 / 17)
+    assert result.joints["head"]["mpjpe"] == pytest.approx(96.8, rel=1e-4)
+    assert result.joints["head"]["pck_150"] == pytest.approx(0.8)
+
+
+def test_pck_is_strict_and_over_14_joints_of_3dhp():
+    protocol = PROTOCOLS["3dhp"]
+    assert len(protocol.joints) == 14 and not {"pelvis", "spine", "head"} & set(protocol.joints)
+    target = torch.zeros(1, 14, 3)
+    predicted = torch.zeros(1, 14, 3)
+    predicted[0, :7, 2] = 150.0
+    metrics = ScoredPoses(predicted, target, torch.ones(1, 14, dtype=torch.bool)).measure(protocol.metrics)
+    assert metrics["pck_150"] == 0.5
+    assert metrics["auc"] == pytest.approx(0.5 * 30 / 31)
+
+
+def test_the_picture_is_measured_without_a_label_in_3d():
+    """Three people whose torso is 20 px of the input; one's wrist is 3.9 px off, two's are 4.1 px."""
+    targets = make_targets()
+    targets.joints[:], targets.valid[:] = torch.nan, False
+    for part, height in (("hip", 40.0), ("shoulder", 20.0)):
+        for side, x in (("left", 50.0), ("right", 60.0)):
+            targets.points[:, HUMAN36M.joints.index(f"{side}_{part}")] = torch.tensor([x / SIZE[1], height / SIZE[0]])
+    outputs = exact_outputs(targets)
+    outputs.pred_joints = torch.zeros_like(outputs.pred_joints)
+    wrist = HUMAN36M.joints.index("left_wrist")
+    outputs.pred_points[:, wrist, 0] += torch.tensor([3.9, 4.1, -4.1]) / SIZE[1]
+    baselines = TrivialBaselines.fit(targets.joints, targets.valid, HUMAN36M)
+    result = score(predictions(outputs, targets), baselines=baselines)
+    assert len(LIMB_JOINTS) == 12
+    assert result.metrics["pck_torso"] == pytest.approx(1 - 2 / 36)
+    assert result.joints["left_wrist"]["pck_torso"] == pytest.approx(1 / 3)
+    assert result.joints["head"]["pck_torso"] == 1.0 and result.metrics["recall"] == 1.0
+    assert result.labels == {"joints_3d": 0, "joints_2d": 51} and not result.baselines
+    assert math.isnan(result.metrics["mpjpe"])
+    tables = {table.title: table for table in result.report().tables}
+    assert next(iter(tables)) == "In the picture" and "All joints" not in tables
+    assert tables["In the picture"].rows[0][1] == "94.4"
+    assert tables["By joint, mean over frames"].header == ["joint", "detected %", "PCK@0.2 torso %"]
+
+
+def test_a_skeleton_without_a_torso_has_no_pck_in_the_picture():
+    targets = make_targets()
+    names = tuple(f"point_{number}" for number in range(17))
+    found = predictions(exact_outputs(targets), targets)
+    result = score(dataclasses.replace(found, skeleton=dataclasses.replace(HUMAN36M, joints=names)))
+    assert math.isnan(result.metrics["pck_torso"]) and result.metrics["mpjpe"] == 0.0
+
+
+def test_an_unlabelled_hip_leaves_every_number_finite():
+    targets = make_targets()
+    targets.valid[1, 4] = False
+    targets.joints[1, 4] = torch.nan
+    baselines = TrivialBaselines.fit(targets.joints, targets.valid, HUMAN36M)
+    result = score(predictions(exact_outputs(make_targets()), targets), baselines=baselines)
+    assert all(math.isfinite(value) for values in result.baselines.values() for value in values.values())
+    assert result.metrics["pa_mpjpe"] < 0.01
+
+
+@pytest.mark.parametrize("logits_too", [False, True])
+def test_a_diverged_model_scores_nan(logits_too):
+    targets = make_targets()
+    outputs = exact_outputs(targets)
+    outputs.pred_joints[0] = torch.nan
+    outputs.pred_points[0] = torch.nan
+    if logits_too:
+        outputs.logits[0] = torch.nan
+    result = score(predictions(outputs, targets))
+    assert math.isnan(result.metrics["mpjpe"]) and math.isnan(result.metrics["pa_mpjpe"])
+    assert result.metrics["recall"] == pytest.approx(2 / 3) and result.metrics["pck_150"] == pytest.approx(2 / 3)
+    assert result.metrics["pck_torso"] == pytest.approx(2 / 3)
+    assert result.report().tables[0].rows[0][:2] == ["model", "-"]
