@@ -249,8 +249,9 @@ class Engine:
                 metrics = [{f"eval_{name}": value for name, value in self.parts.evaluate(model).items()}]
         (found,) = broadcast_object_list(metrics)
         self.log(found)
-        if found["eval_mpjpe"] < self.best:
-            self.best = found["eval_mpjpe"]
+        error = found.get("eval_mpjpe", math.nan)  # labels in 2D alone have none
+        if error < self.best:
+            self.best = error
             self.save_model(self.output / "best")
         return found
 
