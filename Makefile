@@ -14,7 +14,7 @@ EXAMPLE := docs/images/person.jpg --box 113 119 199 373 --focal-px 1090
 help:
 	@echo "make demo     estimate the pose in a picture (PICTURE=me.jpg BOX='x y width height' for your own)"
 	@echo "make test     run the tests (PYTEST_ARGS='-k geometry' for some of them)"
-	@echo "make lint     check style"
+	@echo "make lint     check style, spelling and types"
 	@echo "make format   repair style"
 	@echo "make package  build sdist and wheel into dist/, install the wheel into an empty environment and use it there"
 	@echo "make docs     build the documentation into build/docs"
@@ -41,6 +41,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/codespell
+	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
 
 format: $(INSTALLED)
 	$(VENV)/bin/ruff check --fix .

@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 from transformers import VitPoseImageProcessor
 
 from jointdetr import JointDetrImageProcessor
+from jointdetr.data.examples import PoseDataset, collate_poses
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.generate import SynthesisSettings, fill_shards, prepare_folder
 from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
+from jointdetr.training.augmented_examples import AugmentedExamples
 
 SIZE = {"height": 256, "width": 192}
 PICTURE = files("jointdetr") / "demo" / "examples" / "waving.jpg"
@@ -69,7 +70,8 @@ def time_synthesis(folder: Path, people: int) -> float:
 def time_loading(folder: Path, batch: int, rounds: int) -> float:
     """Return images a second of one process that loads, crops and augments."""
     rows = load_pose_dataset(folder / "people", "train")
-    dataset = PoseDataset(rows, HUMAN36M, CropSettings(128, 128), Augmentation())
+    processor = JointDetrImageProcessor(size={"height": 128, "width": 128})
+    dataset = PoseDataset(rows, AugmentedExamples(processor, HUMAN36M, Augmentation()))
     loader = DataLoader(dataset, batch, shuffle=True, collate_fn=collate_poses)
     times = take_turns({"epoch": lambda: sum(1 for _ in loader)}, rounds)["epoch"]
     return 1000 * len(dataset) / min(times)

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from jointdetr import JointDetrImageProcessorPil
+from jointdetr.data.examples import PoseExamples
 from jointdetr.data.loading import first_labels, load_pose_dataset, open_stored
 from jointdetr.data.mixing import RowMixture
 from jointdetr.picture_jointdetr import load_picture
 from jointdetr.skeleton_jointdetr import SKELETONS
 from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.dataset import CropSettings, PoseExamples
+from jointdetr.training.augmented_examples import AugmentedExamples
 
 
 def measure(dataset: str, split: str, size: int, seconds: float) -> dict[str, float]:
@@ -30,8 +32,8 @@ def measure(dataset: str, split: str, size: int, seconds: float) -> dict[str, fl
     skeleton = SKELETONS[first_labels(stream)["skeleton"]]
     mixture = RowMixture([stream], [1.0])
     held = list(islice(mixture.rows(), 64))
-    plain = PoseExamples(skeleton, CropSettings(height=size, width=size))
-    augmented = PoseExamples(skeleton, plain.crop, Augmentation())
+    processor = JointDetrImageProcessorPil(size={"height": size, "width": size})
+    plain, augmented = PoseExamples(processor, skeleton), AugmentedExamples(processor, skeleton, Augmentation())
     rng = np.random.default_rng(0)
     stages = {
         "read": lambda: _passes(mixture),

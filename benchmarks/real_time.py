@@ -25,9 +25,9 @@ from PIL import Image
 from timing import parse_arguments, report
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessor
-from jointdetr.assembly_jointdetr import assemble_poses
 from jointdetr.camera_jointdetr import Camera
 from jointdetr.hub.export import ExportedModel, export_model
+from jointdetr.postprocessing_jointdetr import assemble_poses
 
 FRAME = files("jointdetr") / "demo" / "examples" / "waving.jpg"
 FIELD_OF_VIEW = 55.0

@@ -14,12 +14,13 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForPoseEstimation, Trainer, TrainingArguments
 
 import jointdetr  # noqa: F401  makes the model known to transformers
+from jointdetr.data.examples import PoseDataset, PoseExamples, collate_poses
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.evaluation.evaluate import PoseMetrics
 from jointdetr.formats.skeleton_files import read_skeleton
 from jointdetr.training.adaptation import adapt_to_skeleton
 from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
+from jointdetr.training.augmented_examples import AugmentedExamples
 from jointdetr.training.trainer import AugmentationEpoch
 
 
@@ -38,13 +39,12 @@ def main() -> None:
     skeleton = read_skeleton(options.data / "skeleton.json")
     model = AutoModelForPoseEstimation.from_pretrained(options.model, dtype=torch.float32)
     model = adapt_to_skeleton(model, skeleton)
-    processor = AutoImageProcessor.from_pretrained(options.model)
+    processor = AutoImageProcessor.from_pretrained(options.model, root_joint=skeleton.root)
 
     # the data: crops of people with their joints, augmented in training; a tenth is held out
     rows = load_pose_dataset(options.data).train_test_split(test_size=0.1, seed=0)
-    crop = CropSettings.from_processor(processor)
-    training = PoseDataset(rows["train"], skeleton, crop, Augmentation())
-    evaluation = PoseDataset(rows["test"], skeleton, crop)
+    training = PoseDataset(rows["train"], AugmentedExamples(processor, skeleton, Augmentation()))
+    evaluation = PoseDataset(rows["test"], PoseExamples(processor, skeleton))
 
     arguments = TrainingArguments(
         output_dir=options.output,

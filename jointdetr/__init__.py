@@ -12,14 +12,14 @@ _IS_COMMAND = Path(sys.argv[0]).stem == "jointdetr" and "__file__" in vars(sys.m
 
 if TYPE_CHECKING or not _IS_COMMAND:
     from . import registration  # noqa: F401 (the Auto classes know the package from here on)
-    from .assembly_jointdetr import AssembledPoses, assemble_poses
     from .camera_jointdetr import Camera, Distortion
     from .configuration_jointdetr import JointDetrConfig, JointRefinerConfig
-    from .detection_jointdetr import detect_people
     from .hub.remote_code import save_with_remote_code
     from .image_processing_jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil
     from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
+    from .people_jointdetr import detect_people
     from .pipeline_jointdetr import JointDetrPipeline
+    from .postprocessing_jointdetr import AssembledPoses, assemble_poses
     from .refinement_jointdetr import JointRefiner
     from .skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP, SKELETONS, Skeleton
     from .training.adaptation import adapt_to_skeleton

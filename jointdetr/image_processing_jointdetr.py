@@ -1,14 +1,13 @@
-"""Pictures and person boxes -> the network's input; the network's output -> joints in millimetres and pixels.
+"""Pictures, person boxes and annotations -> the network's input and labels; the network's output -> people.
 
-Image points are continuous pixel coordinates: pixel `i` covers `[i, i + 1)` and its centre is `i + 0.5`. Boxes are
-`(x, y, width, height)` in px of the upright picture, `affine` maps px of the picture to px of the network's input.
+Boxes are `(x, y, width, height)` in px of the upright picture.
 
 Shape vocabulary: images (pictures), crops (one for each person of each picture), joints.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,90 +25,32 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import ModelOutput, is_torchvision_available
 
-from .assembly_jointdetr import AssembledPoses, assemble_poses
 from .camera_jointdetr import Camera, to_array, validate_intrinsics
-from .geometry_jointdetr import apply_affine, crop_intrinsics, invert_affine
+from .crops_jointdetr import CROP_SETTINGS, Cropper, crop_labels, misses_picture, turn_about
+from .geometry_jointdetr import crop_intrinsics
 from .picture_jointdetr import iterate_pictures, load_picture
-from .placement_jointdetr import place_poses, single_precision
-from .upright_jointdetr import turn_about, turned_back
+from .postprocessing_jointdetr import assemble_poses, people_of_crops
 
 SWITCHES = ("do_rescale", "do_normalize")
+ANNOTATED = {"joints_3d": (3,), "joints_2d": (2,), "joints_3d_valid": (), "joints_2d_valid": (), "visible": ()}
+"""What an annotation may say of the joints, and the shape of it for each joint."""
 
 
-def person_crop_affine(
-    box: Sequence[float] | torch.Tensor, size: tuple[int, int], padding: float = 1.25
-) -> torch.Tensor:
-    """Return the map from the picture to a crop that shows a padded box in its middle.
+class PeopleOfPicture(NamedTuple):
+    """What is said of one picture's people, in the order of their boxes."""
 
-    The crop keeps the picture's proportions: it is the smallest region of the aspect of `size` around the padded box.
-
-    Args:
-        box: `(x, y, width, height)` in px.
-        size: `(height, width)` of the crop in px.
-        padding: Factor on the box's width and height.
-
-    Returns:
-        `(2, 3)` float64, px of the picture -> px of the crop.
-
-    Raises:
-        ValueError: The box is no finite box of positive size, or the padding is not positive.
-    """
-    x, y, width, height = (float(value) for value in box)
-    if not (math.isfinite(x) and math.isfinite(y) and 0 < width < math.inf and 0 < height < math.inf):
-        raise ValueError(f"`box` must be a finite (x, y, width, height) of positive size, got {[x, y, width, height]}")
-    if not 0 < padding < math.inf:
-        raise ValueError(f"`padding` must be a positive factor, got {padding}")
-    crop_height, crop_width = size
-    scale = min(crop_width / width, crop_height / height) / padding
-    offset_x = crop_width / 2 - scale * (x + width / 2)
-    offset_y = crop_height / 2 - scale * (y + height / 2)
-    return torch.tensor([[scale, 0.0, offset_x], [0.0, scale, offset_y]], dtype=torch.float64)
+    boxes: np.ndarray | None  # (people, 4); None shows the whole picture as one person
+    turns: Sequence[float] | None  # radians; None turns none
+    annotations: Sequence[Mapping[str, Any]] | None
 
 
-def warp_image(
-    image: Image.Image,
-    affine: torch.Tensor,
-    size: tuple[int, int],
-    resample: PILImageResampling = PILImageResampling.BILINEAR,
-) -> Image.Image:
-    """Draw a picture through an affine map, anti-aliased; what lies outside the picture is black.
+class Crop(NamedTuple):
+    """One person, cropped."""
 
-    A picture that shrinks is first averaged over blocks of whole pixels (unless `resample` is `NEAREST`, as label maps
-    need it), so that the one interpolation that follows hardly shrinks it any more.
-
-    Args:
-        image: The picture, of any mode that Pillow can interpolate.
-        affine: `(2, 3)`, px of the picture -> px of the result; any invertible map, rotations and mirrorings included.
-        size: `(height, width)` of the result in px.
-        resample: Pillow's filter: `NEAREST`, `BILINEAR` or `BICUBIC`.
-
-    Returns:
-        The warped picture.
-
-    Raises:
-        ValueError: The affine map is singular.
-    """
-    height, width = size
-    inverse = invert_affine(affine.double())  # (2, 3), px of the result -> px of the picture
-    shrinkage = torch.linalg.det(inverse[:, :2]).abs().sqrt().item()
-    factor = 1 if resample == PILImageResampling.NEAREST else min(max(round(shrinkage), 1), max(image.size))
-    if factor > 1:
-        corners = torch.tensor([[0, 0], [width, 0], [0, height], [width, height]], dtype=torch.float64)
-        region = _region_in_image(apply_affine(corners, inverse), image.size, margin=factor)
-        image = image.reduce(factor, box=region)
-        inverse[:, 2] -= torch.tensor(region[:2], dtype=torch.float64)
-        inverse /= factor
-    coefficients = inverse.flatten().tolist()
-    return image.transform((width, height), Image.Transform.AFFINE, coefficients, resample=resample)
-
-
-def _region_in_image(points: torch.Tensor, image_size: tuple[int, int], margin: int) -> tuple[int, int, int, int]:
-    """Return the pixels (left, top, right, bottom) around image points `(points, 2)`; never an empty region."""
-    width, height = image_size
-    left, top = (points.amin(dim=0).floor() - margin).tolist()
-    right, bottom = (points.amax(dim=0).ceil() + margin).tolist()
-    left, top = min(max(int(left), 0), width - 1), min(max(int(top), 0), height - 1)
-    return left, top, min(max(int(right), left + 1), width), min(max(int(bottom), top + 1), height)
+    box: Sequence[float]  # x, y, width, height in px of the picture
+    affine: torch.Tensor  # (2, 3) px of the picture -> px of the crop
+    picture: Image.Image
+    labels: dict[str, np.ndarray] | None
 
 
 class PoseBatchFeature(BatchFeature):
@@ -124,17 +65,24 @@ class PoseBatchFeature(BatchFeature):
         if not isinstance(self["pixel_values"], torch.Tensor):
             kind = type(self["pixel_values"]).__name__
             raise ValueError(f'only tensors can be moved or cast, got {kind}: ask for `return_tensors="pt"`')
-        geometry = {name: value for name, value in self.items() if name != "pixel_values"}
+        geometry = {name: value for name, value in self.items() if name not in ("pixel_values", "labels")}
         super().to(*args, **kwargs)
+        device = self["pixel_values"].device
         for name, value in geometry.items():
-            self[name] = value.to(self["pixel_values"].device)
+            self[name] = value.to(device)
+        for label in self.get("labels", []):
+            label.to(device)
         return self
 
 
 class JointDetrImageProcessorKwargs(ImagesKwargs, total=False):
-    r"""box_padding (`float`, *optional*, defaults to 1.25): Factor on the person boxes before they are cropped."""
+    r"""box_padding (`float`, *optional*, defaults to 1.25): Factor on the person boxes before they are cropped.
+
+    root_joint (`int`, *optional*, defaults to 0): Number of the joint that 3D labels are relative to.
+    """
 
     box_padding: float | None
+    root_joint: int | None
 
 
 class JointDetrImageProcessorMixin:
@@ -143,6 +91,7 @@ class JointDetrImageProcessorMixin:
     Args:
         size (`dict[str, int]`, *optional*, defaults to 256 x 256): `height` and `width` of a crop in px.
         box_padding (`float`, *optional*, defaults to 1.25): Factor on the person boxes before they are cropped.
+        root_joint (`int`, *optional*, defaults to 0): Number of the joint that 3D labels are relative to.
         resample (`PILImageResampling`, *optional*, defaults to `BILINEAR`): Filter of the crop.
         do_rescale, rescale_factor, do_normalize, image_mean, image_std: As everywhere in transformers.
     """
@@ -158,6 +107,7 @@ class JointDetrImageProcessorMixin:
     do_normalize = True
     do_convert_rgb = True
     box_padding = 1.25
+    root_joint = 0
 
     def __init__(self, **kwargs: Any):
         """Refuse settings that could only fail later: the `ValueError` names the field."""
@@ -171,9 +121,10 @@ class JointDetrImageProcessorMixin:
         boxes: Sequence | np.ndarray | torch.Tensor | None = None,
         intrinsics: Sequence | np.ndarray | torch.Tensor | None = None,
         turns: Sequence[Sequence[float]] | None = None,
+        annotations: Mapping[str, Any] | Sequence | None = None,
         **kwargs: Unpack[JointDetrImageProcessorKwargs],
     ) -> BatchFeature:
-        """Crop every person out of every picture.
+        """Crop every person out of every picture, with labels for the loss where people are annotated.
 
         Args:
             images: One picture or a list: paths, URLs, PIL images, arrays, tensors. EXIF orientation is applied,
@@ -186,18 +137,28 @@ class JointDetrImageProcessorMixin:
                 have its matrix as it is.
             turns: For each picture the angle in radians by which each of its people leans, see `body_tilt`; crops are
                 turned until they are upright, and `post_process_pose_estimation` turns poses back. None turns none.
+            annotations: For each picture one dictionary for each of its people, in the order of the boxes: any of
+                `joints_3d` `(joints, 3)` mm in camera axes (root-relative, or absolute as rows of a data set have
+                them), `joints_2d` `(joints, 2)` px of the upright picture, `joints_3d_valid`, `joints_2d_valid`
+                `(joints,)` (left out: what is finite), `visible` `(joints,)` and `nobody`, true where the box shows no
+                person; other keys are of no meaning. A single picture may have its list, or its one dictionary, as is.
             kwargs: Settings of the processor to override.
 
         Returns:
             `pixel_values` `(crops, 3, height, width)`, `boxes` `(crops, 4)` px of the picture, `crop_affine`
             `(crops, 2, 3)` px of the picture -> px of the crop, `image_index` `(crops,)`, `image_sizes` `(images, 2)`
             height and width in px, and, where intrinsics are given, `crop_intrinsics` `(crops, 3, 3)` in px of the
-            crop.
+            crop. With annotations `labels`, for each crop the dictionary that the model's `labels` want: joints
+            relative to `root_joint` in mm, points in [0, 1] of the crop.
 
         Raises:
-            ValueError: A picture, box or matrix that cannot be right.
+            ValueError: A picture, box, matrix or annotation that cannot be right.
         """
-        return super().preprocess(images, boxes, intrinsics, turns, **kwargs)
+        return super().preprocess(images, boxes, intrinsics, turns, annotations, **kwargs)
+
+    def cropper(self) -> Cropper:
+        """Return how this processor crops and normalises, as it is set now."""
+        return Cropper.from_settings({name: getattr(self, name) for name in CROP_SETTINGS})
 
     def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
         _validate_settings(kwargs, kwargs.keys())
@@ -206,38 +167,29 @@ class JointDetrImageProcessorMixin:
             raise ValueError("`do_resize` must be True, got False: crops of different sizes make no batch")
 
     def _preprocess_image_like_inputs(
-        self, images: ImageInput, boxes: Any, intrinsics: Any, turns: Any, **settings: Any
+        self, images: ImageInput, boxes: Any, intrinsics: Any, turns: Any, annotations: Any, **settings: Any
     ) -> BatchFeature:
         """Load, crop and normalise: called by `preprocess` with all settings filled in."""
         sources = list(iterate_pictures(images))
         if not sources:
             raise ValueError("`images` must hold at least one picture, got none")
         is_single = not isinstance(images, (list, tuple))
-        per_image_boxes = _boxes_of_images(boxes, len(sources), is_single)
-        per_image_turns = [None] * len(sources) if turns is None else turns
-        if len(per_image_turns) != len(sources):
-            raise ValueError(
-                f"`turns` must have one entry for each of the {len(sources)} pictures, got {len(per_image_turns)}"
-            )
+        people = _people_of_pictures(boxes, turns, annotations, len(sources), is_single)
         matrices = None if intrinsics is None else _validate_intrinsics(intrinsics, len(sources), is_single)
-
-        crops, crop_boxes, affines, image_index, image_sizes = [], [], [], [], []
-        size = (settings["size"].height, settings["size"].width)
-        for index, (source, image_boxes) in enumerate(zip(sources, per_image_boxes, strict=True)):
+        cropper = Cropper.from_settings(settings)
+        crops: list[Crop] = []
+        image_index, image_sizes = [], []
+        for index, (source, given) in enumerate(zip(sources, people, strict=True)):
             image = load_picture(source, f"images[{index}]", settings["input_data_format"])
             image_sizes.append((image.height, image.width))
-            found = _boxes_and_affines(image_boxes, image.size, size, settings["box_padding"])
-            for (box, affine), turn in zip(found, _validate_turns(per_image_turns[index], len(found)), strict=True):
-                affine = turn_about(affine, turn, size) if turn else affine
-                crop_boxes.append(box)
-                crops.append(warp_image(image, affine, size, PILImageResampling(settings["resample"])))
-                affines.append(affine)
-                image_index.append(index)
+            found = _crops_of_picture(image, index, given, cropper, settings["root_joint"])
+            crops += found
+            image_index += [index] * len(found)
 
-        affine = torch.stack(affines) if affines else torch.zeros(0, 2, 3, dtype=torch.float64)
+        affine = torch.stack([crop.affine for crop in crops]) if crops else torch.zeros(0, 2, 3, dtype=torch.float64)
         data = {
-            "pixel_values": _to_pixel_values(crops, size, settings),
-            "boxes": np.array(crop_boxes, dtype=np.float32).reshape(-1, 4),
+            "pixel_values": cropper.pixel_values([crop.picture for crop in crops]),
+            "boxes": np.array([crop.box for crop in crops], dtype=np.float32).reshape(-1, 4),
             "crop_affine": affine.float().numpy(),
             "image_index": np.array(image_index, dtype=np.int64),
             "image_sizes": np.array(image_sizes, dtype=np.int64),
@@ -245,6 +197,8 @@ class JointDetrImageProcessorMixin:
         if matrices is not None:
             data["crop_intrinsics"] = crop_intrinsics(matrices[image_index], affine).float().numpy()
         batch = PoseBatchFeature(data, tensor_type=settings["return_tensors"])
+        if annotations is not None:
+            batch["labels"] = [BatchFeature(crop.labels, tensor_type=settings["return_tensors"]) for crop in crops]
         return batch if settings["device"] is None else batch.to(settings["device"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -295,7 +249,7 @@ class JointDetrImageProcessorMixin:
             ValueError: Outputs and inputs belong to different batches, the threshold is outside [0, 1], or there is
                 not one entry in `cameras` for each picture.
         """
-        inputs = {name: _as_tensor(values) for name, values in inputs.items()}
+        inputs = {name: _as_tensor(values) for name, values in inputs.items() if name != "labels"}
         image_index = inputs["image_index"].tolist()
         people: list[list[dict[str, torch.Tensor]]] = [[] for _ in inputs["image_sizes"]]
         if cameras is not None and len(cameras) != len(people):
@@ -308,9 +262,8 @@ class JointDetrImageProcessorMixin:
             raise ValueError(
                 f"`outputs` must be of the {len(image_index)} crops in `inputs`, got {len(outputs.pred_joints)}"
             )
-        poses = _on_cpu(assemble_poses(outputs, threshold, refiner))
-        poses.joints = turned_back(poses.joints, single_precision(inputs, "crop_affine"))
-        for index, person in zip(image_index, _people_of_crops(poses, inputs, cameras), strict=True):
+        poses = assemble_poses(outputs, threshold, refiner).cpu()
+        for index, person in zip(image_index, people_of_crops(poses, inputs, cameras), strict=True):
             people[index].append(person)
         return people
 
@@ -334,6 +287,7 @@ def _validate_settings(settings: Mapping[str, Any], given: Collection[str]) -> N
     checks = {
         "size": (_is_size, "have a positive `height` and `width`"),
         "box_padding": (lambda value: _is_number(value) and value > 0, "be a positive factor"),
+        "root_joint": (_is_index, "be the number of a joint"),
         "resample": (lambda value: value in list(PILImageResampling), "be one of Pillow's filters, 0 to 5"),
     }
     checks |= {name: (lambda value: isinstance(value, bool), "be true or false") for name in ("do_resize", *SWITCHES)}
@@ -353,6 +307,11 @@ def _validate_settings(settings: Mapping[str, Any], given: Collection[str]) -> N
 def _is_number(value: Any) -> bool:
     """Whether a value is a finite number, and no switch."""
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_index(value: Any) -> bool:
+    """Whether a value is a whole number that counts from 0."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0
 
 
 def _are_of_channels(values: Any) -> bool:
@@ -377,54 +336,21 @@ def _as_tensor(values: Any) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
 
 
-def _on_cpu(poses: AssembledPoses) -> AssembledPoses:
-    """Return the poses on the CPU."""
-    fields = vars(poses).items()
-    return AssembledPoses(**{name: None if value is None else value.cpu() for name, value in fields})
-
-
-def _people_of_crops(
-    poses: AssembledPoses, inputs: BatchFeature, cameras: Sequence[Camera | None] | None
-) -> list[dict[str, torch.Tensor]]:
-    """Return the person of each crop."""
-    crop_cameras = _cameras_of_crops(inputs, cameras)
-    placed = place_poses(poses, inputs, crop_cameras)
-    results = {
-        "joints": poses.joints,
-        "joints_2d": placed.joints_2d.float(),
-        "scores": poses.scores,
-        "detected": poses.detected,
-        "inside": placed.inside,
-        "box": single_precision(inputs, "boxes"),
-        "sigmas": poses.sigmas,
-        "visible": poses.visible,
-        "joints_camera": placed.joints_camera.float(),
-        "residual_px": placed.residual_px.float(),
-        "joints_world": placed.joints_world.float(),
-    }
-    people = []
-    for crop, camera in enumerate(crop_cameras):
-        left_out = {name for name, values in results.items() if values is None}
-        if camera is None:
-            left_out |= {"joints_camera", "residual_px"}
-        if camera is None or camera.extrinsics is None:
-            left_out.add("joints_world")
-        person = {name: values[crop] for name, values in results.items() if name not in left_out}
-        if camera is not None:
-            person["intrinsics_guessed"] = torch.tensor(camera.guessed)
-        people.append(person)
-    return people
-
-
-def _cameras_of_crops(inputs: BatchFeature, cameras: Sequence[Camera | None] | None) -> list[Camera | None]:
-    """Return the camera of each crop's picture: the one given, or that of the intrinsics the processor was given."""
-    if cameras is not None:
-        return [cameras[index] for index in inputs["image_index"].tolist()]
-    if inputs.get("crop_intrinsics") is None:
-        return [None] * len(inputs["image_index"])
-    to_picture = invert_affine(single_precision(inputs, "crop_affine").double())
-    matrices = crop_intrinsics(single_precision(inputs, "crop_intrinsics").double(), to_picture)
-    return [Camera(matrix) for matrix in matrices]
+def _people_of_pictures(
+    boxes: Any, turns: Any, annotations: Any, num_images: int, is_single: bool
+) -> list[PeopleOfPicture]:
+    """Return what is said of the people of each picture."""
+    if is_single and isinstance(annotations, Mapping):
+        annotations = [annotations]
+    if is_single and annotations is not None and all(isinstance(entry, Mapping) for entry in annotations):
+        annotations = [annotations]
+    per_image = [_boxes_of_images(boxes, num_images, is_single)]
+    for name, values in (("turns", turns), ("annotations", annotations)):
+        values = [None] * num_images if values is None else values
+        if len(values) != num_images:
+            raise ValueError(f"`{name}` must have one entry for each of the {num_images} pictures, got {len(values)}")
+        per_image.append(values)
+    return [PeopleOfPicture(*entries) for entries in zip(*per_image, strict=True)]
 
 
 def _boxes_of_images(boxes: Any, num_images: int, is_single: bool) -> list[np.ndarray | None]:
@@ -451,27 +377,37 @@ def _validate_boxes(entry: Any, name: str) -> np.ndarray:
     return boxes
 
 
-def misses_picture(box: Sequence[float], image_size: tuple[int, int]) -> bool:
-    """Return whether a box x, y, width, height has nothing in common with a picture of (width, height) px."""
-    x, y, box_width, box_height = box
-    width, height = image_size
-    return x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0
+def _crops_of_picture(
+    image: Image.Image, number: int, people: PeopleOfPicture, cropper: Cropper, root: int
+) -> list[Crop]:
+    """Crop the people of one picture."""
+    boxes, affines = _boxes_and_affines(people.boxes, image.size, cropper)
+    turns = _validate_turns(people.turns, len(boxes))
+    affines = [
+        turn_about(affine, turn, cropper.size) if turn else affine for affine, turn in zip(affines, turns, strict=True)
+    ]
+    labels = [None] * len(boxes)
+    if people.annotations is not None:
+        annotations = _validate_annotations(people.annotations, len(boxes), f"annotations[{number}]", root)
+        labels = [
+            crop_labels(annotation, affine.numpy(), cropper.size, root)
+            for annotation, affine in zip(annotations, affines, strict=True)
+        ]
+    pictures = [cropper.draw(image, affine) for affine in affines]
+    return [Crop(*parts) for parts in zip(boxes, affines, pictures, labels, strict=True)]
 
 
 def _boxes_and_affines(
-    boxes: np.ndarray | None, image_size: tuple[int, int], size: tuple[int, int], padding: float
-) -> list[tuple[Sequence[float], torch.Tensor]]:
-    """Return box and affine map of each crop of one picture, `image_size` (width, height), `size` (height, width)."""
-    width, height = image_size
+    boxes: np.ndarray | None, image_size: tuple[int, int], cropper: Cropper
+) -> tuple[list[Sequence[float]], list[torch.Tensor]]:
+    """Return box and affine map of each crop of one picture of `image_size` (width, height)."""
     if boxes is None:
-        whole = (0.0, 0.0, float(width), float(height))
-        return [(whole, person_crop_affine(whole, size, padding=1.0))]
+        return [(0.0, 0.0, *map(float, image_size))], [cropper.whole(image_size)]
     for box in boxes.tolist():
         if misses_picture(box, image_size):
-            raise ValueError(
-                f"`boxes` must overlap their pictures, got {box} outside a picture of {width} x {height} px"
-            )
-    return [(box, person_crop_affine(box, size, padding)) for box in boxes.tolist()]
+            size = " x ".join(map(str, image_size))
+            raise ValueError(f"`boxes` must overlap their pictures, got {box} outside a picture of {size} px")
+    return boxes.tolist(), [cropper.affine(box) for box in boxes.tolist()]
 
 
 def _validate_turns(turns: Sequence[float] | None, num_people: int) -> list[float]:
@@ -480,6 +416,31 @@ def _validate_turns(turns: Sequence[float] | None, num_people: int) -> list[floa
     if len(angles) != num_people or not all(map(math.isfinite, angles)):
         raise ValueError(f"`turns` must have a finite angle for each of the {num_people} people, got {angles}")
     return angles
+
+
+def _validate_annotations(entries: Any, num_people: int, name: str, root: int) -> Sequence[Mapping[str, Any]]:
+    """Return the annotations of one picture if there is one for each person."""
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ValueError(f"`{name}` must be a list of one dictionary for each person, got {type(entries).__name__}")
+    if len(entries) != num_people:
+        raise ValueError(f"`{name}` must have one entry for each of the {num_people} people, got {len(entries)}")
+    for number, entry in enumerate(entries):
+        _validate_annotation(entry, f"{name}[{number}]", root)
+    return entries
+
+
+def _validate_annotation(entry: Mapping[str, Any], name: str, root: int) -> None:
+    """Refuse an annotation that says nothing, or whose parts are not of the same joints."""
+    said = {key: to_array(entry[key], f"{name}.{key}") for key in ANNOTATED if entry.get(key) is not None}
+    if not {"joints_3d", "joints_2d"} & said.keys() and not entry.get("nobody"):
+        raise ValueError(f"`{name}` must have `joints_3d`, `joints_2d` or `nobody`, got {sorted(entry)}")
+    num_joints = next((len(values) for values in said.values() if values.ndim), 0)
+    for key, values in said.items():
+        shape = (num_joints, *ANNOTATED[key])
+        if values.shape != shape:
+            raise ValueError(f"`{name}.{key}` must have shape {shape}, got {values.shape}")
+    if "joints_3d" in said and root >= num_joints:
+        raise ValueError(f"`root_joint` must be one of the {num_joints} joints of `{name}`, got {root}")
 
 
 def _validate_intrinsics(intrinsics: Any, num_images: int, is_single: bool) -> torch.Tensor:
@@ -493,20 +454,6 @@ def _validate_intrinsics(intrinsics: Any, num_images: int, is_single: bool) -> t
         )
     matrices = np.stack([validate_intrinsics(matrix) for matrix in matrices])
     return torch.from_numpy(matrices)
-
-
-def _to_pixel_values(crops: list[Image.Image], size: tuple[int, int], settings: dict[str, Any]) -> np.ndarray:
-    """Rescale and normalise: `(crops, 3, height, width)` float32."""
-    if not crops:
-        return np.zeros((0, 3, *size), dtype=np.float32)
-    pixels = np.stack([np.asarray(crop) for crop in crops]).transpose(0, 3, 1, 2)
-    scale = np.full(3, settings["rescale_factor"] if settings["do_rescale"] else 1.0)
-    shift = np.zeros(3)
-    if settings["do_normalize"]:
-        scale = scale / settings["image_std"]
-        shift = np.divide(settings["image_mean"], settings["image_std"])
-    scale, shift = (np.broadcast_to(value, 3).astype(np.float32)[:, None, None] for value in (scale, shift))
-    return np.ascontiguousarray(pixels, dtype=np.float32) * scale - shift
 
 
 __all__ = ["JointDetrImageProcessor", "JointDetrImageProcessorPil"]

@@ -9,15 +9,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from .configuration_jointdetr import JointDetrConfig
+from .matching_jointdetr import assign
 
 Terms = dict[str, tuple[float, torch.Tensor]]  # weight and losses (layers,) of each term
 
-# stands for a cost that is not finite; far above any real one, far below where float32 sums lose the real ones
-WORST_COST = 1e6
 MOST_ENLARGED = 2.0  # 2D labels of which a wrong prediction is no image are not made larger than this
 
 
@@ -145,23 +143,6 @@ class HungarianMatcher:
             + self.config.joint_weight * distances_3d * has_3d
             + self.config.joint_2d_weight * distances_2d * (has_2d & ~has_3d)
         )
-
-
-def assign(costs: torch.Tensor) -> torch.Tensor:
-    """Solve the assignment of queries to joints for any number of cost matrices, in one transfer to the CPU and back.
-
-    Args:
-        costs (`torch.Tensor` of shape `(..., queries, joints)`): What is not finite counts as the worst cost.
-
-    Returns:
-        `torch.Tensor` of shape `(..., joints)`: The query of every joint, int64; no query serves two joints.
-    """
-    finite = torch.nan_to_num(costs.float(), nan=WORST_COST, posinf=WORST_COST, neginf=WORST_COST)
-    matrices = finite.clamp(max=WORST_COST).flatten(0, -3).transpose(1, 2).cpu().numpy()  # (matrices, joints, queries)
-    if not len(matrices):
-        return torch.empty(*costs.shape[:-2], costs.shape[-1], dtype=torch.long, device=costs.device)
-    queries = torch.stack([torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in matrices])
-    return queries.reshape(*costs.shape[:-2], costs.shape[-1]).to(costs.device, non_blocking=True)
 
 
 def coarse_to_fine_weights(
@@ -456,7 +437,6 @@ __all__ = [
     "PoseLabels",
     "PoseLoss",
     "PosePredictions",
-    "assign",
     "dense_losses",
     "over_processes",
 ]

@@ -15,14 +15,13 @@ from PIL import Image
 from transformers import Pipeline
 from transformers.utils import ModelOutput
 
-from .assembly_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
-from .detection_jointdetr import load_detector
+from .crops_jointdetr import turns_upright
 from .geometry_jointdetr import apply_affine, invert_affine
-from .people_jointdetr import SEARCH, PeopleRequest, find_people
+from .people_jointdetr import SEARCH, PeopleRequest, find_people, load_detector
 from .picture_jointdetr import iterate_pictures, load_picture
+from .postprocessing_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 from .search_jointdetr import Box, Sightings
-from .upright_jointdetr import turns_upright
 
 CROPS_PER_PASS = 16
 MORE_LOOKS = 2  # at most, at people who are not upright

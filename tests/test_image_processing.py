@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, AutoModelForPoseEstimation
 from transformers.utils import is_torchvision_available
 
 from jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil, JointRefinerConfig
+from jointdetr.crops_jointdetr import person_crop_affine, warp_image
 from jointdetr.geometry_jointdetr import apply_affine, compose_affine, crop_intrinsics, invert_affine, project
-from jointdetr.image_processing_jointdetr import person_crop_affine, warp_image
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.picture_jointdetr import load_picture
 
@@ -604,3 +604,87 @@ def test_arrays_and_lists_reach_the_post_processing(processor, kind):
     if kind == "np":
         with pytest.raises(ValueError, match='got ndarray: ask for `return_tensors="pt"`'):
             other.to(torch.float16)
+
+
+JOINTS_3D = [[0.0, 0, 3000], [100, 0, 3000], [0, -200, 2900]]
+JOINTS_2D = [[16.0, 12], [20, 12], [16, 4]]
+
+
+def test_annotations_become_labels_of_each_crop(colours):
+    processor = JointDetrImageProcessorPil(size={"height": 64, "width": 32}, box_padding=1.0, root_joint=1)
+    person = {"joints_3d": JOINTS_3D, "joints_2d": JOINTS_2D, "visible": [True, False, True]}
+    doubtful = {"joints_3d": [[0.0, 0, 0], [np.nan] * 3, [1, 1, 1]], "joints_2d_valid": [True, False, True]}
+    annotations = [[person, doubtful | {"joints_2d": JOINTS_2D}], [{"nobody": True}]]
+    inputs = processor(
+        [colours] * 2, boxes=[[[8, 4, 16, 16], [12, 4, 8, 16]], None], annotations=annotations, return_tensors="pt"
+    )
+    whole, unrooted, nobody = inputs["labels"]
+    assert whole["joints_3d"].tolist() == [[-100, 0, 0], [0, 0, 0], [-100, -200, -100]]
+    torch.testing.assert_close(whole["joints_2d"], torch.tensor([[0.5, 0.5], [0.75, 0.5], [0.5, 0.25]]))
+    assert whole["joints_3d_valid"].all() and whole["joints_2d_valid"].all()
+    assert whole["visible"].tolist() == [True, False, True] and not whole["nobody"]
+    assert not unrooted["joints_3d_valid"].any() and unrooted["joints_3d"].isnan().all()  # relative to what?
+    assert unrooted["joints_2d_valid"].tolist() == [True, False, True] and unrooted["joints_2d"][1].isnan().all()
+    assert nobody.keys() == {"nobody"} and nobody["nobody"]
+
+
+def test_the_loss_takes_the_labels_as_they_are(tiny_model_folder, colours):
+    model = AutoModelForPoseEstimation.from_pretrained(tiny_model_folder)
+    processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
+    person = {"joints_3d": np.random.default_rng(0).normal(size=(17, 3)) * 300, "joints_2d": np.full((17, 2), 10.0)}
+    inputs = processor(colours, annotations=person, return_tensors="pt")
+    assert model(**inputs).loss.isfinite()
+    cast = inputs.to(torch.bfloat16)
+    assert cast["pixel_values"].dtype == torch.bfloat16
+    assert cast["labels"][0]["joints_3d"].dtype == torch.float32
+    people = processor.post_process_pose_estimation(model.bfloat16()(**cast), cast)
+    assert len(people) == len(people[0]) == 1
+
+
+def test_labels_turn_with_the_crop(colours):
+    """The camera that the crop implies sees the labels in 3D where those in 2D are."""
+    processor = JointDetrImageProcessorPil(size={"height": 64, "width": 64})
+    camera = np.array([[40.0, 0, 16], [0, 40, 12], [0, 0, 1]])
+    joints = np.random.default_rng(0).normal(size=(17, 3)) * 300 + [0, 0, 3000]
+    points = joints @ camera.T
+    inputs = processor(
+        [colours],
+        boxes=[[[4, 2, 20, 18]]],
+        intrinsics=[camera],
+        turns=[[0.7]],
+        annotations=[[{"joints_3d": joints, "joints_2d": points[:, :2] / points[:, 2:]}]],
+        return_tensors="pt",
+    )
+    label = inputs["labels"][0]
+    turn = np.array([[np.cos(0.7), np.sin(0.7), 0], [-np.sin(0.7), np.cos(0.7), 0], [0, 0, 1]])
+    expected = (joints - joints[0]) @ turn.T
+    np.testing.assert_allclose(label["joints_3d"], expected, atol=1e-3)
+    seen = project(torch.from_numpy(joints), inputs["crop_intrinsics"][0].double())
+    torch.testing.assert_close(label["joints_2d"].double() * 64, seen, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message"),
+    [
+        ([[{}]], r"`annotations\[0\]\[0\]` must have `joints_3d`, `joints_2d` or `nobody`, got \[\]"),
+        ([[]], r"`annotations\[0\]` must have one entry for each of the 1 people, got 0"),
+        ([], "`annotations` must have one entry for each of the 1 pictures, got 0"),
+        ([["person"]], r"`annotations\[0\]` must be a list of one dictionary for each person"),
+        ([[{"joints_2d": [1.0, 2]}]], r"`annotations\[0\]\[0\].joints_2d` must have shape \(2, 2\), got \(2,\)"),
+        (
+            [[{"joints_3d": JOINTS_3D, "joints_2d": JOINTS_2D[:2]}]],
+            r"joints_2d` must have shape \(3, 2\), got \(2, 2\)",
+        ),
+        ([[{"joints_3d": [["a"] * 3]}]], "must be an array of numbers"),
+    ],
+)
+def test_annotations_that_cannot_be_right_are_refused(processor, colours, annotations, message):
+    with pytest.raises(ValueError, match=message):
+        processor([colours], annotations=annotations)
+
+
+def test_the_root_must_be_a_joint_of_the_annotation(processor, colours):
+    with pytest.raises(ValueError, match="`root_joint` must be one of the 3 joints of `annotations.*`, got 14"):
+        processor(colours, annotations={"joints_3d": JOINTS_3D}, root_joint=14)
+    with pytest.raises(ValueError, match="`root_joint` must be the number of a joint, got -1"):
+        processor(colours, annotations={"joints_3d": JOINTS_3D}, root_joint=-1)

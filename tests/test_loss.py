@@ -10,11 +10,11 @@ from jointdetr.loss_jointdetr import (
     JointDetrLoss,
     PoseLabels,
     PosePredictions,
-    assign,
     coarse_to_fine_weights,
     dense_losses,
     projection_errors,
 )
+from jointdetr.matching_jointdetr import assign
 
 CPU = torch.device("cpu")
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from transformers import DeformableDetrConfig, DeformableDetrModel, ResNetConfig
 
-from jointdetr.assembly_jointdetr import assemble_poses
 from jointdetr.configuration_jointdetr import JointDetrConfig, JointRefinerConfig
 from jointdetr.layers_jointdetr import JointDetrDeformableAttention, JointDetrInputProjection
 from jointdetr.modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
+from jointdetr.postprocessing_jointdetr import assemble_poses
 from jointdetr.refinement_jointdetr import JointRefiner
 
 BACKBONE = {

@@ -13,9 +13,9 @@ import torch
 from transformers import ResNetConfig
 
 from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
-from jointdetr.assembly_jointdetr import assemble_poses
+from jointdetr.data.examples import stack_labels, unstack_labels
+from jointdetr.postprocessing_jointdetr import assemble_poses
 from jointdetr.synthesis.rows import PersonRows, RowSettings
-from jointdetr.training.dataset import stack_labels, unstack_labels
 
 PRETENDED = os.environ.get("JOINTDETR_PRETENDED_GPU") == "1"
 KNOWS_DEVICES_OF_PYTHON = "_setup_privateuseone_for_python_backend" in dir(torch.utils.backend_registration)

@@ -12,7 +12,8 @@ FLOORS = (
     {"data", "formats"},
     {"people", "synthesis", "motion"},
     {"visualization", "video"},
-    {"converters", "evaluation", "training", "hub"},
+    {"converters", "evaluation"},
+    {"training", "hub"},
     {"demo"},
     {"cli"},
 )

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..crops_jointdetr import misses_picture
 from ..geometry_jointdetr import flip_permutation
-from ..image_processing_jointdetr import misses_picture
 from ..skeleton_jointdetr import Skeleton
 from .rows import Problem, is_inside
 

@@ -30,7 +30,8 @@ def about_model(settings: DemoSettings) -> str:
     if not settings.card.is_file():
         return f"See the model's card: [{settings.model}](https://huggingface.co/{settings.model})."
     text = settings.card.read_text(encoding="utf-8")
-    return "\n\n".join(section for title in OWN_SECTIONS if (section := card_section(text, title)))
+    sections = "\n\n".join(section for title in OWN_SECTIONS if (section := card_section(text, title)))
+    return sections.replace("@", "&#64;")  # PCK@0.2 is no address
 
 
 def card_section(text: str, title: str) -> str:

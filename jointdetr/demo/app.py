@@ -63,7 +63,7 @@ def build_app(estimator: PoseEstimator, settings: DemoSettings) -> gr.Blocks:
         with gr.Tab("Picture"):
             PictureTab(estimator, settings).listen_to_page(app)
         with gr.Tab("Film"):
-            FilmTab(estimator, settings)
+            FilmTab(estimator, settings).listen_to_page(app)
         with gr.Tab("Live"):
             live_view(ADDRESS, "live")
         with gr.Tab("Open"):

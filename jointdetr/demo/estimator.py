@@ -14,9 +14,9 @@ from transformers import Pipeline, pipeline
 from transformers.utils import ModelOutput, logging
 
 from ..camera_jointdetr import Camera
-from ..detection_jointdetr import load_detector
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..people.boxes import Box
+from ..people_jointdetr import load_detector
 from ..pipeline_jointdetr import JointDetrPipeline
 from ..skeleton_jointdetr import Skeleton
 from .settings import DemoSettings

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import gradio as gr
@@ -11,7 +12,7 @@ from ..formats.film import FrameReader
 from ..formats.motions import PoseMotion, motion_rows
 from ..motion.smoothing import SmoothingSettings
 from ..video.drawing import write_overlay
-from ..video.estimation import FilmLimits, estimate_video
+from ..video.estimation import FilmLimits, OnProgress, estimate_video
 from ..video.prediction import VideoSettings
 from .camera import camera_of
 from .controls import CameraControls, add_threshold
@@ -35,6 +36,7 @@ class FilmTab:
 
     def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
         self.estimator, self.settings = estimator, settings
+        self.left: dict[str, Event] = {}  # of the visitor whose film is looked at, whether the page was closed
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self._add_film()
@@ -100,9 +102,32 @@ class FilmTab:
             note = self.estimator.detector_note
             gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
+    def listen_to_page(self, page: gr.Blocks) -> None:
+        """Leave the film of whoever closes the page."""
+        page.unload(self.on_leave)
+
+    def on_leave(self, request: gr.Request) -> None:
+        """Note that a visitor has closed the page."""
+        if request.session_hash in self.left:
+            self.left[request.session_hash].set()
+
     @plain_errors()
-    def on_estimate(self, values: Values, progress: gr.Progress = PROGRESS) -> Update:
-        """Estimate the motions in the film and show them."""
+    def on_estimate(self, values: Values, request: gr.Request, progress: gr.Progress = PROGRESS) -> Update:
+        """Estimate the motions in the film and show them; stop when the page is closed."""
+        left = self.left[request.session_hash] = Event()
+
+        def tell(done: int, total: int | None) -> None:
+            if left.is_set():
+                raise ValueError("the page was closed")
+            progress((done, total), desc="Frames", unit="frames")
+
+        try:
+            return self._estimate(values, tell)
+        finally:
+            del self.left[request.session_hash]
+
+    def _estimate(self, values: Values, tell: OnProgress) -> Update:
+        """Estimate the motions in the film and return what everything shows of them."""
         path = values[self.film]
         size = require_film(path, self.settings)
         kind, value = (values[component] for component in self.camera.components)
@@ -115,13 +140,7 @@ class FilmTab:
         )
         seconds = self.settings.max_video_seconds
         limits = FilmLimits(max_frames=int(seconds * HIGHEST_FRAME_RATE), max_seconds=seconds)
-        motions = estimate_video(
-            path,
-            self.estimator,
-            video,
-            limits,
-            lambda done, total: progress((done, total), desc="Frames", unit="frames"),
-        )
+        motions = estimate_video(path, self.estimator, video, limits, tell)
         reader = FrameReader(path, video.step)
         return self._show(reader, motions, {"model": self.settings.model_name, "threshold": values[self.threshold]})
 

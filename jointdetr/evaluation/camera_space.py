@@ -8,9 +8,8 @@ Shape vocabulary: `poses` (N), `joints` (J). Millimetres in camera axes.
 
 import torch
 
-from ..assembly_jointdetr import AssembledPoses
 from ..geometry_jointdetr import solve_root_translation
-from ..placement_jointdetr import MIN_JOINTS_FOR_TRANSLATION
+from ..postprocessing_jointdetr import MIN_JOINTS_FOR_TRANSLATION, AssembledPoses
 from .metrics import mpjpe, mrpe
 from .prediction import FoundPoses, PoseTargets
 

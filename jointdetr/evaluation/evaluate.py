@@ -13,12 +13,12 @@ import torch
 from transformers import EvalPrediction, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..assembly_jointdetr import ASSEMBLY_INPUTS
+from ..data.examples import PoseDataset, PoseMixture
 from ..data.fitting import fitting_rows
 from ..data.loading import PoseRows, check_columns
 from ..modeling_jointdetr import JointDetrForPoseEstimation
+from ..postprocessing_jointdetr import ASSEMBLY_INPUTS
 from ..skeleton_jointdetr import Skeleton
-from ..training.dataset import PoseDataset, PoseMixture
 from .mapping import JointMapping
 from .metrics import TrivialBaselines
 from .prediction import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..assembly_jointdetr import AssembledPoses
 from ..data.skeleton_mapping import joint_sources, map_skeleton, mapping_weights
+from ..postprocessing_jointdetr import AssembledPoses
 from ..skeleton_jointdetr import Skeleton
 from .prediction import FoundPoses
 from .protocols import Protocol

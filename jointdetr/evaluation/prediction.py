@@ -18,10 +18,10 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import ModelOutput
 
-from ..assembly_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
+from ..data.examples import PoseDataset, PoseExamples, collate_poses
 from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
+from ..postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
 from ..skeleton_jointdetr import Skeleton
-from ..training.dataset import CropSettings, PoseDataset, collate_poses
 from .protocols import PLAIN, Protocol
 
 _LABELS = ("joints_3d", "joints_3d_valid", "visible", "joints_2d")
@@ -72,11 +72,12 @@ class PoseTargets:
     @classmethod
     def of(cls, parts: Sequence[PoseDataset]) -> "PoseTargets":
         """Stack the labels of plain crops, of one data set after another; no picture is read."""
-        places = [(part, index) for part in parts for index in range(len(part))]
-        labels = [part.pose_labels(index) for part, index in places]
-        cameras = [part.camera_labels(index) for part, index in places]
+        rows = [(part, index) for part in parts for index in range(len(part))]
+        labels = [part.pose_labels(index) for part, index in rows]
+        cameras = [part.camera_labels(index) for part, index in rows]
         stacked = (torch.stack([label[name] for label in labels]) for name in _LABELS)
-        return cls(*stacked, *(torch.stack(values) for values in zip(*cameras, strict=True)), parts[0].crop.size)
+        places = (torch.stack(values) for values in zip(*cameras, strict=True))
+        return cls(*stacked, *places, size=parts[0].examples.cropper.size)
 
     @property
     def placed(self) -> torch.Tensor:
@@ -150,7 +151,7 @@ def predict_rows(
     Raises:
         ValueError: The rows are of another skeleton, lack a column, or there are none.
     """
-    dataset = PoseDataset(rows, skeleton, CropSettings.from_processor(processor))
+    dataset = PoseDataset(rows, PoseExamples(processor, skeleton))
     started = time.monotonic()
     outputs = run_model(model.to(settings.device).eval(), dataset, settings)
     seconds = time.monotonic() - started

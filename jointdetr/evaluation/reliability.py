@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..assembly_jointdetr import AssembledPoses
+from ..postprocessing_jointdetr import AssembledPoses
 from .metrics import joint_errors
 
 HIT_MM = 150.0

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..assembly_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
+from ..postprocessing_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 
 CHOSEN_OUTPUTS = ("joints", "points", "scores")
 OPSET = 18

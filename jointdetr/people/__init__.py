@@ -1,13 +1,12 @@
 """Who is in a picture, and what to say of them.
 
 One way to find people serves the pipeline, the command line, the demo, films and data sets: `find_people`. It lies
-flat in the package (`people_jointdetr.py`, `detection_jointdetr.py`, `search_jointdetr.py`), because the pipeline
-needs it and travels with a checkpoint, which can carry flat files alone. In this room are the boxes that people type,
+flat in the package (`people_jointdetr.py`, `search_jointdetr.py`), because the pipeline needs it and travels with a
+checkpoint, which can carry flat files alone. In this room are the boxes that people type,
 draw or send (`boxes`), and the words in which they are told what was found (`words`).
 """
 
-from ..detection_jointdetr import detect_people, load_detector
-from ..people_jointdetr import PEOPLE, PeopleRequest, find_people
+from ..people_jointdetr import PEOPLE, PeopleRequest, detect_people, find_people, load_detector
 from ..search_jointdetr import LIMITS, SearchLimits, Sightings, search_people
 
 __all__ = [

@@ -1,6 +1,6 @@
 """What happens when training diverges: a loss or gradient that is no number stops the run, and its batch is kept.
 
-Shape vocabulary: batch, as in `dataset.py`. A step may have several batches (`accumulation`).
+Shape vocabulary: batch, as in `jointdetr/data/examples.py`. A step may have several batches (`accumulation`).
 """
 
 import json

@@ -27,8 +27,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
+from ..data.examples import PoseMixture, stack_labels, unstack_labels
 from .checkpoints import last_checkpoint, remove_old_checkpoints, written_aside
-from .dataset import PoseMixture, stack_labels, unstack_labels
 from .divergence import StepGuard
 from .optimization import (
     BudgetedSchedule,

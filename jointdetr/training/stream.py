@@ -7,7 +7,7 @@ Each worker reads its own part, and hands its position over with every batch. A 
 JSON; going on from it gives the examples that would have come, without reading more of what was before than the rows
 that are shuffled together.
 
-Shape vocabulary: as in `dataset.py`.
+Shape vocabulary: as in `jointdetr/data/examples.py`.
 """
 
 import logging
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from ..data.examples import PoseExamples, collate_poses, stack_labels, unstack_labels
 from ..data.fitting import misfit
 from ..data.loading import describe_row
 from ..data.mixing import RowMixture, RowReader, Share
 from ..skeleton_jointdetr import Skeleton
-from .dataset import PoseExamples, collate_poses, stack_labels, unstack_labels
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 People are posed and rendered a group at a time, in the workers or, without workers, in the training process; on the
 GPU where that is asked for. Their rows and examples are those of a dataset that `jointdetr synthesize` writes.
 
-Shape vocabulary: as in `dataset.py`.
+Shape vocabulary: as in `jointdetr/data/examples.py`.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data.examples import PoseExamples
 from ..data.mixing import Share
 from ..skeleton_jointdetr import HUMAN36M
 from ..synthesis.rows import PersonRows, RowSettings
-from .dataset import PoseExamples
 from .stream import ExampleStream
 
 TRAINING_PEOPLE = 7_919_000_003  # keeps people in training apart from those that `synthesize` draws by the same seed

@@ -27,6 +27,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from transformers import PreTrainedModel, set_seed
 
 from ..configuration_jointdetr import JointDetrConfig
+from ..data.examples import PoseDataset, PoseExamples, PoseMixture
 from ..data.loading import POSE_COLUMNS
 from ..evaluation.evaluate import evaluate_model, fit_baselines
 from ..evaluation.prediction import EvaluationSettings
@@ -36,8 +37,8 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .adaptation import adapt_to_skeleton
+from .augmented_examples import AugmentedExamples
 from .checkpoints import last_checkpoint
-from .dataset import CropSettings, PoseDataset, PoseExamples, PoseMixture
 from .engine import Engine, Parts
 from .recipe import Recipe, load_recipe, save_recipe
 from .tracking import RUN_NAME_FILE, available_tracker, name_run, start_trackers
@@ -117,11 +118,11 @@ def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     processor = build_processor(recipe)
-    crop = CropSettings.from_processor(processor, recipe.train.dense_reduction)
-    data = training_data(recipe, PoseExamples(skeleton, crop, recipe.augmentation), accelerator)
+    examples = AugmentedExamples(processor, skeleton, recipe.augmentation, recipe.train.dense_reduction)
+    data = training_data(recipe, examples, accelerator)
     watched = None
     if recipe.watch_steps != 0:
-        plain = PoseExamples(skeleton, CropSettings.from_processor(processor))
+        plain = PoseExamples(processor, skeleton)
         watched = what_to_watch(recipe, plain, _evaluation_crops(recipe, skeleton, processor))
     evaluate = _evaluation(recipe, skeleton, processor, str(accelerator.device))
     return Engine(recipe, Parts(model, processor, data, evaluate, watched), accelerator)
@@ -181,7 +182,8 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
 def build_processor(recipe: Recipe) -> JointDetrImageProcessorPil:
     """Make the image processor that belongs to the recipe's model."""
     size = {"height": recipe.input.height, "width": recipe.input.width}
-    return JointDetrImageProcessorPil(size=size, box_padding=recipe.input.padding)
+    root = resolve_skeleton(recipe).root
+    return JointDetrImageProcessorPil(size=size, box_padding=recipe.input.padding, root_joint=root)
 
 
 def resolve_skeleton(recipe: Recipe) -> Skeleton:
@@ -240,8 +242,8 @@ def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> No
 
 def _evaluation_crops(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture | None:
     """All evaluation sources as plain crops, to look at."""
-    crop = CropSettings.from_processor(processor)
-    parts = [PoseDataset(load_source(source), skeleton, crop) for source in recipe.evaluation.sources]
+    examples = PoseExamples(processor, skeleton)
+    parts = [PoseDataset(load_source(source), examples) for source in recipe.evaluation.sources]
     return PoseMixture(parts) if parts else None
 
 

@@ -4,10 +4,10 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch.utils.data import DataLoader
 
+from ..data.examples import PoseDataset, PoseExamples, PoseMixture, collate_poses
 from ..data.loading import PoseRows, load_pose_dataset
 from ..data.mixing import RowMixture, Share, prepare_source
 from ..synthesis.rows import RowSettings
-from .dataset import PoseDataset, PoseExamples, PoseMixture, collate_poses
 from .recipe import DataSource, Recipe, SynthesisRecipe
 from .stream import BlendedStream, ExampleStream, PoseStream, StreamLoader
 from .synthetic_stream import SyntheticStream, training_people_seed
@@ -33,9 +33,7 @@ def training_data(recipe: Recipe, examples: PoseExamples, state: PartialState) -
     for source in recipe.train.sources:
         rows = load_source(source)
         for _ in range(source.repeat):
-            parts.append(
-                PoseDataset(rows, examples.skeleton, examples.crop, recipe.augmentation, recipe.seed + len(parts))
-            )
+            parts.append(PoseDataset(rows, examples, recipe.seed + len(parts)))
     return PoseMixture(parts)
 
 

@@ -6,7 +6,6 @@ Shape vocabulary: layers (decoder), batch, queries, joints. Positions are root-r
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,8 @@ from accelerate.utils import send_to_device
 from PIL import Image
 from torch import nn
 
+from ..crops_jointdetr import Cropper
+from ..data.examples import Example, PoseExamples, PoseMixture, collate_poses
 from ..data.loading import undecoded
 from ..data.mixing import prepare_source
 from ..evaluation.metrics import joint_errors
@@ -21,7 +22,6 @@ from ..evaluation.prediction import EvaluationSettings, FoundPoses
 from ..modeling_jointdetr import JointDetrPoseEstimationOutput
 from ..skeleton_jointdetr import Skeleton
 from ..visualization.figures import as_picture, pose_sheet
-from .dataset import CropSettings, PoseExamples, PoseMixture, collate_poses
 from .recipe import Recipe
 from .tracking import by_layer
 from .training_data import load_source
@@ -30,8 +30,6 @@ PROBE_ROWS = 64
 DRAWN_PEOPLE = 4
 STREAM_STEPS = 1000
 BATCH_SIZE = 64
-
-Example = dict[str, Any]
 
 
 def changed_queries(before: torch.Tensor, now: torch.Tensor, labelled: torch.Tensor) -> dict[str, float]:
@@ -58,7 +56,7 @@ class Watched:
         probe: plain crops of fixed rows with their labels, whose matching is compared; may be empty.
         people: plain crops with their labels to be drawn; may be empty.
         skeleton: of the labels.
-        crop: how rows became crops.
+        cropper: how rows became crops.
         threshold: joints less probable than this are drawn as guesses.
         every_steps: optimiser steps from look to look; None looks at the end of each epoch, if that is not more
             often than there are lines in the log.
@@ -67,7 +65,7 @@ class Watched:
     probe: list[Example]
     people: list[Example]
     skeleton: Skeleton
-    crop: CropSettings
+    cropper: Cropper
     threshold: float = 0.5
     every_steps: int | None = None
 
@@ -97,7 +95,7 @@ def what_to_watch(recipe: Recipe, examples: PoseExamples, evaluation: PoseMixtur
     every_steps = recipe.watch_steps
     if every_steps is None and recipe.train.is_stream:
         every_steps = STREAM_STEPS
-    return Watched(probe, people, examples.skeleton, examples.crop, recipe.evaluation.threshold, every_steps)
+    return Watched(probe, people, examples.skeleton, examples.cropper, recipe.evaluation.threshold, every_steps)
 
 
 def _first_examples(recipe: Recipe, examples: PoseExamples) -> list[Example]:
@@ -171,23 +169,16 @@ class PoseWatch:
         detected = torch.cat([some.detected.detected for some in poses]).cpu()  # (people, joints)
         joints = torch.cat([some.joints for some in poses]).cpu()
         points = torch.cat([some.likeliest.points for some in poses]).cpu()
-        points = points * torch.tensor(watched.crop.size[::-1])  # px
+        points = points * torch.tensor(watched.cropper.size[::-1])  # px
         people = [
             {"joints": joints[index], "joints_2d": points[index], "detected": detected[index]}
             for index in range(len(joints))
         ]
-        pictures = [crop_picture(example["pixel_values"], watched.crop) for example in watched.people]
+        pictures = [watched.cropper.picture(example["pixel_values"]) for example in watched.people]
         errors = [
             _describe_error(pose, example["labels"]) for pose, example in zip(joints, watched.people, strict=True)
         ]
         return as_picture(pose_sheet(pictures, people, watched.skeleton, errors))
-
-
-def crop_picture(pixel_values: torch.Tensor, crop: CropSettings) -> Image.Image:
-    """Turn the network's input (3, height, width) back into a picture."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (crop.image_mean, crop.image_std))
-    pixels = ((pixel_values * std + mean) * 255.0).round().clamp(0, 255).byte()
-    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _describe_error(joints: torch.Tensor, labels: dict[str, torch.Tensor]) -> str:

@@ -9,13 +9,13 @@ from conversion_examples import INTRINSICS, jpeg, person, project
 
 from jointdetr.converters.conversion import ConversionSettings, convert
 from jointdetr.converters.folder import Folder
+from jointdetr.data.examples import PoseDataset, PoseExamples
 from jointdetr.data.fitting import fitting_rows
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mixing import RowMixture
 from jointdetr.data.schema import pose_features
 from jointdetr.image_processing_jointdetr import JointDetrImageProcessorPil
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.training.dataset import CropSettings, PoseDataset, PoseExamples
 from jointdetr.training.stream import PoseStream
 
 MISSING = "the box misses the picture"
@@ -27,6 +27,10 @@ BOXES = {  # of a picture of 128 x 128 px, in which the joints lie from about (4
     "above": ([30.0, -90, 50, 90], MISSING),
     "of somebody else": ([0.0, 0, 20, 30], EMPTY),
 }
+
+
+def plain(**settings) -> PoseExamples:
+    return PoseExamples(JointDetrImageProcessorPil(size={"height": 64, "width": 64}, **settings), HUMAN36M)
 
 
 def row(box: list[float], **changes) -> dict:
@@ -74,7 +78,7 @@ def test_converters_leave_them_out(tmp_path, box, reason, labels):
 @pytest.mark.parametrize(("box", "reason"), BOXES.values(), ids=BOXES)
 def test_prediction_and_training_have_the_same_rule(box, reason, caplog):
     rows = make_rows([row(BOXES["around"][0]), row(box, frame=7)])
-    dataset = PoseDataset(rows, HUMAN36M, CropSettings(64, 64))
+    dataset = PoseDataset(rows, plain())
     assert len(dataset) == len(fitting_rows(rows)) == (1 if reason else 2)
     assert ("1 of 2 rows are left out" in caplog.text and f"frame 7): {reason}" in caplog.text) == bool(reason)
     processor = JointDetrImageProcessorPil()
@@ -87,7 +91,7 @@ def test_prediction_and_training_have_the_same_rule(box, reason, caplog):
 
 def test_streams_leave_them_out_and_say_so(caplog):
     rows = make_rows([row(box, frame=number) for number, (box, _) in enumerate(BOXES.values())])
-    examples = PoseExamples(HUMAN36M, CropSettings(64, 64))
+    examples = plain()
     given = list(PoseStream(RowMixture([rows.to_iterable_dataset()], [1.0]), examples, passes=1))
     assert len(given) == 2
     assert [caplog.text.count(reason) for reason in (MISSING, EMPTY)] == [2, 1]
@@ -105,7 +109,7 @@ def test_rows_that_are_not_known_to_be_wrong_are_kept():
 
 def test_a_joint_beside_the_crop_is_not_visible():
     rows = make_rows([row([55.0, 45, 20, 20])])
-    labels = PoseDataset(rows, HUMAN36M, CropSettings(64, 64, padding=1.0)).pose_labels(0)
+    labels = PoseDataset(rows, plain(box_padding=1.0)).pose_labels(0)
     points = labels["joints_2d"].numpy()
     inside = ((points >= 0) & (points <= 1)).all(axis=1)
     assert 0 < inside.sum() < 17

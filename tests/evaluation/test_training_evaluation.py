@@ -11,9 +11,9 @@ from jointdetr import (
     JointRefiner,
     JointRefinerConfig,
 )
+from jointdetr.data.examples import PoseDataset, PoseExamples, collate_poses
 from jointdetr.evaluation.evaluate import PoseMetrics, evaluate_model
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
 
 
 @pytest.mark.parametrize("alignment", ["set", "fixed"])
@@ -29,7 +29,7 @@ def test_a_refiner_that_wants_expected_errors_gets_them_in_training_too(
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
-    evaluation = PoseDataset(pose_rows, HUMAN36M, CropSettings.from_processor(processor))
+    evaluation = PoseDataset(pose_rows, PoseExamples(processor, HUMAN36M))
     trainer = Trainer(
         model=model,
         args=TrainingArguments(

@@ -14,9 +14,12 @@ from PIL import Image
 
 from jointdetr.data.schema import encode_depth_map, pose_features
 from jointdetr.skeleton_jointdetr import HUMAN36M
+from jointdetr.training.augmentation import PROBABILITIES, Augmentation
 
 INTRINSICS = np.array([[150.0, 0, 50], [0, 150, 46], [0, 0, 1]])
 SIDE_PX = 96
+STILL = Augmentation(**dict.fromkeys(PROBABILITIES, 0.0), scale=1.0, shift=0.0, colour=0.0)
+"""Views that are plain crops."""
 CPU_PROCESSES = Path(__file__).parents[2] / "examples" / "accelerate" / "cpu.yaml"
 
 

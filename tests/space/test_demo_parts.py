@@ -21,6 +21,7 @@ from jointdetr.demo.about import about_model, card_section, notice  # noqa: E402
 from jointdetr.demo.camera import FIELD_OF_VIEW, FOCAL_LENGTH, UNKNOWN, camera_of  # noqa: E402
 from jointdetr.demo.drawing import drawing_value, drawn_boxes  # noqa: E402
 from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
+from jointdetr.demo.film_tab import SMOOTHINGS, FilmTab  # noqa: E402
 from jointdetr.demo.guard import require_film  # noqa: E402
 from jointdetr.demo.picture_tab import PictureTab, report  # noqa: E402
 from jointdetr.demo.results import display_copy, overlay, table_rows, write_files  # noqa: E402
@@ -144,6 +145,29 @@ class TestFilmLimits:
                 require_film(str(tmp_path / name), DemoSettings())
         with pytest.raises(ValueError, match="give a film first"):
             require_film(None, DemoSettings())
+
+
+def test_a_film_ends_when_its_page_is_closed(estimator, tmp_path, monkeypatch):
+    with FilmWriter(tmp_path / "film.mp4") as writer:
+        for number in range(5):
+            writer.write(IMAGE, number / 25)
+    with gr.Blocks():
+        tab = FilmTab(estimator, DemoSettings())
+    visitor, another = (SimpleNamespace(session_hash=name) for name in ("visitor", "another"))
+    frames = []
+
+    def progress(done: tuple[int, int], **words: str) -> None:
+        frames.append(done[0])
+        tab.on_leave(another)
+        if len(frames) == 2:
+            tab.on_leave(visitor)
+
+    values = {tab.film: str(tmp_path / "film.mp4"), tab.step: 1, tab.smoothing: next(iter(SMOOTHINGS))}
+    values |= {tab.threshold: 0.5, tab.camera.kind: UNKNOWN, tab.camera.number: None}
+    with pytest.raises(gr.Error, match="The page was closed"):
+        tab.on_estimate(values, visitor, progress)
+    assert frames == [1, 2]
+    assert tab.left == {}
 
 
 class TestEstimator:

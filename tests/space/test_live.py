@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from io import BytesIO
 
 import pytest
-from pages import PHONE_OPTIONS, SCREENSHOTS, touch
+from pages import PHONE_OPTIONS, SCREENSHOTS, touch, wait_for_skeleton
 from PIL import Image
 
 pytest.importorskip("gradio")
@@ -105,6 +105,7 @@ class TestInTheBrowser:
     def test_three_touches_on_a_phone(self, open_page):
         """From opening the page to one's own skeleton, turning: the tab, the button, the browser's own question."""
         page = open_page("?__theme=dark", reduced_motion="no-preference", **PHONE_OPTIONS)
+        wait_for_skeleton(page)  # the page has come to rest
         touch(page, page.get_by_role("tab", name="Live"))
         button = page.get_by_role("button", name="Start the camera")
         button.wait_for()

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, load_model
 
+from jointdetr.data.examples import PoseExamples
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.checkpoints import last_checkpoint
-from jointdetr.training.dataset import PoseExamples
 from jointdetr.training.divergence import BATCH_FILE, DESCRIPTION_FILE, StepGuard, load_batches
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import build_model, train

@@ -11,18 +11,19 @@ import pytest
 import torch
 from pose_examples import make_row, make_rows, train_in_two_processes
 
-from jointdetr import JointDetrForPoseEstimation
+from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.data.examples import PoseDataset, PoseExamples
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mixing import RowMixture, RowReader, Share, prepare_source
 from jointdetr.skeleton_jointdetr import COCO, HUMAN36M
 from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.dataset import CropSettings, PoseDataset, PoseExamples
+from jointdetr.training.augmented_examples import AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.stream import PoseStream, StreamLoader
 from jointdetr.training.train import train
 
-CROP = CropSettings(height=32, width=32)
-PLAIN = PoseExamples(HUMAN36M, CROP)
+PROCESSOR = JointDetrImageProcessorPil(size={"height": 32, "width": 32})
+PLAIN = PoseExamples(PROCESSOR, HUMAN36M)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def roots(examples) -> list[float]:
 
 def test_streams_give_the_examples_of_the_rows_on_the_disk(shards):
     streamed = list(stream(shards))
-    stored = PoseDataset(load_pose_dataset(shards), HUMAN36M, CROP)
+    stored = PoseDataset(load_pose_dataset(shards), PLAIN)
     assert len(streamed) == len(stored) == 20
     for left, right in zip(streamed, stored, strict=True):
         assert torch.equal(left["pixel_values"], right["pixel_values"])
@@ -117,7 +118,7 @@ def test_a_stream_goes_on_where_it_stopped(shards, sources, workers, buffer):
     def loader(state=None):
         rows = [load_pose_dataset(shards, streaming=True) for _ in range(sources)]
         mixture = RowMixture(rows, [2.0, 1.0][:sources], seed=5, buffer=buffer, share=Share(workers=workers))
-        examples = PoseExamples(HUMAN36M, CROP, Augmentation())
+        examples = AugmentedExamples(PROCESSOR, HUMAN36M, Augmentation())
         loader = StreamLoader(PoseStream(mixture, examples), batch_size=3, num_workers=workers)
         if state is not None:
             loader.load_state_dict(json.loads(json.dumps(state)))
@@ -244,7 +245,7 @@ def test_a_bad_row_is_named(tmp_path):
     with pytest.raises(ValueError, match="subject 'S7', .*frame 12: `joints_3d` must be finite.*left_hip"):
         list(examples)
     with pytest.raises(ValueError, match="row 1: subject 'S7'"):
-        PoseDataset(bad, HUMAN36M, CROP)[1]
+        PoseDataset(bad, PLAIN)[1]
     bad.to_parquet(tmp_path / "train.parquet")
     pq.write_table(pq.read_table(tmp_path / "train.parquet").slice(0, 0), tmp_path / "train.parquet")
     with pytest.raises(ValueError, match="train.parquet cannot be read"):

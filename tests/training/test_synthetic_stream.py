@@ -7,24 +7,26 @@ import shutil
 
 import pytest
 import torch
-from pose_examples import make_row, make_rows
+from pose_examples import STILL, make_row, make_rows
 from safetensors.torch import load_file
 
+from jointdetr import JointDetrImageProcessorPil
+from jointdetr.data.examples import PoseDataset
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mixing import RowMixture, Share
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.generate import SynthesisSettings, synthesize
 from jointdetr.synthesis.rows import PersonRows, RowSettings
 from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.dataset import CropSettings, PoseDataset, PoseExamples
+from jointdetr.training.augmented_examples import AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.stream import BlendedStream, PoseStream, StreamLoader
 from jointdetr.training.synthetic_stream import SyntheticStream, training_people_seed
 from jointdetr.training.train import build_engine, train
 
 SMALL = RowSettings(seed=3, size=32)
-CROP = CropSettings(height=32, width=32)
-AUGMENTED = PoseExamples(HUMAN36M, CROP, Augmentation())
+PROCESSOR = JointDetrImageProcessorPil(size={"height": 32, "width": 32})
+AUGMENTED = AugmentedExamples(PROCESSOR, HUMAN36M, Augmentation())
 
 
 def places(examples) -> list[float]:
@@ -46,8 +48,8 @@ def assert_equal_examples(left: list[dict], right: list[dict]) -> None:
 
 def test_examples_are_those_of_stored_people(tmp_path):
     folder = synthesize(SynthesisSettings(tmp_path / "people", count=5, seed=3, size=32, dense=True))
-    plain = PoseExamples(HUMAN36M, CropSettings(height=32, width=32, dense_reduction=4))
-    stored = PoseDataset(load_pose_dataset(folder), HUMAN36M, plain.crop)
+    plain = AugmentedExamples(PROCESSOR, HUMAN36M, STILL, dense_reduction=4)
+    stored = PoseDataset(load_pose_dataset(folder), plain)
     drawn = first(SyntheticStream(RowSettings(seed=3, size=32, dense=True), plain, Share(), at_once=5), 5)
     assert {"part_map", "depth_map"} < drawn[0]["labels"].keys()
     assert_equal_examples(drawn, [stored[index] for index in range(5)])

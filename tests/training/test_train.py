@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.data.examples import PoseDataset, PoseExamples, collate_poses
 from jointdetr.evaluation.evaluate import PoseMetrics, evaluate_model
 from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
 from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
+from jointdetr.training.augmented_examples import AugmentedExamples
 from jointdetr.training.optimization import BudgetedSchedule
 from jointdetr.training.recipe import Recipe, build, load_recipe
 from jointdetr.training.train import build_model, main, resolve_skeleton, train
@@ -55,7 +56,7 @@ def test_training_lowers_the_loss_and_the_result_loads(recipe_values, pose_rows)
     model = JointDetrForPoseEstimation.from_pretrained(result.folder)
     processor = JointDetrImageProcessorPil.from_pretrained(result.folder)
     assert processor.size["height"] == 64
-    dataset = PoseDataset(pose_rows, HUMAN36M, CropSettings.from_processor(processor))
+    dataset = PoseDataset(pose_rows, PoseExamples(processor, HUMAN36M))
     batch = collate_poses([dataset[index] for index in range(8)])
     with torch.no_grad():
         losses = [network.train()(**batch).loss.item() for network in (before, model)]
@@ -126,8 +127,8 @@ def test_a_run_goes_on_from_a_model_and_a_backbone(recipe_values, tiny_model_fol
 def test_fine_tuning_with_plain_trainer(tiny_model_folder, pose_rows, tmp_path):
     model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
     processor = JointDetrImageProcessorPil.from_pretrained(tiny_model_folder)
-    crop = CropSettings.from_processor(processor)
-    evaluation = PoseDataset(pose_rows, HUMAN36M, crop)
+    plain = PoseExamples(processor, HUMAN36M)
+    evaluation = PoseDataset(pose_rows, plain)
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -140,7 +141,7 @@ def test_fine_tuning_with_plain_trainer(tiny_model_folder, pose_rows, tmp_path):
             use_cpu=True,
             report_to="none",
         ),
-        train_dataset=PoseDataset(pose_rows, HUMAN36M, crop, Augmentation()),
+        train_dataset=PoseDataset(pose_rows, AugmentedExamples(processor, HUMAN36M, Augmentation())),
         eval_dataset=evaluation,
         data_collator=collate_poses,
         compute_metrics=PoseMetrics(evaluation, refiner=model.refiner),
@@ -155,7 +156,7 @@ def test_fine_tuning_with_plain_trainer(tiny_model_folder, pose_rows, tmp_path):
     trainer.args.eval_do_concat_batches = True
     assert trainer.evaluate()["eval_mpjpe"] == metrics["eval_mpjpe"]
     with pytest.raises(ValueError, match="is for 8 poses, got 3 predictions"):
-        trainer.evaluate(PoseDataset(pose_rows.select(range(3)), HUMAN36M, crop))
+        trainer.evaluate(PoseDataset(pose_rows.select(range(3)), plain))
 
 
 def test_a_run_is_never_written_over(tmp_path):

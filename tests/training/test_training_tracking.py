@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from jointdetr import JointDetrForPoseEstimation
+from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.data.examples import PoseDataset, PoseExamples, PoseMixture
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training import tracking
-from jointdetr.training.dataset import CropSettings, PoseDataset, PoseExamples, PoseMixture
 from jointdetr.training.optimization import group_of_kind, parameter_groups
 from jointdetr.training.recipe import OptimizerRecipe, Recipe, build
 from jointdetr.training.tracking import (
@@ -20,7 +20,7 @@ from jointdetr.training.tracking import (
     send_picture,
 )
 from jointdetr.training.train import train
-from jointdetr.training.watching import Watched, changed_queries, crop_picture, what_to_watch
+from jointdetr.training.watching import Watched, changed_queries, what_to_watch
 
 
 def make_outputs(first: list[float], last: list[float], **fields) -> JointDetrPoseEstimationOutput:
@@ -102,19 +102,9 @@ def test_changed_queries_by_hand():
     assert changed_queries(before, now, labelled)["queries_changed"] == 0.0
 
 
-def test_a_crop_becomes_the_picture_that_it_was(pose_rows):
-    crop = CropSettings(height=48, width=32)
-    example = PoseDataset(pose_rows, HUMAN36M, crop)[0]
-    picture = crop_picture(example["pixel_values"], crop)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (crop.image_mean, crop.image_std))
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).reshape(48, 32, 3).permute(2, 0, 1)
-    assert torch.allclose((pixels / 255.0 - mean) / std, example["pixel_values"], atol=1e-5)
-
-
 def test_what_is_watched_are_the_first_rows_and_people_from_everywhere(pose_rows, pose_folder):
-    crop = CropSettings(height=32, width=32)
-    plain = PoseExamples(HUMAN36M, crop)
-    evaluation = PoseMixture([PoseDataset(pose_rows, HUMAN36M, crop)])
+    plain = PoseExamples(JointDetrImageProcessorPil(size={"height": 32, "width": 32}), HUMAN36M)
+    evaluation = PoseMixture([PoseDataset(pose_rows, plain)])
     first = {"path": str(pose_folder), "limit": 5}
     stored, stream, drawn = (
         what_to_watch(build(Recipe, {"train": data, "schedule": {"max_steps": 1}}), plain, evaluation)
@@ -215,5 +205,5 @@ def test_a_run_without_matching_is_watched_in_trackio(recipe_values, tmp_path):
 
 @pytest.mark.parametrize(("steps_an_epoch", "looks"), [(1, [10, 20, 30]), (4, [12, 20, 32]), (16, [16, 32])])
 def test_epochs_shorter_than_the_steps_between_lines_are_not_all_looked_at(steps_an_epoch, looks):
-    watched = Watched([], [], HUMAN36M, CropSettings())
+    watched = Watched([], [], HUMAN36M, PoseExamples(JointDetrImageProcessorPil(), HUMAN36M).cropper)
     assert [step for step in range(1, 33) if watched.is_due(step, steps_an_epoch, log_steps=10)] == looks

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from accelerate import PartialState
-from pose_examples import make_row, make_rows, train_in_two_processes
+from pose_examples import STILL, make_row, make_rows, train_in_two_processes
 from processes import run_forked
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.data.examples import PoseDataset, collate_poses
 from jointdetr.evaluation.evaluate import evaluate_model
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.training.dataset import CropSettings, PoseDataset, collate_poses
+from jointdetr.training.augmented_examples import AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import build_model
 
@@ -52,7 +53,8 @@ def unlike_pictures() -> list[dict]:
     rows[3] |= {"joints_3d_valid": np.zeros(17, bool), "joints_2d_valid": np.zeros(17, bool)}
     rows[4] |= {"part_map": None, "depth_map": None, "joints_2d_valid": np.arange(17) % 3 == 0}
     rows[5] |= {"joints_3d_valid": np.zeros(17, bool), "joints_2d_valid": np.arange(17) == 8}
-    dataset = PoseDataset(make_rows(rows), HUMAN36M, CropSettings(height=64, width=64, dense_reduction=4))
+    processor = JointDetrImageProcessorPil(size={"height": 64, "width": 64})
+    dataset = PoseDataset(make_rows(rows), AugmentedExamples(processor, HUMAN36M, STILL, dense_reduction=4))
     return [dataset[index] for index in range(6)]
 
 

@@ -1,4 +1,4 @@
-// What the page does beside Gradio: names for the pictures of examples, and files of poses dropped anywhere open.
+// What the page does beside Gradio: examples have names, wide tables scroll, files of poses open where they are dropped.
 
 const POSES = /\.(json|html|glb|bvh)$/i;
 
@@ -10,6 +10,11 @@ function nameExample(item) {
 
 function nameExamples() {
   document.querySelectorAll(".gallery-item:not([aria-label])").forEach(nameExample);
+}
+
+// Wide tables scroll by themselves on a phone, also for those who have a keyboard.
+function makeTablesScroll() {
+  for (const table of document.querySelectorAll("#about table:not([tabindex])")) table.tabIndex = 0;
 }
 
 /** Hands a file to the tab that opens it, which is there once it was shown. */
@@ -38,9 +43,12 @@ function openDropped(event) {
 }
 
 export function start() {
-  nameExamples();
-  const options = { childList: true, subtree: true, attributeFilter: ["src"] };
-  new MutationObserver(nameExamples).observe(document.body, options);
+  const mend = () => {
+    nameExamples();
+    makeTablesScroll();
+  };
+  mend();
+  new MutationObserver(mend).observe(document.body, { childList: true, subtree: true, attributeFilter: ["src"] });
   window.addEventListener("dragover", (event) => event.preventDefault());
   window.addEventListener("drop", openDropped, { capture: true });
 }

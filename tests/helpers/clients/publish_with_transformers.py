@@ -7,8 +7,8 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessor
+from jointdetr.data.examples import collate_poses
 from jointdetr.hub import ModelCardDetails, PushSettings, push_to_hub
-from jointdetr.training.dataset import collate_poses
 
 folder, output = sys.argv[1:]
 model = JointDetrForPoseEstimation.from_pretrained(folder)

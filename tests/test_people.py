@@ -18,7 +18,7 @@ from transformers import (
     YolosImageProcessor,
 )
 
-from jointdetr.detection_jointdetr import detect_people, load_detector
+from jointdetr.people_jointdetr import detect_people, load_detector
 from jointdetr.search_jointdetr import box_overlaps
 
 LABELS = {"id2label": {0: "cat", 1: "Person"}, "label2id": {"cat": 0, "Person": 1}}

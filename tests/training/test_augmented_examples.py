@@ -1,21 +1,25 @@
-"""Rows as training examples."""
-
-import io
+"""Rows as augmented training examples."""
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from pose_examples import SIDE_PX, encode, make_row, make_rows
+from pose_examples import SIDE_PX, STILL, make_row, make_rows
 
+from jointdetr import JointDetrImageProcessorPil
+from jointdetr.data.examples import PoseDataset, PoseExamples, PoseMixture, collate_poses
 from jointdetr.data.schema import decode_depth_map
-from jointdetr.image_processing_jointdetr import JointDetrImageProcessorPil
-from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
+from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.augmentation import IGNORED_PART, Augmentation, mirrored_parts
-from jointdetr.training.dataset import CropSettings, PoseDataset, PoseMixture, collate_poses
+from jointdetr.training.augmented_examples import AugmentedExamples
 
 GEOMETRY_ALONE = Augmentation(colour=0, greyscale=0, blur=0, downscale=0, jpeg=0, noise=0, cutout=0)
-CROP = CropSettings(height=64, width=64, image_mean=(0, 0, 0), image_std=(1, 1, 1), dense_reduction=4)
+PROCESSOR = JointDetrImageProcessorPil(size={"height": 64, "width": 64}, do_normalize=False)
+PLAIN = PoseExamples(PROCESSOR, HUMAN36M)
+DENSE = AugmentedExamples(PROCESSOR, HUMAN36M, STILL, dense_reduction=4)
+
+
+def views(augmentation: Augmentation) -> AugmentedExamples:
+    return AugmentedExamples(PROCESSOR, HUMAN36M, augmentation, dense_reduction=4)
 
 
 def blob_rows(joint: int, seed: int = 0):
@@ -28,7 +32,7 @@ def blob_rows(joint: int, seed: int = 0):
 
 @pytest.mark.parametrize("joint", [0, 3, 13])
 def test_the_picture_shows_a_joint_where_its_label_says(joint):
-    dataset = PoseDataset(blob_rows(joint), HUMAN36M, CROP, GEOMETRY_ALONE)
+    dataset = PoseDataset(blob_rows(joint), views(GEOMETRY_ALONE))
     flips = 0
     for epoch in range(12):
         dataset.set_epoch(epoch)
@@ -48,8 +52,8 @@ def test_the_picture_shows_a_joint_where_its_label_says(joint):
 def test_labels_of_a_view_reproject_up_to_the_depth_of_the_root():
     """3D and 2D of an augmented example agree for the camera that the view implies."""
     rows = make_rows([make_row(3)])
-    plain = PoseDataset(rows, HUMAN36M, CROP)[0]["labels"]
-    dataset = PoseDataset(rows, HUMAN36M, CROP, GEOMETRY_ALONE)
+    plain = PoseDataset(rows, PLAIN)[0]["labels"]
+    dataset = PoseDataset(rows, views(GEOMETRY_ALONE))
     for epoch in range(6):
         dataset.set_epoch(epoch)
         labels = dataset[0]["labels"]
@@ -65,71 +69,12 @@ def test_labels_of_a_view_reproject_up_to_the_depth_of_the_root():
         torch.testing.assert_close(labels["joints_3d"].norm(dim=1).sort()[0], plain["joints_3d"].norm(dim=1).sort()[0])
 
 
-def test_labels_are_root_relative_and_what_is_unknown_is_nan():
-    row = make_row(0)
-    row["joints_3d_valid"][5] = False
-    row["joints_2d_valid"][7] = False
-    labels = PoseDataset(make_rows([row]), HUMAN36M, CROP)[0]["labels"]
-    expected = torch.tensor(row["joints_3d"] - row["joints_3d"][0], dtype=torch.float32)
-    known = torch.arange(17) != 5
-    torch.testing.assert_close(labels["joints_3d"][known], expected[known], atol=1e-3, rtol=1e-5)
-    assert labels["joints_3d"][5].isnan().all() and not labels["joints_3d_valid"][5]
-    assert labels["joints_2d"][7].isnan().all() and not labels["joints_2d_valid"][7]
-    assert labels["visible"].tolist() == row["visible"].tolist()
-
-
-def test_without_the_root_no_3d_label_is_valid():
-    row = make_row(0)
-    row["joints_3d_valid"][0] = False
-    labels = PoseDataset(make_rows([row]), HUMAN36M, CROP)[0]["labels"]
-    assert not labels["joints_3d_valid"].any() and labels["joints_2d_valid"].all()
-
-
-def test_plain_crops_are_the_image_processors(pose_rows):
-    processor = JointDetrImageProcessorPil(size={"height": 64, "width": 48}, box_padding=1.1)
-    dataset = PoseDataset(pose_rows, HUMAN36M, CropSettings.from_processor(processor))
-    row = pose_rows[1]
-    inputs = processor(row["image"], boxes=[row["box"]], return_tensors="pt")
-    torch.testing.assert_close(dataset[1]["pixel_values"], inputs["pixel_values"][0], atol=1e-5, rtol=0)
-    points = torch.tensor(row["joints_2d"]) @ inputs["crop_affine"][0, :, :2].T + inputs["crop_affine"][0, :, 2]
-    torch.testing.assert_close(dataset[1]["labels"]["joints_2d"] * torch.tensor([48, 64]), points)
-
-
-def jpeg_on_its_side() -> dict:
-    pixels = np.random.default_rng(0).integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turn clockwise
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", exif=exif)
-    return {"bytes": stream.getvalue(), "path": None}
-
-
-def noise(channels: tuple[int, ...], kind: type) -> dict:
-    rng = np.random.default_rng(0)
-    return encode(rng.integers(0, np.iinfo(kind).max, (SIDE_PX, SIDE_PX, *channels), dtype=kind, endpoint=True))
-
-
-@pytest.mark.parametrize(
-    "stored",
-    [noise((), np.uint16), noise((4,), np.uint8), noise((), np.uint8), jpeg_on_its_side()],
-    ids=["16-bit", "transparent", "grey", "exif"],
-)
-def test_any_kind_of_picture_is_read_as_the_image_processor_reads_it(stored):
-    row = make_row(0) | {"image": stored}
-    processor = JointDetrImageProcessorPil(size={"height": 64, "width": 48})
-    found = PoseDataset(make_rows([row]), HUMAN36M, CropSettings.from_processor(processor))[0]["pixel_values"]
-    picture = Image.open(io.BytesIO(stored["bytes"]))
-    expected = processor(picture, boxes=[[row["box"]]], return_tensors="pt")["pixel_values"][0]
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    assert found.std() > 0.1
-
-
 def test_dense_maps_follow_the_view():
     """Parts and depths are those of the stored maps where the view looks, left and right traded in a mirror."""
     rows = make_rows([make_row(4)])
     stored_parts, stored_depth = np.asarray(rows[0]["part_map"]), decode_depth_map(np.asarray(rows[0]["depth_map"]))
-    dataset = PoseDataset(rows, HUMAN36M, CROP, GEOMETRY_ALONE)
-    plain = PoseDataset(rows, HUMAN36M, CROP)[0]["labels"]
+    dataset = PoseDataset(rows, views(GEOMETRY_ALONE))
+    plain = PoseDataset(rows, PLAIN)[0]["labels"]
     mirrors = set()
     for epoch in range(6):
         dataset.set_epoch(epoch)
@@ -155,21 +100,21 @@ def test_dense_maps_follow_the_view():
 
 
 def test_maps_are_unknown_under_cutouts_and_where_a_row_has_none(pose_rows):
-    covered = PoseDataset(pose_rows, HUMAN36M, CROP, Augmentation(flip=0, rotation=0, scale=1, shift=0, cutout=1))
-    plain = PoseDataset(pose_rows, HUMAN36M, CROP)
+    covered = PoseDataset(pose_rows, views(Augmentation(flip=0, rotation=0, scale=1, shift=0, cutout=1)))
+    plain = PoseDataset(pose_rows, DENSE)
     unknown = [(covered[i]["labels"]["part_map"] == IGNORED_PART) for i in range(4)]
     for index, hidden in enumerate(unknown):
         parts, expected = (d[index]["labels"]["part_map"] for d in (covered, plain))
         assert torch.equal(parts[~hidden], expected[~hidden])
         assert covered[index]["labels"]["depth_map"][hidden].isnan().all()
     assert torch.stack(unknown).sum() > sum((plain[i]["labels"]["part_map"] == IGNORED_PART).sum() for i in range(4))
-    without = PoseDataset(pose_rows.remove_columns(["part_map", "depth_map"]), HUMAN36M, CROP)[0]["labels"]
+    without = PoseDataset(pose_rows.remove_columns(["part_map", "depth_map"]), DENSE)[0]["labels"]
     assert (without["part_map"] == IGNORED_PART).all() and without["depth_map"].isnan().all()
     assert without["part_map"].shape == (16, 16)
 
 
 def test_examples_depend_on_seed_epoch_and_index_alone(pose_rows):
-    first, second = (PoseDataset(pose_rows, HUMAN36M, CROP, Augmentation(), seed=4) for _ in range(2))
+    first, second = (PoseDataset(pose_rows, views(Augmentation()), seed=4) for _ in range(2))
     second[3]
     assert torch.equal(first[2]["pixel_values"], second[2]["pixel_values"])
     second.set_epoch(1)
@@ -177,7 +122,7 @@ def test_examples_depend_on_seed_epoch_and_index_alone(pose_rows):
 
 
 def test_mixture_passes_the_epoch_on_and_batches_collate(pose_rows):
-    parts = [PoseDataset(pose_rows, HUMAN36M, CROP, Augmentation(), seed) for seed in (0, 1)]
+    parts = [PoseDataset(pose_rows, views(Augmentation()), seed) for seed in (0, 1)]
     mixture = PoseMixture(parts)
     mixture.set_epoch(3)
     assert [part.epoch for part in parts] == [3, 3]
@@ -187,15 +132,18 @@ def test_mixture_passes_the_epoch_on_and_batches_collate(pose_rows):
     assert len(batch["labels"]) == 2
 
 
-def test_pose_labels_are_those_of_the_plain_crop(pose_rows):
-    parts = [PoseDataset(pose_rows.select(chosen), HUMAN36M, CROP) for chosen in ([0, 1, 2], [3])]
-    mixture = PoseMixture(parts)
-    for index in range(4):
-        expected = mixture[index]["labels"]
-        for name, value in mixture.pose_labels(index).items():
-            assert torch.equal(value, expected[name])
+def test_a_view_that_stands_still_is_the_plain_example(pose_rows):
+    still, plain = PoseDataset(pose_rows, DENSE)[3], PoseDataset(pose_rows, PLAIN)[3]
+    assert torch.equal(still["pixel_values"], plain["pixel_values"])
+    for name, values in plain["labels"].items():
+        assert torch.equal(still["labels"][name], values)
 
 
-def test_refuses_another_skeleton(pose_rows):
-    with pytest.raises(ValueError, match="skeleton must be 'mpi_inf_3dhp'"):
-        PoseDataset(pose_rows, MPI_INF_3DHP, CROP)
+def test_views_are_cropped_and_normalised_as_the_processor_is_set(pose_rows):
+    settings = {"do_rescale": False, "do_normalize": False, "resample": 0, "box_padding": 1.6}
+    processor = JointDetrImageProcessorPil(size={"height": 48, "width": 64}, **settings)
+    found = PoseDataset(pose_rows, AugmentedExamples(processor, HUMAN36M, STILL))[1]["pixel_values"]
+    row = pose_rows[1]
+    expected = processor(row["image"], boxes=[row["box"]], return_tensors="pt")["pixel_values"][0]
+    assert torch.equal(found, expected)
+    assert found.max() > 100

@@ -1,17 +1,17 @@
-"""Which way up a body lies, and the second look at those who do not stand."""
+"""Where a crop lies, which way up, its pixels and its labels; the second look at those who do not stand."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers.utils import ModelOutput
 
 from jointdetr import JointDetrImageProcessorPil
+from jointdetr.crops_jointdetr import body_tilt, person_crop_affine, roll, turn_about, turned_back, turns_upright
 from jointdetr.geometry_jointdetr import apply_affine, project
-from jointdetr.image_processing_jointdetr import person_crop_affine
 from jointdetr.skeleton_jointdetr import HUMAN36M, Skeleton
-from jointdetr.upright_jointdetr import body_tilt, roll, turn_about, turned_back, turns_upright
 
 
 def body(tilt: float) -> torch.Tensor:
@@ -97,3 +97,12 @@ def test_turns_that_cannot_be_are_refused():
             processor([image], boxes=[[[0, 0, 50, 50]]], turns=turns)
     with pytest.raises(ValueError, match="`turns` must have one entry for each of the 2 pictures, got 1"):
         processor([image, image], turns=[[0.0]])
+
+
+def test_the_input_becomes_the_picture_that_it_was():
+    settings = {"image_mean": (0.4, 0.5, 0.6), "image_std": (0.2, 0.3, 0.1), "rescale_factor": 0.01}
+    for others in ({}, {"do_normalize": False}, {"do_rescale": False, "do_normalize": False}):
+        cropper = JointDetrImageProcessorPil(size={"height": 48, "width": 32}, **settings | others).cropper()
+        pixels = np.random.default_rng(0).integers(0, 256, (48, 32, 3), dtype=np.uint8)
+        values = torch.from_numpy(cropper.pixel_values([Image.fromarray(pixels)])[0])
+        np.testing.assert_array_equal(np.asarray(cropper.picture(values)), pixels)

@@ -1,0 +1,266 @@
+"""The network's queries -> skeletons in crops -> people in the picture, before the camera and in the world.
+
+Joints are matched by class alone, what is missing is filled by the refinement network, poses of turned crops are
+turned back. Where a camera is known, a person stands where it would see the root-relative joints at their image
+points; these are as the lens shows them, and are undistorted before anything is solved.
+
+Shape vocabulary: batch (crops, one for each person of each picture), queries, joints (joint types J of the skeleton).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .camera_jointdetr import GUESSED_FIELD_OF_VIEW, Camera
+from .crops_jointdetr import turned_back
+from .geometry_jointdetr import (
+    apply_affine,
+    crop_intrinsics,
+    invert_affine,
+    outside_autocast,
+    project,
+    solve_root_translation,
+)
+from .matching_jointdetr import Assignment, choose_queries
+
+# What assembling reads of the network's output; the rest, such as the encoder's tokens, is large.
+ASSEMBLY_INPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
+GEOMETRY = ("boxes", "crop_affine", "crop_intrinsics")
+"""What half precision would spoil by whole pixels."""
+# Two joints would determine a translation, but put it metres away when either is a few pixels off.
+MIN_JOINTS_FOR_TRANSLATION = 3
+
+OF_EVERYBODY = ("joints", "joints_2d", "scores", "detected", "inside", "box", "sigmas", "visible")
+BEFORE_A_CAMERA = ("joints_camera", "residual_px")
+
+Inputs = Mapping[str, torch.Tensor]
+Person = dict[str, torch.Tensor]
+
+
+@dataclass
+class AssembledPoses:
+    """One skeleton per crop.
+
+    Args:
+        joints (`torch.Tensor` of shape `(batch, joints, 3)`): Root-relative millimetres in camera axes; missing joints
+            are filled by the refinement network, or NaN without one. The root is as predicted, near 0 but not 0.
+        points (`torch.Tensor` of shape `(batch, joints, 2)`): Places in `[0, 1]` of the network's input; NaN where
+            missing.
+        scores (`torch.Tensor` of shape `(batch, joints)`): Probability of the query being this joint.
+        detected (`torch.Tensor` of shape `(batch, joints)`): False where a joint is missing.
+        sigmas (`torch.Tensor` of shape `(batch, joints)`, *optional*): Distance from the truth, in millimetres, that
+            the model expects of its own prediction; NaN where missing. None for models without a confidence head.
+        visible (`torch.Tensor` of shape `(batch, joints)`, *optional*): Probability that the joint is inside the
+            picture and not occluded; NaN where missing. None for models without a confidence head.
+    """
+
+    joints: torch.Tensor
+    points: torch.Tensor
+    scores: torch.Tensor
+    detected: torch.Tensor
+    sigmas: torch.Tensor | None = None
+    visible: torch.Tensor | None = None
+
+    def cpu(self) -> "AssembledPoses":
+        """Return the same on the CPU."""
+        fields = vars(self).items()
+        return AssembledPoses(**{name: None if value is None else value.cpu() for name, value in fields})
+
+
+@torch.no_grad()
+def assemble_poses(
+    outputs: ModelOutput,
+    threshold: float = 0.5,
+    refiner: PreTrainedModel | None = None,
+    assignment: Assignment = "hungarian",
+) -> AssembledPoses:
+    """Choose one query for every joint type by the class probabilities alone, and complete the skeleton.
+
+    Args:
+        outputs (`ModelOutput`): `logits` (None with fixed alignment), `pred_joints` and `pred_points` of
+            [`JointDetrForPoseEstimation`], and `pred_sigmas` and `pred_visibility` if it has a confidence head.
+        threshold (`float`, *optional*, defaults to 0.5): Joints less probable than this are missing.
+        refiner (`JointRefiner`, *optional*): Fills missing joints and refines the others.
+        assignment (`str`, *optional*, defaults to `"hungarian"`): `"hungarian"` is optimal and never gives one query
+            to two joints; `"argmax"` takes the best query of each joint by itself, for where scipy cannot go.
+
+    Returns:
+        [`AssembledPoses`] in float32.
+
+    Raises:
+        ValueError: If the threshold is outside `[0, 1]` or the assignment is unknown.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
+    poses = _likeliest_poses(outputs, assignment)
+    detected = poses.detected & (poses.scores >= threshold)
+    joints = poses.joints.masked_fill(~detected[..., None], torch.nan)
+    points = poses.points.masked_fill(~detected[..., None], torch.nan)
+    sigmas, visible = (
+        None if each is None else each.where(detected, torch.nan) for each in (poses.sigmas, poses.visible)
+    )
+    if refiner is not None and (refiner.config.refine_detected or not detected.all()):
+        joints = refiner(joints, missing=~detected, sigmas=sigmas).joints
+    return AssembledPoses(joints, points, poses.scores, detected, sigmas, visible)
+
+
+def _likeliest_poses(outputs: ModelOutput, assignment: Assignment) -> AssembledPoses:
+    """Return the joints however improbable they are; `detected` says where they are finite.
+
+    The chosen query says how probable, how exact and how visible a joint is. The position is the mean of all queries,
+    weighted by the squares of their probabilities of being this joint: training leaves several queries that know it,
+    and their mean is nearer to the truth than any one. Where one query alone is probable, it is that one's position.
+    """
+    joints, points = outputs.pred_joints.float(), outputs.pred_points.float()
+    sigmas, visible = outputs.pred_sigmas, outputs.pred_visibility  # (batch, queries) or None
+    finite = joints.isfinite().all(-1) & points.isfinite().all(-1)  # (batch, queries)
+    if outputs.logits is None:  # query j is joint j
+        scores = torch.ones(joints.shape[:2], device=joints.device)
+        return AssembledPoses(joints, points, scores, finite, sigmas, visible)
+    probabilities = outputs.logits.float().softmax(-1)[..., :-1]  # (batch, queries, joints)
+    queries = choose_queries(probabilities, assignment)  # (batch, joints)
+    weights = probabilities.square() * finite[..., None]
+    joints, points = average_queries(weights, joints), average_queries(weights, points)
+    scores = probabilities.gather(1, queries[:, None])[:, 0]
+    sigmas, visible, finite = (None if each is None else each.gather(1, queries) for each in (sigmas, visible, finite))
+    return AssembledPoses(joints, points, scores, finite, sigmas, visible)
+
+
+@outside_autocast
+def average_queries(weights: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Return means (batch, joints, coordinates) of positions (batch, queries, coordinates).
+
+    `weights` (batch, queries, joints) are 0 where a position is not finite, and need not add up to 1.
+    """
+    sums = weights.sum(1)[..., None].clamp(min=torch.finfo(weights.dtype).tiny)
+    return weights.transpose(1, 2) @ positions.nan_to_num(posinf=0.0, neginf=0.0) / sums
+
+
+def people_of_crops(poses: AssembledPoses, inputs: Inputs, cameras: Sequence[Camera | None] | None) -> list[Person]:
+    """Carry poses from their crops into the picture and into the spaces of their cameras.
+
+    Args:
+        poses: One skeleton for each crop, on the CPU.
+        inputs: The processor's result for the crops, as tensors.
+        cameras: The camera of each picture; None takes the intrinsics that the processor was given.
+
+    Returns:
+        The person of each crop, as [`JointDetrImageProcessor.post_process_pose_estimation`] describes it.
+
+    Raises:
+        ValueError: The crops' geometry was cast to half precision.
+    """
+    inputs = {**inputs, **{name: _single_precision(inputs, name) for name in GEOMETRY if name in inputs}}
+    poses = replace(poses, joints=turned_back(poses.joints, inputs["crop_affine"]))
+    cameras_of_crops = _cameras_of_crops(inputs, cameras)
+    results = {**vars(poses), "box": inputs["boxes"], **_place(poses, inputs, cameras_of_crops)}
+    people = []
+    for crop, camera in enumerate(cameras_of_crops):
+        known = [*OF_EVERYBODY, *([] if camera is None else BEFORE_A_CAMERA)]
+        known += [] if camera is None or camera.extrinsics is None else ["joints_world"]
+        person = {name: results[name][crop] for name in known if results[name] is not None}
+        if camera is not None:
+            person["intrinsics_guessed"] = torch.tensor(camera.guessed)
+        people.append(person)
+    return people
+
+
+def _single_precision(inputs: Inputs, name: str) -> torch.Tensor:
+    """Return geometry of the batch on the CPU, refusing what half precision has spoilt."""
+    values = inputs[name]
+    if values.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"`inputs[{name!r}]` must be in single precision, got {values.dtype}: cast `pixel_values` alone"
+        )
+    return values.float().cpu()
+
+
+def _cameras_of_crops(inputs: Inputs, cameras: Sequence[Camera | None] | None) -> list[Camera | None]:
+    """Return the camera of each crop's picture: the one given, or that of the intrinsics the processor was given."""
+    if cameras is not None:
+        return [cameras[index] for index in inputs["image_index"].tolist()]
+    if inputs.get("crop_intrinsics") is None:
+        return [None] * len(inputs["image_index"])
+    to_picture = invert_affine(inputs["crop_affine"].double())
+    return [Camera(matrix) for matrix in crop_intrinsics(inputs["crop_intrinsics"].double(), to_picture)]
+
+
+def _place(poses: AssembledPoses, inputs: Inputs, known: Sequence[Camera | None]) -> dict[str, torch.Tensor]:
+    """Where the people are in the picture, before the camera and in the world.
+
+    Where a crop's camera is not known, a place is guessed for the sake of `inside` alone, and what is said in camera
+    space has no meaning.
+
+    Returns:
+        In float32: `joints_2d` `(batch, joints, 2)` px of the picture, of a missing joint where its estimated 3D place
+        would be seen, NaN if there is none; `inside` `(batch, joints)`; `joints_camera` `(batch, joints, 3)` mm, NaN
+        where the joints cannot be placed; `residual_px` `(batch,)`; `joints_world` `(batch, joints, 3)` mm.
+    """
+    height, width = inputs["pixel_values"].shape[-2:]
+    crop_points = poses.points.double() * torch.tensor([width, height])  # (batch, joints, 2) px of the crop
+    points = apply_affine(crop_points, invert_affine(inputs["crop_affine"].double()))  # px of the picture
+    sizes = inputs["image_sizes"].cpu()[inputs["image_index"].cpu()].flip(-1)  # (batch, 2) width, height
+    cameras = [
+        camera or Camera.from_field_of_view(GUESSED_FIELD_OF_VIEW, size)
+        for camera, size in zip(known, sizes.tolist(), strict=True)
+    ]
+    wanted = torch.tensor([camera is not None for camera in known]) | ~poses.detected.all(dim=-1)  # (batch,)
+    joints_camera, seen_at = _place_in_camera(poses, points, cameras, wanted)
+    joints_2d = torch.where(poses.detected[..., None], points, seen_at)
+    squared = (seen_at - points).square().sum(dim=-1)  # (batch, joints), NaN where missing
+    return {
+        "joints_2d": joints_2d.float(),
+        "inside": ((joints_2d >= 0) & (joints_2d <= sizes[:, None])).all(dim=-1),
+        "joints_camera": joints_camera.float(),
+        "residual_px": squared.nanmean(dim=-1).sqrt().float(),
+        "joints_world": _to_world(joints_camera, cameras).float(),
+    }
+
+
+def _place_in_camera(
+    poses: AssembledPoses, points: torch.Tensor, cameras: Sequence[Camera], wanted: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return where the joints stand before the camera `(batch, joints, 3)` mm, and where it sees them, in float64.
+
+    Both are NaN for crops that are not `wanted` `(batch,)`, and for people who cannot be placed.
+    """
+    joints = poses.joints.double()
+    points = _through_lenses(points, cameras, Camera.undistort)
+    intrinsics = torch.stack([torch.from_numpy(camera.intrinsics) for camera in cameras])  # (batch, 3, 3)
+    weights = poses.scores.double() * poses.detected * points.isfinite().all(dim=-1)  # (batch, joints)
+    solved = wanted & ((weights > 0).sum(dim=-1) >= MIN_JOINTS_FOR_TRANSLATION)  # (batch,)
+    joints_camera = torch.full_like(joints, torch.nan)
+    if solved.any():
+        joints_camera[solved] = joints[solved] + solve_root_translation(
+            joints[solved], points[solved], intrinsics[solved], weights[solved], robust=True
+        ).unsqueeze(-2)
+    behind = (joints_camera[..., 2] <= 0).any(dim=-1)
+    joints_camera[behind] = torch.nan
+    return joints_camera, _through_lenses(project(joints_camera, intrinsics), cameras, Camera.distort)
+
+
+def _through_lenses(points: torch.Tensor, cameras: Sequence[Camera], move: Any) -> torch.Tensor:
+    """Distort or undistort the image points of each crop by the lens of its camera, all crops of a camera at once."""
+    crops_of = {id(camera): (camera, []) for camera in cameras if camera.distortion is not None}
+    for crop, camera in enumerate(cameras):
+        if camera.distortion is not None:
+            crops_of[id(camera)][1].append(crop)
+    points = points.clone()
+    for camera, crops in crops_of.values():
+        points[crops] = move(camera, points[crops])
+    return points
+
+
+def _to_world(joints_camera: torch.Tensor, cameras: Sequence[Camera]) -> torch.Tensor:
+    """Return the joints in the world, `(batch, joints, 3)` mm; NaN where the camera's place is not known."""
+    unknown = torch.full((3, 4), torch.nan, dtype=torch.float64)
+    places = [unknown if camera.extrinsics is None else torch.from_numpy(camera.extrinsics) for camera in cameras]
+    extrinsics = torch.stack(places)  # (batch, 3, 4)
+    return (joints_camera - extrinsics[:, None, :, 3]) @ extrinsics[..., :3]  # row vectors: the rotation's inverse
+
+
+__all__ = ["ASSEMBLY_INPUTS", "AssembledPoses", "assemble_poses", "people_of_crops"]
