@@ -175,13 +175,21 @@ class JointDetrConfig(_SkeletonConfig):
             from stride-2 convolutions, fewer take the last stages.
         d_model, encoder_*, decoder_* (`int`): Sizes of encoder and decoder: `layers`, `attention_heads`, `ffn_dim` and
             `n_points`, as in Deformable DETR.
-        class_spread (`float`, *optional*, defaults to 1.0): Standard deviation of the class logits of untrained
-            queries, alike in all decoder layers. A query so prefers some joint from the start, by more than positions
-            differ in the matching, is matched to it in most pictures, and learns it. With 0 training starts slowly.
+        init_std (`float`, *optional*): Standard deviation of the initial weights of linear layers and projections; by
+            default each layer's own after Glorot and Bengio ("Xavier"), so that signals neither fade nor grow.
+        learned_start (`bool`, *optional*, defaults to `True`): Let every query start with a joint type, a 3D position
+            and a place in the picture of its own, all learned. Off, it starts at the root, as no joint in particular.
+        class_spread (`float`, *optional*, defaults to 0.2): Standard deviation of the class logits of untrained
+            queries, alike in all decoder layers. Without `learned_start` it wants to be 1: queries then prefer some
+            joint from the start by more than positions differ in the matching, are matched to it, and learn it.
         decoder_connection (`bool`, *optional*, defaults to `True`): Embed each layer's prediction into the query
             position of the next layer.
-        class_weight, joint_weight, joint_2d_weight (`float`): Weights of the class, 3D and 2D terms, in the matching
-            and in the loss. 3D counts in units of `joint_scale`, 2D in units of the input's side.
+        detach_layers (`bool`, *optional*, defaults to `False`): Keep the gradient of a layer's loss from the
+            predictions of the layers before it, as Deformable DETR does.
+        matching_class_weight (`float`, *optional*, defaults to 10.0): Weight of the class in the matching. Large, a
+            query stays with the joint that it is probably; small, it takes whatever is near, and joints trade queries.
+        class_weight, joint_weight, joint_2d_weight (`float`): Weights of the class, 3D and 2D terms in the loss, the
+            latter two in the matching as well. 3D counts in units of `joint_scale`, 2D in units of the input's side.
         projection_weight (`float`, *optional*, defaults to 0.0): Weight of the distance in x and y between joints that
             have 2D labels alone and those labels at the size of the prediction: 3D learned from pictures without it.
         no_joint_weight (`float`, *optional*, defaults to 0.1): Weight of the class "no joint" in the cross-entropy.
@@ -247,9 +255,12 @@ class JointDetrConfig(_SkeletonConfig):
     activation_function: str = "relu"
     dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
-    init_std: float = 0.02
-    class_spread: float | int = 1.0
+    init_std: float | None = None
+    learned_start: bool = True
+    class_spread: float | int = 0.2
     decoder_connection: bool = True
+    detach_layers: bool = False
+    matching_class_weight: float | int = 10.0
     class_weight: float | int = 1.0
     joint_weight: float | int = 5.0
     joint_2d_weight: float | int = 5.0
@@ -271,6 +282,16 @@ class JointDetrConfig(_SkeletonConfig):
         super().__post_init__(**kwargs)
         if self.num_queries is None:
             self.num_queries = 100 if self.query_alignment == "set" else self.num_joints
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs) -> "JointDetrConfig":
+        """Read a saved configuration; what was saved before a field existed has it as it was then."""
+        before = {
+            "learned_start": False,
+            "detach_layers": True,
+            "matching_class_weight": config_dict.get("class_weight", 1.0),
+        }
+        return super().from_dict(before | config_dict, **kwargs)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -305,7 +326,7 @@ class JointDetrConfig(_SkeletonConfig):
         validate_range(self, "encoder_layers num_dense_parts", 0)
         validate_range(self, "decoder_layers encoder_n_points decoder_n_points", 1)
         validate_range(self, "dropout attention_dropout", 0.0, 1.0)
-        validate_range(self, "init_std class_spread", 0.0)
+        validate_range(self, "class_spread" if self.init_std is None else "init_std class_spread", 0.0)
         if self.activation_function not in ACT2FN:
             raise ValueError(
                 f"`activation_function` must be one of {sorted(ACT2FN)}, got {self.activation_function!r}."
@@ -329,7 +350,7 @@ class JointDetrConfig(_SkeletonConfig):
     def validate_losses(self) -> None:
         """Raise `ValueError` for a negative weight or a coarse-to-fine list of the wrong length."""
         weights = "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight dense_weight"
-        validate_range(self, weights, 0.0)
+        validate_range(self, f"matching_class_weight {weights}", 0.0)
         for name in ("coarse_thresholds", "coarse_discounts"):
             values = getattr(self, name)
             if values is not None and (len(values) != self.decoder_layers or not all(v >= 0 for v in values)):

@@ -316,6 +316,41 @@ class JointDetrClassHead(nn.Linear):
         super().__init__(config.d_model, config.num_joints + 1)
 
 
+@dataclass
+class QueryStart:
+    """What queries say before they have read the picture, to which every decoder layer adds its changes."""
+
+    joints: torch.Tensor  # (batch, queries, 3) units of joint_scale
+    points: torch.Tensor  # (batch, queries, 2) in [0, 1] of the picture
+    logits: torch.Tensor | None  # (batch, queries, classes), which every layer's are added to; None without
+
+
+class JointDetrQueryStart(nn.Module):
+    """Learned start of every query, at first one joint's, and that of a mean pose once the model has been told one.
+
+    Query q starts as joint type q modulo J, so that every joint has queries that look for it from the first step on.
+    """
+
+    def __init__(self, config: JointDetrConfig):
+        super().__init__()
+        self.joints = nn.Parameter(torch.empty(config.num_queries, 3))
+        self.points = nn.Parameter(torch.empty(config.num_queries, 2))
+        is_set = config.query_alignment == "set"
+        self.logits = nn.Parameter(torch.empty(config.num_queries, config.num_joints + 1)) if is_set else None
+
+    def forward(self, batch_size: int) -> QueryStart:
+        """Repeat the start for every picture, in float32."""
+        parts = (self.joints, self.points, self.logits)
+        return QueryStart(*(None if part is None else part.float().expand(batch_size, -1, -1) for part in parts))
+
+    @torch.no_grad()
+    def stand_as(self, joints: torch.Tensor, points: torch.Tensor) -> None:
+        """Start at a mean pose: joints (joints, 3) in units of `joint_scale` and points (joints, 2) in `[0, 1]`."""
+        own = torch.arange(len(self.joints), device=joints.device) % len(joints)
+        self.joints.copy_(joints[own])
+        self.points.copy_(points[own])
+
+
 class JointDetrPredictionHead(nn.Module):
     """What one decoder layer says of its queries: joint type, change in 3D, change in the picture."""
 

@@ -115,8 +115,8 @@ def _stack_visible(labels: list[dict], num_joints: int, device: torch.device) ->
 class HungarianMatcher:
     """Assign every joint type of every picture to one query, at the least total cost, for each decoder layer.
 
-    The cost of query q for joint j is `class_weight * -p_q(j) + joint_weight * |b_q - b_j|_1`; a joint without a 3D
-    label counts its 2D distance instead, and one without any label its probability alone.
+    The cost of query q for joint j is `matching_class_weight * -p_q(j) + joint_weight * |b_q - b_j|_1`; a joint
+    without a 3D label counts its 2D distance instead, and one without any label its probability alone.
     """
 
     def __init__(self, config: JointDetrConfig):
@@ -139,7 +139,7 @@ class HungarianMatcher:
         has_3d, has_2d = labels.joints_valid[:, None], labels.points_valid[:, None]  # (batch, 1, joints)
         probabilities = predictions.logits.float().softmax(-1)[..., :-1]
         return (
-            -self.config.class_weight * probabilities
+            -self.config.matching_class_weight * probabilities
             + self.config.joint_weight * distances_3d * has_3d
             + self.config.joint_2d_weight * distances_2d * (has_2d & ~has_3d)
         )

@@ -33,8 +33,10 @@ from .layers_jointdetr import (
     JointDetrEncoderLayer,
     JointDetrInputProjection,
     JointDetrPredictionHead,
+    JointDetrQueryStart,
     JointDetrRegressionHead,
     JointDetrSelfAttention,
+    QueryStart,
     sine_position_embedding,
 )
 from .loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions, dense_losses
@@ -42,6 +44,7 @@ from .refinement_jointdetr import JointRefiner
 
 logger = logging.get_logger(__name__)
 
+OWN_LOGIT = 4.0  # by which a query's start prefers the joint type that it starts as
 CLASS_PRIOR = 0.01  # probability that an untrained query gives to each joint type, as in PRTR
 
 
@@ -172,7 +175,14 @@ class JointDetrPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        if self.config.init_std is not None:
+            super()._init_weights(module)
+        elif isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif not isinstance(module, nn.Embedding):  # the queries', which the model draws
+            super()._init_weights(module)
         if isinstance(module, JointDetrDeformableAttention):
             self._init_deformable_attention(module)
         elif isinstance(module, JointDetrRegressionHead):
@@ -187,6 +197,8 @@ class JointDetrPreTrainedModel(PreTrainedModel):
             prior = torch.full(module.bias.shape, math.log(CLASS_PRIOR / (1 - CLASS_PRIOR)))
             prior[-1] = 0.0
             init.copy_(module.bias, prior)
+        elif isinstance(module, JointDetrQueryStart):
+            self._init_query_start(module)
         elif isinstance(module, JointDetrDecoder) and self.config.query_alignment == "set":
             first, *others = (cast(JointDetrClassHead, head.class_head) for head in module.heads)
             for head in others:  # a query starts with the same preferences in all layers
@@ -194,8 +206,17 @@ class JointDetrPreTrainedModel(PreTrainedModel):
         elif isinstance(module, JointDetrModel):
             init.normal_(module.level_embed)
             init.normal_(module.query_position_embeddings.weight)
-            init.xavier_uniform_(module.reference_points.weight)
-            init.zeros_(module.reference_points.bias)
+            if module.reference_points is not None:
+                init.xavier_uniform_(module.reference_points.weight)
+                init.zeros_(module.reference_points.bias)
+
+    def _init_query_start(self, module: "JointDetrQueryStart") -> None:
+        """Stand in the middle of the picture, each query as a joint type of its own."""
+        init.zeros_(module.joints)
+        init.constant_(module.points, 0.5)
+        if module.logits is not None:
+            own = torch.arange(len(module.logits)) % self.config.num_joints
+            init.copy_(module.logits, OWN_LOGIT * nn.functional.one_hot(own, self.config.num_joints + 1).float())
 
     def _init_deformable_attention(self, module: "JointDetrDeformableAttention") -> None:
         """Let the heads look in as many directions, one pixel farther with every point, and weigh all the same."""
@@ -268,7 +289,7 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
         self,
         content: torch.Tensor,
         positions: torch.Tensor,
-        points: torch.Tensor,
+        start: QueryStart,
         tokens: torch.Tensor,
         layout: FeatureLayout,
         **kwargs: Unpack[TransformersKwargs],
@@ -278,7 +299,7 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
         Args:
             content (`torch.Tensor` of shape `(batch, queries, d_model)`): The queries.
             positions (`torch.Tensor` of shape `(batch, queries, d_model)`): Their position embeddings.
-            points (`torch.Tensor` of shape `(batch, queries, 2)`): Where in the picture the first layer looks.
+            start (`QueryStart`): What the queries say before the first layer, which looks at their points.
             tokens (`torch.Tensor` of shape `(batch, tokens, d_model)`): The encoded feature levels.
             layout (`FeatureLayout`): Shapes and mask of the levels.
             kwargs: For the attention of the queries.
@@ -286,13 +307,14 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
         hidden_states, position_embeddings = content, positions
         # with a loss on the last layer alone, its gradient must reach back through all of them
         last_alone = self.config.query_alignment == "fixed" and not self.config.intermediate_supervision
-        pass_on = torch.Tensor.clone if last_alone else torch.Tensor.detach
-        joints = points.new_zeros(*points.shape[:2], 3)
+        pass_on = torch.Tensor.detach if self.config.detach_layers and not last_alone else torch.Tensor.clone
+        joints, points = start.joints, start.points
         predictions = []
         for index, layer in enumerate(self.layers):
             places = layout.on_levels(pass_on(points))
             hidden_states = layer(hidden_states, position_embeddings, tokens, places, layout, **kwargs)
             logits, joint_change, point_change = self.heads[index](hidden_states)
+            logits = logits if start.logits is None else logits + start.logits
             joints, points = joints + joint_change, points + point_change
             predictions.append((logits, joints, points))
             joints, points = pass_on(joints), pass_on(points)  # the next layer starts from here
@@ -319,7 +341,8 @@ class JointDetrModel(JointDetrPreTrainedModel):
         self.level_embed = nn.Parameter(torch.empty(config.num_feature_levels, config.d_model))
         self.encoder = JointDetrEncoder(config)
         self.query_position_embeddings = nn.Embedding(config.num_queries, 2 * config.d_model)  # position, content
-        self.reference_points = nn.Linear(config.d_model, 2)
+        self.query_start = JointDetrQueryStart(config) if config.learned_start else None
+        self.reference_points = None if config.learned_start else nn.Linear(config.d_model, 2)
         self.decoder = JointDetrDecoder(config)
         self.post_init()
 
@@ -366,8 +389,7 @@ class JointDetrModel(JointDetrPreTrainedModel):
         encoded = encoder_outputs.last_hidden_state
         learned = self.query_position_embeddings.weight.expand(encoded.shape[0], -1, -1)
         query_positions, content = learned.split(self.config.d_model, dim=-1)  # (batch, queries, d_model)
-        points = self.reference_points(query_positions).float().sigmoid()
-        decoded = self.decoder(content, query_positions, points, encoded, layout, **kwargs)
+        decoded = self.decoder(content, query_positions, self._start(query_positions), encoded, layout, **kwargs)
         return JointDetrModelOutput(
             **decoded,
             encoder_last_hidden_state=encoded,
@@ -377,6 +399,13 @@ class JointDetrModel(JointDetrPreTrainedModel):
             decoder_attentions=decoded.attentions,
             spatial_shapes=layout.spatial_shapes,
         )
+
+    def _start(self, query_positions: torch.Tensor) -> QueryStart:
+        """The queries' learned start, or the root at the place that their position embedding says."""
+        if self.query_start is not None:
+            return self.query_start(len(query_positions))
+        points = self.reference_points(query_positions).float().sigmoid()
+        return QueryStart(points.new_zeros(*points.shape[:2], 3), points, logits=None)
 
     def extract_features(
         self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None

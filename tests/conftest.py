@@ -76,7 +76,10 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         encoder_ffn_dim=32,
         decoder_ffn_dim=32,
         refiner_config=JointRefinerConfig(hidden_size=32, num_blocks=1),
-        class_spread=2.0,  # queries that differ in what they take themselves for, as otherwise all joints are one mean
+        # queries that differ in what they take themselves for and look at, as otherwise all joints are one mean
+        learned_start=False,
+        init_std=0.02,
+        class_spread=2.0,
     )
     folder = tmp_path_factory.mktemp("tiny-jointdetr")
     model = JointDetrForPoseEstimation(config).eval()

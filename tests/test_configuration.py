@@ -47,6 +47,19 @@ def test_json_round_trip_keeps_every_field(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "jointdetr"
 
 
+def test_what_was_saved_before_a_field_existed_is_as_it_was_then():
+    new = ("learned_start", "detach_layers", "matching_class_weight")
+    saved = {name: value for name, value in JointDetrConfig(class_weight=2.0).to_dict().items() if name not in new}
+    old = JointDetrConfig.from_dict(saved)
+    assert (old.learned_start, old.detach_layers, old.matching_class_weight) == (False, True, 2.0)
+    assert JointDetrConfig.from_dict(old.to_dict()).to_dict() == old.to_dict()
+
+
+def test_the_shipped_checkpoint_has_all_weights_that_its_configuration_asks_for(shipped_checkpoint):
+    _, info = JointDetrForPoseEstimation.from_pretrained(shipped_checkpoint, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+
+
 def test_one_decoder_layer_is_held_to_the_millimetre():
     assert JointDetrConfig(decoder_layers=1).layer_thresholds == [0.0]
 
@@ -74,6 +87,7 @@ def test_one_decoder_layer_is_held_to_the_millimetre():
         ({"joint_scale": 0.0}, "`joint_scale`.*got 0.0"),
         ({"num_queries": "many"}, "num_queries"),
         ({"init_std": -1.0}, "`init_std`.*got -1.0"),
+        ({"matching_class_weight": -1.0}, "`matching_class_weight`.*got -1.0"),
         ({"activation_function": "nope"}, "`activation_function`.*got 'nope'"),
         ({"coarse_thresholds": [float("nan")] * 6}, "`coarse_thresholds`.*nan"),
         ({**THREE_JOINTS, "joint_parents": [-1, 0.0, 1]}, "whole numbers.*0.0"),

@@ -148,7 +148,7 @@ def test_projection_loss_leaves_size_and_place_and_joints_with_3d_labels_alone()
 
 
 def test_costs_by_hand():
-    config = three_joints(class_weight=2.0, joint_weight=5.0, joint_2d_weight=7.0)
+    config = three_joints(matching_class_weight=2.0, joint_weight=5.0, joint_2d_weight=7.0)
     labels = PoseLabels.from_list(
         [
             {
@@ -207,7 +207,7 @@ def test_perfect_predictions_cost_nothing_in_any_order():
         loss = JointDetrLoss(config)(perfect_predictions(labels, queries), labels)
         assert loss.total.item() == pytest.approx(0.0, abs=1e-5)
         assert loss.queries.tolist() == [[queries] * 2] * 2
-        assert loss.matching_cost.tolist() == pytest.approx([-1.0, -1.0])  # certain, and at no distance
+        assert loss.matching_cost.tolist() == pytest.approx([-10.0, -10.0])  # certain, and at no distance
         assert set(loss.terms) == {
             f"{n}{i}" for n in ("loss_joint", "loss_joint_2d", "loss_class") for i in ("", "_0")
         }

@@ -80,7 +80,39 @@ def test_untrained_queries_differ_in_what_they_take_themselves_for_as_far_as_the
     heads = [layer.class_head for layer in model.model.decoder.heads]
     assert all(torch.equal(heads[0].weight, head.weight) for head in heads)
     logits = model.model(torch.randn(2, 3, 64, 64)).layer_logits - heads[0].bias  # (layers, batch, queries, classes)
-    torch.testing.assert_close(logits.std(2).mean((1, 2)), torch.full((3,), spread), atol=0.0, rtol=0.15)
+    first, *later = (logits - model.model.query_start.logits).std(2).mean((1, 2)).tolist()
+    assert first == pytest.approx(spread, rel=0.15)
+    assert all(0.5 * spread <= other <= first for other in later)  # what queries have read is alike, and adds up
+
+
+@pytest.mark.parametrize(("init_std", "expected"), [(0.05, 0.05), (None, math.sqrt(2 / (32 + 64)))])
+def test_linear_weights_start_as_wide_as_the_config_says_or_as_their_layer_asks(init_std, expected):
+    model = tiny_model(init_std=init_std, decoder_ffn_dim=64)
+    weight = model.model.decoder.layers[0].mlp.fc1.weight
+    assert weight.shape == (64, 32) and weight.std().item() == pytest.approx(expected, rel=0.1)
+    assert model.model.query_position_embeddings.weight.std().item() == pytest.approx(1.0, rel=0.1)
+
+
+def test_queries_start_as_joints_of_their_own_and_at_the_pose_that_they_are_told():
+    model = tiny_model(num_queries=20, class_spread=0.0)
+    picture = torch.randn(1, 3, 64, 64)
+    outputs = model.model(picture)
+    assert outputs.layer_logits[..., :17].argmax(-1).tolist() == [[[q % 17 for q in range(20)]]] * 3
+    assert not outputs.layer_joints.any() and (outputs.layer_points == 0.5).all()
+    joints, points = torch.randn(17, 3), torch.rand(17, 2)
+    model.model.query_start.stand_as(joints, points)
+    outputs = model.model(picture)
+    torch.testing.assert_close(outputs.layer_joints[1, 0, [2, 19]], joints[[2, 2]])
+    torch.testing.assert_close(outputs.layer_points[1, 0, [2, 19]], points[[2, 2]])
+    assert not model(picture).pred_joints[0, 0].equal(torch.zeros(3))
+
+
+def test_without_a_learned_start_queries_begin_at_the_root_where_their_embedding_says():
+    model = tiny_model(learned_start=False)
+    outputs = model.model(torch.randn(1, 3, 64, 64))
+    start = model.model.reference_points(model.model.query_position_embeddings.weight[:, :32]).sigmoid()
+    assert model.model.query_start is None and not outputs.layer_joints.any()
+    torch.testing.assert_close(outputs.layer_points[0, 0], start)
 
 
 def test_loading_keeps_the_class_heads_of_all_layers(tmp_path):
@@ -159,19 +191,28 @@ def test_layers_add_up_changes():
         torch.nn.init.constant_(head.point_head[-1].bias, 0.01)
     outputs = model.model(torch.randn(1, 3, 64, 64))
     assert outputs.layer_joints.mean((1, 2, 3)).tolist() == pytest.approx([0.1, 0.3, 0.6])
-    start = model.model.reference_points(model.model.query_position_embeddings.weight[:, :32]).sigmoid()
-    assert torch.allclose(outputs.layer_points[2, 0], start + 0.03, atol=1e-5)
+    assert torch.allclose(outputs.layer_points[2, 0], model.model.query_start.points + 0.03, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("fields", "reached"),
     [
-        ({}, [False, False, True]),
+        ({}, [True, True, True]),
+        ({"detach_layers": True}, [False, False, True]),
         ({"query_alignment": "fixed", "num_queries": 17}, [True, True, True]),
-        ({"query_alignment": "fixed", "num_queries": 17, "intermediate_supervision": True}, [False, False, True]),
+        ({"query_alignment": "fixed", "num_queries": 17, "detach_layers": True}, [True, True, True]),
+        (
+            {
+                "query_alignment": "fixed",
+                "num_queries": 17,
+                "detach_layers": True,
+                "intermediate_supervision": True,
+            },
+            [False, False, True],
+        ),
     ],
 )
-def test_gradient_reaches_back_only_where_the_last_layer_alone_has_a_loss(fields, reached):
+def test_gradient_reaches_back_unless_it_is_kept_and_all_layers_have_a_loss(fields, reached):
     model = tiny_model(decoder_connection=False, **fields)
     model.model(torch.randn(1, 3, 64, 64)).layer_joints[2].sum().backward()
     assert [bool(head.joint_head[-1].bias.grad.any()) for head in model.model.decoder.heads] == reached
@@ -325,10 +366,9 @@ def test_encoder_equals_transformers_deformable_detr(padded):
     model, info = JointDetrForPoseEstimation.from_deformable_detr(source, output_loading_info=True, num_queries=20)
     assert "encoder.layers.1.mlp.fc2.weight" in info["taken"] and "input_proj.3.0.weight" in info["taken"]
     assert "decoder.layers.2.encoder_attn.sampling_offsets.weight" in info["taken"]
-    assert not info["unused"]
-    assert all(
-        name.startswith(("decoder.heads", "decoder.connections")) or "num_batches" in name for name in info["new"]
-    )
+    assert info["unused"] == ["reference_points.bias", "reference_points.weight"]  # queries have a start of their own
+    own = ("decoder.heads", "decoder.connections", "query_start")
+    assert all(name.startswith(own) or "num_batches" in name for name in info["new"])
     pictures, mask = torch.randn(2, 3, 96, 80), torch.ones(2, 96, 80, dtype=torch.long)
     if padded:
         mask[0, 64:], mask[0, :, 48:] = 0, 0

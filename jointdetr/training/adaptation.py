@@ -98,6 +98,9 @@ def _kept_lengths(config: JointRefinerConfig, skeleton: Skeleton) -> list[float]
 @torch.no_grad()
 def _copy_weights(model: JointDetrForPoseEstimation, adapted: JointDetrForPoseEstimation) -> None:
     """Copy every weight; of those with an axis of joints, what belongs to joints of both skeletons."""
+    start = adapted.model.query_start
+    if start is not None and start.logits is not None:
+        start.logits.zero_()  # no query that knows a joint is to take itself for a new one
     old_numbers, new_numbers = model.config.label2id, adapted.config.label2id
     kept = [name for name in new_numbers if name in old_numbers]
     axes = _joint_axes(model.config)
@@ -114,7 +117,8 @@ def _copy_weights(model: JointDetrForPoseEstimation, adapted: JointDetrForPoseEs
         ]
         shared = min(map(len, entries))  # queries may have grown in number
         old, new = (torch.tensor(positions[:shared], dtype=torch.long, device=target.device) for positions in entries)
-        target.index_copy_(axis, new, weights[name].index_select(axis, old))
+        rows = min(len(target), len(weights[name])) if axis else None  # of a weight with both queries and joints
+        target[:rows].index_copy_(axis, new, weights[name][:rows].index_select(axis, old))
 
 
 def _joint_axes(config: JointDetrConfig) -> dict[str, _JointAxis]:
@@ -125,12 +129,14 @@ def _joint_axes(config: JointDetrConfig) -> dict[str, _JointAxis]:
         "refiner.output_projection.weight": _JointAxis(0, per_joint=3),
         "refiner.output_projection.bias": _JointAxis(0, per_joint=3),
     }
+    of_queries = ("query_position_embeddings.weight", "query_start.joints", "query_start.points")
     if config.query_alignment == "fixed":
-        return refiner | {"query_position_embeddings.weight": _JointAxis(0)}
+        return refiner | dict.fromkeys(of_queries, _JointAxis(0))
     connection = _JointAxis(1, before=3 + 2)  # a joint's 3D position and its place in the picture
     connections = {f"connections.{index}.fc1.weight": connection for index in range(config.decoder_layers - 1)}
     class_head = {name: _JointAxis(0) for name in ("class_head.weight", "class_head.bias")}  # "no joint" comes last
-    queries = {"query_position_embeddings.weight": _JointAxis(0, before=config.num_queries, per_joint=0)}
+    class_head["query_start.logits"] = _JointAxis(1)
+    queries = dict.fromkeys(of_queries, _JointAxis(0, before=config.num_queries, per_joint=0))
     return refiner | connections | class_head | queries
 
 

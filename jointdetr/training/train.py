@@ -33,6 +33,7 @@ from ..evaluation.evaluate import evaluate_model, fit_baselines
 from ..evaluation.prediction import EvaluationSettings
 from ..formats.skeleton_files import read_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
+from ..loss_jointdetr import PoseLabels
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import SKELETONS, Skeleton
@@ -46,6 +47,8 @@ from .training_data import load_source, training_data
 from .watching import what_to_watch
 
 PATIENCE = timedelta(hours=4)  # of processes that wait while the main one evaluates
+
+MEAN_POSES = 2000  # people whose joints' mean new queries start at
 
 
 @dataclass(frozen=True)
@@ -114,12 +117,15 @@ def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine
     """
     accelerator = make_accelerator(recipe)
     skeleton = resolve_skeleton(recipe)
+    is_new = model is None and recipe.model.init_from is None
     model = build_model(recipe, skeleton) if model is None else model
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     processor = build_processor(recipe)
     examples = AugmentedExamples(processor, skeleton, recipe.augmentation, recipe.train.dense_reduction)
     data = training_data(recipe, examples, accelerator)
+    if is_new and isinstance(data, PoseMixture):
+        start_at_mean_pose(model, data)
     watched = None
     if recipe.watch_steps != 0:
         plain = PoseExamples(processor, skeleton)
@@ -177,6 +183,24 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
     if model.refiner is not None:
         model.refiner.requires_grad_(False)  # loading has thawed it; several processes would wait for its gradient
     return model
+
+
+def start_at_mean_pose(model: JointDetrForPoseEstimation, examples: PoseMixture) -> None:
+    """Let the queries of a new model start where the joints of the training people are on average.
+
+    Of at most `MEAN_POSES` people, spread over the data; joints that none of them has stay at the root.
+    """
+    start = model.model.query_start
+    if start is None:
+        return
+    step = max(1, len(examples) // MEAN_POSES)
+    labels = [examples.pose_labels(index) for index in range(0, len(examples), step)]
+    stacked = PoseLabels.from_list(labels, model.config, model.device)
+    joints, points = (
+        (values * valid[..., None]).sum(0) / valid.sum(0)[:, None].clamp(min=1)
+        for values, valid in ((stacked.joints, stacked.joints_valid), (stacked.points, stacked.points_valid))
+    )
+    start.stand_as(joints, torch.where(stacked.points_valid.any(0)[:, None], points, 0.5))
 
 
 def build_processor(recipe: Recipe) -> JointDetrImageProcessorPil:

@@ -48,7 +48,7 @@ def test_every_variant_is_a_model_of_its_own(comparison):
     comparison.prepare()
     configs = {}
     for variant in (variant for variants in SECTIONS.values() for variant in variants if not variant.refined):
-        recipe = comparison.recipe(variant.name, 0, variant.overrides)
+        recipe = comparison.recipe(variant.name, 0, ("model.config.class_spread=1.0", *variant.overrides))
         model = build_model(recipe, resolve_skeleton(recipe))
         settings = json.dumps([model.config.to_dict(), recipe.model.backbone_from], sort_keys=True)
         assert settings not in configs, (variant.name, configs[settings])

@@ -16,7 +16,7 @@ from jointdetr.training.augmentation import Augmentation
 from jointdetr.training.augmented_examples import AugmentedExamples
 from jointdetr.training.optimization import BudgetedSchedule
 from jointdetr.training.recipe import Recipe, build, load_recipe
-from jointdetr.training.train import build_model, main, resolve_skeleton, train
+from jointdetr.training.train import build_engine, build_model, main, resolve_skeleton, train
 from jointdetr.training.trainer import AugmentationEpoch
 
 
@@ -100,6 +100,16 @@ def test_the_command_line_takes_overrides_anywhere(recipe_values, tmp_path, caps
     main(["schedule.max_steps=1", "--config", str(path), f"output={tmp_path / 'other'}", "evaluation.sources=[]"])
     assert (tmp_path / "other" / "final" / "config.json").is_file()
     assert f"saved {tmp_path / 'other' / 'final'}" in capsys.readouterr().out
+
+
+def test_the_queries_of_a_new_model_start_at_the_mean_pose_of_what_it_is_trained_on(recipe_values, pose_rows):
+    recipe = build(Recipe, recipe_values)
+    parts = build_engine(recipe).parts
+    start, rows = parts.model.model.query_start, parts.data
+    labels = [rows.pose_labels(index) for index in range(len(rows))]
+    joints = torch.stack([label["joints_3d"] for label in labels]).nanmean(0) / 1000.0
+    torch.testing.assert_close(start.joints[3].detach(), joints[3])
+    assert 0.0 < start.points.min() < 0.5 < start.points.max() < 1.0
 
 
 def test_a_run_goes_on_from_a_model_and_a_backbone(recipe_values, tiny_model_folder, tmp_path):
