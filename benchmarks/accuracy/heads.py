@@ -29,12 +29,12 @@ from transformers import set_seed
 from transformers.modeling_outputs import BackboneOutput
 
 from benchmarks.accuracy.models import L1Peer, LikelihoodPeer, VolumetricPeer
-from benchmarks.accuracy.peer_mediapipe import HIPS, LIMBS, SHOULDERS, TORSO_SHARE
+from benchmarks.accuracy.peer_mediapipe import HIPS, LIMBS, SHOULDERS
 from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
 from jointdetr.backbone_jointdetr import BlazePoseBackbone
 from jointdetr.data.examples import PoseDataset, PoseExamples
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe
+from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe, pck_torso, torso_length
 from jointdetr.evaluation.report import ReportTable, number
 from jointdetr.image_processing_jointdetr import JointDetrImageProcessorPil
 from jointdetr.postprocessing_jointdetr import AssembledPoses, assemble_poses
@@ -126,14 +126,16 @@ def compute(folder: Path, trunk: BlazePoseBackbone, name: str, examples: Sequenc
 
 def read_examples(sources: Sequence[str], augmentation: Augmentation | None) -> list[tuple[PoseDataset, int]]:
     """Draw crops from sources `DATASET:SPLIT:COUNT`, in an order of their own."""
+    processor = JointDetrImageProcessorPil(size={"height": 192, "width": 192})
+    examples_of = PoseExamples(processor, HUMAN36M)
+    if augmentation is not None:
+        examples_of = AugmentedExamples(processor, HUMAN36M, augmentation)
     rng, examples = np.random.default_rng(0), []
     processor = JointDetrImageProcessorPil(size={"height": 192, "width": 192})
     for source in sources:
         path, split, count = source.split(":")
         rows = load_pose_dataset(path, split)
-        plain = augmentation is None
-        maker = PoseExamples(processor, HUMAN36M) if plain else AugmentedExamples(processor, HUMAN36M, augmentation)
-        dataset = PoseDataset(rows, maker, seed=1)
+        dataset = PoseDataset(rows, examples_of, seed=1)
         examples += [(dataset, int(index)) for index in rng.permutation(len(dataset))[: int(count)]]
     return [examples[index] for index in rng.permutation(len(examples))]
 
@@ -200,7 +202,7 @@ def measure(model: nn.Module, folder: Path) -> dict[str, float]:
         measures[f"{name}_mpjpe"] = mpjpe(joints, crops.labels["joints_3d"]).item()
         measures[f"{name}_pa_mpjpe"] = pa_mpjpe(joints, crops.labels["joints_3d"]).item()
         measures[f"{name}_found"] = 100.0 * (poses.scores > 0.5).float().mean().item()
-    measures["pck"] = torso_pck(predict(model, photographs).points, photographs.labels)
+    measures["pck"] = limbs_pck(predict(model, photographs).points, photographs.labels)
     poses, hidden = predict(model, cut), ~cut.labels["visible"].bool()
     measures["hidden"] = 100.0 * hidden.float().mean().item()
     measures["ap_score"] = 100.0 * average_precision(1.0 - poses.scores, hidden)
@@ -209,15 +211,12 @@ def measure(model: nn.Module, folder: Path) -> dict[str, float]:
     return measures
 
 
-def torso_pck(points: torch.Tensor, labels: dict[str, torch.Tensor]) -> float:
-    """Percent of the labelled joints of arms and legs within 0.2 of the torso's length, as beside MediaPipe."""
+def limbs_pck(points: torch.Tensor, labels: dict[str, torch.Tensor]) -> float:
+    """PCK by the torso of the labelled joints of arms and legs, in percent, as beside MediaPipe."""
     chosen = [HUMAN36M.joints.index(name) for name in LIMBS]
     known = labels["joints_2d_valid"][:, chosen]
     truth = torch.where(known[..., None], labels["joints_2d"][:, chosen], torch.nan)
-    torso = torch.linalg.vector_norm(truth[:, HIPS].nanmean(1) - truth[:, SHOULDERS].nanmean(1), dim=-1)
-    near = torch.linalg.vector_norm(points[:, chosen] - truth, dim=-1) < TORSO_SHARE * torso[:, None]
-    counted = known & (torso > 0)[:, None]
-    return 100.0 * near[counted].float().mean().item()
+    return 100.0 * pck_torso(points[:, chosen], truth, torso_length(truth, HIPS, SHOULDERS)).item()
 
 
 def average_precision(scores: torch.Tensor, positive: torch.Tensor) -> float:

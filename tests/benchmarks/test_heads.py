@@ -10,7 +10,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.accuracy.heads import CONTESTANTS, RATES, SHAPES, average_precision, main, torso_pck
+from benchmarks.accuracy.heads import CONTESTANTS, RATES, SHAPES, average_precision, limbs_pck, main
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
 SETS = ("train", "people", "photographs", "real", "cut")
@@ -48,7 +48,7 @@ def test_pck_is_a_share_of_the_labelled_limbs_by_the_torso():
     found[0, joints.index("pelvis")] = 9.0  # no limb
     found[0, joints.index("left_knee"), 0] += 0.049
     found[0, joints.index("right_knee"), 0] += 0.051  # a fifth of the torso is 0.05
-    assert torso_pck(found, labels) == pytest.approx(100 * 10 / 11)
+    assert limbs_pck(found, labels) == pytest.approx(100 * 10 / 11)
 
 
 def test_all_contestants_are_trained_measured_and_laid_out_and_not_twice(crops, capsys):
