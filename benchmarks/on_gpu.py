@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[1]
+R50 = str(ROOT / "examples" / "recipes" / "synthetic-r50.yaml")
 LAST_CHARACTERS = 4000
 PACKAGES = ("torch", "triton", "transformers", "accelerate", "datasets", "scipy", "pytest")
 
@@ -57,7 +58,7 @@ def training(config: str, render_on: str) -> Part:
     more = ["train.synthesis.preset=everyday", "precision=bf16", "batch_size=64"]
     small = ["--steps", "6", "--workers", "0", "batch_size=2", "train.synthesis.size=64", "train.synthesis.at_once=2"]
     arguments = ["--config", config, "--render-on", render_on, "--workers", "14", *more]
-    return benchmark(f"{config}-rendered-on-{render_on}", "training_speed", 180, arguments, small)
+    return benchmark(f"{Path(config).stem}-rendered-on-{render_on}", "training_speed", 180, arguments, small)
 
 
 PARTS = (
@@ -71,7 +72,7 @@ PARTS = (
         ["--rounds", "1", "--batch", "1", "--size", "64"],
     ),
     benchmark("synthesis", "synthesis", 120, ["--size", "256"], ["--people", "8", "--size", "64", "--at-once", "4"]),
-    *(training(config, device) for config in ("synthetic-tiny", "synthetic-r50") for device in ("auto", "cpu")),
+    *(training(config, device) for config in ("synthetic-tiny", R50) for device in ("auto", "cpu")),
 )
 
 

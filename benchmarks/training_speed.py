@@ -1,6 +1,6 @@
 """How many images a second does a recipe train on, when its people are drawn as training goes on?
 
-    python benchmarks/training_speed.py --config synthetic-r50 --render-on cpu --workers 14 --output r50.json
+    python benchmarks/training_speed.py --config synthetic-tiny --render-on cpu --workers 14 --output tiny.json
 
 Any key of the recipe can be replaced, as in `jointdetr train`. The run has no evaluation, no pictures and no trained
 weights to start from; the speed is the median of the log's entries after those in which it warms up. A worker draws
@@ -47,7 +47,7 @@ def make_recipe(options: argparse.Namespace, output: Path) -> Recipe:
 def measure(recipe: Recipe) -> dict[str, Any]:
     """Train, and read the speed from the log."""
     train(recipe)
-    entries = json.loads((Path(recipe.output) / "trainer_state.json").read_text())["log_history"]
+    entries = json.loads((Path(recipe.output) / "log.json").read_text())
     entries = [entry for entry in entries if "images_per_second" in entry][WARM_UP_ENTRIES:]
     if not entries or not all(entry["loss"] > 0 for entry in entries):
         raise RuntimeError(f"the log must have more than {WARM_UP_ENTRIES} entries with a loss, got {entries}")

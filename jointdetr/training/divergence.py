@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
-BATCH_FILE = "batches.safetensors"
+BATCH_FILE = "batches.pt"
 DESCRIPTION_FILE = "step.json"
 
 
@@ -48,7 +47,7 @@ class StepGuard:
     def _stop(self, description: dict[str, Any]) -> None:
         folder = self.output / f"diverged-step-{description['step']}-process-{self.process}"
         folder.mkdir(parents=True, exist_ok=True)
-        save_batches(self._batches, folder / BATCH_FILE)
+        torch.save(self._batches, folder / BATCH_FILE)
         (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
         losses = ", ".join(description["losses"])
         raise FloatingPointError(
@@ -58,35 +57,6 @@ class StepGuard:
         )
 
 
-def save_batches(batches: list[dict[str, Any]], path: Path) -> None:
-    """Write batches of tensors in dictionaries and lists, which `load_batches` reads."""
-    save_file({name: tensor.cpu().clone().contiguous() for name, tensor in _flat(batches).items()}, path)
-
-
 def load_batches(path: str | Path) -> list[dict[str, Any]]:
     """Read the batches of a step that went wrong, as the model took them: `model(**load_batches(path)[0])`."""
-    nested: dict[str, Any] = {}
-    for name, tensor in load_file(path).items():
-        *parents, last = name.split("/")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = tensor
-    return _with_lists(nested)
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Tensors of nested dictionaries and lists by their path, as `0/labels/3/visible`."""
-    if isinstance(value, torch.Tensor):
-        return {prefix.rstrip("/"): value}
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    return {name: tensor for key, item in items for name, tensor in _flat(item, f"{prefix}{key}/").items()}
-
-
-def _with_lists(value: Any) -> Any:
-    """Turn dictionaries with the keys 0, 1, 2, ... into lists, all the way down."""
-    if not isinstance(value, dict):
-        return value
-    if all(key.isdigit() for key in value):
-        return [_with_lists(value[key]) for key in sorted(value, key=int)]
-    return {key: _with_lists(item) for key, item in value.items()}
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,13 +1,15 @@
 """Recipes: everything that a training run depends on, in one YAML file with a checked type for every key.
 
-A file names only what differs from the defaults below. On the command line `section.key=value` overrides a key; the
-value is read as YAML, so that `schedule.max_minutes=null` and `train.sources=[{path: people}]` work.
+A file names only what differs from the defaults below, or from another file or recipe of the package that it names by
+`extends`. On the command line `section.key=value` overrides a key; the value is read as YAML, so that
+`schedule.max_minutes=null` and `train.sources=[{path: people}]` work.
 """
 
 import dataclasses
 import types
 import typing
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,8 @@ from typing import Any, Literal
 import yaml
 
 from .augmentation import Augmentation
+
+RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -226,8 +230,8 @@ class Recipe:
         log_steps: optimiser steps between lines of the log.
         watch_steps: optimiser steps between looks at the matching and at a few people, which cost a fraction of an
             evaluation and a picture; null for every epoch, or every 1000 steps of a stream, and 0 for none.
-        report_to: a tracker that `transformers` knows and that is installed: `trackio`, which keeps its curves on this
-            machine, `tensorboard` or `wandb`; `none` for the console alone, which has to do too without trackio.
+        report_to: a tracker that Accelerate knows and that is installed: `trackio`, which keeps its curves on this
+            machine, `tensorboard`, `wandb`...; `none` for the console alone, which has to do too without trackio.
     """
 
     output: str = "runs/jointdetr"
@@ -265,132 +269,99 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type = Re
     Raises:
         ValueError: The file does not exist, a key is unknown, or a value has the wrong type; the key is named.
     """
-    path = Path(path)
-    if not path.is_file():
-        own = Path(__file__).parent / "recipes" / f"{path}.yaml"
-        if not own.is_file():
-            names = sorted(recipe.stem for recipe in own.parent.glob("*.yaml"))
-            raise ValueError(f"a recipe must be a YAML file or one of {names}, got {path}")
-        path = own
-    values = _read_yaml(path.read_text(), str(path))
+    values = _read_file(Path(path))
     for override in overrides:
-        _apply_override(values, override)
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"an override must look like section.key=value, got {override!r}")
+        *sections, key = name.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"`{section}` in the override {override!r} is no section")
+        place[key] = _read_yaml(text, f"the value of the override {override!r}")
     return build(kind, values)
 
 
 def save_recipe(recipe: Any, path: str | Path) -> None:
     """Write a recipe with all its keys."""
-    Path(path).write_text(yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False))
+    Path(path).write_text(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False))
 
 
 def build(kind: Any, value: Any, where: str = "") -> Any:
     """Make a value of an annotated type from what YAML gave.
 
     Args:
-        kind: a dataclass, a builtin type, `list[...]`, `tuple[...]`, `dict[str, Any]`, `Literal[...]`, or a union.
+        kind: a dataclass, a builtin type, `list[...]`, `dict[str, Any]`, `Literal[...]`, or a union of them in which
+            no two are mappings.
         value: nested dictionaries, lists and scalars.
         where: dotted name of the key, for the messages.
 
     Raises:
         ValueError: An unknown or absent key, or a value of another type.
     """
-    origin = typing.get_origin(kind)
-    if kind is Any:
-        return value
+    members = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        fitting = [member for member in members if isinstance(value, typing.get_origin(member) or member)]
+        return build(fitting[0] if fitting else members[0], value, where)
     if dataclasses.is_dataclass(kind):
         return _build_dataclass(kind, value, where)
-    if origin in (types.UnionType, typing.Union):
-        return _build_union(kind, value, where)
-    if origin is Literal:
-        if value not in typing.get_args(kind):
-            raise ValueError(f"`{where}` must be one of {list(typing.get_args(kind))}, got {value!r}")
-        return value
-    if origin in (list, tuple):
-        return _build_sequence(kind, value, where)
-    return _build_scalar(origin or kind, value, where)
+    plain = typing.get_origin(kind) or kind
+    if plain is float and type(value) in (int, str):  # whole numbers, and `1e-4`, which is a string to YAML
+        with suppress(ValueError):
+            value = float(value)
+    fits = value in members if plain is Literal else type(value) is plain
+    if not fits:
+        expected = f"one of {list(members)}" if plain is Literal else f"of type {plain.__name__}"
+        raise ValueError(f"`{where}` must be {expected}, got {value!r}")
+    if plain is list:
+        return [build(members[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
+    return value
 
 
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    """Make a dataclass from a mapping."""
     if not isinstance(value, dict):
         raise ValueError(f"`{where or 'the recipe'}` must be a mapping, got {value!r}")
     hints = typing.get_type_hints(kind)
     prefix = f"{where}." if where else ""
-    unknown = [key for key in value if key not in hints]
-    if unknown:
-        raise ValueError(f"unknown key `{prefix}{unknown[0]}`; expected one of {sorted(hints)}")
-    required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
-    absent = [name for name in required if name not in value]
-    if absent:
-        raise ValueError(f"`{prefix}{absent[0]}` is required")
+    for key in value:
+        if key not in hints:
+            raise ValueError(f"unknown key `{prefix}{key}`; expected one of {sorted(hints)}")
+    for item in dataclasses.fields(kind):
+        if item.default is item.default_factory is dataclasses.MISSING and item.name not in value:
+            raise ValueError(f"`{prefix}{item.name}` is required")
     return kind(**{key: build(hints[key], item, prefix + key) for key, item in value.items()})
 
 
-def _build_union(kind: Any, value: Any, where: str) -> Any:
-    """Take the first member that fits; report the last one's complaint, members being few."""
-    members = typing.get_args(kind)
-    if value is None and types.NoneType in members:
-        return None
-    complaint = None
-    for member in members:
-        if member is not types.NoneType:
-            try:
-                return build(member, value, where)
-            except ValueError as error:
-                complaint = error
-    raise complaint
+def _read_file(path: Path) -> dict[str, Any]:
+    """Read the keys of a file, and those of the file or recipe that it `extends` where it has none of its own."""
+    if not path.is_file():
+        own = RECIPES / f"{path}.yaml"
+        if not own.is_file():
+            names = sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
+            raise ValueError(f"a recipe must be a YAML file or one of {names}, got {path}")
+        path = own
+    values = _read_yaml(path.read_text(), str(path))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a mapping, got {values!r}")
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    beside = path.parent / str(base)
+    return _merged(_read_file(beside if beside.is_file() else Path(str(base))), values)
 
 
-def _build_sequence(kind: Any, value: Any, where: str) -> list | tuple:
-    members = typing.get_args(kind)
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"`{where}` must be a list, got {value!r}")
-    if typing.get_origin(kind) is list:
-        return [build(members[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if len(value) != len(members):
-        raise ValueError(f"`{where}` must have {len(members)} values, got {value!r}")
-    return tuple(build(member, item, where) for member, item in zip(members, value, strict=True))
+def _merged(base: Any, values: Any) -> Any:
+    """Put values over those of a base, key by key in mappings and as a whole elsewhere."""
+    if not (isinstance(base, dict) and isinstance(values, dict)):
+        return values
+    return base | {key: _merged(base.get(key), value) for key, value in values.items()}
 
 
-def _build_scalar(kind: type, value: Any, where: str) -> Any:
-    """Check a bool, int, float, str or dict; whole numbers are floats too, and so is `1e-4`, a string to YAML."""
-    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            raise ValueError(f"`{where}` must be a number, got {value!r}") from None
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"`{where}` must be of type {kind.__name__}, got {value!r}")
-    return value
-
-
-def _apply_override(values: dict, override: str) -> None:
-    """Set one dotted key of nested dictionaries."""
-    name, equals, text = override.partition("=")
-    if not equals:
-        raise ValueError(f"an override must look like section.key=value, got {override!r}")
-    *sections, key = name.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise ValueError(f"`{section}` in the override {override!r} is no section")
+def _read_yaml(text: str, name: str) -> Any:
     try:
-        values[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"the value of the override {override!r} must be YAML: {error}") from error
-
-
-def _read_yaml(text: str, name: str) -> dict:
-    try:
-        values = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{name} must be YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{name} must hold a mapping, got {values!r}")
-    return values
-
-
-def _plain(value: Any) -> Any:
-    """Turn tuples into lists, all the way down, as YAML has no tuples."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -10,26 +10,21 @@ that are shuffled together.
 Shape vocabulary: as in `jointdetr/data/examples.py`.
 """
 
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch.utils.data import DataLoader, get_worker_info
-from transformers import TrainerControl, TrainerState
 
 from ..data.examples import PoseExamples, collate_poses, stack_labels, unstack_labels
 from ..data.fitting import misfit
 from ..data.loading import describe_row
 from ..data.mixing import RowMixture, RowReader, Share
 from ..skeleton_jointdetr import Skeleton
-from .checkpoints import CheckpointPart
 
 logger = logging.getLogger(__name__)
 
@@ -244,36 +239,6 @@ class StreamLoader(DataLoader):
     def _sharing(self) -> dict[str, int]:
         share = self.stream.share
         return {"process": share.process, "processes": share.processes, "workers": self.num_workers}
-
-
-class StreamCheckpoint(CheckpointPart):
-    """Keeps the stream's position in the checkpoints, one file for each process.
-
-    Args:
-        resume_from: checkpoint folder to go on from.
-    """
-
-    def __init__(self, resume_from: Path | None = None):
-        self.resume_from = resume_from
-        self._loader: StreamLoader | None = None
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start from the checkpoint's position."""
-        self._loader = kwargs["train_dataloader"]
-        if self.resume_from is not None:
-            self._loader.load_state_dict(json.loads((self.resume_from / _file_name()).read_text()))
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Let the log go on, too: `Trainer` counts the steps of a stream from the last resume."""
-        state.epoch = state.global_step / state.max_steps
-
-    def write_part(self, folder: Path) -> None:
-        """Write the position of this process."""
-        (folder / _file_name()).write_text(json.dumps(self._loader.state_dict()))
-
-
-def _file_name() -> str:
-    return f"{_POSITION}-{PartialState().process_index}.json"
 
 
 def _collate_with_position(examples: Sequence[dict | None]) -> dict[str, Any]:

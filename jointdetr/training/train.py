@@ -1,4 +1,4 @@
-"""Training of a pose model from a recipe, on `transformers.Trainer`.
+"""Training of a pose model from a recipe.
 
 `python -m jointdetr.training.train --config RECIPE.yaml [--resume] [section.key=value ...]`
 
@@ -8,22 +8,29 @@ The same works under `accelerate launch -m jointdetr.training.train ...` for sev
 back to the kernel at every step, which is sometimes faster.
 
 The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `pictures` of a few people as training goes on,
-`evaluation.json`, the whole log in `trainer_state.json`, and in `final` the model with its image processor, ready for
-`from_pretrained`.
+the whole log in `log.json`, `evaluation.json`, and two models with their image processors, for `from_pretrained`: the
+one with the smallest evaluated error so far in `best`, and the last one in `final`.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+import datasets
 import torch
-from transformers import PreTrainedModel, PrinterCallback, TrainingArguments, set_seed
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import InitProcessGroupKwargs
+from transformers import PreTrainedModel, set_seed
 
 from ..configuration_jointdetr import JointDetrConfig
-from ..data.examples import PoseDataset, PoseExamples, PoseMixture, collate_poses
-from ..evaluation.evaluate import PoseMetrics, fit_baselines
+from ..data.examples import PoseDataset, PoseExamples, PoseMixture
+from ..data.loading import POSE_COLUMNS
+from ..evaluation.evaluate import evaluate_model, fit_baselines
+from ..evaluation.prediction import EvaluationSettings
 from ..formats.skeleton_files import read_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..loss_jointdetr import PoseLabels
@@ -32,14 +39,14 @@ from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .adaptation import adapt_to_skeleton
 from .augmented_examples import AugmentedExamples
-from .averaging import WeightAverage
-from .checkpoints import last_whole_checkpoint, written_aside
+from .checkpoints import last_checkpoint
+from .engine import Engine, Parts
 from .recipe import Recipe, load_recipe, save_recipe
-from .run_control import RunControl
-from .stream import StreamCheckpoint
-from .tracking import PROJECT, RUN_NAME_FILE, PoseWatch, available_tracker, name_run, what_to_watch
-from .trainer import AugmentationEpoch, ConsoleLog, PoseTrainer
+from .tracking import RUN_NAME_FILE, available_tracker, name_run, start_trackers
 from .training_data import load_source, training_data
+from .watching import what_to_watch
+
+PATIENCE = timedelta(hours=4)  # of processes that wait while the main one evaluates
 
 MEAN_POSES = 2000  # people whose joints' mean new queries start at
 
@@ -64,8 +71,8 @@ def train(recipe: Recipe, resume: bool = False, model: PreTrainedModel | None = 
 
     Args:
         recipe: the run.
-        resume: go on from the last whole checkpoint in `recipe.output`; see `checkpoints.py` for what is exact.
-        model: to be trained instead of the one that the recipe describes; see `build_trainer`.
+        resume: go on from the last checkpoint in `recipe.output`; see `engine.py` for what is exact.
+        model: to be trained instead of the one that the recipe describes; see `build_engine`.
 
     Raises:
         ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint, or the
@@ -76,72 +83,70 @@ def train(recipe: Recipe, resume: bool = False, model: PreTrainedModel | None = 
     output = Path(recipe.output)
     if not resume and (any(output.glob("checkpoint-*")) or (output / "final").exists()):
         raise ValueError(f"`output` must be a folder without a run, got {output}; --resume goes on with the run there")
-    checkpoint = last_whole_checkpoint(output) if resume else None
+    if resume:
+        last_checkpoint(output)  # or there is nothing to go on from
     set_seed(recipe.seed)
-    trainer = build_trainer(recipe, checkpoint, model)
-    if trainer.is_world_process_zero():
+    engine = build_engine(recipe, model)
+    if resume:
+        engine.resume()
+    run_name = name_run(output, resume)
+    if engine.accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         save_recipe(recipe, output / "recipe.yaml")
-        (output / RUN_NAME_FILE).write_text(trainer.args.run_name + "\n")
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if trainer.average is not None:
-        trainer.average.copy_to(trainer.model)
-    metrics = trainer.evaluate() if recipe.evaluation.sources else {}
-    with written_aside(output / "final") as folder:
-        trainer.save_model(str(folder))
-        if trainer.is_world_process_zero():
-            (folder / "training_args.bin").unlink()  # a pickle, with paths of this machine
-    if trainer.is_world_process_zero():
-        trainer.save_state()
+        (output / RUN_NAME_FILE).write_text(run_name + "\n")
+    start_trackers(engine.accelerator, run_name)
+    engine.run()
+    metrics = engine.evaluate() if recipe.evaluation.sources else {}
+    engine.save_model(output / "final")
+    if engine.accelerator.is_main_process:
+        engine.write_log()
         (output / "evaluation.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    return TrainingResult(output / "final", trainer.model, metrics)
+    for tracker in engine.accelerator.trackers:
+        tracker.finish()
+    trained = engine.accelerator.unwrap_model(engine.shown_model, keep_fp32_wrapper=False)
+    return TrainingResult(output / "final", trained, metrics)
 
 
-def build_trainer(recipe: Recipe, checkpoint: Path | None = None, model: PreTrainedModel | None = None) -> PoseTrainer:
-    """Put model, data and `Trainer` together.
+def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine:
+    """Put model, data and loop together.
 
     Args:
         recipe: the run.
-        checkpoint: the one that training will resume from.
         model: to be trained instead of the one that the recipe describes; it takes and gives what
             `JointDetrForPoseEstimation` with fixed alignment does.
     """
+    accelerator = make_accelerator(recipe)
     skeleton = resolve_skeleton(recipe)
     is_new = model is None and recipe.model.init_from is None
     model = build_model(recipe, skeleton) if model is None else model
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     processor = build_processor(recipe)
-    average = WeightAverage(recipe.average_decay, checkpoint) if recipe.average_decay > 0.0 else None
-    evaluation = _evaluation_data(recipe, skeleton, processor)
-    often = (recipe.evaluation.every_epochs, recipe.evaluation.every_steps) if evaluation else (0, 0)
-    control = RunControl(recipe.checkpoint_minutes, *often)
-    order = StreamCheckpoint(checkpoint) if recipe.train.is_stream else AugmentationEpoch()
-    callbacks = [order, control, ConsoleLog()] + ([average] if average else [])
-    arguments = _training_arguments(recipe, resumed=checkpoint is not None)
     examples = AugmentedExamples(processor, skeleton, recipe.augmentation, recipe.train.dense_reduction)
-    data = training_data(recipe, examples, arguments)
+    data = training_data(recipe, examples, accelerator)
     if is_new and isinstance(data, PoseMixture):
         start_at_mean_pose(model, data)
-    trainer = PoseTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=data,
-        eval_dataset=evaluation,
-        data_collator=collate_poses,
-        processing_class=processor,
-        compute_metrics=_compute_metrics(recipe, evaluation, model) if evaluation else None,
-        callbacks=callbacks,
-        optimizer_settings=recipe.optimizer,
-        schedule=recipe.schedule,
-        average=average,
-        channels_last=recipe.channels_last,
-    )
-    trainer.remove_callback(PrinterCallback)
+    watched = None
     if recipe.watch_steps != 0:
         plain = PoseExamples(processor, skeleton)
-        trainer.add_callback(PoseWatch(trainer, what_to_watch(recipe, plain, evaluation), checkpoint))
-    return trainer
+        watched = what_to_watch(recipe, plain, _evaluation_crops(recipe, skeleton, processor))
+    evaluate = _evaluation(recipe, skeleton, processor, str(accelerator.device))
+    return Engine(recipe, Parts(model, processor, data, evaluate, watched), accelerator)
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Make the accelerator of a run, which knows the processes, the device and the tracker."""
+    for state in (AcceleratorState, GradientState):
+        state._reset_state()  # an earlier run of this process may have had another precision
+    return Accelerator(
+        cpu=recipe.device == "cpu",
+        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
+        gradient_accumulation_steps=recipe.accumulation,
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=recipe.seed),
+        log_with=available_tracker(recipe.report_to),
+        project_dir=recipe.output,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
 
 
 def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimation:
@@ -259,62 +264,40 @@ def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> No
     own.load_state_dict(trained.state_dict())
 
 
-def _evaluation_data(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture | None:
-    """All evaluation sources, plain."""
+def _evaluation_crops(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture | None:
+    """All evaluation sources as plain crops, to look at."""
     examples = PoseExamples(processor, skeleton)
     parts = [PoseDataset(load_source(source), examples) for source in recipe.evaluation.sources]
     return PoseMixture(parts) if parts else None
 
 
-def _compute_metrics(recipe: Recipe, evaluation: PoseMixture, model: PreTrainedModel) -> PoseMetrics:
-    """Metrics with baselines fitted to the first training source that has the skeleton itself."""
+def _evaluation(
+    recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil, device: str
+) -> Callable[[PreTrainedModel], dict[str, float]] | None:
+    """How to measure a model on all evaluation sources; None without any.
+
+    Trivial baselines are fitted to the first training source that has the skeleton itself.
+    """
+    if not recipe.evaluation.sources:
+        return None
+    parts = [load_source(source).select_columns(list(POSE_COLUMNS)) for source in recipe.evaluation.sources]
+    rows = datasets.concatenate_datasets(parts)
     own = [source for source in recipe.train.sources if not source.map_skeleton] or recipe.evaluation.sources
-    rows = load_source(own[0], recipe.train.is_stream)
-    baselines = fit_baselines(rows, evaluation.datasets[0].skeleton)
-    return PoseMetrics(evaluation, recipe.evaluation.threshold, baselines, model.refiner)
-
-
-def _training_arguments(recipe: Recipe, resumed: bool) -> TrainingArguments:
-    """Translate the recipe; schedule, evaluation and checkpoints are left to the callbacks."""
-    use_cpu = recipe.device == "cpu" or not torch.accelerator.is_available()
-    workers = recipe.train.workers
-    return TrainingArguments(
-        output_dir=recipe.output,
-        seed=recipe.seed,
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=recipe.evaluation.batch_size,
-        gradient_accumulation_steps=recipe.accumulation,
-        num_train_epochs=recipe.schedule.epochs,
-        max_steps=-1 if recipe.schedule.max_steps is None else recipe.schedule.max_steps,
-        learning_rate=recipe.optimizer.learning_rate,
-        max_grad_norm=recipe.optimizer.clip_norm,
-        bf16=recipe.precision == "bf16",
-        use_cpu=use_cpu,
-        torch_compile=recipe.compile,
-        gradient_checkpointing=recipe.gradient_checkpointing or None,  # newer versions warn of its name if it is given
-        logging_steps=recipe.log_steps,
-        eval_strategy="no",
-        save_strategy="no",
-        logging_nan_inf_filter=False,  # `StepGuard` stops the run instead
-        dataloader_num_workers=workers,
-        dataloader_prefetch_factor=4 if workers else None,
-        dataloader_pin_memory=not use_cpu,
-        ddp_find_unused_parameters=False,
-        remove_unused_columns=False,
-        eval_do_concat_batches=False,
-        report_to=available_tracker(recipe.report_to),
-        project=PROJECT,
-        run_name=name_run(recipe.output, resumed),
-        ignore_data_skip=recipe.train.is_stream,  # a stream goes on from its own checkpoint
-        disable_tqdm=True,
+    baselines = fit_baselines(load_source(own[0], recipe.train.is_stream), skeleton)
+    settings = EvaluationSettings(
+        recipe.evaluation.threshold,
+        batch_size=recipe.evaluation.batch_size,
+        device=device,
+        workers=recipe.train.workers,
     )
+    return lambda model: evaluate_model(model, processor, rows, settings, baselines).flat()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description="Train a pose model from a recipe.")
     parser.add_argument("--config", required=True, help="YAML file, or the name of a recipe of the package")
-    parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     options = parser.parse_intermixed_args(arguments)
     result = train(load_recipe(options.config, options.overrides), options.resume)

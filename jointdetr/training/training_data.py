@@ -1,31 +1,34 @@
 """What a recipe trains on: stored rows, streams of them, synthetic people who are drawn as training goes on."""
 
 import torch
-from transformers import TrainingArguments
+from accelerate import Accelerator, PartialState
+from torch.utils.data import DataLoader
 
-from ..data.examples import PoseDataset, PoseExamples, PoseMixture
+from ..data.examples import PoseDataset, PoseExamples, PoseMixture, collate_poses
 from ..data.loading import PoseRows, load_pose_dataset
 from ..data.mixing import RowMixture, Share, prepare_source
 from ..synthesis.rows import RowSettings
 from .recipe import DataSource, Recipe, SynthesisRecipe
-from .stream import BlendedStream, ExampleStream, PoseStream
+from .stream import BlendedStream, ExampleStream, PoseStream, StreamLoader
 from .synthetic_stream import SyntheticStream, training_people_seed
 
+PREFETCHED = 4  # batches of each worker
 
-def training_data(recipe: Recipe, examples: PoseExamples, arguments: TrainingArguments) -> PoseMixture | ExampleStream:
+
+def training_data(recipe: Recipe, examples: PoseExamples, state: PartialState) -> PoseMixture | ExampleStream:
     """Stored rows one after another, or a stream of which this process reads its part.
 
     Args:
         recipe: says what to train on.
         examples: turns rows into examples.
-        arguments: know the process, how many there are, and the device.
+        state: knows the process, how many there are, and the device; an `Accelerator` does too.
 
     Raises:
         ValueError: The recipe's sources have keys that do not go together, or the data do not fit the skeleton.
     """
     _require_one_way_of_mixing(recipe)
     if recipe.train.is_stream:
-        return _training_stream(recipe, examples, arguments)
+        return _training_stream(recipe, examples, state)
     parts = []
     for source in recipe.train.sources:
         rows = load_source(source)
@@ -34,10 +37,10 @@ def training_data(recipe: Recipe, examples: PoseExamples, arguments: TrainingArg
     return PoseMixture(parts)
 
 
-def _training_stream(recipe: Recipe, examples: PoseExamples, arguments: TrainingArguments) -> ExampleStream:
+def _training_stream(recipe: Recipe, examples: PoseExamples, state: PartialState) -> ExampleStream:
     """Rows of the sources mixed by weight, synthetic people, or both."""
     data = recipe.train
-    share = Share(arguments.process_index, arguments.world_size, data.workers)
+    share = Share(state.process_index, state.num_processes, data.workers)
     parts, weights = [], []
     if data.sources:
         sources = [prepare_source(load_source(s, True), examples.skeleton, s.map_skeleton) for s in data.sources]
@@ -46,7 +49,7 @@ def _training_stream(recipe: Recipe, examples: PoseExamples, arguments: Training
         parts.append(PoseStream(mixture, examples))
         weights.append(sum(of_sources))
     if data.synthesis is not None:
-        settings = _row_settings(recipe, data.synthesis, arguments.device)
+        settings = _row_settings(recipe, data.synthesis, state.device)
         parts.append(SyntheticStream(settings, examples, share, data.synthesis.at_once))
         weights.append(data.synthesis.weight)
     return parts[0] if len(parts) == 1 else BlendedStream(parts, weights, recipe.seed)
@@ -75,6 +78,22 @@ def _require_one_way_of_mixing(recipe: Recipe) -> None:
             raise ValueError(f"`train.sources[{number}]` needs `train.streaming` for its `weight` or `map_skeleton`")
     if recipe.train.is_stream and recipe.schedule.max_steps is None:
         raise ValueError("`schedule.max_steps` must say how long to train with streaming, as streams have no end")
+
+
+def make_loader(data: PoseMixture | ExampleStream, recipe: Recipe, accelerator: Accelerator) -> DataLoader:
+    """Load a stream, which is shared out already, by itself, and stored rows, shuffled, through Accelerate."""
+    workers = recipe.train.workers
+    settings = {
+        "batch_size": recipe.batch_size,
+        "num_workers": workers,
+        "prefetch_factor": PREFETCHED if workers else None,
+        "pin_memory": accelerator.device.type == "cuda",
+    }
+    if isinstance(data, ExampleStream):
+        return StreamLoader(data, **settings)
+    own = torch.Generator()  # so that beginning anew, as after a resume, draws nothing from the model's numbers
+    loader = DataLoader(data, shuffle=True, collate_fn=collate_poses, generator=own, **settings)
+    return accelerator.prepare_data_loader(loader, device_placement=False)
 
 
 def load_source(source: DataSource, streaming: bool = False) -> PoseRows:

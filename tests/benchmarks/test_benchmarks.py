@@ -143,9 +143,7 @@ def test_people_drawn_twice_are_the_same_and_others_are_not():
 
 
 def test_training_is_timed_without_data_or_trained_weights(tmp_path):
-    options = Namespace(
-        config="synthetic-r50", render_on="cpu", workers=0, steps=10, device="cpu", overrides=["seed=5"]
-    )
+    options = Namespace(config=on_gpu.R50, render_on="cpu", workers=0, steps=10, device="cpu", overrides=["seed=5"])
     recipe = training_speed.make_recipe(options, tmp_path / "run")
     assert recipe.model.backbone_from is None and not recipe.evaluation.sources and recipe.seed == 5
     assert recipe.train.synthesis.size == 320  # the recipe's own

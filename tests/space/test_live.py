@@ -68,9 +68,9 @@ class TestInTheBrowser:
     def test_skeleton_follows_the_camera(self, page):
         open_live(page)
         start(page)
-        page.wait_for_function(f"() => ({INSPECT})().seen > 20")
+        page.wait_for_function(f"() => ({INSPECT})().seen > 12")
         seen, record = page.evaluate(INSPECT), page.evaluate("record")
-        assert seen["rate"] > 1
+        assert seen["rate"] > 0.5  # a low bound, for machines that do other things as well
         assert record["answered"] == record["sent"][: len(record["answered"])], "none is lost, all in their order"
         assert record["answered"] == sorted(record["answered"])
         assert record["most"] <= 2, "what the camera shows meanwhile is let go"

@@ -24,7 +24,14 @@ def test_accelerate_reads_a_configuration(path):
     """Its keys are known, and it launches what it says it does."""
     kind = yaml.safe_load(path.read_text())["distributed_type"]
     assert load_config_from_file(str(path)).distributed_type == kind
-    options = ["--config_file", str(path), "-m", "jointdetr.training.train", "--config", "synthetic-r50"]
+    options = [
+        "--config_file",
+        str(path),
+        "-m",
+        "jointdetr.training.train",
+        "--config",
+        "examples/recipes/synthetic-r50.yaml",
+    ]
     parsed, *_ = _validate_launch_command(launch_command_parser().parse_args(options))
     chosen = {"MULTI_GPU": parsed.multi_gpu, "FSDP": parsed.use_fsdp, "DEEPSPEED": parsed.use_deepspeed}
     assert [name for name, is_chosen in chosen.items() if is_chosen] == [kind]

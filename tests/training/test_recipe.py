@@ -9,18 +9,27 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
+from documents import REPOSITORY
 from transformers import set_seed
 
-import jointdetr.training
 from jointdetr.data.schema import pose_features
-from jointdetr.training.recipe import DataSource, Recipe, SynthesisRecipe, TrainData, build, load_recipe, save_recipe
+from jointdetr.training.recipe import (
+    RECIPES,
+    DataSource,
+    Recipe,
+    SynthesisRecipe,
+    TrainData,
+    build,
+    load_recipe,
+    save_recipe,
+)
 from jointdetr.training.train import build_model, resolve_skeleton, train
 from jointdetr.training.train_refiner import RefinerRecipe
 
-RECIPES = Path(jointdetr.training.__file__).parent / "recipes"
+EXAMPLES = REPOSITORY / "examples" / "recipes"
 POSE_RECIPES, REFINER_RECIPES = [], []
-for file in sorted(RECIPES.glob("*.yaml")):
-    (POSE_RECIPES if "model" in yaml.safe_load(file.read_text()) else REFINER_RECIPES).append(file)
+for file in sorted([*RECIPES.glob("*.yaml"), *EXAMPLES.glob("*.yaml")]):
+    (POSE_RECIPES if {"model", "extends"} & yaml.safe_load(file.read_text()).keys() else REFINER_RECIPES).append(file)
 
 
 def test_an_empty_recipe_is_the_defaults():
@@ -46,9 +55,9 @@ def test_values_are_converted_where_nothing_is_lost(tmp_path):
         ({"batch_size": 2.0}, "`batch_size` must be of type int, got 2.0"),
         ({"seed": True}, "`seed` must be of type int, got True"),
         ({"channels_last": 1}, "`channels_last` must be of type bool, got 1"),
-        ({"optimizer": {"clip_norm": "tight"}}, "`optimizer.clip_norm` must be a number, got 'tight'"),
+        ({"optimizer": {"clip_norm": "tight"}}, "`optimizer.clip_norm` must be of type float, got 'tight'"),
         ({"precision": "fp16"}, r"`precision` must be one of \['fp32', 'bf16'\], got 'fp16'"),
-        ({"train": {"sources": "people"}}, "`train.sources` must be a list, got 'people'"),
+        ({"train": {"sources": "people"}}, "`train.sources` must be of type list, got 'people'"),
         ({"train": {"sources": [{"split": "train"}]}}, r"`train.sources\[0\].path` is required"),
         ({"train": {"sources": [{"path": 3}]}}, r"`train.sources\[0\].path` must be of type str, got 3"),
         ({"train": []}, r"`train` must be a mapping, got \[\]"),
@@ -68,7 +77,7 @@ def test_refuses_by_name(values, message):
 
 
 def test_refuses_files_and_overrides_that_are_none(tmp_path):
-    with pytest.raises(ValueError, match=r"must be a YAML file or one of \['baseline', .*'synthetic-tiny'\]"):
+    with pytest.raises(ValueError, match=r"must be a YAML file or one of \['compare', .*'synthetic-tiny'\]"):
         load_recipe("no-such-recipe")
     (tmp_path / "r.yaml").write_text("[1, 2]")
     with pytest.raises(ValueError, match="must hold a mapping"):
@@ -78,6 +87,19 @@ def test_refuses_files_and_overrides_that_are_none(tmp_path):
         load_recipe(tmp_path / "r.yaml", ["seed"])
     with pytest.raises(ValueError, match="unknown key `sched`"):
         load_recipe(tmp_path / "r.yaml", ["sched.epochs=2"])
+
+
+def test_a_recipe_extends_another(tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: synthetic-tiny\ntrain: {workers: 3, sources: []}\nseed: 4\n")
+    (tmp_path / "yours.yaml").write_text("extends: mine.yaml\nseed: 5\n")
+    tiny, mine = load_recipe("synthetic-tiny"), load_recipe(tmp_path / "mine.yaml")
+    assert mine == replace(tiny, seed=4, train=replace(tiny.train, workers=3, sources=[]))
+    assert load_recipe(tmp_path / "yours.yaml", ["train.workers=1"]) == replace(
+        mine, seed=5, train=replace(mine.train, workers=1)
+    )
+    (tmp_path / "lost.yaml").write_text("extends: nowhere.yaml\n")
+    with pytest.raises(ValueError, match="must be a YAML file or one of .*, got nowhere.yaml"):
+        load_recipe(tmp_path / "lost.yaml")
 
 
 def test_a_saved_recipe_is_read_back(tmp_path):
@@ -100,7 +122,7 @@ def test_recipes_of_the_package_build_their_models(path):
     recipe = load_recipe(path, ["model.backbone_from=null"])
     model = build_model(recipe, resolve_skeleton(recipe))
     assert model.config.num_joints == 17
-    assert (model.config.query_alignment == "fixed") == (path.stem == "baseline")
+    assert model.config.query_alignment == "set"
     assert (model.config.num_dense_parts == 16) == (recipe.train.dense_reduction is not None)
 
 
@@ -117,7 +139,7 @@ def test_recipes_of_the_package_take_two_steps_in_small(path, pose_folder, key_p
     set_seed(recipe.seed)
     before = build_model(recipe, resolve_skeleton(recipe))
     after = train(recipe).model
-    assert json.loads((tmp_path / "trainer_state.json").read_text())["global_step"] == 2
+    assert json.loads((tmp_path / "log.json").read_text())[-1]["step"] == 2
     pairs = zip(before.named_parameters(), after.parameters(), strict=True)
     moved = {name.split(".")[1] for (name, old), new in pairs if not torch.equal(old, new)}
     assert {"backbone", "input_proj", "encoder", "decoder"} <= moved

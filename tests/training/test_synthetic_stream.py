@@ -22,7 +22,7 @@ from jointdetr.training.augmented_examples import AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.stream import BlendedStream, PoseStream, StreamLoader
 from jointdetr.training.synthetic_stream import SyntheticStream, training_people_seed
-from jointdetr.training.train import build_trainer, train
+from jointdetr.training.train import build_engine, train
 
 SMALL = RowSettings(seed=3, size=32)
 PROCESSOR = JointDetrImageProcessorPil(size={"height": 32, "width": 32})
@@ -135,8 +135,8 @@ def test_a_resumed_run_on_new_people_ends_as_an_uninterrupted_one(recipe_values,
 
 def test_evaluation_needs_no_stored_training_data(recipe_values):
     data = {"sources": [], "synthesis": {"size": 32, "at_once": 2}, "workers": 0}
-    trainer = build_trainer(build(Recipe, {**recipe_values, "train": data}))
-    assert trainer.evaluate()["eval_mean_pose/mpjpe"] > 0
+    engine = build_engine(build(Recipe, {**recipe_values, "train": data}))
+    assert engine.evaluate()["eval_mean_pose/mpjpe"] > 0
 
 
 @pytest.mark.parametrize(
@@ -152,4 +152,4 @@ def test_refuses_by_name(recipe_values, change, complaint):
     values = {**recipe_values, "evaluation": {}, **change}
     values["model"]["config"].pop("num_dense_parts")
     with pytest.raises(ValueError, match=complaint):
-        build_trainer(build(Recipe, values))
+        build_engine(build(Recipe, values))

@@ -1,31 +1,26 @@
 """What a run shows of itself: measurements, matching, pictures, and the trackers they go to."""
 
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
-from transformers.integrations.integration_utils import WandbCallback
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
 from jointdetr.data.examples import PoseDataset, PoseExamples, PoseMixture
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training import tracking
+from jointdetr.training.optimization import group_of_kind, parameter_groups
 from jointdetr.training.recipe import OptimizerRecipe, Recipe, build
 from jointdetr.training.tracking import (
     TrainingMeter,
-    _ends_epoch,
     available_tracker,
-    changed_queries,
     name_run,
     send_picture,
-    what_to_watch,
 )
-from jointdetr.training.train import build_trainer, train
-from jointdetr.training.trainer import group_of_kind, parameter_groups
+from jointdetr.training.train import train
+from jointdetr.training.watching import Watched, changed_queries, what_to_watch
 
 
 def make_outputs(first: list[float], last: list[float], **fields) -> JointDetrPoseEstimationOutput:
@@ -37,7 +32,7 @@ def make_outputs(first: list[float], last: list[float], **fields) -> JointDetrPo
     loss_dict = {"loss_joint_0": torch.tensor(4.0), "loss_joint": torch.tensor(2.0)}
     auxiliary = [{"pred_joints": joints(first)}]
     return JointDetrPoseEstimationOutput(
-        loss_dict=loss_dict, pred_joints=joints(last), auxiliary_outputs=auxiliary, **fields
+        loss=torch.tensor(7.0), loss_dict=loss_dict, pred_joints=joints(last), auxiliary_outputs=auxiliary, **fields
     )
 
 
@@ -58,6 +53,7 @@ def test_a_meter_by_hand():
     assert found.pop("images_per_second") > 0
     assert found == pytest.approx(
         {
+            "loss": 7.0,
             "term/loss_joint_0": 4.0,
             "term loss_joint": 2.5,
             "matching_cost/0": 0.5,
@@ -78,7 +74,7 @@ def test_a_meter_takes_models_without_matching_and_batches_without_3d():
     meter.add(outputs, make_labels([21.0, 62.0]))
     assert meter.read()["mpjpe"] == 1.5
     meter.add(outputs, make_labels([torch.nan, torch.nan]))
-    assert set(meter.read()) == {"images_per_second", "term/loss_joint_0", "term loss_joint"}
+    assert set(meter.read()) == {"loss", "images_per_second", "term/loss_joint_0", "term loss_joint"}
 
 
 def test_a_meter_measures_all_processes(monkeypatch):
@@ -145,19 +141,21 @@ def test_a_run_is_named_once(tmp_path):
 
 def test_without_trackio_the_console_has_to_do(monkeypatch, capsys):
     monkeypatch.setattr(tracking, "is_trackio_available", lambda: False)
-    assert available_tracker("trackio") == "none"
+    assert available_tracker("trackio") is None
     assert 'pip install "jointdetr[train]"' in capsys.readouterr().out
+    assert available_tracker("none") is None
     assert available_tracker("tensorboard") == "tensorboard"
+    with pytest.raises(ValueError, match="`report_to` must be none or a tracker that is installed, .*, got 'mirror'"):
+        available_tracker("mirror")
     assert Recipe().report_to == "trackio"
 
 
-def test_a_picture_goes_to_wandb(monkeypatch):
+def test_a_picture_goes_to_wandb():
     sent = []
-    wandb = SimpleNamespace(log=sent.append, Image=lambda picture: ("wandb", picture))
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    tracker = SimpleNamespace(name="wandb", log_images=lambda values, step: sent.append((values, step)))
     picture = Image.new("RGB", (4, 4))
-    send_picture(WandbCallback.__new__(WandbCallback), picture, 7)
-    assert sent == [{"people": ("wandb", picture), "train/global_step": 7}]
+    send_picture(tracker, picture, 7)
+    assert sent == [({"people": [picture]}, 7)]
 
 
 def test_a_run_is_watched_in_tensorboard(recipe_values, tmp_path, capsys):
@@ -174,7 +172,7 @@ def test_a_run_is_watched_in_tensorboard(recipe_values, tmp_path, capsys):
     pictures = sorted(path.name for path in (tmp_path / "run" / "pictures").iterdir())
     assert pictures == ["step-0000004.png", "step-0000008.png", "step-0000009.png"]
 
-    events = EventAccumulator(str(next((tmp_path / "run" / "runs").iterdir())), {"images": 0, "scalars": 0})
+    events = EventAccumulator(str(tmp_path / "run" / tracking.PROJECT), {"images": 0, "scalars": 0})
     events.Reload()
     assert [event.step for event in events.Images("people")] == [4, 8, 9]
     names = ("mpjpe", "mpjpe/0", "matching_cost/0", "matching_cost/1", "term/loss_joint_0", "learning_rate/sampling")
@@ -184,10 +182,8 @@ def test_a_run_is_watched_in_tensorboard(recipe_values, tmp_path, capsys):
     assert changed.step == 8 and 0.0 <= changed.value <= 1.0
     rates = [[event.value for event in events.Scalars(f"train/learning_rate{kind}")] for kind in ("", "/rest")]
     assert rates[0] == rates[1]
-    kept = load_file(tmp_path / "run" / "checkpoint-9" / "matched_queries.safetensors")["queries"]
+    kept = torch.load(tmp_path / "run" / "checkpoint-9" / "custom_checkpoint_2.pkl")["queries"]
     assert kept.shape == (2, 8, 17)
-    resumed = build_trainer(recipe, tmp_path / "run" / "checkpoint-9")
-    assert resumed.args.run_name == (tmp_path / "run" / "run_name.txt").read_text().strip()
 
 
 def test_a_run_without_matching_is_watched_in_trackio(recipe_values, tmp_path):
@@ -200,14 +196,14 @@ def test_a_run_without_matching_is_watched_in_trackio(recipe_values, tmp_path):
     name = (tmp_path / "run" / "run_name.txt").read_text().strip()
     logs = SQLiteStorage.get_logs(tracking.PROJECT, name)
     pictures = [entry for entry in logs if "people" in entry]
-    assert [entry["train/global_step"] for entry in pictures] == [2, 4, 6]
+    assert [entry["step"] for entry in pictures] == [2, 4, 6]
     assert all(entry["people"]["_type"] == "trackio.image" for entry in pictures)
     measured = [entry for entry in logs if "train/mpjpe" in entry]
-    assert [entry["train/global_step"] for entry in measured] == [2, 4, 6]
+    assert [entry["step"] for entry in measured] == [2, 4, 6]
     assert all("train/mpjpe/0" in entry and "train/matching_cost/0" not in entry for entry in measured)
 
 
 @pytest.mark.parametrize(("steps_an_epoch", "looks"), [(1, [10, 20, 30]), (4, [12, 20, 32]), (16, [16, 32])])
 def test_epochs_shorter_than_the_steps_between_lines_are_not_all_looked_at(steps_an_epoch, looks):
-    states = [SimpleNamespace(global_step=step, epoch=step / steps_an_epoch) for step in range(1, 33)]
-    assert [state.global_step for state in states if _ends_epoch(state, log_steps=10)] == looks
+    watched = Watched([], [], HUMAN36M, PoseExamples(JointDetrImageProcessorPil(), HUMAN36M).cropper)
+    assert [step for step in range(1, 33) if watched.is_due(step, steps_an_epoch, log_steps=10)] == looks

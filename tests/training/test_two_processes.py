@@ -30,7 +30,10 @@ def test_two_processes_train_evaluate_and_save_one_model(recipe_values, pose_row
 
     output = tmp_path / "run"
     for checkpoint in output.glob("checkpoint-*"):  # each written by both processes at the same step
-        assert {path.name for path in checkpoint.glob("rng_state_*")} == {"rng_state_0.pth", "rng_state_1.pth"}
+        assert {path.name for path in checkpoint.glob("random_states_*")} == {
+            "random_states_0.pkl",
+            "random_states_1.pkl",
+        }
     assert len(list(output.glob("checkpoint-*"))) == 2
 
     model = JointDetrForPoseEstimation.from_pretrained(output / "final")

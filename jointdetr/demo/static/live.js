@@ -114,7 +114,9 @@ class Live {
     if (now - this.saidAt < WORDS_MS) return;
     this.#say(words);
     const { rate, latency } = this.camera;
-    if (rate) this.speed.textContent = `${rate.toFixed(0)} frames a second, ${(latency / 1000).toFixed(2)} s behind`;
+    const frames = Math.round(rate);
+    const behind = `${(latency / 1000).toFixed(2)} s behind`;
+    if (rate) this.speed.textContent = `${frames} ${frames === 1 ? "frame" : "frames"} a second, ${behind}`;
   }
 
   /** People as the 3D view takes them, as in a mirror if they are seen in one. */
