@@ -24,7 +24,7 @@ from transformers.image_utils import PILImageResampling
 from .geometry_jointdetr import apply_affine, invert_affine
 from .skeleton_jointdetr import Skeleton
 
-LEANING = math.radians(15.0)  # what is less is worth no second look
+LEANING = math.radians(10.0)  # what is less is worth no second look
 TURNING_STEP = math.radians(5.0)  # so that the last bits of a pose do not change the crop of the second look
 HIPS, SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
 CROP_SETTINGS = (
@@ -285,8 +285,17 @@ def turned_back(joints: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
         joints (`torch.Tensor` of shape `(crops, joints, 3)`): Root-relative, in the axes of each crop.
         affine (`torch.Tensor` of shape `(crops, 2, 3)`): px of the picture -> px of the crop.
     """
-    angles = torch.atan2(affine[:, 1, 0], affine[:, 0, 0]).to(joints)
-    return joints @ torch.stack([roll(angle) for angle in angles])  # row vectors: the inverse of the roll
+    rolls = crop_rolls(affine).to(joints)
+    return joints @ torch.stack([roll(-angle) for angle in rolls])  # row vectors: the inverse of the roll
+
+
+def crop_rolls(affine: torch.Tensor) -> torch.Tensor:
+    """Return how far crops have been turned `(crops,)`, in radians, as `body_tilt` says how far bodies lean.
+
+    Args:
+        affine (`torch.Tensor` of shape `(crops, 2, 3)`): px of the picture -> px of the crop.
+    """
+    return -torch.atan2(affine[:, 1, 0], affine[:, 0, 0])
 
 
 def roll(angle: torch.Tensor) -> torch.Tensor:
@@ -296,4 +305,12 @@ def roll(angle: torch.Tensor) -> torch.Tensor:
     return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one]).view(3, 3)
 
 
-__all__ = ["CROP_SETTINGS", "Cropper", "crop_labels", "person_crop_affine", "turns_upright", "warp_image"]
+__all__ = [
+    "CROP_SETTINGS",
+    "Cropper",
+    "crop_labels",
+    "crop_rolls",
+    "person_crop_affine",
+    "turns_upright",
+    "warp_image",
+]

@@ -16,7 +16,7 @@ from transformers import Pipeline
 from transformers.utils import ModelOutput
 
 from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
-from .crops_jointdetr import turns_upright
+from .crops_jointdetr import crop_rolls, turns_upright
 from .geometry_jointdetr import apply_affine, invert_affine
 from .people_jointdetr import SEARCH, PeopleRequest, find_people, load_detector
 from .picture_jointdetr import iterate_pictures, load_picture
@@ -24,13 +24,17 @@ from .postprocessing_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 from .search_jointdetr import Box, Sightings
 
 CROPS_PER_PASS = 16
-MORE_LOOKS = 2  # at most, at people who are not upright
+MORE_LOOKS = 2  # at most, at people who lean
+UNSURE = 0.75  # mean score below which people are looked at from all sides
 PEOPLE_ARGUMENTS = ("detector", "detector_threshold", "people")
 PREPROCESS_ARGUMENTS = (*PEOPLE_ARGUMENTS, *CAMERA_ARGUMENTS)
 FORWARD_ARGUMENTS = ("threshold", "crops_per_pass", "second_look")
 POSTPROCESS_ARGUMENTS = ("return_tensors",)
 
 _Fields = TypeVar("_Fields", bound=Mapping[str, torch.Tensor])
+_Seen = tuple[
+    dict[str, torch.Tensor], ModelOutput
+]  # the processor's inputs for crops, and what the network says of them
 
 
 class JointDetrPipeline(Pipeline):
@@ -173,6 +177,7 @@ class JointDetrPipeline(Pipeline):
         if second_look and outputs is not None:
             images = [None if whole else image for image, whole in zip(batch["image"], batch["is_whole"], strict=True)]
             inputs, outputs = self.look_again(images, inputs, outputs, crops_per_pass)
+            inputs, outputs = self.look_from_all_sides(images, inputs, outputs, crops_per_pass)
         people = self.image_processor.post_process_pose_estimation(
             outputs, inputs, threshold=threshold, refiner=self.model.refiner, cameras=batch["camera"]
         )
@@ -185,7 +190,7 @@ class JointDetrPipeline(Pipeline):
         outputs: ModelOutput,
         crops_per_pass: int = CROPS_PER_PASS,
     ) -> tuple[dict[str, torch.Tensor], ModelOutput]:
-        """Look again at people who are not upright, in crops that are turned; the surest look is kept.
+        """Look again, at most `MORE_LOOKS` times, at people who lean, turned upright; the surest look is kept.
 
         Args:
             images: The upright pictures; `None` for one at which nobody looks again.
@@ -196,31 +201,57 @@ class JointDetrPipeline(Pipeline):
         Returns:
             Both for `post_process_pose_estimation`, which turns poses back.
         """
-        height, width = inputs["pixel_values"].shape[-2:]
+        size = torch.tensor(inputs["pixel_values"].shape[:-3:-1])  # width, height
         pictures = [images[index] for index in inputs["image_index"].tolist()]
-        crops = [crop for crop, picture in enumerate(pictures) if picture is not None]
-        rolls = torch.zeros(len(pictures))  # by which crops have been turned
+        seen, crops = (dict(inputs), outputs), [index for index, picture in enumerate(pictures) if picture is not None]
         for _ in range(MORE_LOOKS):
-            poses = assemble_poses(outputs, threshold=0.0, assignment="argmax")
-            leans = turns_upright(poses.points.cpu() * torch.tensor([width, height]), self.model.config.skeleton)
+            points = assemble_poses(seen[1], threshold=0.0, assignment="argmax").points.cpu() * size
+            leans = turns_upright(points, self.model.config.skeleton)
             crops = [crop for crop in crops if leans[crop]]
-            if not crops:
-                break
-            rolls[crops] += leans[crops]
-            turned = self.image_processor(
-                [pictures[crop] for crop in crops],
-                boxes=[[inputs["boxes"][crop].tolist()] for crop in crops],
-                turns=[[rolls[crop].item()] for crop in crops],
-                return_tensors="pt",
-            ).to(inputs["pixel_values"].device, self.dtype)
-            again = self.run_model(turned["pixel_values"], crops_per_pass)
-            scores = assemble_poses(again, threshold=0.0, assignment="argmax").scores.mean(-1)
-            surer = scores > poses.scores[crops].mean(-1)  # (crops again,)
-            crops = torch.tensor(crops)[surer.cpu()].tolist()
-            outputs = _replaced(outputs, again, crops, surer)
-            turned = {name: turned[name] for name in ("pixel_values", "crop_affine")}
-            inputs = _replaced(dict(inputs), turned, crops, surer)
-        return dict(inputs), outputs
+            rolls = crop_rolls(seen[0]["crop_affine"]) + leans
+            seen, crops = self._look_turned(pictures, seen, crops, rolls, crops_per_pass)
+        return seen
+
+    def look_from_all_sides(
+        self,
+        images: Sequence[Image.Image | None],
+        inputs: Mapping[str, torch.Tensor],
+        outputs: ModelOutput,
+        crops_per_pass: int = CROPS_PER_PASS,
+    ) -> tuple[dict[str, torch.Tensor], ModelOutput]:
+        """Look at people of whom the network is unsure with the other sides up too; as `look_again` otherwise."""
+        pictures = [images[index] for index in inputs["image_index"].tolist()]
+        scores, rolls = _sureness(outputs), crop_rolls(inputs["crop_affine"])
+        crops = [index for index, picture in enumerate(pictures) if picture is not None and scores[index] < UNSURE]
+        seen = (dict(inputs), outputs)
+        for quarter_turns in (1, 2, 3):
+            turned = rolls + quarter_turns * math.pi / 2
+            seen, _ = self._look_turned(pictures, seen, crops, turned, crops_per_pass)
+        return seen
+
+    def _look_turned(
+        self,
+        pictures: Sequence[Image.Image | None],
+        seen: _Seen,
+        crops: list[int],
+        rolls: torch.Tensor,
+        crops_per_pass: int,
+    ) -> tuple[_Seen, list[int]]:
+        """Look at some of the crops turned by their `rolls`; return the surer looks, and which of them are new."""
+        if not crops:
+            return seen, crops
+        inputs, outputs = seen
+        turned = self.image_processor(
+            [pictures[crop] for crop in crops],
+            boxes=[[inputs["boxes"][crop].tolist()] for crop in crops],
+            turns=[[rolls[crop].item()] for crop in crops],
+            return_tensors="pt",
+        ).to(inputs["pixel_values"].device, self.dtype)
+        again = self.run_model(turned["pixel_values"], crops_per_pass)
+        surer = _sureness(again) > _sureness(outputs)[crops]  # (crops again,)
+        crops = torch.tensor(crops)[surer].tolist()
+        views = {name: turned[name] for name in ("pixel_values", "crop_affine")}
+        return (_replaced(inputs, views, crops, surer), _replaced(outputs, again, crops, surer)), crops
 
     def run_model(self, pixel_values: torch.Tensor, crops_per_pass: int = CROPS_PER_PASS) -> ModelOutput | None:
         """Run the network over crops `(crops, 3, height, width)`, a limited number at once.
@@ -304,6 +335,11 @@ def _concatenate(batch: list[Mapping]) -> dict[str, torch.Tensor]:
     crops = torch.tensor([len(item["pixel_values"]) for item in batch])
     inputs["image_index"] = torch.arange(len(batch)).repeat_interleave(crops)
     return inputs
+
+
+def _sureness(outputs: ModelOutput) -> torch.Tensor:
+    """Mean score of the joints of every crop `(crops,)`."""
+    return assemble_poses(outputs, threshold=0.0, assignment="argmax").scores.mean(-1).cpu()
 
 
 def _replaced(values: _Fields, others: Mapping[str, torch.Tensor], rows: list[int], which: torch.Tensor) -> _Fields:

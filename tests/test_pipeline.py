@@ -67,7 +67,7 @@ def test_result_equals_model_and_processor_by_hand(poser):
     (expected,) = poser.image_processor.post_process_pose_estimation(
         outputs, inputs, threshold=EVERYTHING, refiner=poser.model.refiner
     )
-    people = poser(image, boxes=BOXES, intrinsics=INTRINSICS)
+    people = poser(image, boxes=BOXES, intrinsics=INTRINSICS, second_look=False)
     assert len(people) == 2
     for person, tensors in zip(people, expected, strict=True):
         assert person["labels"] == list(HUMAN36M.joints)
@@ -269,6 +269,33 @@ def test_who_leans_is_looked_at_again_and_the_surer_look_is_kept(poser, monkeypa
     twice = poser.look(photo(0), BOXES, second_look=True)
     assert looks == expected_looks
     assert (twice.points != once.points).any((1, 2)).tolist() == [surer, False]
+
+
+@pytest.mark.parametrize("surest", [0, 2])
+def test_who_is_seen_unsurely_is_looked_at_from_all_sides(poser, monkeypatch, surest):
+    """The first of two people, who stands; the look that is surest has its joints at so many mm."""
+    looks = []
+
+    def run(pixel_values, crops_per_pass=16):
+        crops, look = len(pixel_values), len(looks)
+        looks.append(crops)
+        logits = torch.zeros(crops, poser.model.config.num_queries, 18)
+        logits[:, range(17), range(17)] = 8.0
+        logits[0, range(17), range(17)] = 3.0 if look == surest else 2.0
+        points = torch.full((crops, poser.model.config.num_queries, 2), 0.5)
+        points[:, [11, 14], 1] = 0.3
+        joints = torch.full((crops, poser.model.config.num_queries, 3), float(look))
+        return ModelOutput(
+            logits=logits, pred_joints=joints, pred_points=points, pred_sigmas=None, pred_visibility=None
+        )
+
+    monkeypatch.setattr(poser, "run_model", run)
+    monkeypatch.setitem(poser.model._modules, "refiner", None)
+    people = poser(photo(0), boxes=BOXES)
+    assert looks == [2, 1, 1, 1]
+    expected = [0, 0, 0] if surest == 0 else [-2, -2, 2]  # upside down
+    np.testing.assert_allclose(people[0]["joints"], [expected] * 17, atol=0.01)
+    np.testing.assert_allclose(people[1]["joints"], 0.0, atol=0.01)
 
 
 def test_cameras_of_every_kind(poser, tmp_path):
