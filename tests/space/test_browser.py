@@ -274,7 +274,7 @@ class TestFilm:
         page.wait_for_function(f"() => {drawn}?.videoWidth === 240 && {drawn}.currentTime > 0")
         page.screenshot(path=SCREENSHOTS / "film.png", full_page=True)
         open_file(page, tmp_path / "pose.bvh")
-        page.get_by_text("1 person, 6 frames, 0.3 s.").wait_for()
+        page.get_by_text("1 person, 6 frames, 0.4 s.").wait_for()
         opened = "document.querySelector('#open-view .jointdetr-view').viewer.inspect()"
         first = page.evaluate(f"{opened}.frame")
         page.wait_for_function(f"(first) => {opened}.frame !== first", arg=first)
