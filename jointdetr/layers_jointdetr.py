@@ -340,8 +340,9 @@ class JointDetrQueryStart(nn.Module):
 
     def forward(self, batch_size: int) -> QueryStart:
         """Repeat the start for every picture, in float32."""
-        parts = (self.joints, self.points, self.logits)
-        return QueryStart(*(None if part is None else part.float().expand(batch_size, -1, -1) for part in parts))
+        logits = None if self.logits is None else self.logits.float().expand(batch_size, -1, -1)
+        joints, points = (part.float().expand(batch_size, -1, -1) for part in (self.joints, self.points))
+        return QueryStart(joints, points, logits)
 
     @torch.no_grad()
     def stand_as(self, joints: torch.Tensor, points: torch.Tensor) -> None:

@@ -206,7 +206,7 @@ class JointDetrPreTrainedModel(PreTrainedModel):
         elif isinstance(module, JointDetrModel):
             init.normal_(module.level_embed)
             init.normal_(module.query_position_embeddings.weight)
-            if module.reference_points is not None:
+            if module.query_start is None:
                 init.xavier_uniform_(module.reference_points.weight)
                 init.zeros_(module.reference_points.bias)
 
@@ -342,7 +342,8 @@ class JointDetrModel(JointDetrPreTrainedModel):
         self.encoder = JointDetrEncoder(config)
         self.query_position_embeddings = nn.Embedding(config.num_queries, 2 * config.d_model)  # position, content
         self.query_start = JointDetrQueryStart(config) if config.learned_start else None
-        self.reference_points = None if config.learned_start else nn.Linear(config.d_model, 2)
+        if self.query_start is None:
+            self.reference_points = nn.Linear(config.d_model, 2)
         self.decoder = JointDetrDecoder(config)
         self.post_init()
 

@@ -74,7 +74,7 @@ print(json.dumps({
     "refined": refined.tolist(),
     "detected": found,
     "searched": len(poser(stored["image"])),
-    "pipeline": poser(stored["image"], boxes=stored["boxes"], threshold=0.0)[0]["joints"],
+    "pipeline": poser(stored["image"], boxes=stored["boxes"], threshold=0.0, second_look=False)[0]["joints"],
 }))
 """
 
