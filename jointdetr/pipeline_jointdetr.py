@@ -154,7 +154,7 @@ class JointDetrPipeline(Pipeline):
         height, width = inputs["pixel_values"].shape[-2:]
         outputs = self.run_model(inputs["pixel_values"].to(self.device, self.dtype))
         if second_look:
-            inputs, outputs = self.look_again([image], inputs, outputs)
+            inputs, outputs = self._look_upright([image] * len(boxes), (dict(inputs), outputs), CROPS_PER_PASS)
         poses = assemble_poses(outputs, threshold=0.0)
         points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
         points = apply_affine(points.double(), invert_affine(inputs["crop_affine"].double())).numpy()
@@ -177,7 +177,6 @@ class JointDetrPipeline(Pipeline):
         if second_look and outputs is not None:
             images = [None if whole else image for image, whole in zip(batch["image"], batch["is_whole"], strict=True)]
             inputs, outputs = self.look_again(images, inputs, outputs, crops_per_pass)
-            inputs, outputs = self.look_from_all_sides(images, inputs, outputs, crops_per_pass)
         people = self.image_processor.post_process_pose_estimation(
             outputs, inputs, threshold=threshold, refiner=self.model.refiner, cameras=batch["camera"]
         )
@@ -189,8 +188,8 @@ class JointDetrPipeline(Pipeline):
         inputs: Mapping[str, torch.Tensor],
         outputs: ModelOutput,
         crops_per_pass: int = CROPS_PER_PASS,
-    ) -> tuple[dict[str, torch.Tensor], ModelOutput]:
-        """Look again, at most `MORE_LOOKS` times, at people who lean, turned upright; the surest look is kept.
+    ) -> _Seen:
+        """Look again at people who lean, and from all sides at those seen unsurely; the surest look is kept.
 
         Args:
             images: The upright pictures; `None` for one at which nobody looks again.
@@ -201,32 +200,25 @@ class JointDetrPipeline(Pipeline):
         Returns:
             Both for `post_process_pose_estimation`, which turns poses back.
         """
-        size = torch.tensor(inputs["pixel_values"].shape[:-3:-1])  # width, height
         pictures = [images[index] for index in inputs["image_index"].tolist()]
-        seen, crops = (dict(inputs), outputs), [index for index, picture in enumerate(pictures) if picture is not None]
+        seen = self._look_upright(pictures, (dict(inputs), outputs), crops_per_pass)
+        scores, rolls = _sureness(seen[1]), crop_rolls(seen[0]["crop_affine"])
+        crops = [index for index, picture in enumerate(pictures) if picture is not None and scores[index] < UNSURE]
+        for quarter_turns in (1, 2, 3):
+            turned = rolls + quarter_turns * math.pi / 2
+            seen, _ = self._look_turned(pictures, seen, crops, turned, crops_per_pass)
+        return seen
+
+    def _look_upright(self, pictures: Sequence[Image.Image | None], seen: _Seen, crops_per_pass: int) -> _Seen:
+        """Look again, at most `MORE_LOOKS` times, at people who lean, turned upright."""
+        size = torch.tensor(seen[0]["pixel_values"].shape[:-3:-1])  # width, height
+        crops = [index for index, picture in enumerate(pictures) if picture is not None]
         for _ in range(MORE_LOOKS):
             points = assemble_poses(seen[1], threshold=0.0, assignment="argmax").points.cpu() * size
             leans = turns_upright(points, self.model.config.skeleton)
             crops = [crop for crop in crops if leans[crop]]
             rolls = crop_rolls(seen[0]["crop_affine"]) + leans
             seen, crops = self._look_turned(pictures, seen, crops, rolls, crops_per_pass)
-        return seen
-
-    def look_from_all_sides(
-        self,
-        images: Sequence[Image.Image | None],
-        inputs: Mapping[str, torch.Tensor],
-        outputs: ModelOutput,
-        crops_per_pass: int = CROPS_PER_PASS,
-    ) -> tuple[dict[str, torch.Tensor], ModelOutput]:
-        """Look at people of whom the network is unsure with the other sides up too; as `look_again` otherwise."""
-        pictures = [images[index] for index in inputs["image_index"].tolist()]
-        scores, rolls = _sureness(outputs), crop_rolls(inputs["crop_affine"])
-        crops = [index for index, picture in enumerate(pictures) if picture is not None and scores[index] < UNSURE]
-        seen = (dict(inputs), outputs)
-        for quarter_turns in (1, 2, 3):
-            turned = rolls + quarter_turns * math.pi / 2
-            seen, _ = self._look_turned(pictures, seen, crops, turned, crops_per_pass)
         return seen
 
     def _look_turned(
