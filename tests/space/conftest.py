@@ -82,7 +82,7 @@ def example_picture() -> Path:
     return REPOSITORY / "jointdetr" / "demo" / "examples" / "waving.jpg"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as long as it is open, no other test of the process can open one
 def browser(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Browser"]:
     """Chromium, with a camera that shows the person of the example film walking."""
     from playwright.sync_api import sync_playwright
