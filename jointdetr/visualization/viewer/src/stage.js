@@ -200,6 +200,7 @@ export class Stage {
     this.drawnAt = now;
     this.renderer.render(this.scene, this.camera);
     this.picturesDrawn += 1;
-    if (more || moving) this.draw();
+    // two pictures of one moment have not moved, and would end the turning
+    if (more || moving || this.controls.autoRotate) this.draw();
   }
 }
