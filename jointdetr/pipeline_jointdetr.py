@@ -6,6 +6,8 @@ Shape vocabulary: crops (one for each person of each picture), joints.
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from functools import cached_property
 from types import GeneratorType
 from typing import Any, TypeVar
 
@@ -20,7 +22,7 @@ from .crops_jointdetr import crop_rolls, turns_upright
 from .geometry_jointdetr import apply_affine, invert_affine
 from .people_jointdetr import SEARCH, PeopleRequest, find_people, load_detector
 from .picture_jointdetr import iterate_pictures, load_picture
-from .postprocessing_jointdetr import ASSEMBLY_INPUTS, assemble_poses
+from .postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
 from .search_jointdetr import Box, Sightings
 
 CROPS_PER_PASS = 16
@@ -32,9 +34,29 @@ FORWARD_ARGUMENTS = ("threshold", "crops_per_pass", "second_look")
 POSTPROCESS_ARGUMENTS = ("return_tensors",)
 
 _Fields = TypeVar("_Fields", bound=Mapping[str, torch.Tensor])
-_Seen = tuple[
-    dict[str, torch.Tensor], ModelOutput
-]  # the processor's inputs for crops, and what the network says of them
+
+
+@dataclass(frozen=True)
+class _Views:
+    """Crops as the processor gives them, and what the network says of them."""
+
+    inputs: dict[str, torch.Tensor]
+    outputs: ModelOutput
+
+    @cached_property
+    def poses(self) -> AssembledPoses:
+        """Their poses, however improbable."""
+        return assemble_poses(self.outputs, threshold=0.0, assignment="argmax")
+
+    @property
+    def sureness(self) -> torch.Tensor:
+        """Mean score of the joints of every crop `(crops,)`."""
+        return self.poses.scores.mean(-1).cpu()
+
+    @property
+    def rolls(self) -> torch.Tensor:
+        """How far every crop is turned `(crops,)`, radians."""
+        return crop_rolls(self.inputs["crop_affine"]).cpu()
 
 
 class JointDetrPipeline(Pipeline):
@@ -71,10 +93,11 @@ class JointDetrPipeline(Pipeline):
                 picture to show one person who fills it); `camera` ([`Camera`], or the path of its JSON file),
                 or else `distortion`, `extrinsics` and `field_of_view` (degrees across the picture's longer side, a
                 guess in place of intrinsics; 60 where nothing is known), see [`Camera`]; `threshold` (`float`,
-                defaults to 0.5); `second_look` (`bool`, defaults to `True`: who leans by more than 30 degrees is
-                looked at once more, turned upright); `return_tensors` (`bool`, defaults to `False`); `crops_per_pass`
-                (`int`, defaults to 16); `batch_size`, `num_workers` (0 unless boxes are given). All of these apply to
-                every picture, and may be given once and for all when the pipeline is made.
+                defaults to 0.5); `second_look` (`bool`, defaults to `True`: who leans by more than 10 degrees is
+                looked at again, turned upright, and who is seen unsurely from all sides); `return_tensors` (`bool`,
+                defaults to `False`); `crops_per_pass` (`int`, defaults to 16); `batch_size`, `num_workers` (0 unless
+                boxes are given). All of these apply to every picture, and may be given once and for all when the
+                pipeline is made.
 
         Returns:
             A list of people for each picture (the one list for one picture), in the order of the boxes, or from left
@@ -154,7 +177,8 @@ class JointDetrPipeline(Pipeline):
         height, width = inputs["pixel_values"].shape[-2:]
         outputs = self.run_model(inputs["pixel_values"].to(self.device, self.dtype))
         if second_look:
-            inputs, outputs = self._look_upright([image] * len(boxes), (dict(inputs), outputs), CROPS_PER_PASS)
+            views = self._look_upright([image] * len(boxes), _Views(dict(inputs), outputs), CROPS_PER_PASS)
+            inputs, outputs = views.inputs, views.outputs
         poses = assemble_poses(outputs, threshold=0.0)
         points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
         points = apply_affine(points.double(), invert_affine(inputs["crop_affine"].double())).numpy()
@@ -188,7 +212,7 @@ class JointDetrPipeline(Pipeline):
         inputs: Mapping[str, torch.Tensor],
         outputs: ModelOutput,
         crops_per_pass: int = CROPS_PER_PASS,
-    ) -> _Seen:
+    ) -> tuple[dict[str, torch.Tensor], ModelOutput]:
         """Look again at people who lean, and from all sides at those seen unsurely; the surest look is kept.
 
         Args:
@@ -201,49 +225,47 @@ class JointDetrPipeline(Pipeline):
             Both for `post_process_pose_estimation`, which turns poses back.
         """
         pictures = [images[index] for index in inputs["image_index"].tolist()]
-        seen = self._look_upright(pictures, (dict(inputs), outputs), crops_per_pass)
-        scores, rolls = _sureness(seen[1]), crop_rolls(seen[0]["crop_affine"])
-        crops = [index for index, picture in enumerate(pictures) if picture is not None and scores[index] < UNSURE]
+        views = self._look_upright(pictures, _Views(dict(inputs), outputs), crops_per_pass)
+        sureness, rolls = views.sureness, views.rolls
+        crops = [index for index, picture in enumerate(pictures) if picture is not None and sureness[index] < UNSURE]
         for quarter_turns in (1, 2, 3):
             turned = rolls + quarter_turns * math.pi / 2
-            seen, _ = self._look_turned(pictures, seen, crops, turned, crops_per_pass)
-        return seen
+            views, _ = self._look_turned(pictures, views, crops, turned, crops_per_pass)
+        return views.inputs, views.outputs
 
-    def _look_upright(self, pictures: Sequence[Image.Image | None], seen: _Seen, crops_per_pass: int) -> _Seen:
+    def _look_upright(self, pictures: Sequence[Image.Image | None], views: _Views, crops_per_pass: int) -> _Views:
         """Look again, at most `MORE_LOOKS` times, at people who lean, turned upright."""
-        size = torch.tensor(seen[0]["pixel_values"].shape[:-3:-1])  # width, height
+        size = torch.tensor(views.inputs["pixel_values"].shape[:-3:-1])  # width, height
         crops = [index for index, picture in enumerate(pictures) if picture is not None]
         for _ in range(MORE_LOOKS):
-            points = assemble_poses(seen[1], threshold=0.0, assignment="argmax").points.cpu() * size
-            leans = turns_upright(points, self.model.config.skeleton)
+            leans = turns_upright(views.poses.points.cpu() * size, self.model.config.skeleton)
             crops = [crop for crop in crops if leans[crop]]
-            rolls = crop_rolls(seen[0]["crop_affine"]) + leans
-            seen, crops = self._look_turned(pictures, seen, crops, rolls, crops_per_pass)
-        return seen
+            views, crops = self._look_turned(pictures, views, crops, views.rolls + leans, crops_per_pass)
+        return views
 
     def _look_turned(
         self,
         pictures: Sequence[Image.Image | None],
-        seen: _Seen,
+        views: _Views,
         crops: list[int],
         rolls: torch.Tensor,
         crops_per_pass: int,
-    ) -> tuple[_Seen, list[int]]:
-        """Look at some of the crops turned by their `rolls`; return the surer looks, and which of them are new."""
+    ) -> tuple[_Views, list[int]]:
+        """Look at some of the crops turned by their `rolls`; return the surer views, and which of them are new."""
         if not crops:
-            return seen, crops
-        inputs, outputs = seen
+            return views, crops
         turned = self.image_processor(
             [pictures[crop] for crop in crops],
-            boxes=[[inputs["boxes"][crop].tolist()] for crop in crops],
+            boxes=[[views.inputs["boxes"][crop].tolist()] for crop in crops],
             turns=[[rolls[crop].item()] for crop in crops],
             return_tensors="pt",
-        ).to(inputs["pixel_values"].device, self.dtype)
-        again = self.run_model(turned["pixel_values"], crops_per_pass)
-        surer = _sureness(again) > _sureness(outputs)[crops]  # (crops again,)
-        crops = torch.tensor(crops)[surer].tolist()
-        views = {name: turned[name] for name in ("pixel_values", "crop_affine")}
-        return (_replaced(inputs, views, crops, surer), _replaced(outputs, again, crops, surer)), crops
+        ).to(views.inputs["pixel_values"].device, self.dtype)
+        of_crops = {name: turned[name] for name in ("pixel_values", "crop_affine")}
+        again = _Views(of_crops, self.run_model(turned["pixel_values"], crops_per_pass))
+        surer = again.sureness > views.sureness[crops]  # (crops again,)
+        rows = torch.tensor(crops)[surer]
+        inputs = _replaced(views.inputs, again.inputs, rows, surer)
+        return _Views(inputs, _replaced(views.outputs, again.outputs, rows, surer)), rows.tolist()
 
     def run_model(self, pixel_values: torch.Tensor, crops_per_pass: int = CROPS_PER_PASS) -> ModelOutput | None:
         """Run the network over crops `(crops, 3, height, width)`, a limited number at once.
@@ -329,18 +351,14 @@ def _concatenate(batch: list[Mapping]) -> dict[str, torch.Tensor]:
     return inputs
 
 
-def _sureness(outputs: ModelOutput) -> torch.Tensor:
-    """Mean score of the joints of every crop `(crops,)`."""
-    return assemble_poses(outputs, threshold=0.0, assignment="argmax").scores.mean(-1).cpu()
-
-
-def _replaced(values: _Fields, others: Mapping[str, torch.Tensor], rows: list[int], which: torch.Tensor) -> _Fields:
+def _replaced(values: _Fields, others: Mapping[str, torch.Tensor], rows: torch.Tensor, which: torch.Tensor) -> _Fields:
     """Put the rows of `others` that the mask `which` names into `values`, as its `rows`; what it has not is kept."""
     changed = {}
     for name in values.keys() & others.keys():
         if values[name] is not None:
-            changed[name] = values[name].clone()
-            changed[name][rows] = others[name][which.to(others[name].device)].to(changed[name])
+            device = values[name].device
+            chosen = others[name][which.to(device)].to(values[name].dtype)
+            changed[name] = values[name].index_copy(0, rows.to(device), chosen)
     return type(values)(**{**values, **changed})
 
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import ResNetConfig
 
-from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
+from jointdetr import JointDetrConfig, JointDetrForPoseEstimation, JointDetrImageProcessor, JointDetrPipeline
 from jointdetr.data.examples import stack_labels, unstack_labels
 from jointdetr.postprocessing_jointdetr import assemble_poses
 from jointdetr.synthesis.rows import PersonRows, RowSettings
@@ -111,3 +113,24 @@ def test_a_step_waits_for_the_matching_alone():
         assert dict(gpu.waits) == {"from the GPU": 1}
         assert {value.device for value in outputs.loss_dict.values()} == {outputs.loss.device} == {GPU}
         assert assemble_poses(outputs).joints.device == GPU
+
+
+@in_own_process
+def test_people_are_looked_at_again_as_on_the_cpu():
+    """An untrained network is unsure of everybody, so that it looks from all sides."""
+    from pretended_gpu import GPU, pretended_gpu
+
+    processor = JointDetrImageProcessor(size={"height": 64, "width": 64})
+    poser = JointDetrPipeline(model=everything_on(), image_processor=processor, device="cpu")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8))
+    inputs = processor(image, boxes=[[[10.0, 5.0, 60.0, 70.0], [30.0, 20.0, 40.0, 50.0]]], return_tensors="pt")
+    with torch.no_grad():
+        wanted, _ = poser.look_again([image], inputs, poser.run_model(inputs["pixel_values"]))
+        assert not torch.equal(wanted["crop_affine"], inputs["crop_affine"])
+        with pretended_gpu():
+            poser.model.to(GPU)
+            poser.device = GPU
+            moved = {name: values.to(GPU) for name, values in inputs.items()}
+            found, _ = poser.look_again([image], moved, poser.run_model(moved["pixel_values"]))
+            assert found["crop_affine"].device == GPU
+            torch.testing.assert_close(found["crop_affine"].cpu(), wanted["crop_affine"])
