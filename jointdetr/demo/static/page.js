@@ -42,12 +42,18 @@ function openDropped(event) {
   open(file);
 }
 
+// Gradio measures its tabs when it may not have this page's style yet, and again only when the window changes its size.
+function measureTabs() {
+  window.dispatchEvent(new Event("resize"));
+}
+
 export function start() {
   const mend = () => {
     nameExamples();
     makeTablesScroll();
   };
   mend();
+  document.fonts.ready.then(measureTabs);
   new MutationObserver(mend).observe(document.body, { childList: true, subtree: true, attributeFilter: ["src"] });
   window.addEventListener("dragover", (event) => event.preventDefault());
   window.addEventListener("drop", openDropped, { capture: true });
