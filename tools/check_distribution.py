@@ -19,10 +19,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-WHEEL_LIMIT_MB, SDIST_LIMIT_MB = (
-    33,
-    35,
-)  # nearly all of it is weights, 33.4 MB before compression
+WHEEL_LIMIT_MB, SDIST_LIMIT_MB = 33, 35  # nearly all of it is weights, 33.4 MB before compression
 
 
 def one_file(pattern: str, limit_mb: float) -> Path:

@@ -32,7 +32,7 @@ from benchmarks.accuracy.models import L1Peer, LikelihoodPeer, VolumetricPeer
 from benchmarks.accuracy.peer_mediapipe import HIPS, LIMBS, SHOULDERS
 from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
 from jointdetr.backbone_jointdetr import BlazePoseBackbone
-from jointdetr.data.examples import PoseDataset, PoseExamples
+from jointdetr.data.examples import PoseDataset, PoseExamples, stack_labels
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe, pck_torso, torso_length
 from jointdetr.evaluation.report import ReportTable, number
@@ -121,7 +121,7 @@ def compute(folder: Path, trunk: BlazePoseBackbone, name: str, examples: Sequenc
             maps = trunk(torch.stack([example["pixel_values"] for example in found])).feature_maps
         stored[first : first + 32] = torch.cat([level.flatten(1) for level in maps], 1).half().numpy()
         labels += [example["labels"] for example in found]
-    torch.save({key: torch.stack([label[key] for label in labels]) for key in labels[0]}, folder / f"{name}.pt")
+    torch.save(stack_labels(labels), folder / f"{name}.pt")
 
 
 def read_examples(sources: Sequence[str], augmentation: Augmentation | None) -> list[tuple[PoseDataset, int]]:

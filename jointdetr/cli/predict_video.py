@@ -224,9 +224,9 @@ class _Film:
 
     def _report(self, before: "Jitter", after: "Jitter") -> None:
         """Say what was found, how fast, and how much steadier it became."""
-        from ..people.words import NOBODY
+        from ..people.words import NOBODY, count_people
 
-        people = "1 person" if len(self.people) == 1 else f"{len(self.people)} people" if self.people else NOBODY
+        people = count_people(len(self.people)) if self.people else NOBODY
         broken = f", {self.reader.broken} broken frames left out" if self.reader.broken else ""
         rate = self.frames_done / self.seconds_spent if self.frames_done else 0.0
         typer.echo(f"{self.source}: {self.frames_done} frames, {people}, {rate:.1f} frames/s{broken}")

@@ -11,6 +11,7 @@ import gradio as gr
 from ..formats.film import FrameReader
 from ..formats.motions import PoseMotion, motion_rows
 from ..motion.smoothing import SmoothingSettings
+from ..people.words import count_people
 from ..video.drawing import write_overlay
 from ..video.estimation import FilmLimits, OnProgress, estimate_video
 from ..video.prediction import VideoSettings
@@ -154,7 +155,7 @@ class FilmTab:
         rows = motion_rows(motions)
         paths = write_files(rows, self.estimator.skeleton, about)
         lengths = [f"{len(motion)} frames, {motion.times_s[-1] - motion.times_s[0]:.1f} s" for motion in motions]
-        people = "1 person" if len(motions) == 1 else f"{len(motions)} people"
+        people = count_people(len(motions))
         return {
             self.view: viewer_value(motions),
             self.overlay: gr.update(value=self._overlay(film, rows), visible=True),

@@ -22,7 +22,7 @@ from ..formats.film import Frame
 from ..formats.skeletons import joint_sides
 from ..motion.motions import LiveSmoother
 from ..motion.smoothing import SmoothingSettings
-from ..people.words import NOBODY, describe_person
+from ..people.words import NOBODY, count_people, describe_person
 from ..picture_jointdetr import DECODING_ERRORS
 from ..video.prediction import VideoPredictor, VideoSettings
 from .estimator import PoseEstimator
@@ -130,9 +130,7 @@ def report(people: Sequence[dict[str, Any]]) -> str:
     """Say who is there and how far off they are."""
     if not people:
         return f"{NOBODY.capitalize()}: step back until you are seen from head to foot."
-    if len(people) == 1:
-        return f"1 person: {describe_person(people[0])}."
-    return f"{len(people)} people: " + "; ".join(describe_person(person) for person in people) + "."
+    return f"{count_people(len(people))}: {'; '.join(map(describe_person, people))}."
 
 
 def _plain(row: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 
 from ..formats.motions import PoseMotion
+from ..people.words import count_people
 from ..visualization import read_poses
 from .guard import plain_errors, require_file_size
 from .picture_tab import Update, Values
@@ -78,7 +79,7 @@ def open_motions(path: str, settings: DemoSettings) -> list[PoseMotion]:
 
 def describe(motions: Sequence[PoseMotion]) -> str:
     """Say how many people there are, and for how long."""
-    people = "1 person" if len(motions) == 1 else f"{len(motions)} people"
+    people = count_people(len(motions))
     frames = max(len(motion) for motion in motions)
     seconds = max(motion.times_s[-1] for motion in motions) - min(motion.times_s[0] for motion in motions)
     return f"{people}." if frames == 1 else f"{people}, {frames} frames, {seconds:.1f} s."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..crops_jointdetr import HIPS, SHOULDERS
 from ..skeleton_jointdetr import Skeleton
 from .camera_space import camera_metrics
 from .metrics import TrivialBaselines, joint_errors, mpjpe, pa_mpjpe, pck_torso, torso_length
@@ -202,7 +203,6 @@ def _by_joint(scorer: Scorer, scored: ScoredPoses) -> dict[str, dict[str, float]
 
 def torso_px(points: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
     """`torso_length` of labelled points `(poses, joints, 2)`; NaN for a skeleton without hips or shoulders."""
-    ends = [[f"{side}_{part}" for side in ("left", "right")] for part in ("hip", "shoulder")]
-    if not {name for pair in ends for name in pair} <= set(skeleton.joints):
+    if not {*HIPS, *SHOULDERS} <= set(skeleton.joints):
         return points.new_full(points.shape[:1], torch.nan)
-    return torso_length(points, *([skeleton.joints.index(name) for name in pair] for pair in ends))
+    return torso_length(points, *([skeleton.joints.index(name) for name in ends] for ends in (HIPS, SHOULDERS)))

@@ -31,6 +31,11 @@ def expected_error_mm(person: Person) -> float:
     return float(found.mean()) if len(found) else math.nan
 
 
+def count_people(number: int) -> str:
+    """How many people there are, as "1 person" or "3 people"."""
+    return "1 person" if number == 1 else f"{number} people"
+
+
 def count_found(person: Person) -> str:
     """How many joints were found, as "16 of 17 joints found"."""
     detected = np.asarray(person["detected"], dtype=bool)

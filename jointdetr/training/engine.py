@@ -101,6 +101,7 @@ class Engine:
         if recipe.compile:
             model.compile()
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self._clipped = self._parts_to_clip()
         self.accelerator.register_for_checkpointing(self, self.schedule)
         if self.average is not None:
             self.accelerator.prepare_model(self.average.module, evaluation_mode=True)
@@ -132,17 +133,22 @@ class Engine:
         """Train to the end."""
         self.model.train()
         self._meter.clear()
-        while not self.is_over:
-            for batch in self._rest_of_epoch():
-                self._train_on(batch)
-                if self.accelerator.sync_gradients:
-                    self._finish_step()
-                    if self.is_over:
-                        break
+        for batch in self._batches():
+            self._train_on(batch)
+            if self.accelerator.sync_gradients:
+                self._finish_step()
         losses = [entry for entry in self.history if "loss" in entry]
         steps = np.diff([0] + [entry["step"] for entry in losses])
         mean = float(np.average([entry["loss"] for entry in losses], weights=steps))
         self.log({"train_runtime": self.schedule.elapsed_seconds, "train_loss": mean})
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
+        """Batches of one epoch after another, until the step that ends the run."""
+        while not self.is_over:
+            for batch in self._rest_of_epoch():
+                yield batch
+                if self.is_over:
+                    return
 
     def _rest_of_epoch(self) -> Iterator[dict[str, Any]]:
         """Batches of the epoch that begins or, after a resume, goes on."""
@@ -179,13 +185,17 @@ class Engine:
             self.optimizer.step()
             self.optimizer.zero_grad()
 
+    def _parts_to_clip(self) -> list[list[nn.Parameter]]:
+        """Parameters of the backbone, and all others."""
+        parts: dict[bool, list[nn.Parameter]] = defaultdict(list)
+        for name, parameter in self.model.named_parameters():
+            parts[kind_of_parameter(name) == "backbone"].append(parameter)
+        return list(parts.values())
+
     def _clip_gradient(self) -> float:
         """Clip the backbone's gradient and the others' each by itself, as one without norms is far larger."""
-        kinds: dict[bool, list[nn.Parameter]] = defaultdict(list)
-        for name, parameter in self.model.named_parameters():
-            kinds[kind_of_parameter(name) == "backbone"].append(parameter)
         largest = self.recipe.optimizer.clip_norm
-        norms = [self.accelerator.clip_grad_norm_(parameters, largest) for parameters in kinds.values()]
+        norms = [self.accelerator.clip_grad_norm_(parameters, largest) for parameters in self._clipped]
         return torch.stack(norms).norm().item()
 
     def _finish_step(self) -> None:

@@ -129,7 +129,7 @@ def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine
     watched = None
     if recipe.watch_steps != 0:
         plain = PoseExamples(processor, skeleton)
-        watched = what_to_watch(recipe, plain, _evaluation_crops(recipe, skeleton, processor))
+        watched = what_to_watch(recipe, plain, _evaluation_crops(recipe, plain))
     evaluate = _evaluation(recipe, skeleton, processor, str(accelerator.device))
     return Engine(recipe, Parts(model, processor, data, evaluate, watched), accelerator)
 
@@ -264,9 +264,8 @@ def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> No
     own.load_state_dict(trained.state_dict())
 
 
-def _evaluation_crops(recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil) -> PoseMixture | None:
+def _evaluation_crops(recipe: Recipe, examples: PoseExamples) -> PoseMixture | None:
     """All evaluation sources as plain crops, to look at."""
-    examples = PoseExamples(processor, skeleton)
     parts = [PoseDataset(load_source(source), examples) for source in recipe.evaluation.sources]
     return PoseMixture(parts) if parts else None
 
