@@ -30,6 +30,8 @@ CHROMIUM_OPTIONS = (
 )
 # The page itself ends these streams when it has what it asked for, or when it is left.
 ENDED_BY_THE_PAGE = re.compile(r"^/gradio_api/(queue/data|heartbeat/)")
+# Gradio plays a film among its examples for a moment, to have a picture of it; drawn twice, one play ends the other.
+PLAYED_TWICE = "The play() request was interrupted by a call to pause()."
 
 IS_IN_VIEW = """
 (selector) => {
@@ -46,7 +48,7 @@ class Watch:
     def __init__(self, page: "Page"):
         self.complaints: list[str] = []
         page.on("console", lambda message: message.type == "error" and self.note("console", message.text))
-        page.on("pageerror", lambda error: self.note("exception", str(error)))
+        page.on("pageerror", lambda error: PLAYED_TWICE in str(error) or self.note("exception", str(error)))
         page.on("response", lambda response: response.status >= 400 and self.note(str(response.status), response.url))
         page.on("requestfailed", lambda request: self.failed(request.url, request.failure))
         page.on("request", lambda request: self.asked(request.url))
