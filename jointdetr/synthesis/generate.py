@@ -40,7 +40,7 @@ No photograph and no real person is in it: body shapes come from MakeHuman's dat
 light are drawn at random.
 
 Each row has the picture, the 17 joints of the Human3.6M skeleton in camera space (millimetres; x right, y down,
-z forward) and in pixels, which of them are visible, the camera's intrinsics and the person's box{dense}.
+z forward) and in pixels, which of them are visible, the camera's intrinsics and the person's box.
 Joints follow the body model, so they agree with markers on real people to a few centimetres only.
 
 ```python
@@ -62,9 +62,8 @@ class SynthesisSettings:
         output: folder to write to; it may hold a part of the same dataset.
         count: number of people, one picture each.
         seed: non-negative; another seed gives other people.
-        size: width and height of the pictures in px, a multiple of 4.
+        size: width and height of the pictures in px.
         preset: "everyday" (mostly upright, level views) or "everything" (all poses, steep views, cut-off people).
-        dense: add the `part_map` and `depth_map` columns.
         supersampling: rays along each edge of a pixel.
         quality: of the JPEG pictures, 1 to 95.
         shard_size: people in one Parquet file.
@@ -81,7 +80,6 @@ class SynthesisSettings:
     seed: int = 0
     size: int = 256
     preset: Preset = "everyday"
-    dense: bool = False
     supersampling: int = 1
     quality: int = 90
     shard_size: int = 500
@@ -181,7 +179,7 @@ class ShardWriter:
         """Load the body and the motions."""
         self.settings = settings
         self.people = PersonRows(settings.row_settings())
-        self.features = pose_features(len(HUMAN36M.joints), settings.dense, nobody=settings.preset == "nobody")
+        self.features = pose_features(len(HUMAN36M.joints), nobody=settings.preset == "nobody")
 
     def write(self, shard: int, on_progress: OnProgress) -> None:
         """Render the people of a shard and write it."""
@@ -205,5 +203,4 @@ def _card(settings: SynthesisSettings) -> str:
     """The dataset's README."""
     limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
     category = next((name for limit, name in limits.items() if settings.count < limit), "n>1M")
-    dense = ", and at a quarter of the resolution a map of body parts and one of depth" if settings.dense else ""
-    return CARD.format(**settings.identity() | {"dense": dense}, size_category=category, settings_file=SETTINGS_FILE)
+    return CARD.format(**settings.identity(), size_category=category, settings_file=SETTINGS_FILE)

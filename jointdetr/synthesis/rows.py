@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.schema import encode_depth_map
 from ..skeleton_jointdetr import HUMAN36M
 from .body import load_body
 from .mocap import MotionLibrary
@@ -27,10 +26,9 @@ class RowSettings:
 
     Attributes:
         seed: non-negative; another seed gives other people.
-        size: width and height of the pictures in px, a multiple of 4.
+        size: width and height of the pictures in px.
         preset: "everyday" (mostly upright, level views), "everything" (all poses, steep views, cut-off people) or
             "nobody" (rooms where nobody is; the box is where a person would fill the picture).
-        dense: add the `part_map` and `depth_map` columns.
         supersampling: rays along each edge of a pixel.
         quality: of the JPEG pictures, 1 to 95.
         motions: folder of motion capture (ASF/AMC files) to take half of the poses from.
@@ -43,7 +41,6 @@ class RowSettings:
     seed: int = 0
     size: int = 256
     preset: Preset = "everyday"
-    dense: bool = False
     supersampling: int = 1
     quality: int = 90
     motions: str | Path | None = None
@@ -94,8 +91,8 @@ class PersonRows:
         nobody = self.settings.preset == "nobody"
         known = [not nobody] * len(HUMAN36M.joints)
         for index, (number, activity) in enumerate(zip(numbers, activities, strict=True)):
-            row = {
-                "image": _encode(arrays["images"][index], "JPEG", quality=self.settings.quality),
+            yield {
+                "image": _encode(arrays["images"][index], self.settings.quality),
                 "joints_3d": arrays["joints_camera"][index].tolist(),
                 "joints_3d_valid": known,
                 "joints_2d": arrays["joints_2d"][index].tolist(),
@@ -110,11 +107,6 @@ class PersonRows:
                 "frame": number,
                 "nobody": nobody,
             }
-            if self.settings.dense:
-                part = arrays["part_map"][index]
-                depth = encode_depth_map(arrays["depth_map"][index], part > 0)
-                row |= {"part_map": _encode(part, "PNG"), "depth_map": _encode(depth, "PNG")}
-            yield row
 
 
 def person_seed(seed: int, number: int) -> int:
@@ -123,8 +115,8 @@ def person_seed(seed: int, number: int) -> int:
     return int(state[0] >> np.uint64(1))
 
 
-def _encode(pixels: np.ndarray, kind: str, **options: Any) -> dict[str, bytes | None]:
-    """An encoded picture as `datasets.Image` stores it."""
+def _encode(pixels: np.ndarray, quality: int) -> dict[str, bytes | None]:
+    """A picture as `datasets.Image` stores it, as a JPEG of a quality from 1 to 95."""
     stream = BytesIO()
-    Image.fromarray(pixels).save(stream, kind, **options)
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
     return {"bytes": stream.getvalue(), "path": None}

@@ -1,4 +1,4 @@
-"""One augmented view of a person: picture, 2D, 3D, intrinsics and dense maps move together.
+"""One augmented view of a person: picture, 2D, 3D and intrinsics move together.
 
 A view is one affine map of the picture, so the picture is sampled once, and one orthogonal matrix of the 3D world.
 Turning a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis
@@ -16,11 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFilter
-
-from ..data.schema import PART_FLIP_PAIRS, PART_NAMES
-
-IGNORED_PART = -1
-"""Value of `part_map` where nothing is known: outside the picture and under a cut-out."""
 
 PROBABILITIES = (
     *("flip", "upright", "rotation", "quarter_turns", "misfit", "half_body", "greyscale"),
@@ -168,36 +163,6 @@ def half_body_box(points: np.ndarray, legs: np.ndarray, rng: np.random.Generator
     low, high = half.min(axis=0), half.max(axis=0)
     margin = HALF_BODY_MARGIN * (high - low).max()
     return [*(low - margin).tolist(), *(high - low + 2 * margin).clip(min=1.0).tolist()]
-
-
-def sample_map(stored: np.ndarray, affine: np.ndarray, size: tuple[int, int], outside: int) -> np.ndarray:
-    """Take the nearest value of a map for each pixel of a warped one.
-
-    Args:
-        stored: `(height, width)` map.
-        affine: `(2, 3)`, px of `stored` -> px of the result.
-        size: height and width of the result.
-        outside: value where the result lies outside `stored`.
-
-    Returns:
-        Map of the given size, of the type of `stored`.
-    """
-    inverse = np.linalg.inv(np.vstack([affine, (0.0, 0.0, 1.0)]))[:2]
-    x, y = np.arange(size[1]) + 0.5, (np.arange(size[0]) + 0.5)[:, None]
-    column = np.floor(inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]).astype(np.int64)  # (height, width)
-    row = np.floor(inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]).astype(np.int64)
-    height, width = stored.shape
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    taken = stored[row.clip(0, height - 1), column.clip(0, width - 1)]
-    return np.where(inside, taken, np.asarray(outside, dtype=stored.dtype))
-
-
-def mirrored_parts() -> np.ndarray:
-    """Value of every part in a mirrored picture: `(parts,)` lookup table for `part_map`."""
-    table = np.arange(len(PART_NAMES))
-    for left, right in PART_FLIP_PAIRS:
-        table[left], table[right] = right, left
-    return table
 
 
 def augment_appearance(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:

@@ -116,7 +116,6 @@ class TrainData:
         streaming: read rows as they are needed, from the disk or the Hub, and draw them from the sources by their
             weights, without end; `schedule.max_steps` says when to stop.
         shuffle_buffer: rows of each source and worker that are held to be shuffled, with streaming.
-        dense_reduction: make the dense maps this many times smaller than the input; null trains without them.
     """
 
     sources: list[DataSource] = field(default_factory=list)
@@ -124,7 +123,6 @@ class TrainData:
     workers: int = 1
     streaming: bool = False
     shuffle_buffer: int = 1000
-    dense_reduction: int | None = None
 
     @property
     def is_stream(self) -> bool:

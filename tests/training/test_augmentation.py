@@ -1,4 +1,4 @@
-"""Augmented views: picture, 2D, 3D, intrinsics and maps move together."""
+"""Augmented views: picture, 2D, 3D and intrinsics move together."""
 
 import math
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jointdetr.data.schema import PART_NAMES
 from jointdetr.training.augmentation import (
     Augmentation,
     View,
@@ -14,9 +13,7 @@ from jointdetr.training.augmentation import (
     change_colours,
     cover,
     half_body_box,
-    mirrored_parts,
     sample_cutouts,
-    sample_map,
 )
 
 PLAIN_CROP = np.array([[0.8, 0.0, 5.0], [0.0, 0.8, -3.0]])
@@ -118,24 +115,6 @@ def test_half_bodies_are_the_box_around_one_half():
     assert {tuple(box) for box in boxes} == {tuple(upper), tuple(lower)}
     assert boxes.count(upper) / 200 == pytest.approx(0.8, abs=0.08)
     assert half_body_box(points[:4] * np.nan, legs[:4], np.random.default_rng(0)) is None
-
-
-def test_sample_map_takes_the_nearest_value():
-    stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    np.testing.assert_array_equal(sample_map(stored, np.eye(3)[:2], (3, 4), outside=99), stored)
-    mirror = np.array([[-1.0, 0, 4], [0, 1, 0]])
-    np.testing.assert_array_equal(sample_map(stored, mirror, (3, 4), outside=99), stored[:, ::-1])
-    shifted = np.array([[1.0, 0, 1], [0, 1, 0]])
-    np.testing.assert_array_equal(sample_map(stored, shifted, (1, 3), outside=99), [[99, 0, 1]])
-    double = np.array([[2.0, 0, 0], [0, 2, 0]])
-    np.testing.assert_array_equal(sample_map(stored, double, (6, 8), outside=99), stored.repeat(2, 0).repeat(2, 1))
-
-
-def test_mirrored_parts_trade_sides():
-    table = mirrored_parts()
-    for part, name in enumerate(PART_NAMES):
-        mirrored = name.replace("left", "@").replace("right", "left").replace("@", "right")
-        assert PART_NAMES[table[part]] == mirrored
 
 
 def test_appearance_is_reproducible_keeps_size_and_changes_pixels():

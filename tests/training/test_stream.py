@@ -36,7 +36,7 @@ def hasty_datasets(monkeypatch):
 def shards(tmp_path_factory):
     """A folder of four Parquet files of five rows each, of two row groups, whose frames are 0 to 19."""
     folder = tmp_path_factory.mktemp("shards")
-    rows = make_rows([make_row(seed) for seed in range(20)]).remove_columns(["part_map", "depth_map"])
+    rows = make_rows([make_row(seed) for seed in range(20)])
     for number in range(4):
         part = rows.select(range(5 * number, 5 * number + 5))
         part.to_parquet(folder / f"train-{number:05d}-of-00004.parquet", batch_size=3)
@@ -149,7 +149,7 @@ def coco_rows():
         row = make_row(seed) | {"skeleton": "coco", "joints_3d_valid": np.zeros(17, bool)}
         row["joints_3d"] = np.full((17, 3), np.nan)
         rows.append(row)
-    return make_rows(rows).remove_columns(["part_map", "depth_map"])
+    return make_rows(rows)
 
 
 def test_another_skeletons_rows_are_mapped_where_that_is_asked():
@@ -174,13 +174,12 @@ def streaming_recipe(values, tmp_path, shards, **train):
         {"path": str(shards), "weight": 2.0},
         {"path": str(tmp_path / "coco"), "map_skeleton": True, "weight": 1.0},
     ]
-    changed = {"sources": sources, "streaming": True, "shuffle_buffer": 4, "dense_reduction": None, "workers": 0}
+    changed = {"sources": sources, "streaming": True, "shuffle_buffer": 4, "workers": 0}
     return {**values, "train": {**changed, **train}, "evaluation": {**values["evaluation"], "every_steps": 4}}
 
 
 def test_rows_with_2d_labels_alone_take_part_in_training(recipe_values, shards, tmp_path, capsys):
     """Mixed supervision from two streams; interrupted, it goes on from the position in the checkpoint."""
-    recipe_values["model"]["config"].pop("num_dense_parts")
     values = streaming_recipe(recipe_values, tmp_path, shards)
     values["checkpoint_minutes"] = 0.0
     result = train(build(Recipe, values))
@@ -196,7 +195,6 @@ def test_rows_with_2d_labels_alone_take_part_in_training(recipe_values, shards, 
 
 
 def test_rows_of_2d_labels_alone_move_the_model(recipe_values, tmp_path):
-    recipe_values["model"]["config"].pop("num_dense_parts")
     (tmp_path / "none").mkdir()
     coco_rows().to_parquet(tmp_path / "none" / "train.parquet")
     values = streaming_recipe(recipe_values, tmp_path, tmp_path / "none")
@@ -255,7 +253,6 @@ def test_a_bad_row_is_named(tmp_path):
 
 
 def test_two_processes_train_on_their_own_shards(recipe_values, shards, tmp_path):
-    recipe_values["model"]["config"].pop("num_dense_parts")
     values = streaming_recipe(recipe_values, tmp_path, shards, workers=1, shuffle_buffer=0)
     values["train"]["sources"] = values["train"]["sources"][:1]
     values |= {"evaluation": {}, "schedule": {"max_steps": 5, "warmup_steps": 0}}

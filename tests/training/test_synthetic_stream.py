@@ -47,11 +47,10 @@ def assert_equal_examples(left: list[dict], right: list[dict]) -> None:
 
 
 def test_examples_are_those_of_stored_people(tmp_path):
-    folder = synthesize(SynthesisSettings(tmp_path / "people", count=5, seed=3, size=32, dense=True))
-    plain = AugmentedExamples(PROCESSOR, HUMAN36M, STILL, dense_reduction=4)
+    folder = synthesize(SynthesisSettings(tmp_path / "people", count=5, seed=3, size=32))
+    plain = AugmentedExamples(PROCESSOR, HUMAN36M, STILL)
     stored = PoseDataset(load_pose_dataset(folder), plain)
-    drawn = first(SyntheticStream(RowSettings(seed=3, size=32, dense=True), plain, Share(), at_once=5), 5)
-    assert {"part_map", "depth_map"} < drawn[0]["labels"].keys()
+    drawn = first(SyntheticStream(SMALL, plain, Share(), at_once=5), 5)
     assert_equal_examples(drawn, [stored[index] for index in range(5)])
 
 
@@ -69,7 +68,7 @@ def test_readers_share_the_people_and_see_nobody_twice(workers):
 
 
 def blended(**share) -> BlendedStream:
-    rows = make_rows([make_row(seed) for seed in range(6)]).remove_columns(["part_map", "depth_map"])
+    rows = make_rows([make_row(seed) for seed in range(6)])
     mixture = RowMixture([rows.to_iterable_dataset(num_shards=2)], [1.0], seed=5, share=Share(**share))
     stored = PoseStream(mixture, AUGMENTED)
     return BlendedStream([stored, SyntheticStream(SMALL, AUGMENTED, Share(**share), at_once=4)], [1.0, 2.0], seed=1)
@@ -143,13 +142,12 @@ def test_evaluation_needs_no_stored_training_data(recipe_values):
     ("change", "complaint"),
     [
         ({"train": {"synthesis": {"at_once": 0}}}, "`train.synthesis.at_once` must be at least 1, got 0"),
-        ({"train": {"synthesis": {"size": 30}}}, "`size` must be a positive multiple of 4, got 30"),
+        ({"train": {"synthesis": {"size": 0}}}, "`size` must be at least 1, got 0"),
         ({"train": {"synthesis": {}}, "skeleton": "coco"}, "have the joints of 'human36m', got 'coco'"),
         ({"train": {"synthesis": {}}, "schedule": {}}, "`schedule.max_steps` must say how long"),
     ],
 )
 def test_refuses_by_name(recipe_values, change, complaint):
     values = {**recipe_values, "evaluation": {}, **change}
-    values["model"]["config"].pop("num_dense_parts")
     with pytest.raises(ValueError, match=complaint):
         build_engine(build(Recipe, values))
