@@ -48,8 +48,8 @@ class Cropper:
     size: tuple[int, int]
     padding: float
     resample: PILImageResampling
-    scale: tuple[float, float, float]
-    shift: tuple[float, float, float]
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "Cropper":
@@ -223,7 +223,7 @@ def _labelled(person: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndar
     """Labels of the joints in float64, and which of them are valid."""
     values = np.array(person[name], dtype=np.float64)
     valid = person.get(f"{name}_valid")
-    return values, np.isfinite(values).all(axis=-1) if valid is None else np.array(valid, dtype=bool)
+    return values, np.array(np.isfinite(values).all(axis=-1) if valid is None else valid, dtype=bool)
 
 
 def body_tilt(points: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:

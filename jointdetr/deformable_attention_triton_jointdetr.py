@@ -81,7 +81,7 @@ def _attend(
             x0, x = _locate(locations + 2 * sample, used, width, NUMBER)
             y0, y = _locate(locations + 2 * sample + 1, used, height, NUMBER)
             weight = tl.load(weights + sample, mask=used, other=0.0).to(NUMBER)
-            for corner in tl.static_range(4):
+            for corner in tl.static_range(4):  # pyright: ignore[reportGeneralTypeIssues] # Triton's own loop
                 right, lower = corner % 2, corner // 2
                 pixels, there = _corner(table, x0 + right, y0 + lower, width, height, channels, used, HEADS * HEAD_DIM)
                 share = (x if right else 1 - x) * (y if lower else 1 - y) * weight
@@ -126,7 +126,7 @@ def _differentiate(
             y0, y = _locate(locations + 2 * sample + 1, used, height, NUMBER)
             weight = tl.load(weights + sample, mask=used, other=0.0).to(NUMBER)
             by_weight, by_x, by_y = weight * 0, weight * 0, weight * 0
-            for corner in tl.static_range(4):
+            for corner in tl.static_range(4):  # pyright: ignore[reportGeneralTypeIssues] # Triton's own loop
                 right, lower = corner % 2, corner // 2
                 column, row, stride = x0 + right, y0 + lower, HEADS * HEAD_DIM
                 pixels, there = _corner(value + offset, column, row, width, height, channels, used, stride)
@@ -167,7 +167,7 @@ class SampleTokens(torch.autograd.Function):
         spatial_shapes: list[tuple[int, int]],
     ) -> torch.Tensor:
         """Sum the samples into (batch, queries, heads * head_dim) of the dtype of `value`."""
-        tensors = [tensor.contiguous() for tensor in (value, locations, weights)]
+        tensors = value.contiguous(), locations.contiguous(), weights.contiguous()
         levels = _level_table(tuple(spatial_shapes), value.device)
         ctx.save_for_backward(*tensors)
         ctx.levels = levels  # kept from call to call: made in inference mode, it could not be saved

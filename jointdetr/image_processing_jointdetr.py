@@ -7,12 +7,11 @@ Shape vocabulary: images (pictures), crops (one for each person of each picture)
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import PreTrainedModel
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_utils import BatchFeature
 from transformers.image_utils import (
@@ -23,13 +22,22 @@ from transformers.image_utils import (
     SizeDict,
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
-from transformers.utils import ModelOutput, is_torchvision_available
+from transformers.utils import is_torchvision_available
 
 from .camera_jointdetr import Camera, to_array, validate_intrinsics
 from .crops_jointdetr import CROP_SETTINGS, Cropper, crop_labels, misses_picture, turn_about
 from .geometry_jointdetr import crop_intrinsics
 from .picture_jointdetr import iterate_pictures, load_picture
 from .postprocessing_jointdetr import assemble_poses, people_of_crops
+
+if TYPE_CHECKING:
+    from transformers.image_processing_backends import TorchvisionBackend
+    from transformers.image_processing_utils import BaseImageProcessor
+
+    from .modeling_jointdetr import JointDetrPoseEstimationOutput
+    from .refinement_jointdetr import JointRefiner
+else:
+    BaseImageProcessor = object  # the backends' base, which stands behind the mixin in its classes
 
 SWITCHES = ("do_rescale", "do_normalize")
 ANNOTATED = {"joints_3d": (3,), "joints_2d": (2,), "joints_3d_valid": (), "joints_2d_valid": (), "visible": ()}
@@ -85,7 +93,7 @@ class JointDetrImageProcessorKwargs(ImagesKwargs, total=False):
     root_joint: int | None
 
 
-class JointDetrImageProcessorMixin:
+class JointDetrImageProcessorMixin(BaseImageProcessor):
     r"""What the processors of both backends share, which is everything: crops are made by Pillow in either.
 
     Args:
@@ -156,6 +164,20 @@ class JointDetrImageProcessorMixin:
         """
         return super().preprocess(images, boxes, intrinsics, turns, annotations, **kwargs)
 
+    if TYPE_CHECKING:  # the backends' says nothing of boxes
+
+        def __call__(
+            self,
+            images: ImageInput,
+            boxes: Sequence | np.ndarray | torch.Tensor | None = None,
+            intrinsics: Sequence | np.ndarray | torch.Tensor | None = None,
+            turns: Sequence[Sequence[float]] | None = None,
+            annotations: Mapping[str, Any] | Sequence | None = None,
+            **kwargs: Unpack[JointDetrImageProcessorKwargs],
+        ) -> BatchFeature:
+            """See `preprocess`."""
+            ...
+
     def cropper(self) -> Cropper:
         """Return how this processor crops and normalises, as it is set now."""
         return Cropper.from_settings({name: getattr(self, name) for name in CROP_SETTINGS})
@@ -214,16 +236,16 @@ class JointDetrImageProcessorMixin:
 
     def post_process_pose_estimation(
         self,
-        outputs: ModelOutput,
-        inputs: BatchFeature,
+        outputs: "JointDetrPoseEstimationOutput | None",
+        inputs: Mapping[str, Any],
         threshold: float = 0.5,
-        refiner: PreTrainedModel | None = None,
+        refiner: "JointRefiner | None" = None,
         cameras: Sequence[Camera | None] | None = None,
     ) -> list[list[dict[str, torch.Tensor]]]:
         """Turn the network's output into people.
 
         Args:
-            outputs: What [`JointDetrForPoseEstimation`] returned.
+            outputs: What [`JointDetrForPoseEstimation`] returned; None where there are no crops.
             inputs: What this processor returned, the network's input.
             threshold: Joints less probable than this are missing.
             refiner: Fills missing joints and refines the others; usually `model.refiner`.
@@ -249,21 +271,20 @@ class JointDetrImageProcessorMixin:
             ValueError: Outputs and inputs belong to different batches, the threshold is outside [0, 1], or there is
                 not one entry in `cameras` for each picture.
         """
-        inputs = {name: _as_tensor(values) for name, values in inputs.items() if name != "labels"}
-        image_index = inputs["image_index"].tolist()
-        people: list[list[dict[str, torch.Tensor]]] = [[] for _ in inputs["image_sizes"]]
+        tensors = {name: _as_tensor(values) for name, values in inputs.items() if name != "labels"}
+        image_index = tensors["image_index"].tolist()
+        people: list[list[dict[str, torch.Tensor]]] = [[] for _ in tensors["image_sizes"]]
         if cameras is not None and len(cameras) != len(people):
             raise ValueError(
                 f"`cameras` must have one entry for each of the {len(people)} pictures, got {len(cameras)}"
             )
         if not image_index:
             return people
-        if len(outputs.pred_joints) != len(image_index):
-            raise ValueError(
-                f"`outputs` must be of the {len(image_index)} crops in `inputs`, got {len(outputs.pred_joints)}"
-            )
+        num_outputs = 0 if outputs is None else outputs.pred_joints.shape[0]
+        if outputs is None or num_outputs != len(image_index):
+            raise ValueError(f"`outputs` must be of the {len(image_index)} crops in `inputs`, got {num_outputs}")
         poses = assemble_poses(outputs, threshold, refiner).cpu()
-        for index, person in zip(image_index, people_of_crops(poses, inputs, cameras), strict=True):
+        for index, person in zip(image_index, people_of_crops(poses, tensors, cameras), strict=True):
             people[index].append(person)
         return people
 
@@ -272,7 +293,7 @@ class JointDetrImageProcessorPil(JointDetrImageProcessorMixin, PilBackend):
     """Image processor of JointDETR where torchvision is absent; see [`JointDetrImageProcessorMixin`]."""
 
 
-if is_torchvision_available():
+if TYPE_CHECKING or is_torchvision_available():
     from transformers.image_processing_backends import TorchvisionBackend
 
     class JointDetrImageProcessor(JointDetrImageProcessorMixin, TorchvisionBackend):
@@ -311,7 +332,7 @@ def _is_number(value: Any) -> bool:
 
 def _is_index(value: Any) -> bool:
     """Whether a value is a whole number that counts from 0."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 0)
 
 
 def _are_of_channels(values: Any) -> bool:
@@ -344,7 +365,7 @@ def _people_of_pictures(
         annotations = [annotations]
     if is_single and annotations is not None and all(isinstance(entry, Mapping) for entry in annotations):
         annotations = [annotations]
-    per_image = [_boxes_of_images(boxes, num_images, is_single)]
+    per_image: list[Sequence] = [_boxes_of_images(boxes, num_images, is_single)]
     for name, values in (("turns", turns), ("annotations", annotations)):
         values = [None] * num_images if values is None else values
         if len(values) != num_images:

@@ -7,12 +7,13 @@ Source: Zhang and Cui, ICPR 2022; the matching follows DETR (Carion et al., ECCV
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
 
 from .configuration_jointdetr import JointDetrConfig
-from .matching_jointdetr import assign
+from .postprocessing_jointdetr import assign
 
 Terms = dict[str, tuple[float, torch.Tensor]]  # weight and losses (layers,) of each term
 
@@ -343,7 +344,7 @@ def _slots(predictions: PosePredictions, labels: PoseLabels) -> torch.Tensor:
 
 
 def _weighted(terms: Terms, queries: torch.Tensor | None, matching_cost: torch.Tensor | None) -> PoseLoss:
-    total = sum(weight * losses.sum() for weight, losses in terms.values())
+    total = cast(torch.Tensor, sum(weight * losses.sum() for weight, losses in terms.values()))
     named = _name_layers({name: losses for name, (_, losses) in terms.items()})
     return PoseLoss(total, named, queries, matching_cost)
 

@@ -122,7 +122,7 @@ def detect_people(
         raise ValueError(f"the detector's `threshold` must be in [0, 1], got {threshold}")
     detector = load_detector(detector)
     label = _person_label(detector)
-    found = detector(list(images), threshold=threshold) if images else []
+    found: Any = detector(list(images), threshold=threshold) if images else []
     return [
         _boxes_of_people([thing for thing in things if thing["label"] == label], image.size)
         for things, image in zip(found, images, strict=True)

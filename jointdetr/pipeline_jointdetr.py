@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from types import GeneratorType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
 from PIL import Image
 from transformers import Pipeline
-from transformers.utils import ModelOutput
 
 from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
 from .crops_jointdetr import crop_rolls, turns_upright
@@ -24,6 +23,10 @@ from .people_jointdetr import SEARCH, PeopleRequest, find_people, load_detector
 from .picture_jointdetr import iterate_pictures, load_picture
 from .postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
 from .search_jointdetr import Box, Sightings
+
+if TYPE_CHECKING:
+    from .image_processing_jointdetr import JointDetrImageProcessorMixin
+    from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
 
 CROPS_PER_PASS = 16
 MORE_LOOKS = 2  # at most, at people who lean
@@ -41,7 +44,7 @@ class _Views:
     """Crops as the processor gives them, and what the network says of them."""
 
     inputs: dict[str, torch.Tensor]
-    outputs: ModelOutput
+    outputs: "JointDetrPoseEstimationOutput"
 
     @cached_property
     def poses(self) -> AssembledPoses:
@@ -66,6 +69,8 @@ class JointDetrPipeline(Pipeline):
     a batch of pictures go through the network together, `crops_per_pass` at once.
     """
 
+    model: "JointDetrForPoseEstimation"
+    image_processor: "JointDetrImageProcessorMixin"
     _load_processor = False
     _load_image_processor = True
     _load_feature_extractor = False
@@ -175,7 +180,7 @@ class JointDetrPipeline(Pipeline):
         """Say what the network sees in boxes of an upright picture, however improbable it finds it."""
         inputs = self.image_processor(image, boxes=[boxes], return_tensors="pt")
         height, width = inputs["pixel_values"].shape[-2:]
-        outputs = self.run_model(inputs["pixel_values"].to(self.device, self.dtype))
+        outputs = self._run_some(inputs["pixel_values"].to(self.device, self.dtype), CROPS_PER_PASS)
         if second_look:
             views = self._look_upright([image] * len(boxes), _Views(dict(inputs), outputs), CROPS_PER_PASS)
             inputs, outputs = views.inputs, views.outputs
@@ -210,9 +215,9 @@ class JointDetrPipeline(Pipeline):
         self,
         images: Sequence[Image.Image | None],
         inputs: Mapping[str, torch.Tensor],
-        outputs: ModelOutput,
+        outputs: "JointDetrPoseEstimationOutput",
         crops_per_pass: int = CROPS_PER_PASS,
-    ) -> tuple[dict[str, torch.Tensor], ModelOutput]:
+    ) -> tuple[dict[str, torch.Tensor], "JointDetrPoseEstimationOutput"]:
         """Look again at people who lean, and from all sides at those seen unsurely; the surest look is kept.
 
         Args:
@@ -255,19 +260,25 @@ class JointDetrPipeline(Pipeline):
         if not crops:
             return views, crops
         turned = self.image_processor(
-            [pictures[crop] for crop in crops],
+            [picture for crop in crops if (picture := pictures[crop]) is not None],
             boxes=[[views.inputs["boxes"][crop].tolist()] for crop in crops],
             turns=[[rolls[crop].item()] for crop in crops],
             return_tensors="pt",
         ).to(views.inputs["pixel_values"].device, self.dtype)
         of_crops = {name: turned[name] for name in ("pixel_values", "crop_affine")}
-        again = _Views(of_crops, self.run_model(turned["pixel_values"], crops_per_pass))
+        again = _Views(of_crops, self._run_some(turned["pixel_values"], crops_per_pass))
         surer = again.sureness > views.sureness[crops]  # (crops again,)
         rows = torch.tensor(crops)[surer]
         inputs = _replaced(views.inputs, again.inputs, rows, surer)
         return _Views(inputs, _replaced(views.outputs, again.outputs, rows, surer)), rows.tolist()
 
-    def run_model(self, pixel_values: torch.Tensor, crops_per_pass: int = CROPS_PER_PASS) -> ModelOutput | None:
+    def _run_some(self, pixel_values: torch.Tensor, crops_per_pass: int) -> "JointDetrPoseEstimationOutput":
+        """Run the network over crops, of which there are some."""
+        return cast("JointDetrPoseEstimationOutput", self.run_model(pixel_values, crops_per_pass))
+
+    def run_model(
+        self, pixel_values: torch.Tensor, crops_per_pass: int = CROPS_PER_PASS
+    ) -> "JointDetrPoseEstimationOutput | None":
         """Run the network over crops `(crops, 3, height, width)`, a limited number at once.
 
         Returns:

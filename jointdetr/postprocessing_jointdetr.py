@@ -9,11 +9,10 @@ Shape vocabulary: batch (crops, one for each person of each picture), queries, j
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from scipy.optimize import linear_sum_assignment
 
 from .camera_jointdetr import GUESSED_FIELD_OF_VIEW, Camera
 from .crops_jointdetr import turned_back
@@ -25,7 +24,15 @@ from .geometry_jointdetr import (
     project,
     solve_root_translation,
 )
-from .matching_jointdetr import Assignment, choose_queries
+
+if TYPE_CHECKING:
+    from .modeling_jointdetr import JointDetrPoseEstimationOutput
+    from .refinement_jointdetr import JointRefiner
+
+# stands for a cost that is not finite; far above any real one, far below where float32 sums lose the real ones
+WORST_COST = 1e6
+
+Assignment = Literal["hungarian", "argmax"]
 
 # What assembling reads of the network's output; the rest, such as the encoder's tokens, is large.
 ASSEMBLY_INPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
@@ -67,22 +74,21 @@ class AssembledPoses:
 
     def cpu(self) -> "AssembledPoses":
         """Return the same on the CPU."""
-        fields = vars(self).items()
-        return AssembledPoses(**{name: None if value is None else value.cpu() for name, value in fields})
+        return AssembledPoses(**{name: value.cpu() for name, value in vars(self).items() if value is not None})
 
 
 @torch.no_grad()
 def assemble_poses(
-    outputs: ModelOutput,
+    outputs: "JointDetrPoseEstimationOutput",
     threshold: float = 0.5,
-    refiner: PreTrainedModel | None = None,
+    refiner: "JointRefiner | None" = None,
     assignment: Assignment = "hungarian",
 ) -> AssembledPoses:
     """Choose one query for every joint type by the class probabilities alone, and complete the skeleton.
 
     Args:
-        outputs (`ModelOutput`): `logits` (None with fixed alignment), `pred_joints` and `pred_points` of
-            [`JointDetrForPoseEstimation`], and `pred_sigmas` and `pred_visibility` if it has a confidence head.
+        outputs (`JointDetrPoseEstimationOutput`): `logits` (None with fixed alignment), `pred_joints` and
+            `pred_points`, and `pred_sigmas` and `pred_visibility` if it has a confidence head.
         threshold (`float`, *optional*, defaults to 0.5): Joints less probable than this are missing.
         refiner (`JointRefiner`, *optional*): Fills missing joints and refines the others.
         assignment (`str`, *optional*, defaults to `"hungarian"`): `"hungarian"` is optimal and never gives one query
@@ -108,7 +114,7 @@ def assemble_poses(
     return AssembledPoses(joints, points, poses.scores, detected, sigmas, visible)
 
 
-def _likeliest_poses(outputs: ModelOutput, assignment: Assignment) -> AssembledPoses:
+def _likeliest_poses(outputs: "JointDetrPoseEstimationOutput", assignment: Assignment) -> AssembledPoses:
     """Return the joints however improbable they are; `detected` says where they are finite.
 
     The chosen query says how probable, how exact and how visible a joint is. The position is the mean of all queries,
@@ -126,8 +132,38 @@ def _likeliest_poses(outputs: ModelOutput, assignment: Assignment) -> AssembledP
     weights = probabilities.square() * finite[..., None]
     joints, points = average_queries(weights, joints), average_queries(weights, points)
     scores = probabilities.gather(1, queries[:, None])[:, 0]
-    sigmas, visible, finite = (None if each is None else each.gather(1, queries) for each in (sigmas, visible, finite))
-    return AssembledPoses(joints, points, scores, finite, sigmas, visible)
+    sigmas, visible = (None if each is None else each.gather(1, queries) for each in (sigmas, visible))
+    return AssembledPoses(joints, points, scores, finite.gather(1, queries), sigmas, visible)
+
+
+def assign(costs: torch.Tensor) -> torch.Tensor:
+    """Solve the assignment of queries to joints for any number of cost matrices, in one transfer to the CPU and back.
+
+    Args:
+        costs (`torch.Tensor` of shape `(..., queries, joints)`): What is not finite counts as the worst cost.
+
+    Returns:
+        `torch.Tensor` of shape `(..., joints)`: The query of every joint, int64; no query serves two joints.
+    """
+    finite = torch.nan_to_num(costs.float(), nan=WORST_COST, posinf=WORST_COST, neginf=WORST_COST)
+    matrices = finite.clamp(max=WORST_COST).flatten(0, -3).transpose(1, 2).cpu().numpy()  # (matrices, joints, queries)
+    if not len(matrices):
+        return torch.empty(*costs.shape[:-2], costs.shape[-1], dtype=torch.long, device=costs.device)
+    queries = torch.stack([torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in matrices])
+    return queries.reshape(*costs.shape[:-2], costs.shape[-1]).to(costs.device, non_blocking=True)
+
+
+def choose_queries(probabilities: torch.Tensor, assignment: Assignment) -> torch.Tensor:
+    """Return the query of every joint (batch, joints) from class probabilities (batch, queries, joints) alone.
+
+    Raises:
+        ValueError: If the assignment is unknown.
+    """
+    if assignment == "hungarian":
+        return assign(-probabilities)
+    if assignment == "argmax":
+        return probabilities.argmax(dim=1)
+    raise ValueError(f'`assignment` must be "hungarian" or "argmax", got {assignment!r}.')
 
 
 @outside_autocast
@@ -179,14 +215,14 @@ def _single_precision(inputs: Inputs, name: str) -> torch.Tensor:
     return values.float().cpu()
 
 
-def _cameras_of_crops(inputs: Inputs, cameras: Sequence[Camera | None] | None) -> list[Camera | None]:
+def _cameras_of_crops(inputs: Inputs, cameras: Sequence[Camera | None] | None) -> Sequence[Camera | None]:
     """Return the camera of each crop's picture: the one given, or that of the intrinsics the processor was given."""
     if cameras is not None:
         return [cameras[index] for index in inputs["image_index"].tolist()]
     if inputs.get("crop_intrinsics") is None:
         return [None] * len(inputs["image_index"])
     to_picture = invert_affine(inputs["crop_affine"].double())
-    return [Camera(matrix) for matrix in crop_intrinsics(inputs["crop_intrinsics"].double(), to_picture)]
+    return [Camera(matrix) for matrix in crop_intrinsics(inputs["crop_intrinsics"].double(), to_picture).numpy()]
 
 
 def _place(poses: AssembledPoses, inputs: Inputs, known: Sequence[Camera | None]) -> dict[str, torch.Tensor]:
@@ -263,4 +299,4 @@ def _to_world(joints_camera: torch.Tensor, cameras: Sequence[Camera]) -> torch.T
     return (joints_camera - extrinsics[:, None, :, 3]) @ extrinsics[..., :3]  # row vectors: the rotation's inverse
 
 
-__all__ = ["ASSEMBLY_INPUTS", "AssembledPoses", "assemble_poses", "people_of_crops"]
+__all__ = ["ASSEMBLY_INPUTS", "AssembledPoses", "assemble_poses", "assign", "choose_queries", "people_of_crops"]

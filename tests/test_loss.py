@@ -13,7 +13,7 @@ from jointdetr.loss_jointdetr import (
     coarse_to_fine_weights,
     projection_errors,
 )
-from jointdetr.matching_jointdetr import assign
+from jointdetr.postprocessing_jointdetr import assign
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,7 @@ import torch
 from jointdetr import JointDetrForPoseEstimation, geometry_jointdetr
 from jointdetr.deformable_attention_jointdetr import multi_scale_deformable_attention
 from jointdetr.evaluation import metrics
-from jointdetr.matching_jointdetr import choose_queries
-from jointdetr.postprocessing_jointdetr import average_queries
+from jointdetr.postprocessing_jointdetr import average_queries, choose_queries
 
 SHAPES = [(6, 5), (3, 3)]
 CAMERA = torch.tensor([[500.0, 0, 64], [0, 510, 60], [0, 0, 1]])
