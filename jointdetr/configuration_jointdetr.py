@@ -165,9 +165,9 @@ class JointDetrConfig(_SkeletonConfig):
             loaded, statistics and weights, as DETRs do with pretrained backbones. Switch it on to train adapters such
             as LoRA's: they are saved without the statistics that training would change.
         query_alignment (`str`, *optional*, defaults to `"set"`): `"set"` matches queries to joints (JointDETR),
-            `"fixed"` makes query j joint j (the force-aligned baseline: no class head, loss on the last layer alone).
-        intermediate_supervision (`bool`, *optional*, defaults to `False`): With fixed alignment, put the
-            coarse-to-fine loss on every decoder layer, as it always is with set alignment.
+            `"fixed"` makes query j joint j (the force-aligned baseline, without a class head).
+        auxiliary_loss (`bool`, *optional*): Put the coarse-to-fine loss on every decoder layer; otherwise the last one
+            alone has a loss. True with `"set"` alignment by default, false with `"fixed"`, as in the paper.
         id2label, joint_parents, root_joint, joint_scale: The skeleton, see [`JointRefinerConfig`].
         flip_pairs (`list[tuple[int, int]]`, *optional*): Left/right pairs. Human3.6M's, or none with a given skeleton.
         num_queries (`int`, *optional*, defaults to 100): Number N of joint queries; J with `"fixed"` alignment.
@@ -235,7 +235,7 @@ class JointDetrConfig(_SkeletonConfig):
     refiner_config: dict | PreTrainedConfig | None = None
     freeze_batch_norm: bool = False
     query_alignment: Literal["set", "fixed"] = "set"
-    intermediate_supervision: bool = False
+    auxiliary_loss: bool | None = None
     if TYPE_CHECKING:
         flip_pairs: Sequence[Sequence[int]] = ()
         num_queries: int = 100
@@ -280,6 +280,8 @@ class JointDetrConfig(_SkeletonConfig):
         if not __name__.startswith("transformers_modules."):  # here the pipeline is registered, and its code trusted
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
+        if self.auxiliary_loss is None:
+            self.auxiliary_loss = self.query_alignment == "set"
         if self.num_queries is None:
             self.num_queries = 100 if self.query_alignment == "set" else self.num_joints
 

@@ -181,6 +181,8 @@ class JointDetrLoss:
         `loss_bones`, with `_{layer}` behind them for all but the last layer; and of the confidence head `loss_sigma`
         and `loss_visible`.
         """
+        if not self.config.auxiliary_loss:
+            predictions = predictions.of_last_layer()
         if self.config.query_alignment == "fixed":
             return self._aligned_loss(predictions, labels)
         queries, cost = self.matcher(predictions, labels)
@@ -192,9 +194,7 @@ class JointDetrLoss:
         return _weighted(terms, queries, cost)
 
     def _aligned_loss(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
-        """Query j is joint j; the last layer alone has a loss, unless the config asks for all."""
-        if not self.config.intermediate_supervision:
-            predictions = predictions.of_last_layer()
+        """Query j is joint j."""
         queries = _slots(predictions, labels)
         terms = self._pose_terms(predictions, queries, labels)
         if predictions.confidence is not None:
@@ -252,7 +252,7 @@ class JointDetrLoss:
 
     def _coarse_to_fine(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Weights of matched joints (layers, batch, joints), 1 where the last layer alone has a loss."""
-        if self.config.query_alignment == "fixed" and not self.config.intermediate_supervision:
+        if not self.config.auxiliary_loss:
             return torch.ones((), device=joints.device)
         scale = self.config.joint_scale
         by_layer = torch.tensor([self.config.layer_thresholds, self.config.layer_discounts], dtype=torch.float32)

@@ -306,8 +306,8 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
         """
         hidden_states, position_embeddings = content, positions
         # with a loss on the last layer alone, its gradient must reach back through all of them
-        last_alone = self.config.query_alignment == "fixed" and not self.config.intermediate_supervision
-        pass_on = torch.Tensor.detach if self.config.detach_layers and not last_alone else torch.Tensor.clone
+        detach = self.config.detach_layers and self.config.auxiliary_loss
+        pass_on = torch.Tensor.detach if detach else torch.Tensor.clone
         joints, points = start.joints, start.points
         predictions = []
         for index, layer in enumerate(self.layers):

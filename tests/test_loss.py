@@ -262,9 +262,9 @@ def test_fixed_alignment_judges_the_last_layer_alone_and_by_plain_l1():
     assert loss.queries is loss.matching_cost is None
 
 
-def test_fixed_alignment_with_intermediate_supervision_is_coarse_to_fine():
+def test_fixed_alignment_with_auxiliary_loss_is_coarse_to_fine():
     thresholds = {"coarse_thresholds": [100.0, 0.0], "coarse_discounts": [0.5, 0.1]}
-    config = three_joints(query_alignment="fixed", num_queries=3, intermediate_supervision=True, **thresholds)
+    config = three_joints(query_alignment="fixed", num_queries=3, auxiliary_loss=True, **thresholds)
     labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
     joints = torch.zeros(2, 1, 3, 3)
     joints[:, 0, 1] = torch.tensor([0.03, 0.0, 0.04])  # 50 mm off, 70 mm in L1

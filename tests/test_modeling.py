@@ -206,7 +206,7 @@ def test_layers_add_up_changes():
                 "query_alignment": "fixed",
                 "num_queries": 17,
                 "detach_layers": True,
-                "intermediate_supervision": True,
+                "auxiliary_loss": True,
             },
             [False, False, True],
         ),

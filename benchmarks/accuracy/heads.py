@@ -72,8 +72,10 @@ class Contestant:
 
 CONTESTANTS = (
     Contestant("aligned", "aligned queries, loss on the last layer", fields=FIXED),
-    Contestant("aligned-all", "and on all layers", fields={**FIXED, "intermediate_supervision": True}),
+    Contestant("aligned-all", "and on all layers", fields={**FIXED, "auxiliary_loss": True}),
     Contestant("jointdetr", "JointDETR: set prediction with 34 queries", fields=SET),
+    Contestant("jointdetr-last", "JointDETR, loss on the last layer", fields={**SET, "auxiliary_loss": False}),
+    Contestant("jointdetr-17", "and 17 queries", fields={**SET, "auxiliary_loss": False, "num_queries": 17}),
     Contestant("before", "JointDETR as it was", fields={**SET, **BEFORE, "init_std": 0.02}),
     Contestant("l1", "direct regression, L1", L1Peer, FIXED),
     Contestant("rle", "direct regression, residual log-likelihood", LikelihoodPeer, FIXED),
@@ -151,7 +153,7 @@ def build(contestant: Contestant, seed: int, crops: Crops) -> nn.Module:
     return model
 
 
-def train(model: nn.Module, crops: Crops, rate: float, seed: int, steps: int, batch_size: int = 16) -> None:
+def train(model: nn.Module, crops: Crops, rate: float, seed: int, steps: int, batch_size: int) -> None:
     """Train by AdamW with a warm-up and a half cosine; the model ends with its averaged weights."""
     groups = parameter_groups(model, OptimizerRecipe(learning_rate=rate, sampling_multiplier=0.3))
     optimizer = torch.optim.AdamW(groups, fused=True)
@@ -231,7 +233,7 @@ def run(contestant: Contestant, options: argparse.Namespace, rate: float, seed: 
     if not file.exists():
         crops = Crops(options.crops, "train")
         model = build(contestant, seed, crops)
-        train(model, crops, rate, seed, options.steps)
+        train(model, crops, rate, seed, options.steps, options.batch_size)
         result = {"name": contestant.name, "rate": rate, "seed": seed, **measure(model, options.crops)}
         file.write_text(json.dumps(result, indent=2) + "\n")
     return json.loads(file.read_text())
@@ -279,7 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of the stored maps")
     parser.add_argument("--output", type=Path, default=Path("runs/heads"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500, help="of 16 crops")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rate", action="append", type=float, help="to be tried, instead of those of the benchmark")
     parser.add_argument("--only", action="append", default=[], choices=[each.name for each in CONTESTANTS])
     parser.add_argument("--trunk", help="folder of the trunk, with --compute")

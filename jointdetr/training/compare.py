@@ -58,7 +58,7 @@ _FIXED = ("model.config.query_alignment=fixed", "model.config.num_queries=null")
 _ONE_LEVEL = "model.config.num_feature_levels=1"
 _DENSE = ("model.config.num_dense_parts=16", "train.dense_reduction=4")
 _SCRATCH = ("model.backbone_from=null", "optimizer.backbone_multiplier=1.0")
-_EARLY = "model.config.intermediate_supervision=true"
+_EARLY = "model.config.auxiliary_loss=true"
 
 SECTIONS = {
     "The paper's steps": (
