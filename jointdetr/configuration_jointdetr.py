@@ -166,8 +166,8 @@ class JointDetrConfig(_SkeletonConfig):
             as LoRA's: they are saved without the statistics that training would change.
         query_alignment (`str`, *optional*, defaults to `"set"`): `"set"` matches queries to joints (JointDETR),
             `"fixed"` makes query j joint j (the force-aligned baseline, without a class head).
-        auxiliary_loss (`bool`, *optional*): Put the coarse-to-fine loss on every decoder layer; otherwise the last one
-            alone has a loss. True with `"set"` alignment by default, false with `"fixed"`, as in the paper.
+        auxiliary_loss (`bool`, *optional*, defaults to `False`): Put the coarse-to-fine loss on every decoder layer, as
+            the paper does for JointDETR; otherwise the last one alone has a loss, which learns 3D faster.
         id2label, joint_parents, root_joint, joint_scale: The skeleton, see [`JointRefinerConfig`].
         flip_pairs (`list[tuple[int, int]]`, *optional*): Left/right pairs. Human3.6M's, or none with a given skeleton.
         num_queries (`int`, *optional*, defaults to 100): Number N of joint queries; J with `"fixed"` alignment.
@@ -235,7 +235,7 @@ class JointDetrConfig(_SkeletonConfig):
     refiner_config: dict | PreTrainedConfig | None = None
     freeze_batch_norm: bool = False
     query_alignment: Literal["set", "fixed"] = "set"
-    auxiliary_loss: bool | None = None
+    auxiliary_loss: bool = False
     if TYPE_CHECKING:
         flip_pairs: Sequence[Sequence[int]] = ()
         num_queries: int = 100
@@ -280,20 +280,21 @@ class JointDetrConfig(_SkeletonConfig):
         if not __name__.startswith("transformers_modules."):  # here the pipeline is registered, and its code trusted
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
-        if self.auxiliary_loss is None:
-            self.auxiliary_loss = self.query_alignment == "set"
         if self.num_queries is None:
             self.num_queries = 100 if self.query_alignment == "set" else self.num_joints
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs) -> "JointDetrConfig":
         """Read a saved configuration; what was saved before a field existed has it as it was then."""
+        fields = dict(config_dict)
+        early = fields.pop("intermediate_supervision", False)  # with fixed alignment; set alignment had it always
         before = {
             "learned_start": False,
             "detach_layers": True,
-            "matching_class_weight": config_dict.get("class_weight", 1.0),
+            "matching_class_weight": fields.get("class_weight", 1.0),
+            "auxiliary_loss": early or fields.get("query_alignment", "set") == "set",
         }
-        return super().from_dict(before | config_dict, **kwargs)
+        return super().from_dict(before | fields, **kwargs)
 
     @property
     def skeleton(self) -> Skeleton:

@@ -41,7 +41,7 @@ class PoseLoss:
     total: torch.Tensor  # scalar, weighted sum of the terms
     terms: dict[str, torch.Tensor]  # unweighted scalars
     queries: torch.Tensor | None  # (layers, batch, joints) int64, the query of every joint; None with fixed alignment
-    matching_cost: torch.Tensor | None  # (layers,) mean over the labelled joints; None with fixed alignment
+    matching_cost: torch.Tensor | None  # (layers with a loss,) mean over labelled joints; None with fixed alignment
 
 
 @dataclass
@@ -181,6 +181,7 @@ class JointDetrLoss:
         `loss_bones`, with `_{layer}` behind them for all but the last layer; and of the confidence head `loss_sigma`
         and `loss_visible`.
         """
+        layers = len(predictions.joints)
         if not self.config.auxiliary_loss:
             predictions = predictions.of_last_layer()
         if self.config.query_alignment == "fixed":
@@ -191,7 +192,7 @@ class JointDetrLoss:
             # as at inference, where nobody knows which query is nearest
             chosen = predictions.logits[-1, ..., :-1].argmax(dim=1)
             terms |= self._confidence_terms(predictions, chosen, labels)
-        return _weighted(terms, queries, cost)
+        return _weighted(terms, queries.expand(layers, -1, -1), cost)
 
     def _aligned_loss(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
         """Query j is joint j."""

@@ -115,10 +115,10 @@ class JointDetrPoseEstimationOutput(ModelOutput):
         auxiliary_outputs (`list[dict]`):
             `logits`, `pred_joints` and `pred_points` of each earlier decoder layer.
         matched_queries (`torch.Tensor` of shape `(layers, batch, joints)`, *optional*):
-            The query matched to each joint in every decoder layer, returned when `labels` are given; None with fixed
-            alignment.
+            The query matched to each joint in every decoder layer (for all layers that of the last one, where it alone
+            has a loss), returned when `labels` are given; None with fixed alignment.
         matching_cost (`torch.Tensor` of shape `(layers,)`, *optional*):
-            Mean cost of the labelled joints' matches; as `matched_queries`.
+            Mean cost of the labelled joints' matches in the layers that have a loss; as `matched_queries`.
         part_logits (`torch.Tensor` of shape `(batch, parts, height, width)`, *optional*):
             Body parts, `config.dense_upscaling` times finer than the finest level, returned when `labels` are given
             and the model has the dense training head.
