@@ -26,9 +26,9 @@ from jointdetr.training.recipe import (
 from jointdetr.training.train import build_model, resolve_skeleton, train
 from jointdetr.training.train_refiner import RefinerRecipe
 
-EXAMPLES = REPOSITORY / "examples" / "recipes"
+ELSEWHERE = (REPOSITORY / "examples" / "recipes", REPOSITORY / "benchmarks" / "accuracy")
 POSE_RECIPES, REFINER_RECIPES = [], []
-for file in sorted([*RECIPES.glob("*.yaml"), *EXAMPLES.glob("*.yaml")]):
+for file in sorted(path for folder in (RECIPES, *ELSEWHERE) for path in folder.glob("*.yaml")):
     (POSE_RECIPES if {"model", "extends"} & yaml.safe_load(file.read_text()).keys() else REFINER_RECIPES).append(file)
 
 
@@ -77,7 +77,7 @@ def test_refuses_by_name(values, message):
 
 
 def test_refuses_files_and_overrides_that_are_none(tmp_path):
-    with pytest.raises(ValueError, match=r"must be a YAML file or one of \['compare', .*'synthetic-tiny'\]"):
+    with pytest.raises(ValueError, match=r"must be a YAML file or one of \['photographs', .*'synthetic-tiny'\]"):
         load_recipe("no-such-recipe")
     (tmp_path / "r.yaml").write_text("[1, 2]")
     with pytest.raises(ValueError, match="must hold a mapping"):
