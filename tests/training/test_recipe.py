@@ -17,6 +17,7 @@ from jointdetr.training.recipe import (
     RECIPES,
     DataSource,
     Recipe,
+    RefinerRecipe,
     SynthesisRecipe,
     TrainData,
     build,
@@ -24,7 +25,6 @@ from jointdetr.training.recipe import (
     save_recipe,
 )
 from jointdetr.training.train import build_model, resolve_skeleton, train
-from jointdetr.training.train_refiner import RefinerRecipe
 
 ELSEWHERE = (REPOSITORY / "examples" / "recipes", REPOSITORY / "benchmarks" / "accuracy")
 POSE_RECIPES, REFINER_RECIPES = [], []
