@@ -38,7 +38,7 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .adaptation import adapt_to_skeleton
-from .augmented_examples import AugmentedExamples
+from .augmentation import AugmentedExamples
 from .checkpoints import last_checkpoint
 from .engine import Engine, Parts
 from .recipe import Recipe, load_recipe, save_recipe

@@ -16,8 +16,7 @@ from jointdetr.data.examples import PoseDataset, PoseExamples
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mixing import RowMixture, RowReader, Share, prepare_source
 from jointdetr.skeleton_jointdetr import COCO, HUMAN36M
-from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.augmented_examples import AugmentedExamples
+from jointdetr.training.augmentation import Augmentation, AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.stream import PoseStream, StreamLoader
 from jointdetr.training.train import train

@@ -17,8 +17,7 @@ from jointdetr.data.mixing import RowMixture, Share
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.generate import SynthesisSettings, synthesize
 from jointdetr.synthesis.rows import PersonRows, RowSettings
-from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.augmented_examples import AugmentedExamples
+from jointdetr.training.augmentation import Augmentation, AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.stream import BlendedStream, PoseStream, StreamLoader
 from jointdetr.training.synthetic_stream import SyntheticStream, training_people_seed
