@@ -11,8 +11,14 @@ from ..data.loading import POSE_COLUMNS, PoseRows, load_pose_dataset
 from ..data.mixing import RowMixture, Share, prepare_source
 from ..synthesis.rows import RowSettings
 from .recipe import DataSource, Recipe, SynthesisRecipe
-from .stream import BlendedStream, ExampleStream, PoseStream, StreamLoader
-from .synthetic_stream import SyntheticStream, training_people_seed
+from .stream import (
+    BlendedStream,
+    ExampleStream,
+    PoseStream,
+    StreamLoader,
+    SyntheticStream,
+    training_people_seed,
+)
 
 PREFETCHED = 4  # batches of each worker
 
