@@ -398,14 +398,22 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     return kind(**{key: build(hints[key], item, prefix + key) for key, item in value.items()})
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    """Read the keys of a file, and those of the file or recipe that it `extends` where it has none of its own."""
+def _read_file(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read the keys of a file, and those of the file or recipe that it `extends` where it has none of its own.
+
+    Args:
+        path: the file, or the name of a recipe of the package.
+        extending: files that extend one another down to this one.
+    """
     if not path.is_file():
         own = RECIPES / f"{path}.yaml"
         if not own.is_file():
             names = sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
             raise ValueError(f"a recipe must be a YAML file or one of {names}, got {path}")
         path = own
+    files = (*extending, path.resolve())
+    if files[-1] in extending:
+        raise ValueError(f"a recipe must not extend itself, got {' -> '.join(map(str, files))}")
     values = _read_yaml(path.read_text(), str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a mapping, got {values!r}")
@@ -413,7 +421,8 @@ def _read_file(path: Path) -> dict[str, Any]:
     if base is None:
         return values
     beside = path.parent / str(base)
-    return _merged(_read_file(beside if beside.is_file() else Path(str(base))), values)
+    base_values = _read_file(beside if beside.is_file() else Path(str(base)), files)
+    return _merged(base_values, values)
 
 
 def _merged(base: Any, values: Any) -> Any:

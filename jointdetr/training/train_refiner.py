@@ -23,6 +23,7 @@ from ..configuration_jointdetr import JointRefinerConfig
 from ..evaluation.metrics import joint_errors, mpjpe
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import Skeleton
+from .adaptation import skeleton_fields
 from .recipe import PredictionRecipe, RefinerRecipe, save_recipe
 from .refiner_examples import (
     UNKNOWN_SHARE,
@@ -71,14 +72,9 @@ def train_refiner(recipe: RefinerRecipe) -> tuple[JointRefiner, dict[str, float]
     skeleton = resolve_skeleton(recipe)
     generator = torch.Generator().manual_seed(recipe.seed + 2)
     torch.manual_seed(recipe.seed)
-    fields = {
-        "id2label": dict(enumerate(skeleton.joints)),
-        "joint_parents": list(skeleton.parents),
-        "root_joint": skeleton.root,
-    }
     held_out, poses = _split(gather_skeletons(recipe, skeleton), recipe)
-    fields["bone_lengths"] = typical_bone_lengths(poses, skeleton)
-    refiner = JointRefiner(JointRefinerConfig(**{**fields, **recipe.config}))
+    fields = skeleton_fields(skeleton) | {"bone_lengths": typical_bone_lengths(poses, skeleton)} | recipe.config
+    refiner = JointRefiner(JointRefinerConfig(**fields))
     _optimise(refiner, _skeleton_stage(poses, skeleton, recipe, generator), recipe, generator)
     metrics = {}
     if recipe.predictions.model is not None:

@@ -102,6 +102,17 @@ def test_a_recipe_extends_another(tmp_path):
         load_recipe(tmp_path / "lost.yaml")
 
 
+def test_a_recipe_that_extends_itself_is_refused_with_its_circle(tmp_path):
+    (tmp_path / "one.yaml").write_text("extends: two.yaml\n")
+    (tmp_path / "two.yaml").write_text("extends: one.yaml\n")
+    (tmp_path / "own.yaml").write_text("extends: own.yaml\n")
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    with pytest.raises(ValueError, match=f"must not extend itself, got {one} -> {two} -> {one}$"):
+        load_recipe(one)
+    with pytest.raises(ValueError, match="must not extend itself, got .*own.yaml -> .*own.yaml$"):
+        load_recipe(tmp_path / "own.yaml")
+
+
 def test_a_saved_recipe_is_read_back(tmp_path):
     recipe = load_recipe("synthetic-tiny", ["train.sources=[{path: a, repeat: 2}]"])
     save_recipe(recipe, tmp_path / "recipe.yaml")
