@@ -63,7 +63,7 @@ from ..data.row_checks import find_problem, knee_bend, recording_problem, reproj
 from ..data.rows import Problem, RowError, complete_row, complete_skeleton_row, skeleton_features
 from ..data.schema import pose_features
 from ..formats.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
-from ..formats.skeleton_files import skeleton_json
+from ..formats.skeletons import skeleton_json
 from ..skeleton_jointdetr import Skeleton
 from .common.report import ConversionReport, RecordingReport, gather, write_card
 

@@ -1,6 +1,6 @@
 """A plain format for data of one's own: pictures, one JSON Lines file, and the skeleton.
 
-    SOURCE/skeleton.json          see `jointdetr.formats.skeleton_files`; left out, Human3.6M's 17 joints
+    SOURCE/skeleton.json          see `jointdetr.formats.skeletons`; left out, Human3.6M's 17 joints
     SOURCE/annotations.jsonl      one person in one picture a line
     SOURCE/...                    pictures, wherever the lines say
 
@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from ..formats.skeleton_files import read_skeleton
+from ..formats.skeletons import read_skeleton
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
 from .common.json_values import numbers, shown, whole_number
 from .conversion import Converter, Labels, Recording, Skipped

@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
-from ..formats.bvh import END_SITE_SUFFIX, BvhMotion, read_bvh
+from ..formats.bvh import UNITS_MM, BvhMotion, read_bvh
+from ..formats.rig import END_SITE_SUFFIX
 from ..skeleton_jointdetr import CMU_MOCAP, Skeleton
 from ..synthesis.mocap import RecordedSkeleton, read_amc, read_asf, world_rotations
 from .common.joint_names import package_names, side_pairs
@@ -26,7 +27,6 @@ TO_CAMERA_AXES = {
 """From the file's axes, by which one is up, to x right, y down, z forward."""
 
 CMU_UNIT = "CMU's 1/0.45 inch"
-UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "m": 1000.0}
 GUESSED_UNITS_MM = UNITS_MM | {CMU_UNIT: 25.4 / 0.45}
 CMU_JOINTS = {"lhipjoint", "lowerback"}  # only CMU's skeletons have them, in any spelling
 # From a child of one metre to a person of 2.1 m: joint above and below a bone, shortest and longest in mm.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..formats.skeleton_files import find_skeleton
+from ..formats.skeletons import find_skeleton
 from .common.joint_names import read_names
 from .common.mapped import MappedConverter
 from .conversion import Converter

@@ -10,7 +10,7 @@ in 2D. NaN is a position that is not known.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, is_zipfile
@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ..skeleton_jointdetr import SKELETONS, Skeleton
+from ..skeleton_jointdetr import Skeleton
+from .skeletons import skeleton_from_dict
 
 SKELETON_KEY = b"jointdetr.skeleton"
 """Where the metadata of a Parquet file say the skeleton, as JSON."""
@@ -34,7 +35,17 @@ JOINT_COLUMNS: dict[str, tuple[int, ...]] = {
 }
 """Columns with one entry a joint, and the shape of that entry."""
 
+NPZ_SKELETON = {
+    **{"skeleton_name": "name", "joint_names": "joints", "parents": "parents", "flip_pairs": "flip_pairs"},
+    "root": "root",
+}
+"""Arrays of an NPZ file that describe the skeleton, and what a skeleton's file calls each."""
+
+OPTIONAL = ("name", "flip_pairs")  # what other programs may leave out of a skeleton
 REQUIRED = ("frame", "time_s", "person", "joints", "detected")
+
+EVEN = 0.02  # share by which steps of time may differ and still count as equal
+SINGLE_FRAME_S = 0.04
 
 Columns = dict[str, np.ndarray]
 
@@ -125,36 +136,7 @@ def motion_schema(skeleton: Skeleton) -> pa.Schema:
         pa.field("joints_camera", joint_rows),
         pa.field("sigmas", pa.list_(pa.float32())),
     ]
-    return pa.schema(fields, metadata={SKELETON_KEY: json.dumps(skeleton_to_dict(skeleton)).encode()})
-
-
-def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
-    """What files say of a skeleton, ready for JSON."""
-    return {
-        "name": skeleton.name,
-        "joints": list(skeleton.joints),
-        "parents": list(skeleton.parents),
-        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "root": skeleton.root,
-    }
-
-
-def skeleton_from_dict(values: Mapping[str, Any]) -> Skeleton:
-    """The skeleton that a file says; a shipped one lends its flip pairs where the file has none.
-
-    Raises:
-        ValueError: An entry is missing, or the joints are no tree.
-    """
-    absent = {"joints", "parents", "root"} - set(values)
-    if absent:
-        raise ValueError(f"a skeleton needs `joints`, `parents` and `root`, missing are {sorted(absent)}")
-    joints = tuple(str(name) for name in values["joints"])
-    parents = tuple(int(parent) for parent in values["parents"])
-    pairs = tuple((int(first), int(second)) for first, second in values.get("flip_pairs", ()))
-    shipped = [known for known in SKELETONS.values() if (known.joints, known.parents) == (joints, parents)]
-    if shipped and not pairs:
-        return shipped[0]
-    return Skeleton(str(values.get("name", "skeleton")), joints, parents, pairs, int(values["root"]))
+    return pa.schema(fields, metadata={SKELETON_KEY: json.dumps(asdict(skeleton)).encode()})
 
 
 def motions_from_rows(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> list[PoseMotion]:
@@ -301,7 +283,7 @@ def _read_json(path: Path) -> list[PoseMotion]:
     document = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict) or not {"people", "skeleton"} <= set(document):
         raise ValueError("expected an object with `people` and `skeleton`")
-    return motions_from_rows(document["people"], skeleton_from_dict(document["skeleton"]))
+    return motions_from_rows(document["people"], skeleton_from_dict(document["skeleton"], OPTIONAL))
 
 
 def _read_npz(path: Path) -> list[PoseMotion]:
@@ -309,13 +291,8 @@ def _read_npz(path: Path) -> list[PoseMotion]:
         raise ValueError("expected an archive of NumPy arrays (NPZ)")
     with np.load(path, allow_pickle=False) as archive:
         columns = dict(archive)
-    names = ("joint_names", "parents", "root", "flip_pairs", "skeleton_name")
-    absent = {"joint_names", "parents", "root"} - set(columns)
-    if absent:
-        raise ValueError(f"expected the arrays `joint_names`, `parents` and `root`, missing are {sorted(absent)}")
-    described = {name: columns.pop(name).tolist() for name in names if name in columns}
-    described["joints"] = described.pop("joint_names")
-    skeleton = skeleton_from_dict(described | {"name": described.get("skeleton_name", "skeleton")})
+    described = {key: columns.pop(name).tolist() for name, key in NPZ_SKELETON.items() if name in columns}
+    skeleton = skeleton_from_dict(described, OPTIONAL)
     return motions_from_rows(_rows(columns), skeleton)
 
 
@@ -333,7 +310,7 @@ def _read_parquet(path: Path) -> list[PoseMotion]:
     schema = parquet.read_schema(path)
     if SKELETON_KEY not in (schema.metadata or {}):
         raise ValueError(f"expected the skeleton in the file's metadata, under {SKELETON_KEY.decode()!r}")
-    skeleton = skeleton_from_dict(json.loads(schema.metadata[SKELETON_KEY]))
+    skeleton = skeleton_from_dict(json.loads(schema.metadata[SKELETON_KEY]), OPTIONAL)
     known = [name for name in motion_schema(skeleton).names if name in schema.names]
     table = parquet.read_table(path, columns=known)
     if not len(table):
@@ -359,3 +336,41 @@ def _column(column: pa.Array, name: str, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"column `{name}` must have the shape {shape} in every row")
     filled[rows] = numbers.reshape(len(rows), *shape)
     return filled
+
+
+def even_times(times_s: np.ndarray) -> np.ndarray:
+    """Times `(frames,)` in equal steps: the given ones if they are, else as many as their median step makes."""
+    steps = np.diff(times_s)
+    if len(steps) == 0 or np.abs(steps / np.median(steps) - 1).max() < EVEN:
+        return times_s
+    duration = times_s[-1] - times_s[0]
+    return times_s[0] + np.linspace(0, duration, round(duration / np.median(steps)) + 1)
+
+
+def step_of(times_s: np.ndarray) -> float:
+    """Seconds from frame to frame of even times; what one picture alone is taken to last."""
+    return (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(times_s) > 1 else SINGLE_FRAME_S
+
+
+def resample(values: np.ndarray, times_s: np.ndarray, at_s: np.ndarray) -> np.ndarray:
+    """Interpolate `(frames, points, 3)` to other times; NaN where one of the two frames around is NaN or far away.
+
+    Args:
+        values: At `times_s`; NaN where missing.
+        times_s: `(frames,)`, rising.
+        at_s: `(times,)`, within `times_s`.
+
+    Returns:
+        `(times, points, 3)`; between frames that are more than two median steps apart nothing is known.
+    """
+    if len(times_s) == 1 or np.array_equal(times_s, at_s):
+        return values.copy()
+    after = np.clip(np.searchsorted(times_s, at_s), 1, len(times_s) - 1)
+    before = after - 1
+    span_s = times_s[after] - times_s[before]
+    share = ((at_s - times_s[before]) / span_s)[:, None, None]
+    early, late = values[before], values[after]
+    between = (1 - share) * early + share * late
+    between[span_s > 2 * np.median(np.diff(times_s))] = np.nan
+    # at a frame itself its neighbour need not be known
+    return np.where(share < 1e-6, early, np.where(share > 1 - 1e-6, late, between))

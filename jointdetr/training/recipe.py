@@ -215,7 +215,7 @@ class Recipe:
     Args:
         output: folder for checkpoints and, in `final`, the model with its image processor.
         seed: of the weights, the order of the data and the augmentation.
-        skeleton: name in `SKELETONS`, a JSON file of `data/skeleton_files.py`, or a mapping with the same keys.
+        skeleton: name in `SKELETONS`, a JSON file of `formats/skeletons.py`, or a mapping with the same keys.
         model, input, train, augmentation, optimizer, schedule, evaluation: see their classes.
         batch_size: crops per process and step.
         accumulation: batches per optimiser step.

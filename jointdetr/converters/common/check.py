@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ...data.row_checks import project_row
-from ...formats.skeleton_files import read_skeleton
+from ...formats.skeletons import read_skeleton
 from ...picture_jointdetr import load_picture
 from ...skeleton_jointdetr import Skeleton
 from ...visualization.figures import draw_overlay
