@@ -17,9 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from jointdetr.formats.acclaim import read_amc, read_asf
 from jointdetr.synthesis.body import Body, load_body
 from jointdetr.synthesis.materials import Outfit, Palette, draw_outfit, draw_palette
-from jointdetr.synthesis.mocap import TO_BODY_AXES, read_amc, read_asf, retarget
+from jointdetr.synthesis.mocap import TO_BODY_AXES, retarget
 from jointdetr.synthesis.poses import People
 from jointdetr.synthesis.renderer import SCENE_STREAM, PersonRenderer, RenderSettings
 from jointdetr.synthesis.rotations import rotation_about
@@ -100,7 +101,7 @@ def recorded_motion(motion_file: Path, frames: slice, seed: int) -> People:
     (skeleton_file,) = motion_file.parent.glob("*.asf")
     motion = {bone: values[frames] for bone, values in read_amc(motion_file, RECORDED_RATE // RATE).items()}
     rotations = retarget(load_body(), read_asf(skeleton_file), motion)
-    path = motion["root"][:, :3] * RECORDED_UNIT_M @ TO_BODY_AXES.T
+    path = torch.from_numpy(motion["root"][:, :3]) * RECORDED_UNIT_M @ TO_BODY_AXES.T
     return _animate(rotations, path - path[:1], seed)
 
 
