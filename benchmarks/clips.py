@@ -20,10 +20,9 @@ from torch import Tensor
 from jointdetr.formats.acclaim import read_amc, read_asf
 from jointdetr.synthesis.body import Body, load_body
 from jointdetr.synthesis.materials import Outfit, Palette, draw_outfit, draw_palette
-from jointdetr.synthesis.mocap import TO_BODY_AXES, retarget
 from jointdetr.synthesis.poses import People
+from jointdetr.synthesis.posing import TO_BODY_AXES, retarget, rotation_about
 from jointdetr.synthesis.renderer import SCENE_STREAM, PersonRenderer, RenderSettings
-from jointdetr.synthesis.rotations import rotation_about
 from jointdetr.synthesis.scene import Scene, Subject, draw_scene, stack_records
 
 RECORDED_RATE = 120  # frames a second of CMU's motion capture

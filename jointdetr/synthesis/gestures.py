@@ -19,8 +19,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from .draws import Draws
-from .postures import Posture
+from .postures import Draws, Posture
 
 ELBOW_LIMIT = (0.0, 145.0)
 

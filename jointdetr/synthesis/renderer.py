@@ -20,8 +20,6 @@ import torch
 from torch import Tensor
 
 from ..data.schema import DENSE_MAP_REDUCTION
-from .backdrop import GeometryBuffer, add_boxes, empty_room
-from .lighting import ShadowMap, develop, light_surface
 from .materials import (
     EYES,
     SKIN,
@@ -36,6 +34,7 @@ from .materials import (
 )
 from .rasterizer import Fragments, interpolate, locate_fragments, rasterize, unit, vertex_normals
 from .scene import Preset, Scene, Subject, draw_scene, rotate, spread, stack_records
+from .shading import GeometryBuffer, ShadowMap, add_boxes, develop, empty_room, light_surface
 from .textures import sample_noise
 
 if TYPE_CHECKING:
@@ -48,23 +47,8 @@ BUMP_FREQUENCY = 9.0  # folds of cloth and unevenness of skin, for the light onl
 SKIN_BUMPS = 0.1
 SCENE_STREAM = 1_000_003  # keeps a picture's numbers apart from those that pose its person from the same seed
 VISIBILITY_MARGIN = (
-    0.17,
-    0.17,
-    0.10,
-    0.07,
-    0.17,
-    0.10,
-    0.07,
-    0.17,
-    0.13,
-    0.13,
-    0.13,
-    0.10,
-    0.10,
-    0.07,
-    0.10,
-    0.10,
-    0.07,
+    *(0.17, 0.17, 0.10, 0.07, 0.17, 0.10, 0.07),  # pelvis and legs
+    *(0.17, 0.13, 0.13, 0.13, 0.10, 0.10, 0.07, 0.10, 0.10, 0.07),  # trunk, head and arms
 )
 """How deep below the surface each of the 17 joints lies at most, metres."""
 
@@ -122,21 +106,6 @@ class Rendering:
     depth_map: Tensor
 
 
-def render_people(body: "Body", people: "People", seeds: Sequence[int], settings: RenderSettings) -> Rendering:
-    """Picture people, each in a random scene of its own.
-
-    Args:
-        body: the body whose mesh the people share; its device does the work.
-        people: posed people standing on z = 0.
-        seeds: one for each person; a picture depends on its seed and its person alone.
-        settings: how to picture them.
-
-    Raises:
-        ValueError: the number of seeds is not the number of people.
-    """
-    return PersonRenderer(body, settings).render(people, seeds)
-
-
 class PersonRenderer:
     """Renders people of one body; keeps what all pictures share.
 
@@ -155,7 +124,15 @@ class PersonRenderer:
 
     @torch.no_grad()
     def render(self, people: "People", seeds: Sequence[int]) -> Rendering:
-        """Picture people, see `render_people`."""
+        """Picture people, each in a random scene of its own.
+
+        Args:
+            people: posed people standing on z = 0.
+            seeds: one for each person; a picture depends on its seed and its person alone.
+
+        Raises:
+            ValueError: the number of seeds is not the number of people.
+        """
         if len(seeds) != len(people.vertices):
             raise ValueError(
                 f"`seeds` must name one seed for each of the {len(people.vertices)} people, got {len(seeds)}"

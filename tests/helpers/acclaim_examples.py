@@ -1,6 +1,11 @@
-"""A small figure as Acclaim's files."""
+"""A small figure as Acclaim's files, and skeletons of what was recorded."""
 
 from pathlib import Path
+
+import torch
+
+from jointdetr.synthesis.body import Body
+from jointdetr.synthesis.posing import MotionLibrary
 
 # Bone: parent, direction at rest, channels. A figure with its arms out, in axes y up, facing +z.
 FIGURE = {
@@ -53,3 +58,9 @@ def write_recording(folder: Path) -> Path:
     (folder / "figure.asf").write_text(asf_text())
     (folder / "bend.amc").write_text(MOTION)
     return folder
+
+
+def recorded_skeletons(body: Body, motions: MotionLibrary) -> torch.Tensor:
+    """Human3.6M skeletons of all frames of a library, relative to the pelvis: (frames, 17, 3), mm, z up."""
+    joints = body.joints(torch.zeros(len(motions), body.shape_samples.shape[1]), motions.rotations)
+    return (joints - joints[:, :1]) * 1000.0

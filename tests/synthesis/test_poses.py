@@ -7,13 +7,18 @@ import torch
 from torch import Tensor
 
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.synthesis.body import Body, load_body
-from jointdetr.synthesis.collision import CapsuleModel, segment_distance
-from jointdetr.synthesis.draws import Draws
+from jointdetr.synthesis.body import Body, CapsuleModel, load_body, segment_distance
 from jointdetr.synthesis.gestures import BOTH_HANDS, GESTURES
-from jointdetr.synthesis.poses import ALLOWED_PENETRATION_M, draw_limbs, sample_people, sample_poses, sample_skeletons
-from jointdetr.synthesis.postures import ANKLE_LIMIT, HIP_LIMIT, KNEE_LIMIT, POSTURES
-from jointdetr.synthesis.presets import PRESETS, Activity
+from jointdetr.synthesis.poses import (
+    ALLOWED_PENETRATION_M,
+    PRESETS,
+    Activity,
+    draw_limbs,
+    sample_people,
+    sample_poses,
+    sample_skeletons,
+)
+from jointdetr.synthesis.postures import ANKLE_LIMIT, HIP_LIMIT, KNEE_LIMIT, POSTURES, Draws
 
 PRESET_NAMES = sorted(PRESETS)
 

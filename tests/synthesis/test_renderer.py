@@ -1,5 +1,6 @@
 """Pictures and their labels."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from jointdetr.geometry_jointdetr import project
 from jointdetr.synthesis import renderer as renderer_module
 from jointdetr.synthesis.body import Body, load_body
 from jointdetr.synthesis.poses import People, sample_people
-from jointdetr.synthesis.renderer import PersonRenderer, Rendering, RenderSettings, render_people
+from jointdetr.synthesis.renderer import PersonRenderer, Rendering, RenderSettings
 from jointdetr.synthesis.scene import NOWHERE, Record, draw_scene
 
 SEEDS = list(range(10))
@@ -26,6 +27,10 @@ LIMBS = {  # part: the two joints at its ends
     "left_shin": (5, 6),
     "right_shin": (2, 3),
 }
+
+
+def render_people(body: Body, people: People, seeds: Sequence[int], settings: RenderSettings) -> Rendering:
+    return PersonRenderer(body, settings).render(people, seeds)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from jointdetr.data.examples import PoseDataset
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mixing import RowMixture, Share
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.synthesis.generate import SynthesisSettings, synthesize
-from jointdetr.synthesis.rows import PersonRows, RowSettings
+from jointdetr.synthesis.rows import PersonRows, RowSettings, SynthesisSettings, synthesize
 from jointdetr.training.augmentation import Augmentation
 from jointdetr.training.augmented_examples import AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
@@ -47,7 +46,7 @@ def assert_equal_examples(left: list[dict], right: list[dict]) -> None:
 
 
 def test_examples_are_those_of_stored_people(tmp_path):
-    folder = synthesize(SynthesisSettings(tmp_path / "people", count=5, seed=3, size=32, dense=True))
+    folder = synthesize(SynthesisSettings(output=tmp_path / "people", count=5, seed=3, size=32, dense=True))
     plain = AugmentedExamples(PROCESSOR, HUMAN36M, STILL, dense_reduction=4)
     stored = PoseDataset(load_pose_dataset(folder), plain)
     drawn = first(SyntheticStream(RowSettings(seed=3, size=32, dense=True), plain, Share(), at_once=5), 5)

@@ -4,21 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from acclaim_examples import asf_text, write_recording
+from acclaim_examples import asf_text, recorded_skeletons, write_recording
 from torch import Tensor
 
 from jointdetr.formats.acclaim import read_amc, read_asf, world_rotations
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.body import Body, load_body
-from jointdetr.synthesis.mocap import (
+from jointdetr.synthesis.poses import sample_people, sample_poses, sample_skeletons
+from jointdetr.synthesis.posing import (
     LIMB_BONES,
     POINTS_AT,
     TO_BODY_AXES,
     MotionLibrary,
     retarget,
-    skeletons_from_mocap,
 )
-from jointdetr.synthesis.poses import sample_people, sample_poses, sample_skeletons
 
 
 @pytest.fixture
@@ -95,7 +94,7 @@ def cmu(body: Body, real_data: Path) -> MotionLibrary:
 
 
 def test_cmu_recordings_become_people(body: Body, cmu: MotionLibrary) -> None:
-    skeletons = skeletons_from_mocap(body, cmu)
+    skeletons = recorded_skeletons(body, cmu)
     assert skeletons.shape == (len(cmu), 17, 3) and skeletons.isfinite().all()
     walking = skeletons[cmu.clip_of_frame == cmu.clips.index("02_01")]
     head, foot = joint(walking, "head"), torch.minimum(joint(walking, "left_ankle"), joint(walking, "right_ankle"))
@@ -119,9 +118,8 @@ def test_cmu_limbs_keep_their_direction(body: Body, real_data: Path) -> None:
         if part not in POINTS_AT:
             continue
         bone = skeleton.names.index(f"r{name}")
-        expected = (TO_BODY_AXES @ recorded[:, bone] @ torch.from_numpy(skeleton.directions[bone])[:, None])[
-            ..., 0
-        ].float()
+        along = torch.from_numpy(skeleton.directions[bone])
+        expected = (TO_BODY_AXES @ recorded[:, bone] @ along).float()
         found = heads[:, body.bone(f"{POINTS_AT[part]}.R")] - heads[:, body.bone(f"{part}.R")]
         torch.testing.assert_close(torch.nn.functional.normalize(found, dim=-1), expected, atol=1e-3, rtol=0)
 
