@@ -16,8 +16,8 @@ from ..formats.acclaim import RecordedSkeleton, bone_ends_mm, read_amc, read_asf
 from ..formats.bvh import UNITS_MM, BvhMotion, read_bvh
 from ..formats.rig import END_SITE_SUFFIX
 from ..skeleton_jointdetr import CMU_MOCAP, Skeleton
-from .common.joint_names import package_names, side_pairs
 from .conversion import Converter, Labels, Recording
+from .joint_names import package_names, side_pairs
 
 TO_CAMERA_AXES = {
     "y": np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]),

@@ -35,14 +35,15 @@ JOINT_COLUMNS: dict[str, tuple[int, ...]] = {
 }
 """Columns with one entry a joint, and the shape of that entry."""
 
-NPZ_SKELETON = {
-    **{"skeleton_name": "name", "joint_names": "joints", "parents": "parents", "flip_pairs": "flip_pairs"},
-    "root": "root",
+NPZ_SKELETON = {"skeleton_name": "name", "joint_names": "joints"} | {
+    name: name for name in ("parents", "flip_pairs", "root")
 }
 """Arrays of an NPZ file that describe the skeleton, and what a skeleton's file calls each."""
 
 OPTIONAL = ("name", "flip_pairs")  # what other programs may leave out of a skeleton
 REQUIRED = ("frame", "time_s", "person", "joints", "detected")
+MOTION_FIELDS = {"box": "boxes", "joints_2d": "points", "scores": "scores", "sigmas": "sigmas"}
+"""Columns that may be left out, and what a motion calls them."""
 
 EVEN = 0.02  # share by which steps of time may differ and still count as equal
 SINGLE_FRAME_S = 0.04
@@ -94,11 +95,16 @@ class PoseMotion:
         self.frames = _checked("frames", self.frames, (count,), np.int64)
         self.joints = _checked("joints", self.joints, (count, joints, 3), np.float64)
         self.detected = _checked("detected", self.detected, (count, joints), np.bool_)
-        self.scores = _checked_optional("scores", self.scores, (count, joints))
-        self.points = _checked_optional("points", self.points, (count, joints, 2))
-        self.root_camera = _checked_optional("root_camera", self.root_camera, (count, 3))
-        self.boxes = _checked_optional("boxes", self.boxes, (count, 4))
-        self.sigmas = _checked_optional("sigmas", self.sigmas, (count, joints))
+        optional = {
+            "scores": (joints,),
+            "points": (joints, 2),
+            "root_camera": (3,),
+            "boxes": (4,),
+            "sigmas": (joints,),
+        }
+        for name, shape in optional.items():
+            if getattr(self, name) is not None:
+                setattr(self, name, _checked(name, getattr(self, name), (count, *shape), np.float64))
         if not np.isfinite(self.times_s).all() or (np.diff(self.times_s) <= 0).any():
             raise ValueError(f"`times_s` of person {self.person} must rise from frame to frame, got {self.times_s}.")
 
@@ -197,10 +203,6 @@ def _checked(name: str, values: Any, shape: tuple[int, ...], dtype: type) -> np.
     return array
 
 
-def _checked_optional(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    return None if values is None else _checked(name, values, shape, np.float64)
-
-
 def _row_shapes(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
     """Shape of each column's entry in one row."""
     per_joint = {name: (len(skeleton.joints), *shape) for name, shape in JOINT_COLUMNS.items()}
@@ -251,13 +253,10 @@ def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:
         columns["time_s"],
         columns["joints"],
         columns["detected"].astype(bool),
-        known.get("scores"),
-        known.get("joints_2d"),
-        root_camera,
-        int(columns["person"][0]),
-        columns["frame"].astype(np.int64),
-        known.get("box"),
-        known.get("sigmas"),
+        root_camera=root_camera,
+        person=int(columns["person"][0]),
+        frames=columns["frame"].astype(np.int64),
+        **{field: known[name] for name, field in MOTION_FIELDS.items() if name in known},
     )
 
 
@@ -267,15 +266,8 @@ def _motion_row(motion: PoseMotion, frame: int) -> dict[str, Any]:
         "time_s": float(motion.times_s[frame]),
         "person": motion.person,
     }
-    per_frame = {
-        "box": motion.boxes,
-        "joints": motion.joints,
-        "joints_2d": motion.points,
-        "scores": motion.scores,
-        "detected": motion.detected,
-        "joints_camera": motion.joints_camera,
-        "sigmas": motion.sigmas,
-    }
+    per_frame = {name: getattr(motion, field) for name, field in MOTION_FIELDS.items()}
+    per_frame |= {"joints": motion.joints, "detected": motion.detected, "joints_camera": motion.joints_camera}
     return row | {name: values[frame] for name, values in per_frame.items() if values is not None}
 
 

@@ -38,13 +38,8 @@ THORAX_TOWARDS_NECK = 0.45
 NECK_TOWARDS_NOSE = 0.53
 HEAD_TOWARDS_CROWN = 0.2
 
-# Limbs: a capsule from a bone's head to the next bone's.
-LIMBS = {
-    "upperarm01": "lowerarm01",
-    "lowerarm01": "wrist",
-    "upperleg01": "lowerleg01",
-    "lowerleg01": "foot",
-}
+# Bones of limbs, each with the bone that it points at. A capsule goes from the one's head to the other's.
+LIMBS = {"upperarm01": "lowerarm01", "lowerarm01": "wrist", "upperleg01": "lowerleg01", "lowerleg01": "foot"}
 # Ends of limbs: a capsule from a bone's head to the vertex of the bone that is farthest from it.
 TIPS = ("wrist", "foot")
 # The share of its points that a capsule holds: half for round limbs, fewer for flat hands and feet.
@@ -60,24 +55,11 @@ TRUNK = {
 }
 # Neighbours overlap in every pose, and so do soft parts that fold upon each other.
 TOUCHING = {
-    frozenset(pair)
-    for pair in (
-        ("pelvis", "waist"),
-        ("waist", "ribs"),
-        ("ribs", "breast"),
-        ("pelvis", "ribs"),
-        ("waist", "breast"),
-        ("breast", "head"),
-    )
-}
-FOLDING = {
-    ("pelvis", "upperleg01"),
-    ("waist", "upperleg01"),
-    ("ribs", "upperleg01"),
-    ("breast", "upperarm01"),
-    ("ribs", "upperarm01"),
-    ("waist", "upperarm01"),
-    ("head", "upperarm01"),
+    "pelvis": ("waist", "ribs", "upperleg01"),
+    "waist": ("pelvis", "ribs", "breast", "upperleg01", "upperarm01"),
+    "ribs": ("pelvis", "waist", "breast", "upperleg01", "upperarm01"),
+    "breast": ("waist", "ribs", "head", "upperarm01"),
+    "head": ("breast", "upperarm01"),
 }
 ARM = ("upperarm01", "lowerarm01", "wrist")
 LEG = ("upperleg01", "lowerleg01", "foot")
@@ -382,5 +364,5 @@ def _may_touch(one: str, other: str) -> bool:
     if side and other_side:
         same_limb = part in ARM and other_part in ARM or part in LEG and other_part in LEG
         return side == other_side and same_limb or part == other_part and part in ("upperleg01", "wrist")
-    trunk, limb = (part, other_part) if not side else (other_part, part)
-    return frozenset((part, other_part)) in TOUCHING or (trunk, limb) in FOLDING
+    trunk, neighbour = (other_part, part) if side else (part, other_part)
+    return neighbour in TOUCHING[trunk]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .body import Body, CapsuleModel
-from .gestures import BOTH_HANDS, GESTURES, Arms
+from .gestures import GESTURES, Arms
 from .posing import MotionLibrary, Pose, bone_rotations, rotation_about
 from .postures import POSTURES, Draws, Posture
 
@@ -164,7 +164,7 @@ PRESETS["nobody"] = PRESETS["everyday"]  # who would stand in the empty rooms
 
 
 @dataclass(frozen=True)
-class People:
+class PosedPeople:
     """People near the origin of a z-up world, on the ground z = 0.
 
     Args:
@@ -225,7 +225,7 @@ def sample_people(
     preset: str = "everyday",
     motions: MotionLibrary | None = None,
     motion_share: float = 0.5,
-) -> People:
+) -> PosedPeople:
     """People in random shapes and poses, one for each seed and the same whatever other seeds are asked for.
 
     Args:
@@ -245,7 +245,7 @@ def sample_people(
     posed = body.pose(poses.shape.float().to(body.device), poses.rotations.float().to(body.device))
     origin = posed.joints[:, 0].clone()  # (batch, 3)
     origin[:, 2] = posed.vertices[..., 2].amin(dim=1) - poses.lift.float().to(body.device)
-    return People(posed.vertices - origin[:, None], posed.joints - origin[:, None], poses.activity)
+    return PosedPeople(posed.vertices - origin[:, None], posed.joints - origin[:, None], poses.activity)
 
 
 def sample_skeletons(
@@ -385,11 +385,11 @@ def draw_limbs(draws: Draws, activities: list[Activity]) -> tuple[Posture, Arms]
 
     def arms(names: list[str], numbers: tuple[int, int]) -> Arms:
         hands = draws.part(*numbers)
-        return _drawn_by_name(names, lambda name, people: GESTURES[name](hands.of(people), _of(posture, people)))
+        return _drawn_by_name(names, lambda name, people: GESTURES[name][0](hands.of(people), _of(posture, people)))
 
     gesture = arms([activity.gesture for activity in activities], GESTURE_NUMBERS)
     idle = arms([activity.idle for activity in activities], IDLE_NUMBERS)
-    both_hands = torch.tensor([BOTH_HANDS[activity.gesture] for activity in activities])
+    both_hands = torch.tensor([GESTURES[activity.gesture][1] for activity in activities])
     both = draws.part(*OTHER_NUMBERS).uniform(0, 1) < both_hands
     takes_part = torch.stack([both, torch.ones_like(both)], dim=1)
     return posture.within_limits(), gesture.where(takes_part, idle)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..formats.acclaim import RecordedSkeleton, read_amc, read_asf, world_rotations
-from .body import Body
+from .body import LIMBS, Body
 from .gestures import ELBOW_LIMIT, TARGET_BONES, THIGH, Arms
 from .postures import Draws, Posture
 
@@ -55,8 +55,6 @@ LIMB_BONES = {
     "tibia": "lowerleg01",
     "foot": "foot",
 }
-# Limbs whose direction is matched: the body's bone points at this one's head.
-POINTS_AT = {"upperarm01": "lowerarm01", "lowerarm01": "wrist", "upperleg01": "lowerleg01", "lowerleg01": "foot"}
 
 
 def rotation_about(axis: str, angle: Tensor) -> Tensor:
@@ -295,10 +293,10 @@ def _required(skeleton: RecordedSkeleton, names: dict[str, str]) -> list[tuple[i
 def _alignment(body: Body, target: str, direction: Tensor) -> Tensor:
     """Rotation from the rest direction of a limb of the body to the recorded `direction` (3,): (3, 3)."""
     part, _, side = target.partition(".")
-    if part not in POINTS_AT:
+    if part not in LIMBS:
         return torch.eye(3, dtype=torch.float64)
     rest = body.bone_rest.double().cpu()
-    return rotation_between(rest[body.bone(f"{POINTS_AT[part]}.{side}")] - rest[body.bone(target)], direction)
+    return rotation_between(rest[body.bone(f"{LIMBS[part]}.{side}")] - rest[body.bone(target)], direction)
 
 
 class MotionLibrary:

@@ -39,7 +39,7 @@ from .textures import sample_noise
 
 if TYPE_CHECKING:
     from .body import Body
-    from .poses import People
+    from .poses import PosedPeople
 
 PICTURES_AT_ONCE = {"cpu": 4, "cuda": 64}  # on a CPU more would fall out of its cache
 OUT_OF_LIGHT = 100.0  # metres, where nobody throws a shadow
@@ -123,7 +123,7 @@ class PersonRenderer:
         self.rays_per_edge = settings.size * settings.supersampling
 
     @torch.no_grad()
-    def render(self, people: "People", seeds: Sequence[int]) -> Rendering:
+    def render(self, people: "PosedPeople", seeds: Sequence[int]) -> Rendering:
         """Picture people, each in a random scene of its own.
 
         Args:
@@ -142,7 +142,7 @@ class PersonRenderer:
         parts = [self._render_group(_some_of(people, group), seeds[group]) for group in groups]
         return Rendering(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(Rendering)))
 
-    def _render_group(self, people: "People", seeds: Sequence[int]) -> Rendering:
+    def _render_group(self, people: "PosedPeople", seeds: Sequence[int]) -> Rendering:
         """Picture a few people at once."""
         generators = [np.random.default_rng((seed, SCENE_STREAM)) for seed in seeds]
         scene, outfit, palette = self._draw(generators, people)
@@ -168,7 +168,7 @@ class PersonRenderer:
         labels = self._label((buffer, part), people.joints.permute(2, 0, 1), screen, scene)
         return Rendering(images=self._expose(images, scene, generators), **labels)
 
-    def _draw(self, generators: list[np.random.Generator], people: "People") -> tuple[Scene, Outfit, Palette]:
+    def _draw(self, generators: list[np.random.Generator], people: "PosedPeople") -> tuple[Scene, Outfit, Palette]:
         """Draw every random parameter on the CPU, picture by picture."""
         bounds = (
             torch.stack([people.vertices.amin(1), people.vertices.amax(1)], 1).cpu().double().numpy()
@@ -264,7 +264,7 @@ class PersonRenderer:
         return line[:, None] * self.rays_per_edge + line
 
 
-def _some_of(people: "People", chosen: slice) -> "People":
+def _some_of(people: "PosedPeople", chosen: slice) -> "PosedPeople":
     """A part of the batch."""
     return replace(
         people,

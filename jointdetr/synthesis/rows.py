@@ -240,36 +240,23 @@ def fill_shards(settings: SynthesisSettings, on_progress: OnProgress) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the last bits of a sum depend on it
     try:
-        writer = ShardWriter(settings)
+        write = partial(_write_shard, settings, PersonRows(settings), on_progress)
         paths = [settings.shard_path(shard) for shard in range(settings.num_shards)]
-        fill(paths, partial(writer.write, on_progress=on_progress), Path(settings.output) / ".locks")
+        fill(paths, write, Path(settings.output) / ".locks")
     finally:
         torch.set_num_threads(threads)
 
 
-class ShardWriter:
-    """Writes shards of one dataset.
-
-    Args:
-        settings: what to write, and where.
-    """
-
-    def __init__(self, settings: SynthesisSettings) -> None:
-        """Load the body and the motions."""
-        self.settings = settings
-        self.people = PersonRows(settings)
-        self.features = pose_features(len(HUMAN36M.joints), settings.dense, nobody=settings.preset == "nobody")
-
-    def write(self, shard: int, on_progress: OnProgress) -> None:
-        """Render the people of a shard and write it."""
-        people = self.settings.shard_people(shard)
-        with parquet_aside(self.settings.shard_path(shard), self.features.arrow_schema) as file:
-            for first in range(people.start, people.stop, PEOPLE_AT_ONCE):
-                numbers = range(first, min(people.stop, first + PEOPLE_AT_ONCE))
-                rows = self.people.render(numbers)
-                file.write_table(pa.Table.from_pylist(rows, schema=self.features.arrow_schema))
-                on_progress(numbers.stop - people.start)
-        on_progress(0)
+def _write_shard(settings: SynthesisSettings, people: PersonRows, on_progress: OnProgress, shard: int) -> None:
+    """Render the people of a shard and write it."""
+    numbers = settings.shard_people(shard)
+    schema = pose_features(len(HUMAN36M.joints), settings.dense, nobody=settings.preset == "nobody").arrow_schema
+    with parquet_aside(settings.shard_path(shard), schema) as file:
+        for first in range(0, len(numbers), PEOPLE_AT_ONCE):
+            rows = people.render(numbers[first : first + PEOPLE_AT_ONCE])
+            file.write_table(pa.Table.from_pylist(rows, schema=schema))
+            on_progress(first + len(rows))
+    on_progress(0)
 
 
 def _people_written(settings: SynthesisSettings) -> int:

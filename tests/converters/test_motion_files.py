@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from bvh_examples import BENT, REST, hierarchy, write_bvh_file
 
-from jointdetr.converters.common.mapped import MappedConverter
 from jointdetr.converters.conversion import ConversionSettings, convert
 from jointdetr.converters.motion_files import AsfAmc, Bvh, bvh_skeleton, guess_unit_mm
-from jointdetr.data.row_checks import knee_bend
+from jointdetr.converters.sources import MappedConverter
+from jointdetr.data.rows import knee_bend
 from jointdetr.data.skeleton_mapping import map_skeleton
 from jointdetr.formats.acclaim import bone_ends_mm, read_amc, read_asf
 from jointdetr.formats.bvh import read_bvh

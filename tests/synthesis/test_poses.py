@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.body import Body, CapsuleModel, load_body, segment_distance
-from jointdetr.synthesis.gestures import BOTH_HANDS, GESTURES
+from jointdetr.synthesis.gestures import GESTURES
 from jointdetr.synthesis.poses import (
     ALLOWED_PENETRATION_M,
     PRESETS,
@@ -182,7 +182,6 @@ def test_everything_a_preset_names_exists() -> None:
             assert activity.posture in POSTURES
             assert {activity.gesture, activity.idle} <= set(GESTURES)
         assert sum(activity.weight for activity in preset.activities) == pytest.approx(1.0)
-    assert set(BOTH_HANDS) == set(GESTURES)
 
 
 def test_hands_go_where_their_gesture_says(body: Body) -> None:

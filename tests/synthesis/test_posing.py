@@ -9,11 +9,10 @@ from torch import Tensor
 
 from jointdetr.formats.acclaim import read_amc, read_asf, world_rotations
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.synthesis.body import Body, load_body
+from jointdetr.synthesis.body import LIMBS, Body, load_body
 from jointdetr.synthesis.poses import sample_people, sample_poses, sample_skeletons
 from jointdetr.synthesis.posing import (
     LIMB_BONES,
-    POINTS_AT,
     TO_BODY_AXES,
     MotionLibrary,
     retarget,
@@ -40,7 +39,7 @@ def test_limbs_point_where_the_recorded_ones_do(body: Body, recording: Path) -> 
 
     def direction(name: str) -> Tensor:
         part, side = name.split(".")
-        along = heads[:, body.bone(f"{POINTS_AT[part]}.{side}")] - heads[:, body.bone(name)]
+        along = heads[:, body.bone(f"{LIMBS[part]}.{side}")] - heads[:, body.bone(name)]
         return torch.nn.functional.normalize(along, dim=-1)
 
     down, back, left, forward = torch.tensor([[0, 0, -1], [0, 1, 0], [1, 0, 0], [0, -1, 0]]).float()
@@ -115,12 +114,12 @@ def test_cmu_limbs_keep_their_direction(body: Body, real_data: Path) -> None:
     heads = body.pose(torch.zeros(len(rotations), 16), rotations.float()).bones
     recorded = torch.from_numpy(world_rotations(skeleton, motion))
     for name, part in LIMB_BONES.items():
-        if part not in POINTS_AT:
+        if part not in LIMBS:
             continue
         bone = skeleton.names.index(f"r{name}")
         along = torch.from_numpy(skeleton.directions[bone])
         expected = (TO_BODY_AXES @ recorded[:, bone] @ along).float()
-        found = heads[:, body.bone(f"{POINTS_AT[part]}.R")] - heads[:, body.bone(f"{part}.R")]
+        found = heads[:, body.bone(f"{LIMBS[part]}.R")] - heads[:, body.bone(f"{part}.R")]
         torch.testing.assert_close(torch.nn.functional.normalize(found, dim=-1), expected, atol=1e-3, rtol=0)
 
 

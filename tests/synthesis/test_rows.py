@@ -17,7 +17,7 @@ from jointdetr.data.schema import decode_depth_map, pose_features
 from jointdetr.formats.shards import try_fill
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.rows import (
-    ShardWriter,
+    PersonRows,
     SynthesisSettings,
     person_seed,
     prepare_folder,
@@ -153,8 +153,8 @@ def test_a_folder_without_motions_is_refused(tmp_path: Path) -> None:
 
 def test_poses_can_come_from_motion_capture(real_data: Path, tmp_path: Path) -> None:
     motions = real_data / "cmu-mocap" / "subjects" / "03"
-    writer = ShardWriter(settings_for(tmp_path, motions=motions))
-    actions = [row["action"] for row in writer.people.render(range(12))]
+    people = PersonRows(settings_for(tmp_path, motions=motions))
+    actions = [row["action"] for row in people.render(range(12))]
     clips = {path.stem for path in motions.glob("*.amc")}
     assert 2 <= sum(any(clip in action for clip in clips) for action in actions) <= 10
 
