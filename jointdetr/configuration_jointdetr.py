@@ -166,8 +166,8 @@ class JointDetrConfig(_SkeletonConfig):
             as LoRA's: they are saved without the statistics that training would change.
         query_alignment (`str`, *optional*, defaults to `"set"`): `"set"` matches queries to joints (JointDETR),
             `"fixed"` makes query j joint j (the force-aligned baseline, without a class head).
-        auxiliary_loss (`bool`, *optional*, defaults to `False`): Put the coarse-to-fine loss on every decoder layer, as
-            the paper does for JointDETR; otherwise the last one alone has a loss, which learns 3D faster.
+        auxiliary_loss (`bool`, *optional*, defaults to `False`): Put the coarse-to-fine loss on every decoder layer,
+            as the paper does for JointDETR; otherwise the last one alone has a loss, which learns 3D faster.
         id2label, joint_parents, root_joint, joint_scale: The skeleton, see [`JointRefinerConfig`].
         flip_pairs (`list[tuple[int, int]]`, *optional*): Left/right pairs. Human3.6M's, or none with a given skeleton.
         num_queries (`int`, *optional*, defaults to 100): Number N of joint queries; J with `"fixed"` alignment.

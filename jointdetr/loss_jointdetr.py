@@ -161,7 +161,7 @@ def coarse_to_fine_weights(
 
 
 class JointDetrLoss:
-    """The losses of a pose model: set prediction over all decoder layers, or fixed alignment.
+    """The losses of a pose model, on the last decoder layer or on all: set prediction, or fixed alignment.
 
     Every term is a mean over what is labelled in the batch; while gradients are recorded in several processes, over
     the batches of all of them, so that the mean of their gradients is the gradient of the whole batch.

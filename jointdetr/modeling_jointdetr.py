@@ -99,7 +99,7 @@ class JointDetrPoseEstimationOutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` are given):
-            Weighted sum of all terms over all decoder layers.
+            Weighted sum of all terms, over all decoder layers with `config.auxiliary_loss`.
         loss_dict (`dict[str, torch.Tensor]`, *optional*, returned when `labels` are given):
             The unweighted terms by name and layer.
         logits (`torch.Tensor` of shape `(batch, queries, classes)`, *optional*):

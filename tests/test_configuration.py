@@ -48,10 +48,15 @@ def test_json_round_trip_keeps_every_field(tmp_path):
 
 
 def test_what_was_saved_before_a_field_existed_is_as_it_was_then():
-    new = ("learned_start", "detach_layers", "matching_class_weight")
+    new = ("learned_start", "detach_layers", "matching_class_weight", "auxiliary_loss")
     saved = {name: value for name, value in JointDetrConfig(class_weight=2.0).to_dict().items() if name not in new}
     old = JointDetrConfig.from_dict(saved)
     assert (old.learned_start, old.detach_layers, old.matching_class_weight) == (False, True, 2.0)
+    assert old.auxiliary_loss
+    for early in (False, True):
+        aligned = {"query_alignment": "fixed", "num_queries": 17, "intermediate_supervision": early}
+        read = JointDetrConfig.from_dict({**saved, **aligned})
+        assert read.auxiliary_loss is early and not hasattr(read, "intermediate_supervision")
     assert JointDetrConfig.from_dict(old.to_dict()).to_dict() == old.to_dict()
 
 

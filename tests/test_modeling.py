@@ -198,7 +198,8 @@ def test_layers_add_up_changes():
     ("fields", "reached"),
     [
         ({}, [True, True, True]),
-        ({"detach_layers": True}, [False, False, True]),
+        ({"detach_layers": True}, [True, True, True]),
+        ({"detach_layers": True, "auxiliary_loss": True}, [False, False, True]),
         ({"query_alignment": "fixed", "num_queries": 17}, [True, True, True]),
         ({"query_alignment": "fixed", "num_queries": 17, "detach_layers": True}, [True, True, True]),
         (

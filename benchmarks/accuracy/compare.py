@@ -55,7 +55,11 @@ class Variant:
     refined: str | None = None
 
 
-_FIXED = ("model.config.query_alignment=fixed", "model.config.num_queries=null")
+_FIXED = (
+    "model.config.query_alignment=fixed",
+    "model.config.num_queries=null",
+    "model.config.auxiliary_loss=false",
+)
 _ONE_LEVEL = "model.config.num_feature_levels=1"
 _DENSE = ("model.config.num_dense_parts=16", "train.dense_reduction=4")
 _SCRATCH = ("model.backbone_from=null", "optimizer.backbone_multiplier=1.0")

@@ -55,8 +55,12 @@ SMALL = {
     **{"projection_weight": 5.0, "joint_2d_weight": 15.0, "predict_confidence": True},
 }
 FIXED = {"query_alignment": "fixed", "num_queries": 17}
-SET = {"query_alignment": "set", "num_queries": 34}
-BEFORE = {"learned_start": False, "detach_layers": True, "matching_class_weight": 1.0, "class_spread": 1.0}
+SET = {"query_alignment": "set", "num_queries": 100}
+ALL_LAYERS = {"auxiliary_loss": True}
+BEFORE = {
+    **{"num_queries": 34, "learned_start": False, "detach_layers": True, "matching_class_weight": 1.0},
+    **{"class_spread": 1.0, "auxiliary_loss": True, "init_std": 0.02},
+}
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,14 @@ class Contestant:
 
 CONTESTANTS = (
     Contestant("aligned", "aligned queries, loss on the last layer", fields=FIXED),
-    Contestant("aligned-all", "and on all layers", fields={**FIXED, "auxiliary_loss": True}),
-    Contestant("jointdetr", "JointDETR: set prediction with 34 queries", fields=SET),
-    Contestant("jointdetr-last", "JointDETR, loss on the last layer", fields={**SET, "auxiliary_loss": False}),
-    Contestant("jointdetr-17", "and 17 queries", fields={**SET, "auxiliary_loss": False, "num_queries": 17}),
-    Contestant("before", "JointDETR as it was", fields={**SET, **BEFORE, "init_std": 0.02}),
+    Contestant("aligned-all", "and on all layers", fields={**FIXED, **ALL_LAYERS}),
+    Contestant("jointdetr", "JointDETR: 100 queries, loss on the last layer", fields=SET),
+    Contestant("jointdetr-34", "with 34 queries", fields={**SET, "num_queries": 34}),
+    Contestant("jointdetr-17", "with 17 queries", fields={**SET, "num_queries": 17}),
+    Contestant(
+        "jointdetr-all", "with 34 queries, loss on all layers", fields={**SET, "num_queries": 34, **ALL_LAYERS}
+    ),
+    Contestant("before", "JointDETR as it was", fields={**SET, **BEFORE}),
     Contestant("l1", "direct regression, L1", L1Peer, FIXED),
     Contestant("rle", "direct regression, residual log-likelihood", LikelihoodPeer, FIXED),
     Contestant("volumetric", "volumetric integral regression", VolumetricPeer, FIXED),
