@@ -44,8 +44,19 @@ def count_found(person: Person) -> str:
 
 def describe_person(person: Person) -> str:
     """What was found of a person, and how far off it is expected to be."""
-    error = expected_error_mm(person)
-    return f"{count_found(person)}{'' if math.isnan(error) else f', expected error about {_about(error)}'}"
+    return ", ".join(filter(None, (count_found(person), describe_error(expected_error_mm(person)))))
+
+
+def describe_error(error_mm: float) -> str:
+    """An expected error as "expected error about 45 mm"; nothing if it is not known."""
+    return "" if math.isnan(error_mm) else f"expected error about {_about(error_mm)}"
+
+
+def doubt_of_error(error_mm: float, advice: str) -> str:
+    """What to say of an expected error in which no trust is to be put; nothing of a smaller one."""
+    if not error_mm > TRUSTED_ERROR_MM:
+        return ""
+    return f"{describe_error(error_mm)}: probably not a person, or too small; {advice}"
 
 
 def doubts(people: Sequence[Person], skeleton: Skeleton, boxes_given: bool = False) -> list[str]:
@@ -68,10 +79,9 @@ def _doubts_of_one(person: Person, skeleton: Skeleton, boxes_given: bool) -> Ite
     num_found = int(np.asarray(person["detected"], dtype=bool).sum())
     if not num_found:
         yield ": no joint is probable enough: nobody is there, or the threshold is too high"
-    error = expected_error_mm(person)
-    if error > TRUSTED_ERROR_MM:
-        advice = "is the box x, y, width, height?" if boxes_given else "draw a box"
-        yield f": expected error about {_about(error)}: probably not a person, or too small; {advice}"
+    advice = "is the box x, y, width, height?" if boxes_given else "draw a box"
+    if doubt := doubt_of_error(expected_error_mm(person), advice):
+        yield f": {doubt}"
     distance_m = root_distance_m(person, skeleton)
     if distance_m is not None and not NEAREST_M <= distance_m <= FARTHEST_M:
         yield f" would stand {distance_m:.1f} m from the camera: {_camera_advice(person)}"
