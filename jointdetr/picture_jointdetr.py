@@ -101,7 +101,8 @@ def _open(source: str, name: str) -> Image.Image:
     except binascii.Error as error:
         raise ValueError(f"`{name}` must be an existing file, a URL or base64, got {_short(source)}") from error
     except (*DECODING_ERRORS, IndexError) as error:
-        raise ValueError(f"`{name}` must be a readable picture, got {_short(source)}: {_reason(error, source)}") from error
+        reason = _reason(error, source)
+        raise ValueError(f"`{name}` must be a readable picture, got {_short(source)}: {reason}") from error
 
 
 def _open_base64(source: str) -> Image.Image:
