@@ -115,8 +115,8 @@ class JointDetrPoseEstimationOutput(ModelOutput):
         auxiliary_outputs (`list[dict]`):
             `logits`, `pred_joints` and `pred_points` of each earlier decoder layer.
         matched_queries (`torch.Tensor` of shape `(layers, batch, joints)`, *optional*):
-            The query matched to each joint in every decoder layer (for all layers that of the last one, where it alone
-            has a loss), returned when `labels` are given; None with fixed alignment.
+            The query of the first group matched to each joint in every decoder layer (for all layers that of the last
+            one, where it alone has a loss), returned when `labels` are given; None with fixed alignment.
         matching_cost (`torch.Tensor` of shape `(layers,)`, *optional*):
             Mean cost of the labelled joints' matches in the layers that have a loss; as `matched_queries`.
         cross_attentions (`tuple`, *optional*):

@@ -274,6 +274,23 @@ def test_without_auxiliary_loss_the_last_layer_alone_is_matched_and_has_a_loss()
     assert torch.equal(alone.matching_cost, all_layers.matching_cost[-1:])
 
 
+def test_every_group_of_queries_has_the_loss_of_a_picture_of_its_own():
+    labels = random_labels(2)
+    fields = {"num_queries": 10, "predict_confidence": True}
+    grouped, whole = three_joints(**fields, query_groups=2), three_joints(**fields, query_groups=1)
+    first, second = (random_predictions(2) for _ in range(2))
+    parts = [
+        torch.cat([getattr(each, name) for each in (first, second)], 2) for name in ("joints", "points", "logits")
+    ]
+    predictions = PosePredictions(*parts, confidence=torch.randn(2, 10, 2))
+    loss = JointDetrLoss(grouped)(predictions, PoseLabels.from_list(labels, grouped, CPU))
+    first.confidence, second.confidence = predictions.confidence.split(5, 1)
+    apart = [JointDetrLoss(whole)(each, PoseLabels.from_list(labels, whole, CPU)) for each in (first, second)]
+    for name in loss.terms:
+        torch.testing.assert_close(loss.terms[name], (apart[0].terms[name] + apart[1].terms[name]) / 2)
+    assert torch.equal(loss.queries, apart[0].queries)
+
+
 def test_fixed_alignment_with_auxiliary_loss_is_coarse_to_fine():
     thresholds = {"coarse_thresholds": [100.0, 0.0], "coarse_discounts": [0.5, 0.1]}
     config = three_joints(query_alignment="fixed", num_queries=3, auxiliary_loss=True, **thresholds)

@@ -55,10 +55,11 @@ SMALL = {
     **{"projection_weight": 5.0, "joint_2d_weight": 15.0, "predict_confidence": True},
 }
 FIXED = {"query_alignment": "fixed", "num_queries": 17}
-SET = {"query_alignment": "set", "num_queries": 100}
+SET = {"query_alignment": "set", "num_queries": 51, "query_groups": 3}
+ONE_GROUP = {"query_alignment": "set", "num_queries": 34, "query_groups": 1}
 ALL_LAYERS = {"auxiliary_loss": True}
 BEFORE = {
-    **{"num_queries": 34, "learned_start": False, "detach_layers": True, "matching_class_weight": 1.0},
+    **{"learned_start": False, "detach_layers": True, "matching_class_weight": 1.0},
     **{"class_spread": 1.0, "auxiliary_loss": True, "init_std": 0.02},
 }
 
@@ -76,13 +77,13 @@ class Contestant:
 CONTESTANTS = (
     Contestant("aligned", "aligned queries, loss on the last layer", fields=FIXED),
     Contestant("aligned-all", "and on all layers", fields={**FIXED, **ALL_LAYERS}),
-    Contestant("jointdetr", "JointDETR: 100 queries, loss on the last layer", fields=SET),
-    Contestant("jointdetr-34", "with 34 queries", fields={**SET, "num_queries": 34}),
-    Contestant("jointdetr-17", "with 17 queries", fields={**SET, "num_queries": 17}),
-    Contestant(
-        "jointdetr-all", "with 34 queries, loss on all layers", fields={**SET, "num_queries": 34, **ALL_LAYERS}
-    ),
-    Contestant("before", "JointDETR as it was", fields={**SET, **BEFORE}),
+    Contestant("jointdetr", "JointDETR: three groups of 17 queries, loss on the last layer", fields=SET),
+    Contestant("jointdetr-100", "one group of 100", fields={**ONE_GROUP, "num_queries": 100}),
+    Contestant("jointdetr-5x20", "five groups of 20", fields={**SET, "num_queries": 100, "query_groups": 5}),
+    Contestant("jointdetr-34", "one group of 34", fields=ONE_GROUP),
+    Contestant("jointdetr-17", "one group of 17", fields={**ONE_GROUP, "num_queries": 17}),
+    Contestant("jointdetr-all", "one group of 34, loss on all layers", fields={**ONE_GROUP, **ALL_LAYERS}),
+    Contestant("before", "JointDETR as it was", fields={**ONE_GROUP, **BEFORE}),
     Contestant("l1", "direct regression, L1", L1Peer, FIXED),
     Contestant("rle", "direct regression, residual log-likelihood", LikelihoodPeer, FIXED),
     Contestant("volumetric", "volumetric integral regression", VolumetricPeer, FIXED),
