@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.rows import encode_picture, is_inside
-from ..formats.film import iterate_frames
+from ..formats.film import FrameReader
 from ..picture_jointdetr import upright_size
 from ..skeleton_jointdetr import PANOPTIC, Skeleton
 from .conversion import Converter, Labels, Recording, Skipped
@@ -220,7 +220,7 @@ def _is_in_view(points: np.ndarray, size: tuple[int, int]) -> bool:
 def _frames(recording: Recording, step: int) -> Iterator[tuple[int, Image.Image | Path]]:
     """Index and picture of every `step`-th frame of a film, or of a folder of its frames."""
     if recording.source.is_file():
-        yield from ((frame.index, frame.image) for frame in iterate_frames(recording.source, step))
+        yield from ((frame.index, frame.image) for frame in FrameReader(recording.source, step))
         return
     for path in sorted(recording.source.glob(f"{recording.data}_*.jpg")):
         index = int(path.stem.rpartition("_")[2])

@@ -26,6 +26,7 @@ from .schema import NOBODY, pose_features
 SKELETON_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton", "subject", "action", "frame")
 LABEL_COLUMNS = tuple(name for name in pose_features(nobody=True) if name != "image")
 BOX_PADDING = 0.1
+JPEG_QUALITY = 90
 
 SHORTEST_LONGEST_BONE_MM, LONGEST_BONE_MM = 60.0, 1500.0
 REPROJECTION_TOLERANCE = 0.05  # of the longer side of the joints' extent in the picture
@@ -111,7 +112,7 @@ def complete_skeleton_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict
     return row | _texts(labels, skeleton, ("subject", "action"))
 
 
-def encode_picture(image: Image.Image | bytes | str | Path | None, quality: int = 90) -> dict[str, bytes | None]:
+def encode_picture(image: Image.Image | bytes | str | Path | None) -> dict[str, bytes | None]:
     """Return a picture as `datasets.Image` stores it: a file's bytes as they are, a `PIL` picture as upright JPEG.
 
     Raises:
@@ -119,7 +120,7 @@ def encode_picture(image: Image.Image | bytes | str | Path | None, quality: int 
     """
     if isinstance(image, Image.Image):
         stream = BytesIO()
-        load_picture(image, "image").save(stream, "JPEG", quality=quality)
+        load_picture(image, "image").save(stream, "JPEG", quality=JPEG_QUALITY)
         return {"bytes": stream.getvalue(), "path": None}
     if isinstance(image, str | Path):
         try:

@@ -11,6 +11,7 @@ import torch
 from ..data.loading import load_pose_dataset
 from ..geometry_jointdetr import flip_joints
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
+from ..synthesis.posing import rotation_about
 from .refiner_recipe import RefinerRecipe
 
 LABEL_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton")
@@ -82,7 +83,7 @@ def random_cameras(
     poses = torch.where(mirrored, flip_joints(poses, skeleton.flip_pairs), poses)
     limits = torch.tensor([math.pi, math.radians(tilt_degrees), math.radians(tilt_degrees)])
     turn, tilt, roll = ((2 * torch.rand(batch, 3, generator=generator) - 1) * limits).unbind(dim=-1)
-    rotation = _rotation(roll, 2) @ _rotation(tilt, 0) @ _rotation(turn, 1)  # (batch, 3, 3)
+    rotation = rotation_about("z", roll) @ rotation_about("x", tilt) @ rotation_about("y", turn)  # (batch, 3, 3)
     return poses @ rotation.transpose(-1, -2)
 
 
@@ -118,13 +119,3 @@ def _ways_from_root(joints: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
             ways[:, joint] += (joints[:, at] - joints[:, skeleton.parents[at]]).norm(dim=-1)
             at = skeleton.parents[at]
     return ways
-
-
-def _rotation(angle: torch.Tensor, axis: int) -> torch.Tensor:
-    """Rotation about a coordinate axis: `(batch,)` radians -> `(batch, 3, 3)`."""
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    rotation = torch.zeros(len(angle), 3, 3)
-    rotation[:, axis, axis] = 1.0
-    rotation[:, first, first] = rotation[:, second, second] = torch.cos(angle)
-    rotation[:, first, second], rotation[:, second, first] = -torch.sin(angle), torch.sin(angle)
-    return rotation
