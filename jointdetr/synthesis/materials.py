@@ -31,39 +31,24 @@ SKY = BOX + NUM_BOX_PAINTS
 NUM_MATERIALS = SKY + 1
 
 HAND, LEG, TORSO, FOOT, ARM, HEAD, EYE, SCALP, NAPE = range(9)
-REGION_OF_BONE = {
-    "upperleg": LEG,
-    "lowerleg": LEG,
-    "root": TORSO,
-    "pelvis": TORSO,
-    "spine": TORSO,
-    "clavicle": TORSO,
-    "shoulder": TORSO,
-    "foot": FOOT,
-    "upperarm": ARM,
-    "lowerarm": ARM,
-    "wrist": HAND,
-    "neck": HEAD,
-    "head": HEAD,
+KINDS_OF_BONES = {
+    "root": (TORSO, 1),
+    "pelvis": (TORSO, 1),
+    "spine05": (TORSO, 1),
+    "spine04": (TORSO, 1),
+    "spine": (TORSO, 2),
+    "clavicle": (TORSO, 2),
+    "shoulder": (TORSO, 2),
+    "neck": (HEAD, 3),
+    "head": (HEAD, 3),
+    "upperarm": (ARM, 4),
+    "lowerarm": (ARM, 6),
+    "wrist": (HAND, 8),
+    "upperleg": (LEG, 10),
+    "lowerleg": (LEG, 12),
+    "foot": (FOOT, 14),
 }
-PART_OF_BONE = {
-    "root": 1,
-    "pelvis": 1,
-    "spine05": 1,
-    "spine04": 1,
-    "spine": 2,
-    "clavicle": 2,
-    "shoulder": 2,
-    "neck": 3,
-    "head": 3,
-    "upperarm": 4,
-    "lowerarm": 6,
-    "wrist": 8,
-    "upperleg": 10,
-    "lowerleg": 12,
-    "foot": 14,
-}
-"""Value of the part map by the start of a bone's name; limbs of the right side are one more."""
+"""Region and value of the part map by the start of a bone's name; parts of right limbs are one more."""
 
 BROW, LIP = 1.0, -1.0
 PAINT_FIELDS = 11
@@ -111,8 +96,7 @@ class SurfaceMap:
         names = [str(name) for name in body.bone_names]
         heads = dict(zip(names, body.bone_rest.cpu().numpy(), strict=True))
         bone = body.dominant_bone.cpu().numpy()
-        regions = np.array([_by_prefix(REGION_OF_BONE, name) for name in names])
-        parts = np.array([_by_prefix(PART_OF_BONE, name) for name in names])
+        regions, parts = np.array([_by_prefix(KINDS_OF_BONES, name) for name in names]).T
         parts += np.array([name.endswith(".R") and part > 3 for name, part in zip(names, parts, strict=True)])
         is_head = np.array([name.startswith(("head", "neck")) for name in names])[bone]
         region, marks = _face(reference, regions[bone], is_head, body.faces.cpu().numpy())
@@ -351,7 +335,7 @@ def _draw_patterns(rng: np.random.Generator) -> np.ndarray:
     return pattern
 
 
-def _by_prefix(table: dict[str, int], name: str) -> int:
+def _by_prefix(table: dict[str, tuple[int, int]], name: str) -> tuple[int, int]:
     """Entry of the longest key that `name` starts with."""
     keys = [key for key in table if name.startswith(key)]
     if not keys:
