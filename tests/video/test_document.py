@@ -15,5 +15,5 @@ def test_page_runs(shipped_checkpoint, tmp_path, monkeypatch):
     assert len(list(FrameReader(out / "walking.poses.mp4"))) == 45
     (motion,) = load_motions(out / "walking.poses.parquet")
     assert motion.detected.mean() > 0.9
-    inside = (motion.points >= 0).all(-1) & (motion.points <= 256).all(-1)
+    inside = (motion.joints_2d >= 0).all(-1) & (motion.joints_2d <= 256).all(-1)
     assert inside.mean() > 0.95

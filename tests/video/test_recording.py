@@ -96,7 +96,7 @@ def test_table_is_read_as_motions(squares_film, tmp_path):
 
     assert motion.skeleton.joints == SQUARE.joints
     np.testing.assert_allclose(motion.times_s, np.arange(NUM_FRAMES) / 25)
-    np.testing.assert_allclose(motion.points[:, 0, 0], 10 + 2 * np.arange(NUM_FRAMES), atol=1)
+    np.testing.assert_allclose(motion.joints_2d[:, 0, 0], 10 + 2 * np.arange(NUM_FRAMES), atol=1)
     assert motion.detected.all()
     assert [row["frame"] for row in read_rows(table)] == list(range(NUM_FRAMES))
     assert b"squares" in pq.read_schema(table).metadata[b"jointdetr.about"]
