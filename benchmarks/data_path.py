@@ -23,8 +23,7 @@ from jointdetr.data.examples import PoseDataset, collate_poses
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.rows import SynthesisSettings, fill_shards, prepare_folder
-from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.augmented_examples import AugmentedExamples
+from jointdetr.training.augmentation import Augmentation, AugmentedExamples
 
 SIZE = {"height": 256, "width": 192}
 PICTURE = files("jointdetr") / "demo" / "examples" / "waving.jpg"

@@ -39,8 +39,7 @@ from jointdetr.evaluation.report import ReportTable, number
 from jointdetr.image_processing_jointdetr import JointDetrImageProcessorPil
 from jointdetr.postprocessing_jointdetr import AssembledPoses, assemble_poses
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.augmented_examples import AugmentedExamples
+from jointdetr.training.augmentation import Augmentation, AugmentedExamples
 from jointdetr.training.optimization import parameter_groups
 from jointdetr.training.recipe import OptimizerRecipe, load_recipe
 from jointdetr.training.train import start_at_mean_pose

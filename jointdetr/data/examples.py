@@ -1,7 +1,7 @@
 """Pose datasets' rows as examples: `{"pixel_values": (3, height, width), "labels": {...}}`.
 
 A row is cropped, normalised and labelled as the image processor is set, so that a model is trained and evaluated on
-what it is shown at inference. Training's augmented examples are in `jointdetr/training/augmented_examples.py`.
+what it is shown at inference. Training's augmented examples are in `jointdetr/training/augmentation.py`.
 
 Shape vocabulary: `joints` (J), `height` and `width` of the network's input in pixels. 3D labels are root-relative
 millimetres in camera axes, 2D labels are in `[0, 1]` of the network's input.

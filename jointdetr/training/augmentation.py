@@ -1,4 +1,4 @@
-"""One augmented view of a person: picture, 2D, 3D, intrinsics and dense maps move together.
+"""Rows as augmented training examples: one view of a person, whose picture, 2D, 3D, intrinsics and maps move together.
 
 A view is one affine map of the picture, so the picture is sampled once, and one orthogonal matrix of the 3D world.
 Turning a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis
@@ -7,20 +7,34 @@ alone. Likewise a mirrored picture shows the world mirrored in x. With the affin
 and the intrinsics `K`, `A K M^-1` projects the moved world onto the moved picture exactly. It has the usual upper
 triangular form if the focal lengths are equal, and is the camera of a sheared picture if they are not.
 
-Shape vocabulary: `joints` (J), `height` and `width` in pixels. Camera axes: x right, y down, z forward.
+Shape vocabulary: as in `jointdetr/data/examples.py`. Camera axes: x right, y down, z forward.
 """
 
 import io
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageFilter
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from ..data.schema import PART_FLIP_PAIRS, PART_NAMES
+from ..crops_jointdetr import body_tilt
+from ..data.examples import MAPS, Example, Labels, PoseExamples
+from ..data.loading import open_stored
+from ..data.schema import PART_FLIP_PAIRS, PART_NAMES, decode_depth_map
+from ..geometry_jointdetr import flip_permutation
+from ..image_processing_jointdetr import JointDetrImageProcessorMixin
+from ..picture_jointdetr import load_picture
+from ..skeleton_jointdetr import Skeleton
 
 IGNORED_PART = -1
 """Value of `part_map` where nothing is known: outside the picture and under a cut-out."""
+_OUTSIDE_PART = 255  # becomes IGNORED_PART once the map is signed
+MIRRORED_PARTS = np.array(flip_permutation(PART_FLIP_PAIRS, len(PART_NAMES)))
+"""Value of every part in a mirrored picture: `(parts,)`."""
+LEG_JOINTS = ("knee", "ankle", "heel", "foot", "toe")  # parts of the names of joints below the hips
 
 PROBABILITIES = (
     *("flip", "upright", "rotation", "quarter_turns", "misfit", "half_body", "greyscale"),
@@ -28,7 +42,6 @@ PROBABILITIES = (
 )
 MISFIT_SCALES, MISFIT_SHIFT = (1 / 2.5, 1.8), 0.25
 UPPER_SHARE, HALF_BODY_MARGIN, FEWEST_OF_HALF = 0.8, 0.15, 4
-
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -192,14 +205,6 @@ def sample_map(stored: np.ndarray, affine: np.ndarray, size: tuple[int, int], ou
     return np.where(inside, taken, np.asarray(outside, dtype=stored.dtype))
 
 
-def mirrored_parts() -> np.ndarray:
-    """Value of every part in a mirrored picture: `(parts,)` lookup table for `part_map`."""
-    table = np.arange(len(PART_NAMES))
-    for left, right in PART_FLIP_PAIRS:
-        table[left], table[right] = right, left
-    return table
-
-
 def augment_appearance(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:
     """Change how a crop looks, not where anything is: sharpness, colours, noise, compression, in a camera's order."""
     if rng.random() < settings.downscale:
@@ -271,3 +276,100 @@ def _compress(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
+
+
+@dataclass(frozen=True)
+class _DrawnView:
+    """What was drawn for an example: where it looks, and what of the crop is covered."""
+
+    flip: bool
+    affine: np.ndarray  # (2, 3) px of the picture -> px of the input
+    cutouts: list[tuple[slice, slice]]
+
+
+class AugmentedExamples(PoseExamples):
+    """Turns rows into views of people with their labels, each sampled from the picture once.
+
+    Args:
+        processor: crops and normalises; changes to it later are not seen.
+        skeleton: the skeleton of the rows' joints.
+        augmentation: how far views go.
+        dense_reduction: make `part_map` and `depth_map` this many times smaller than the input; None leaves them out.
+    """
+
+    def __init__(
+        self,
+        processor: JointDetrImageProcessorMixin,
+        skeleton: Skeleton,
+        augmentation: Augmentation,
+        dense_reduction: int | None = None,
+    ):
+        super().__init__(processor, skeleton)
+        self.augmentation = augmentation
+        self.dense_reduction = dense_reduction
+        self._flip = np.array(flip_permutation(skeleton.flip_pairs, len(skeleton.joints)))
+        self._legs = np.array([any(part in name for part in LEG_JOINTS) for name in skeleton.joints])
+
+    def _example(self, row: dict, rng: np.random.Generator) -> Example:
+        view = self._draw_view(row, rng)
+        affine = torch.from_numpy(view.affine)
+        image = load_picture(open_stored(row["image"]), "image")
+        crop = augment_appearance(self.cropper.draw(image, affine), self.augmentation, rng)
+        pixels = np.array(crop)  # (height, width, 3), a copy
+        cover(pixels, view.cutouts, rng)
+        labels = self._labels(row, affine)
+        if view.flip:
+            labels = {name: values[self._flip] if values.ndim else values for name, values in labels.items()}
+        if self.dense_reduction is not None:
+            labels |= self._dense_labels(row, image.width, view)
+        return {"pixel_values": torch.from_numpy(self.cropper.pixel_values([pixels])[0]), "labels": labels}
+
+    def _draw_view(self, row: dict, rng: np.random.Generator) -> _DrawnView:
+        """Draw where an example looks."""
+        points = np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], np.float64), np.nan)
+        tilt = body_tilt(torch.from_numpy(points), self.skeleton).item() if self.augmentation.upright else np.nan
+        view = View.sample(self.augmentation, rng, tilt)
+        share, half = self.augmentation.half_body, None
+        if share and rng.random() < share:
+            half = half_body_box(points, self._legs, rng)
+        plain = self.cropper.affine(row["box"] if half is None else half).numpy()
+        affine = view.affine(plain, self.cropper.size)
+        return _DrawnView(view.flip, affine, sample_cutouts(self.augmentation, self.cropper.size, rng))
+
+    def _dense_labels(self, row: dict, image_width: int, view: _DrawnView) -> Labels:
+        """Part and depth map of the view; unknown outside the picture, under a cut-out and where a row has none."""
+        reduction = self.dense_reduction
+        size = (self.cropper.size[0] // reduction, self.cropper.size[1] // reduction)
+        if any(row.get(name) is None for name in MAPS):
+            unknown = torch.full(size, IGNORED_PART, dtype=torch.int64)
+            return {"part_map": unknown, "depth_map": torch.full(size, torch.nan)}
+        part_map, depth_map = (np.asarray(open_stored(row[name])) for name in MAPS)
+        scale = image_width / part_map.shape[1]  # px of the picture per px of the stored maps
+        affine = view.affine * (scale, scale, 1.0) / reduction
+        parts = sample_map(part_map, affine, size, outside=_OUTSIDE_PART).astype(np.int64)
+        depths = decode_depth_map(sample_map(depth_map, affine, size, outside=0))
+        known = parts != _OUTSIDE_PART
+        for rows, columns in view.cutouts:
+            known[_reduced(rows, reduction), _reduced(columns, reduction)] = False
+        if view.flip:
+            parts = MIRRORED_PARTS[np.where(known, parts, 0)]
+        parts = np.where(known, parts, IGNORED_PART)
+        depths = np.where(known, depths, np.float32(np.nan))
+        return {"part_map": torch.from_numpy(parts), "depth_map": torch.from_numpy(depths)}
+
+
+def _reduced(pixels: slice, reduction: int) -> slice:
+    """Map px that a range of input px touches."""
+    return slice(pixels.start // reduction, -(-pixels.stop // reduction))
+
+
+class AugmentationEpoch(TrainerCallback):
+    """Tells the training data the epoch, so that every epoch has its own views.
+
+    `Trainer` does so by itself in a plain run, but neither with several processes nor after a resume in mid-epoch:
+    there accelerate tells the sampler alone. Workers start with the epoch, after this.
+    """
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Pass on the number of the epoch that begins or, after a resume, goes on."""
+        kwargs["train_dataloader"].dataset.set_epoch(int(state.epoch + 1e-6))

@@ -1,6 +1,6 @@
 """The paper's experiment: each of its steps, and what lies beyond it, at one budget and over several seeds.
 
-`python -m jointdetr.training.compare --config compare [--seeds 3] [--only NAME] [section.key=value ...]`
+`python -m benchmarks.accuracy.compare [--config RECIPE.yaml] [--seeds 3] [--only NAME] [section.key=value ...]`
 
 Every variant is the recipe with a few keys changed. All runs start from the backbone of one pose model, the package's
 own unless `--start-from` names another; the rest of each model is new. A run that is finished is not repeated, so that
@@ -19,16 +19,17 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from ..evaluation.evaluate import EvaluationSettings, evaluate_model
-from ..evaluation.report import ReportTable, number
-from ..image_processing_jointdetr import JointDetrImageProcessorPil
-from ..modeling_jointdetr import JointDetrForPoseEstimation
-from .recipe import Recipe, load_recipe
-from .train import train
-from .training_data import load_source
+import jointdetr
+from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
+from jointdetr.evaluation.evaluate import EvaluationSettings, evaluate_model
+from jointdetr.evaluation.report import ReportTable, number
+from jointdetr.training.recipe import Recipe, load_recipe
+from jointdetr.training.train import train
+from jointdetr.training.training_data import load_source
 
 RESULT_FILE = "result.json"
-SHIPPED = Path(__file__).parents[1] / "pretrained"
+RECIPE = Path(__file__).with_name("compare.yaml")
+SHIPPED = Path(jointdetr.__file__).with_name("pretrained")
 METRICS = {
     "mpjpe": "MPJPE mm",
     "pa_mpjpe": "PA-MPJPE mm",
@@ -265,7 +266,7 @@ def compare(comparison: Comparison, seeds: int, only: Sequence[str] = ()) -> lis
 def read_comparison(description: str, arguments: Sequence[str] | None) -> tuple[Comparison, argparse.Namespace]:
     """Read the command line of a comparison: what its runs share, and among the options `seeds` and `only`."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", default="compare", help="YAML file, or the name of a recipe of the package")
+    parser.add_argument("--config", default=str(RECIPE), help="YAML file, or the name of a recipe of the package")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="folder of all runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each line of the table")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a line; may be repeated")

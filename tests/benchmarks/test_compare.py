@@ -5,9 +5,8 @@ import json
 import pytest
 import yaml
 
-from jointdetr import JointDetrForPoseEstimation
-from jointdetr.training import compare as module
-from jointdetr.training.compare import (
+from benchmarks.accuracy.compare import (
+    METRICS,
     SECTIONS,
     Comparison,
     Variant,
@@ -18,6 +17,7 @@ from jointdetr.training.compare import (
     results_table,
     write_results,
 )
+from jointdetr import JointDetrForPoseEstimation
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import build_model, resolve_skeleton, train
 
@@ -40,7 +40,7 @@ def fabricated(name: str, seed: int, error: float) -> dict:
         "name": name,
         "seed": seed,
         "parameters": 1_200_000,
-        "metrics": {**dict.fromkeys(module.METRICS, error), "recall": 0.5},
+        "metrics": {**dict.fromkeys(METRICS, error), "recall": 0.5},
     }
 
 

@@ -1,7 +1,5 @@
 """A loss that is no number stops the run, and keeps the data that it came from."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from safetensors.torch import load_file, load_model
 from jointdetr.data.examples import PoseExamples
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.checkpoints import last_checkpoint
-from jointdetr.training.divergence import BATCH_FILE, DESCRIPTION_FILE, StepGuard, load_batches
+from jointdetr.training.engine import StepGuard
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import build_model, train
 
@@ -32,11 +30,10 @@ def test_what_is_not_finite_is_named(tmp_path, losses, norm, named):
         guard.add({"pixel_values": torch.tensor([loss])}, torch.tensor(loss))
     with pytest.raises(FloatingPointError, match=named):
         guard.check(3, norm)
-    (folder,) = tmp_path.iterdir()
-    assert folder.name == "diverged-step-3-process-2"
-    kept = [batch["pixel_values"].item() for batch in load_batches(folder / BATCH_FILE)]
+    (path,) = tmp_path.iterdir()
+    assert path.name == "diverged-step-3-process-2.pt"
+    kept = [batch["pixel_values"].item() for batch in torch.load(path)]
     assert kept == pytest.approx(losses, nan_ok=True)
-    assert json.loads((folder / DESCRIPTION_FILE).read_text())["norm"] == str(norm)
 
 
 def test_a_run_stops_before_the_step_and_keeps_its_data(recipe_values, monkeypatch, tmp_path):
@@ -58,9 +55,9 @@ def test_a_run_stops_before_the_step_and_keeps_its_data(recipe_values, monkeypat
     checkpoint = last_checkpoint(output)
     for name in ("model.safetensors", "model_1.safetensors"):  # the second is the average
         assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / name).values())
-    (folder,) = output.glob("diverged-*")
-    assert folder.name == f"diverged-step-{int(checkpoint.name.split('-')[1]) + 1}-process-0"
-    (batch,) = load_batches(folder / BATCH_FILE)
+    (path,) = output.glob("diverged-*")
+    assert path.name == f"diverged-step-{int(checkpoint.name.split('-')[1]) + 1}-process-0.pt"
+    (batch,) = torch.load(path)
     assert batch["pixel_values"][:, 0, 5, 5].isnan().sum() == 1 and len(batch["labels"]) == 2
     model = build_model(build(Recipe, values), HUMAN36M)
     load_model(model, checkpoint / "model.safetensors")
