@@ -23,7 +23,7 @@ from PIL import Image
 from ..formats.shards import is_saved_dataset
 from ..picture_jointdetr import DECODING_ERRORS, upright_size
 from ..skeleton_jointdetr import Skeleton
-from .rows import Problem, box_problem
+from .rows import Problem, box_problem, joints_not_finite
 from .schema import pose_features
 
 logger = logging.getLogger(__name__)
@@ -188,9 +188,8 @@ def check_row(row: Mapping[str, Any], skeleton: Skeleton) -> None:
     if not (np.isfinite(box).all() and (box[2:] > 0).all()):
         raise ValueError(f"`box` must be finite x, y, width, height of positive size, got {row['box']}")
     for name in ("joints_3d", "joints_2d"):
-        joints, valid = np.asarray(row[name], dtype=np.float64), np.asarray(row[f"{name}_valid"], dtype=bool)
-        if not np.isfinite(joints[valid]).all():
-            wrong = np.flatnonzero(valid & ~np.isfinite(joints).all(axis=-1))
+        wrong = joints_not_finite(row, name)
+        if len(wrong):
             names = ", ".join(skeleton.joints[joint] for joint in wrong)
             raise ValueError(f"`{name}` must be finite where `{name}_valid` is true, got NaN or infinity for {names}")
 

@@ -179,6 +179,12 @@ def project_row(row: Mapping[str, Any]) -> np.ndarray:
     return project(joints, np.asarray(row["intrinsics"], np.float64))
 
 
+def joints_not_finite(row: Mapping[str, Any], name: str) -> np.ndarray:
+    """Indices of joints whose label, in the column `name`, is said to be known and is not finite."""
+    joints, valid = np.asarray(row[name], dtype=np.float64), np.asarray(row[f"{name}_valid"], dtype=bool)
+    return np.flatnonzero(valid & ~np.isfinite(joints).all(axis=-1))
+
+
 def knee_bend(joints: np.ndarray, skeleton: Skeleton) -> float:
     """How far the knees stand forward of the straight legs, in mm: people's are positive, a mirrored skeleton's not.
 
@@ -263,8 +269,7 @@ def _texts(labels: Mapping[str, Any], skeleton: Skeleton, names: tuple[str, ...]
 def _finite_problem(row: Mapping[str, Any]) -> Problem | None:
     """Find numbers that are not finite where a value is claimed to be known, and rows without a label."""
     for name in ("joints_3d", "joints_2d"):
-        if name in row and not np.isfinite(row[name][row[f"{name}_valid"]]).all():
-            joints = np.flatnonzero(row[f"{name}_valid"] & ~np.isfinite(row[name]).all(axis=-1))
+        if name in row and len(joints := joints_not_finite(row, name)):
             return Problem(f"NaN or infinity in `{name}`", f"joints {joints.tolist()}")
     labelled = any(row[f"{name}_valid"].any() for name in ("joints_3d", "joints_2d") if name in row)
     if labelled == row.get("nobody", False):
