@@ -200,10 +200,6 @@ class JointDetrConfig(_SkeletonConfig):
         predict_confidence (`bool`, *optional*, defaults to `False`): Add a head that says how far from the truth each
             joint is expected to be, and how probably it is visible. It reads the last decoder layer without gradient,
             and so changes no prediction.
-        num_dense_parts (`int`, *optional*, defaults to 0): Body parts (background included) of the dense training
-            head on the finest encoded level; 0 leaves the head out.
-        dense_upscaling (`int`, *optional*, defaults to 4): Pixels per side of a token that the dense head predicts.
-        dense_weight (`float`, *optional*, defaults to 1.0): Weight of the dense losses.
 
     Raises:
         StrictDataclassError: If the skeleton is no tree, pairs overlap, sizes do not fit, or a number is out of
@@ -225,8 +221,6 @@ class JointDetrConfig(_SkeletonConfig):
         "auxiliary_outputs",
         "last_hidden_state",
         "encoder_last_hidden_state",
-        "part_logits",
-        "part_depths",
         "matched_queries",
         "matching_cost",
     ]
@@ -269,9 +263,6 @@ class JointDetrConfig(_SkeletonConfig):
     coarse_thresholds: list | tuple | None = None
     coarse_discounts: list | tuple | None = None
     predict_confidence: bool = False
-    num_dense_parts: int = 0
-    dense_upscaling: int = 4
-    dense_weight: float | int = 1.0
 
     def __post_init__(self, **kwargs):
         if self.flip_pairs is None:
@@ -322,8 +313,8 @@ class JointDetrConfig(_SkeletonConfig):
 
     def validate_sizes(self) -> None:
         """Raise `ValueError` for sizes that are out of range or do not fit each other."""
-        validate_range(self, "d_model encoder_ffn_dim decoder_ffn_dim num_feature_levels dense_upscaling", 1)
-        validate_range(self, "encoder_layers num_dense_parts", 0)
+        validate_range(self, "d_model encoder_ffn_dim decoder_ffn_dim num_feature_levels", 1)
+        validate_range(self, "encoder_layers", 0)
         validate_range(self, "decoder_layers encoder_n_points decoder_n_points", 1)
         validate_range(self, "dropout attention_dropout", 0.0, 1.0)
         validate_range(self, "class_spread" if self.init_std is None else "init_std class_spread", 0.0)
@@ -349,7 +340,7 @@ class JointDetrConfig(_SkeletonConfig):
 
     def validate_losses(self) -> None:
         """Raise `ValueError` for a negative weight or a coarse-to-fine list of the wrong length."""
-        weights = "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight dense_weight"
+        weights = "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight"
         validate_range(self, f"matching_class_weight {weights}", 0.0)
         for name in ("coarse_thresholds", "coarse_discounts"):
             values = getattr(self, name)

@@ -324,41 +324,6 @@ class JointDetrLoss:
         return _masked_mean(losses[None], known)[0]
 
 
-def dense_losses(
-    part_logits: torch.Tensor, depths: torch.Tensor, labels: list[dict], config: JointDetrConfig
-) -> dict[str, torch.Tensor]:
-    """Losses of the dense training head against maps that a renderer knows: `loss_part` and `loss_depth`.
-
-    Args:
-        part_logits (`torch.Tensor` of shape `(batch, parts, height, width)`): Body parts, 0 being background.
-        depths (`torch.Tensor` of shape `(batch, height, width)`): Depth relative to the root, units of `joint_scale`.
-        labels (`list[dict]`): Each with `part_map` (h, w) int64, -1 where unknown, and `depth_map` (h, w) millimetres,
-            NaN where there is none; pictures without maps are left out.
-        config (`JointDetrConfig`): Gives `joint_scale`.
-    """
-    parts = _stack_maps(labels, "part_map", -1, part_logits).long()
-    surface = _stack_maps(labels, "depth_map", torch.nan, depths) / config.joint_scale
-    known = surface.isfinite()
-    errors = (depths.float() - torch.where(known, surface, 0.0)).abs() * known
-    losses = nn.functional.cross_entropy(part_logits.float(), parts, ignore_index=-1, reduction="sum")
-    return {
-        "loss_part": losses / over_processes((parts >= 0).sum()).clamp(min=1e-6),
-        "loss_depth": errors.sum() / over_processes(known.sum()).clamp(min=1e-6),
-    }
-
-
-def _stack_maps(labels: list[dict], name: str, unknown: float, predicted: torch.Tensor) -> torch.Tensor:
-    """Stack one map of the labels (batch, height, width), of the size and on the device of what is predicted."""
-    size, device = predicted.shape[-2:], predicted.device
-    absent = torch.full(size, unknown, device=device)
-    maps = [label[name].to(device) if name in label else absent for label in labels]
-    for index, stored in enumerate(maps):
-        if stored.shape != size:
-            resized = nn.functional.interpolate(stored[None, None].float(), size=size, mode="nearest-exact")
-            maps[index] = resized[0, 0].to(stored.dtype)
-    return torch.stack(maps)
-
-
 def over_processes(count: torch.Tensor) -> torch.Tensor:
     """Return the mean of a count over all processes while gradients are recorded, and the count itself otherwise.
 
@@ -437,6 +402,5 @@ __all__ = [
     "PoseLabels",
     "PoseLoss",
     "PosePredictions",
-    "dense_losses",
     "over_processes",
 ]

@@ -55,8 +55,10 @@ def test_what_was_saved_before_a_field_existed_is_as_it_was_then():
     assert JointDetrConfig.from_dict(old.to_dict()).to_dict() == old.to_dict()
 
 
-def test_the_shipped_checkpoint_has_all_weights_that_its_configuration_asks_for(shipped_checkpoint):
-    _, info = JointDetrForPoseEstimation.from_pretrained(shipped_checkpoint, output_loading_info=True)
+@pytest.mark.parametrize("name", ["pretrained", "pretrained_synthetic"])  # the latter still has a dense head
+def test_shipped_checkpoints_have_all_weights_that_their_configurations_ask_for(shipped_checkpoint, name):
+    folder = shipped_checkpoint.with_name(name)
+    _, info = JointDetrForPoseEstimation.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
 
 
@@ -110,6 +112,7 @@ def test_a_checkpoint_with_fields_of_earlier_versions_loads(tiny_model_folder, t
     fields = json.loads((tmp_path / "config.json").read_text())
     assert "look_forward_twice" not in fields
     gone = {"look_forward_twice": False, "num_query_groups": 1, "joint_loss": "l1", "class_quality_scale": None}
+    gone |= {"num_dense_parts": 16, "dense_upscaling": 4, "dense_weight": 1.0}
     (tmp_path / "config.json").write_text(json.dumps(fields | gone))
     again, info = JointDetrForPoseEstimation.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]

@@ -11,7 +11,6 @@ from jointdetr.loss_jointdetr import (
     PoseLabels,
     PosePredictions,
     coarse_to_fine_weights,
-    dense_losses,
     projection_errors,
 )
 from jointdetr.matching_jointdetr import assign
@@ -304,17 +303,6 @@ def test_confidence_is_that_of_the_query_that_inference_takes():
     predictions = PosePredictions(joints, torch.zeros(1, 1, 5, 2), logits, confidence)
     terms = JointDetrLoss(config)(predictions, labels).terms
     assert terms["loss_sigma"].item() == pytest.approx((0.5 + 0 + 0) / 3)
-
-
-def test_dense_losses_by_hand():
-    config = three_joints(num_dense_parts=2)
-    logits = torch.zeros(2, 2, 2, 2)
-    depths = torch.zeros(2, 2, 2)
-    part_map = torch.tensor([[0, 1], [-1, -1]])
-    depth_map = torch.tensor([[torch.nan, 200.0], [torch.nan, torch.nan]])
-    terms = dense_losses(logits, depths, [{"part_map": part_map, "depth_map": depth_map}, {}], config)
-    assert terms["loss_part"].item() == pytest.approx(torch.tensor(2.0).log().item())
-    assert terms["loss_depth"].item() == pytest.approx(0.2)
 
 
 def test_labels_of_another_skeleton_are_named():

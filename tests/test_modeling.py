@@ -132,7 +132,7 @@ def test_output_shapes_and_units():
     assert outputs.pred_joints.shape == (2, 20, 3) and outputs.pred_points.shape == (2, 20, 2)
     assert len(outputs.auxiliary_outputs) == 2
     assert outputs.encoder_last_hidden_state.shape == (2, 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2, 32)
-    assert outputs.loss is None and outputs.part_logits is None
+    assert outputs.loss is None
     base = model.model(torch.zeros(2, 3, 64, 96))
     last = model(torch.zeros(2, 3, 64, 96))
     assert torch.allclose(last.pred_joints, base.layer_joints[-1] * 1000.0)
@@ -229,11 +229,8 @@ def test_the_connection_carries_one_layer_into_the_next():
 
 @pytest.mark.parametrize("fields", [{}, {"query_alignment": "fixed", "num_queries": 17, "num_feature_levels": 1}])
 def test_every_parameter_learns(fields):
-    model = lively(tiny_model(num_dense_parts=16, predict_confidence=True, **fields)).train()
-    labels = random_labels(2)
-    for label in labels:
-        label |= {"part_map": torch.randint(0, 16, (16, 16)), "depth_map": torch.randn(16, 16) * 100}
-    model(torch.randn(2, 3, 64, 64), labels=labels).loss.backward()
+    model = lively(tiny_model(predict_confidence=True, **fields)).train()
+    model(torch.randn(2, 3, 64, 64), labels=random_labels(2)).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
 
@@ -321,7 +318,7 @@ def test_compiles_without_a_graph_break():
 
 
 def test_saving_and_loading_keeps_everything(tmp_path):
-    model = lively(tiny_model(refiner_config=JointRefinerConfig(hidden_size=16), num_dense_parts=3))
+    model = lively(tiny_model(refiner_config=JointRefinerConfig(hidden_size=16)))
     model.save_pretrained(tmp_path)
     loaded, info = JointDetrForPoseEstimation.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())

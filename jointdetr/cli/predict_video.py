@@ -1,5 +1,6 @@
 """Estimating the 3D poses in films and before a webcam: a table of poses, and what is made from it."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ class _Film:
     frames_done: int = field(init=False, default=0)
     seconds_spent: float = field(init=False, default=0.0)
     people: set[int] = field(init=False, default_factory=set)
+    error_sum_mm: float = field(init=False, default=0.0)
+    errors_known: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         """Look at the first frame, load the model and see how far an earlier run has come."""
@@ -189,9 +192,15 @@ class _Film:
         typer.echo(f"see {', '.join(written)} in {self.options.output}")
 
     def _count_people(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Hand rows on and note whose they are."""
+        """Hand rows on, and note whose they are and how far off they are expected to be."""
+        from ..people.words import expected_error_mm
+
         for row in rows:
             self.people.add(row["person"])
+            error_mm = expected_error_mm(row)
+            if math.isfinite(error_mm):
+                self.error_sum_mm += error_mm
+                self.errors_known += 1
             yield row
 
     def _write_other_formats(self) -> list[str]:
@@ -224,21 +233,29 @@ class _Film:
 
     def _report(self, before: "Jitter", after: "Jitter") -> None:
         """Say what was found, how fast, and how much steadier it became."""
-        from ..people.words import NOBODY, count_people
+        from ..people.words import NOBODY, count_people, describe_error, doubt_of_error
 
-        people = count_people(len(self.people)) if self.people else NOBODY
+        error_mm = self.error_sum_mm / self.errors_known if self.errors_known else math.nan
+        people = ", ".join(filter(None, (count_people(len(self.people)), describe_error(error_mm))))
         broken = f", {self.reader.broken} broken frames left out" if self.reader.broken else ""
         rate = self.frames_done / self.seconds_spent if self.frames_done else 0.0
-        typer.echo(f"{self.source}: {self.frames_done} frames, {people}, {rate:.1f} frames/s{broken}")
-        smoothing = self.predictor.settings.smoothing
-        (frame_before, second_before), (frame_after, second_after) = before.means(), after.means()
-        if smoothing.method == "none" or not before.count:
-            typer.echo(f"mean acceleration {frame_before:.1f} mm/frame^2, {second_before:.0f} mm/s^2; not smoothed")
-            return
-        typer.echo(
-            f"mean acceleration {frame_before:.1f} -> {frame_after:.1f} mm/frame^2, "
-            f"{second_before:.0f} -> {second_after:.0f} mm/s^2, {_describe_smoothing(smoothing)}"
-        )
+        frames = "1 frame" if self.frames_done == 1 else f"{self.frames_done} frames"
+        typer.echo(f"{self.source}: {frames}, {people if self.people else NOBODY}, {rate:.1f} frames/s{broken}")
+        if doubt := doubt_of_error(error_mm, "give a box of the first frame"):
+            typer.echo(f"{self.source}: {doubt}", err=True)
+        if before.count:
+            typer.echo(f"mean acceleration {_describe_jitter(before, after, self.predictor.settings.smoothing)}")
+
+
+def _describe_jitter(before: "Jitter", after: "Jitter", smoothing: "SmoothingSettings") -> str:
+    """How much the joints shake, and what smoothing did to it."""
+    (frame_before, second_before), (frame_after, second_after) = before.means(), after.means()
+    if smoothing.method == "none":
+        return f"{frame_before:.1f} mm/frame^2, {second_before:.0f} mm/s^2; not smoothed"
+    return (
+        f"{frame_before:.1f} -> {frame_after:.1f} mm/frame^2, {second_before:.0f} -> {second_after:.0f} mm/s^2, "
+        f"{_describe_smoothing(smoothing)}"
+    )
 
 
 def _describe_smoothing(smoothing: "SmoothingSettings") -> str:

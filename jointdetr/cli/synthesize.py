@@ -31,12 +31,11 @@ def synthesize(
     output: Annotated[Path, typer.Option(help="Folder of the dataset; an interrupted run goes on where it stopped.")],
     count: Annotated[int, typer.Option(min=1, help="Number of people, one picture each.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other people.")] = 0,
-    size: Annotated[int, typer.Option(min=4, help="Width and height of the pictures in pixels.")] = 256,
+    size: Annotated[int, typer.Option(min=1, help="Width and height of the pictures in pixels.")] = 256,
     preset: Annotated[
         SynthesisPreset, typer.Option(help="Mostly upright people; all poses and steep views as well; or empty rooms.")
     ] = SynthesisPreset.EVERYDAY,
     workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1,
-    dense: Annotated[bool, typer.Option("--dense", help="Add maps of body parts and of depth.")] = False,
     supersampling: SupersamplingOption = 1,
     motions: MotionsOption = None,
     device: Annotated[Device, typer.Option(help="Where to pose and render the people.")] = Device.CPU,
@@ -56,7 +55,6 @@ def synthesize(
             seed=seed,
             size=size,
             preset=preset.value,
-            dense=dense,
             supersampling=supersampling,
             workers=workers,
             motions=motions,

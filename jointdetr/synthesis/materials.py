@@ -31,25 +31,21 @@ SKY = BOX + NUM_BOX_PAINTS
 NUM_MATERIALS = SKY + 1
 
 HAND, LEG, TORSO, FOOT, ARM, HEAD, EYE, SCALP, NAPE = range(9)
-KINDS_OF_BONES = {
-    "root": (TORSO, 1),
-    "pelvis": (TORSO, 1),
-    "spine05": (TORSO, 1),
-    "spine04": (TORSO, 1),
-    "spine": (TORSO, 2),
-    "clavicle": (TORSO, 2),
-    "shoulder": (TORSO, 2),
-    "neck": (HEAD, 3),
-    "head": (HEAD, 3),
-    "upperarm": (ARM, 4),
-    "lowerarm": (ARM, 6),
-    "wrist": (HAND, 8),
-    "upperleg": (LEG, 10),
-    "lowerleg": (LEG, 12),
-    "foot": (FOOT, 14),
+REGION_OF_BONE = {
+    "upperleg": LEG,
+    "lowerleg": LEG,
+    "root": TORSO,
+    "pelvis": TORSO,
+    "spine": TORSO,
+    "clavicle": TORSO,
+    "shoulder": TORSO,
+    "foot": FOOT,
+    "upperarm": ARM,
+    "lowerarm": ARM,
+    "wrist": HAND,
+    "neck": HEAD,
+    "head": HEAD,
 }
-"""Region and value of the part map by the start of a bone's name; parts of right limbs are one more."""
-
 BROW, LIP = 1.0, -1.0
 PAINT_FIELDS = 11
 GRAIN_FREQUENCY = 40.0
@@ -78,14 +74,12 @@ class SurfaceMap:
         coordinates: `(6, vertices)` place at rest (metres), along the arm and along the leg (0 shoulder or hip, 1
             elbow or knee, 2 wrist or ankle), and the face's marks (1 brow, -1 lip).
         region: `(vertices,)` int64, one of HAND to NAPE.
-        part: `(vertices,)` int64 value of the part map.
         hip_height: height of the hips at rest, metres.
         neck_height: height of the neck at rest, metres.
     """
 
     coordinates: Tensor
     region: Tensor
-    part: Tensor
     hip_height: float
     neck_height: float
 
@@ -96,8 +90,7 @@ class SurfaceMap:
         names = [str(name) for name in body.bone_names]
         heads = dict(zip(names, body.bone_rest.cpu().numpy(), strict=True))
         bone = body.dominant_bone.cpu().numpy()
-        regions, parts = np.array([_by_prefix(KINDS_OF_BONES, name) for name in names]).T
-        parts += np.array([name.endswith(".R") and part > 3 for name, part in zip(names, parts, strict=True)])
+        regions = np.array([_by_prefix(REGION_OF_BONE, name) for name in names])
         is_head = np.array([name.startswith(("head", "neck")) for name in names])[bone]
         region, marks = _face(reference, regions[bone], is_head, body.faces.cpu().numpy())
         arm = _along(reference, heads, ("upperarm01", "lowerarm01", "wrist"))
@@ -107,7 +100,6 @@ class SurfaceMap:
         return cls(
             coordinates=torch.from_numpy(coordinates).to(device),
             region=torch.from_numpy(region).to(device),
-            part=torch.from_numpy(parts[bone]).to(device),
             hip_height=float(heads["upperleg01.L"][2]),
             neck_height=float(heads["neck01"][2]),
         )
@@ -335,7 +327,7 @@ def _draw_patterns(rng: np.random.Generator) -> np.ndarray:
     return pattern
 
 
-def _by_prefix(table: dict[str, tuple[int, int]], name: str) -> tuple[int, int]:
+def _by_prefix(table: dict[str, int], name: str) -> int:
     """Entry of the longest key that `name` starts with."""
     keys = [key for key in table if name.startswith(key)]
     if not keys:
