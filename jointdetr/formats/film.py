@@ -82,7 +82,11 @@ class FilmInfo(NamedTuple):
 
 @dataclass
 class FrameReader:
-    """Reads a film; iterating over it gives its frames, as [`iterate_frames`] does.
+    """Reads a film; iterating over it gives its frames in the order in which they are shown, in constant memory.
+
+    Rotation and mirroring that the file asks for are applied, pixels that are not square are made so, and times are
+    true presentation times, also at a variable frame rate. Broken frames are left out and counted in a warning of this
+    module's logger; the index goes on counting over them.
 
     Args:
         path: A film, or the name of a camera.
@@ -90,6 +94,11 @@ class FrameReader:
         start, stop: Index of the first frame to give and of the first one after the last; None: to the end.
         container_format: FFmpeg's name of the format where the file does not tell, such as "v4l2" for a camera.
         options: Options of that format, such as a camera's frame rate.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        FileNotFoundError: There is no such file; said, as what follows, when it is read.
+        ValueError: The file is no film or holds no frame that can be read.
     """
 
     path: str | Path
@@ -182,27 +191,6 @@ class FrameReader:
                 else:
                     yield index, frame
                 index += 1
-
-
-def iterate_frames(path: str | Path, step: int = 1, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-    """Yield the frames of a film in the order in which they are shown, in constant memory.
-
-    Rotation and mirroring that the file asks for are applied, pixels that are not square are made so, and times are
-    true presentation times, also at a variable frame rate. Broken frames are left out and counted in a warning of this
-    module's logger; the index goes on counting over them.
-
-    Args:
-        path: The film.
-        step: Gives every `step`-th frame, from `start` on.
-        start: Index of the first frame to give.
-        stop: Index of the first frame not to give any more; None: to the end.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no film or holds no frame that can be read.
-        ImportError: PyAV is not installed.
-    """
-    return iter(FrameReader(path, step, start, stop))
 
 
 def require_av() -> ModuleType:

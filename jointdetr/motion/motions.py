@@ -37,12 +37,12 @@ def smooth_motion(motion: PoseMotion, settings: SmoothingSettings) -> PoseMotion
         return motion
     weights = np.where(motion.detected, 1.0, GUESS_WEIGHT)
     joints = _smooth(motion.joints, motion, weights, settings)
-    points, root = motion.points, motion.root_camera
-    if points is not None:
-        points = _smooth(points, motion, weights, settings, _mm_per_px(motion))
+    joints_2d, root = motion.joints_2d, motion.root_camera
+    if joints_2d is not None:
+        joints_2d = _smooth(joints_2d, motion, weights, settings, _mm_per_px(motion))
     if root is not None:
         root = _smooth(root[:, None], motion, np.ones((len(motion), 1)), settings)[:, 0]
-    return replace(motion, joints=joints, points=points, root_camera=root)
+    return replace(motion, joints=joints, joints_2d=joints_2d, root_camera=root)
 
 
 def _smooth(
@@ -64,7 +64,7 @@ def _smooth(
 def _mm_per_px(motion: PoseMotion) -> np.ndarray:
     """About how many millimetres a pixel is at the person, `(frames,)`."""
     if motion.boxes is None:
-        low, high = np.nanmin(motion.points, 1), np.nanmax(motion.points, 1)
+        low, high = np.nanmin(motion.joints_2d, 1), np.nanmax(motion.joints_2d, 1)
         return PERSON_MM / np.maximum((high - low).max(-1), 1.0)
     return PERSON_MM / motion.boxes[:, 2:].max(-1)
 

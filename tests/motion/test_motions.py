@@ -24,7 +24,7 @@ def shaky_motion(count: int, person: int = 0) -> tuple[PoseMotion, np.ndarray]:
         joints + shake,
         np.ones((count, 17), bool),
         scores=np.ones((count, 17)),
-        points=300 + (joints + shake)[..., :2] / 5,
+        joints_2d=300 + (joints + shake)[..., :2] / 5,
         root_camera=np.array([0, 0, 4000]) + rng.normal(0, 30, (count, 3)),
         person=person,
         boxes=np.tile([200.0, 200, 150, 340], (count, 1)),
@@ -38,7 +38,7 @@ def test_smoothing_steadies_joints_points_and_root(method):
     smooth = smooth_motion(motion, SmoothingSettings(method=method))
 
     assert acceleration_error(smooth.joints, truth) < 0.5 * acceleration_error(motion.joints, truth)
-    for before, after in ((motion.points, smooth.points), (motion.root_camera, smooth.root_camera)):
+    for before, after in ((motion.joints_2d, smooth.joints_2d), (motion.root_camera, smooth.root_camera)):
         assert np.linalg.norm(np.diff(after, n=2, axis=0)) < 0.5 * np.linalg.norm(np.diff(before, n=2, axis=0))
     assert np.array_equal(smooth.scores, motion.scores)
     assert smooth_motion(motion, SmoothingSettings(method="none")) is motion

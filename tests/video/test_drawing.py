@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from films import corner_pictures, write_film
 
-from jointdetr.formats.film import FrameReader, iterate_frames
+from jointdetr.formats.film import FrameReader
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.video.drawing import FilmWriter, write_overlay
 
@@ -21,7 +21,7 @@ def test_film_has_the_times_it_was_given(tmp_path):
     with FilmWriter(tmp_path / "film.mp4") as film:
         for picture, time_s in zip(corner_pictures(5, (65, 49)), times_s, strict=True):
             film.write(picture, time_s)
-    frames = list(iterate_frames(tmp_path / "film.mp4"))
+    frames = list(FrameReader(tmp_path / "film.mp4"))
 
     np.testing.assert_allclose([frame.time_s for frame in frames], times_s, atol=1e-4)
     assert frames[0].image.size == (64, 48)
@@ -31,7 +31,7 @@ def test_people_are_drawn_into_their_own_frames(tmp_path):
     film = write_film(tmp_path / "film.mp4", corner_pictures(6))
     rows = [row(1, 40.0), row(3, 20.0), row(3, 60.0)]
     drawn = list(write_overlay(FrameReader(film), rows, HUMAN36M, tmp_path / "drawn.mp4"))
-    read = list(iterate_frames(tmp_path / "drawn.mp4"))
+    read = list(FrameReader(tmp_path / "drawn.mp4"))
 
     assert [frame.time_s for frame in drawn] == pytest.approx([frame.time_s for frame in read], abs=1e-4)
     blue = [np.asarray(frame.image)[8:40, :, 2] > 120 for frame in read]

@@ -31,7 +31,7 @@ def test_motion_of_a_whole_film_and_progress(estimator, squares_film):
 
     assert len(motion) == 20
     assert motion.person == 0
-    np.testing.assert_allclose(motion.points[:, 0, 0], 10 + 2 * np.arange(20), atol=2)
+    np.testing.assert_allclose(motion.joints_2d[:, 0, 0], 10 + 2 * np.arange(20), atol=2)
     assert calls == [(done, 20) for done in range(1, 21)]
 
 

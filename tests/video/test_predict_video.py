@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jointdetr.cli import app
-from jointdetr.formats.film import FrameReader, iterate_frames
+from jointdetr.formats.film import FrameReader
 from jointdetr.motion import load_motions
 from jointdetr.video import prediction, webcam
 
@@ -43,7 +43,7 @@ def test_film_becomes_a_table_a_film_and_files(film, tiny_model_folder, tmp_path
     (motion,) = load_motions(output / "clip.poses.parquet")
     np.testing.assert_allclose(motion.times_s, np.arange(NUM_FRAMES) / 25, atol=1e-6)
     assert motion.boxes[0] == pytest.approx([20, 10, 30, 40])
-    assert len(list(iterate_frames(output / "clip.poses.mp4"))) == NUM_FRAMES
+    assert len(list(FrameReader(output / "clip.poses.mp4"))) == NUM_FRAMES
     assert json.loads((output / "clip.poses.json").read_text())["film"] == "clip.mp4"
 
 
@@ -76,7 +76,7 @@ def test_every_other_frame_from_boxes_that_stay(film, tiny_model_folder, tmp_pat
     (motion,) = load_motions(tmp_path / "out" / "clip.poses.parquet")
     np.testing.assert_allclose(motion.times_s, np.arange(0, NUM_FRAMES, 2) / 25, atol=1e-6)
     assert (motion.boxes == box).all()
-    assert len(list(iterate_frames(tmp_path / "out" / "clip.poses.mp4"))) == NUM_FRAMES // 2
+    assert len(list(FrameReader(tmp_path / "out" / "clip.poses.mp4"))) == NUM_FRAMES // 2
     predict(*words)
     assert not (load_motions(tmp_path / "out" / "clip.poses.parquet")[0].boxes == box).all()
 
