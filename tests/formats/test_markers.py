@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from standing import as_motion, standing_person
 
-from jointdetr.motion.markers import describe, markers_of
+from jointdetr.formats.markers import describe, markers_of
 
 
 def test_without_a_camera_somebody_stands_on_the_ground():
