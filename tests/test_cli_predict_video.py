@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from jointdetr.cli import app
 from jointdetr.formats.film import FrameReader, iterate_frames
-from jointdetr.motion import load_motions
-from jointdetr.video import prediction, webcam
+from jointdetr.motion import load_motions, prediction, webcam
 
 NUM_FRAMES = 8
 WHOLE = ("--people", "whole")
