@@ -24,10 +24,10 @@ from transformers import pipeline
 from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe
 from jointdetr.formats.film import FrameReader
 from jointdetr.motion import PoseMotion, motions_from_rows
-from jointdetr.motion.motions import smooth_motion
-from jointdetr.motion.smoothing import METHODS, SmoothingSettings, acceleration_error, measure_delay_s
-from jointdetr.video.drawing import write_overlay
-from jointdetr.video.prediction import VideoSettings, predict_motion
+from jointdetr.motion.jitter import acceleration_error, measure_delay_s
+from jointdetr.motion.prediction import VideoSettings, predict_motion
+from jointdetr.motion.smoothing import METHODS, SmoothingSettings, smooth_motion
+from jointdetr.visualization.film_overlay import write_overlay
 
 # Name, file, frames at 30 a second, seed of body, room and camera.
 MOTIONS = (

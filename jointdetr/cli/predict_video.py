@@ -15,9 +15,9 @@ from .predict_options import PredictOptions
 
 if TYPE_CHECKING:
     from ..formats.film import Frame
-    from ..motion.motions import Jitter
+    from ..motion.jitter import Jitter
+    from ..motion.prediction import VideoSettings
     from ..motion.smoothing import SmoothingSettings
-    from ..video.prediction import VideoSettings
 
 
 def predict_video(source: str | int, options: PredictOptions, name: str) -> None:
@@ -55,9 +55,9 @@ class _Film:
     def __post_init__(self) -> None:
         """Look at the first frame, load the model and see how far an earlier run has come."""
         from ..formats.film import FrameReader
-        from ..video.prediction import VideoPredictor
-        from ..video.recording import PoseRecording
-        from ..video.webcam import open_webcam
+        from ..motion.prediction import VideoPredictor
+        from ..motion.recording import PoseRecording
+        from ..motion.webcam import open_webcam
 
         self.is_live = isinstance(self.source, int)
         self.reader: FrameReader = (
@@ -74,8 +74,8 @@ class _Film:
 
     def _settings(self, first: "Frame") -> "VideoSettings":
         """What the options mean for a film that begins with this frame."""
+        from ..motion.prediction import VideoSettings
         from ..motion.tracking import TrackingSettings
-        from ..video.prediction import VideoSettings
 
         return VideoSettings(
             boxes=[list(box) for box in self.options.boxes],
@@ -115,7 +115,7 @@ class _Film:
 
     def estimate(self) -> None:
         """Go through the frames, or through those that an earlier run has left."""
-        from ..video.recording import record_poses
+        from ..motion.recording import record_poses
 
         done = self.recording.progress
         if done.next_frame:
@@ -135,8 +135,8 @@ class _Film:
 
     def _frames(self, start: int) -> Iterable["Frame"]:
         """The frames from an index on; those of a webcam are kept as a film if they are to be drawn on later."""
-        from ..video.drawing import FilmWriter
-        from ..video.webcam import newest_frames
+        from ..formats.film import FilmWriter
+        from ..motion.webcam import newest_frames
 
         if not self.is_live:
             self.reader.start = start
@@ -177,7 +177,8 @@ class _Film:
 
     def finish(self) -> None:
         """Smooth the rows, write the table and all that is made of it, and report."""
-        from ..motion.motions import Jitter, measure_jitter, smooth_rows
+        from ..motion.jitter import Jitter, measure_jitter
+        from ..motion.smoothing import smooth_rows
 
         before, after = Jitter(), Jitter()
         smoothing = self.predictor.settings.smoothing
@@ -223,8 +224,8 @@ class _Film:
     def _write_overlay(self) -> str:
         """Draw the people over the film, and return the name of the file."""
         from ..formats.film import FrameReader
-        from ..video.drawing import write_overlay
-        from ..video.recording import read_rows
+        from ..motion.recording import read_rows
+        from ..visualization.film_overlay import write_overlay
 
         film = FrameReader(self._kept_film() if self.is_live else self.source, self.predictor.settings.step)
         for _ in write_overlay(film, read_rows(self._path("parquet")), self.skeleton, self._path("mp4")):

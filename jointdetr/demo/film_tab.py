@@ -10,11 +10,10 @@ import gradio as gr
 
 from ..formats.film import FrameReader
 from ..formats.motions import PoseMotion, motion_rows
+from ..motion.prediction import FilmLimits, OnProgress, VideoSettings, estimate_video
 from ..motion.smoothing import SmoothingSettings
 from ..people.words import count_people
-from ..video.drawing import write_overlay
-from ..video.estimation import FilmLimits, OnProgress, estimate_video
-from ..video.prediction import VideoSettings
+from ..visualization.film_overlay import write_overlay
 from .camera import camera_of
 from .controls import CameraControls, add_threshold
 from .estimator import PoseEstimator

@@ -20,11 +20,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..formats.film import Frame
 from ..formats.skeletons import joint_sides
-from ..motion.motions import LiveSmoother
-from ..motion.smoothing import SmoothingSettings
+from ..motion.prediction import VideoPredictor, VideoSettings
+from ..motion.smoothing import LiveSmoother, SmoothingSettings
 from ..people.words import NOBODY, count_people, describe_person
 from ..picture_jointdetr import DECODING_ERRORS
-from ..video.prediction import VideoPredictor, VideoSettings
 from .estimator import PoseEstimator
 from .settings import DemoSettings
 

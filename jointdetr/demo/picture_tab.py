@@ -34,10 +34,6 @@ EXAMPLES = Path(__file__).parent / "examples"
 PICTURES = [EXAMPLES / f"{name}.jpg" for name in ("astronaut", "photographer", "walking", "waving")]
 THRESHOLD = 0.5
 WORDS = "The skeleton appears here.<br>Drag to turn it, scroll or pinch to come closer."
-HELP = (
-    "The boxes are the people. Drag a box or its corners, remove it by its ✕, or draw another one; "
-    "with a finger, tap a box first."
-)
 Values = Mapping[gr.components.Component, Any]
 Update = dict[gr.components.Component, Any]
 
@@ -103,7 +99,8 @@ class PictureTab:
             self.downloads = download_buttons("download")
         pictures = [[str(path)] for path in PICTURES]
         gr.Examples(pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None)
-        gr.Markdown(" ".join(filter(None, [HELP, self.estimator.detector_note])), elem_id="people-help")
+        if self.estimator.detector_note:
+            gr.Markdown(self.estimator.detector_note, elem_id="detector-note")
 
     def _listen(self) -> None:
         shown = [self.picture, self.view, self.status, self.table, *self.downloads]

@@ -1,4 +1,4 @@
-"""Films read frame by frame: times, indices, orientation and what is broken."""
+"""Films read and written frame by frame: times, indices, orientation and what is broken."""
 
 import logging
 from fractions import Fraction
@@ -10,7 +10,7 @@ import pytest
 from films import corner_pictures, write_film, write_sound
 from PIL import Image
 
-from jointdetr.formats.film import TRANSPOSITIONS, FrameReader, is_film
+from jointdetr.formats.film import TRANSPOSITIONS, FilmWriter, FrameReader, is_film
 
 UNEVEN_TIMES = [0, 40, 100, 110, 300, 310, 320, 500, 600, 700, 1000, 2000]
 
@@ -134,6 +134,24 @@ def test_memory_does_not_grow_with_the_film(tmp_path: Path):
 
     assert len(resident) == 250
     assert max(resident) - resident[0] < 15e6
+
+
+def test_film_has_the_times_it_was_given(tmp_path):
+    times_s = [0.0, 0.04, 0.2, 0.25, 1.0]
+    with FilmWriter(tmp_path / "film.mp4") as film:
+        for picture, time_s in zip(corner_pictures(5, (65, 49)), times_s, strict=True):
+            film.write(picture, time_s)
+    frames = list(FrameReader(tmp_path / "film.mp4"))
+
+    np.testing.assert_allclose([frame.time_s for frame in frames], times_s, atol=1e-4)
+    assert frames[0].image.size == (64, 48)
+
+
+def test_a_film_without_pictures_is_no_file(tmp_path):
+    with FilmWriter(tmp_path / "empty.mp4"):
+        pass
+
+    assert not (tmp_path / "empty.mp4").exists()
 
 
 def gif(path: Path, count: int) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 from squares import SQUARE, SquareEstimator
 
 from jointdetr.formats.film import FrameReader
-from jointdetr.video.prediction import VideoPredictor, VideoSettings
-from jointdetr.video.recording import PoseRecording, record_poses
+from jointdetr.motion.prediction import VideoPredictor, VideoSettings
+from jointdetr.motion.recording import PoseRecording, record_poses
 
 
 class SlowEstimator(SquareEstimator):

@@ -25,8 +25,8 @@ from jointdetr.demo.film_tab import SMOOTHINGS, FilmTab  # noqa: E402
 from jointdetr.demo.guard import require_film  # noqa: E402
 from jointdetr.demo.picture_tab import PictureTab, report  # noqa: E402
 from jointdetr.demo.results import display_copy, overlay, table_rows, write_files  # noqa: E402
+from jointdetr.formats.film import FilmWriter  # noqa: E402
 from jointdetr.people.boxes import parse_boxes, read_boxes  # noqa: E402
-from jointdetr.video.drawing import FilmWriter  # noqa: E402
 
 IMAGE = Image.new("RGB", (320, 240), "gray")
 

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from jointdetr.cli import app
 from jointdetr.formats.film import FrameReader
-from jointdetr.motion import load_motions
-from jointdetr.video import prediction, webcam
+from jointdetr.motion import load_motions, prediction, webcam
 
 NUM_FRAMES = 8
 WHOLE = ("--people", "whole")

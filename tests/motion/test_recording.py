@@ -16,8 +16,8 @@ from squares import SQUARE, SquareEstimator, walk
 
 from jointdetr.formats.film import FrameReader
 from jointdetr.motion import load_motions
-from jointdetr.video.prediction import VideoPredictor, VideoSettings
-from jointdetr.video.recording import PoseRecording, Progress, read_rows, record_poses
+from jointdetr.motion.prediction import VideoPredictor, VideoSettings
+from jointdetr.motion.recording import PoseRecording, Progress, read_rows, record_poses
 
 NUM_FRAMES = 60
 
