@@ -27,7 +27,6 @@ from ..picture_jointdetr import DECODING_ERRORS
 from .estimator import PoseEstimator
 from .settings import DemoSettings
 
-ADDRESS = "/live"
 TIME = struct.Struct("<d")  # seconds by the visitor's clock, before the JPEG of each frame
 MAX_FRAME_BYTES = 1_000_000
 MAX_SIDE_PX = 1280
@@ -65,7 +64,7 @@ class LiveSession:
 
 
 class LiveEndpoint:
-    """The WebSocket at `ADDRESS`: a frame is answered before the next one is read, one at a time for all visitors."""
+    """The WebSocket for cameras: a frame is answered before the next one is read, one at a time for all visitors."""
 
     def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
         self.estimator, self.settings = estimator, settings

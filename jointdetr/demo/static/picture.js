@@ -6,6 +6,7 @@
 
 const MIN_SIDE = 24; // px on the screen; anything smaller was a tap
 const TAG_HEIGHT = 28; // px on the screen
+const TAG_WIDTH = 52; // px on the screen
 const KEY_STEP = 0.02; // part of the picture
 const KEY_DELAY_MS = 500; // keys that follow each other sooner are one change
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -22,8 +23,20 @@ function make(tag, className, attributes = {}) {
   return element;
 }
 
-export function mount(element, onChange) {
-  return new Picture(element, onChange);
+export function start({ element, props, trigger, watch }) {
+  const picture = new Picture(element.querySelector(".jointdetr-picture"), (boxes) => {
+    props.value = JSON.stringify({ boxes });
+    trigger("input");
+  });
+  const show = () => {
+    const value = props.value ? JSON.parse(props.value) : {};
+    if (!value.picture) return;
+    picture.update(value);
+    // whoever is asked next must hear of the boxes on the page, which an answer to an earlier question leaves out
+    if (value.boxes === null) props.value = JSON.stringify({ ...value, boxes: picture.rounded });
+  };
+  show();
+  watch("value", show);
 }
 
 class Picture {
@@ -50,8 +63,7 @@ class Picture {
 
   /** Shows another picture, and its boxes unless somebody is just drawing. */
   update({ picture, size, boxes }) {
-    this.element.hidden = !picture;
-    if (!picture) return;
+    this.element.hidden = false;
     this.image.src = picture;
     this.size = size;
     this.frame.style.setProperty("--aspect", size[0] / size[1]);
@@ -131,9 +143,10 @@ class Picture {
 
   /** A tag hangs below its box, or lies at its feet where the picture ends: never over a head. */
   #placeTags() {
-    this.boxes.forEach(([, y, , height], index) => {
-      const room = (this.size[1] - y - height) / this.#scale;
-      this.layer.children[index]?.classList.toggle("jointdetr-hanging", room > TAG_HEIGHT);
+    this.boxes.forEach(([, y, width, height], index) => {
+      const classes = this.layer.children[index]?.classList;
+      classes?.toggle("jointdetr-hanging", (this.size[1] - y - height) / this.#scale > TAG_HEIGHT);
+      classes?.toggle("jointdetr-narrow", width / this.#scale < TAG_WIDTH);
     });
   }
 
