@@ -22,8 +22,7 @@ from jointdetr.data.loading import first_labels, load_pose_dataset, open_stored
 from jointdetr.data.mixing import RowMixture
 from jointdetr.picture_jointdetr import load_picture
 from jointdetr.skeleton_jointdetr import SKELETONS
-from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.augmented_examples import AugmentedExamples
+from jointdetr.training.augmentation import Augmentation, AugmentedExamples
 
 
 def measure(dataset: str, split: str, size: int, seconds: float) -> dict[str, float]:

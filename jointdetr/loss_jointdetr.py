@@ -29,6 +29,15 @@ class PosePredictions:
     logits: torch.Tensor | None  # (layers, batch, queries, classes); None with fixed alignment
     confidence: torch.Tensor | None = None  # (batch, queries, 2) log expected error and visibility, last layer alone
 
+    def in_groups(self, groups: int) -> "PosePredictions":
+        """Return each group of queries as the prediction of a picture of its own: (layers, batch * groups, ...)."""
+        joints, points, logits = (
+            None if values is None else values.unflatten(2, (groups, -1)).flatten(1, 2)
+            for values in (self.joints, self.points, self.logits)
+        )
+        confidence = None if self.confidence is None else self.confidence.unflatten(1, (groups, -1)).flatten(0, 1)
+        return PosePredictions(joints, points, logits, confidence)
+
     def of_last_layer(self) -> "PosePredictions":
         """Return what the last layer predicts, with the confidence."""
         logits = None if self.logits is None else self.logits[-1:]
@@ -41,8 +50,8 @@ class PoseLoss:
 
     total: torch.Tensor  # scalar, weighted sum of the terms
     terms: dict[str, torch.Tensor]  # unweighted scalars
-    queries: torch.Tensor | None  # (layers, batch, joints) int64, the query of every joint; None with fixed alignment
-    matching_cost: torch.Tensor | None  # (layers,) mean over the labelled joints; None with fixed alignment
+    queries: torch.Tensor | None  # (layers, batch, joints) int64, of the first group; None with fixed alignment
+    matching_cost: torch.Tensor | None  # (layers with a loss,) mean over labelled joints; None with fixed alignment
 
 
 @dataclass
@@ -76,6 +85,10 @@ class PoseLabels:
         somebody = torch.zeros((), dtype=torch.bool, device=device)
         nobody = [torch.as_tensor(label.get("nobody", somebody), device=device).bool() for label in labels]
         return cls(joints / config.joint_scale, joints_valid, points, points_valid, visible, torch.stack(nobody))
+
+    def of_groups(self, groups: int) -> "PoseLabels":
+        """Return the labels of each picture for each group of queries: (batch * groups, ...)."""
+        return PoseLabels(**{name: values.repeat_interleave(groups, 0) for name, values in vars(self).items()})
 
     @property
     def labelled(self) -> torch.Tensor:
@@ -162,7 +175,7 @@ def coarse_to_fine_weights(
 
 
 class JointDetrLoss:
-    """The losses of a pose model: set prediction over all decoder layers, or fixed alignment.
+    """The losses of a pose model, on the last decoder layer or on all: set prediction, or fixed alignment.
 
     Every term is a mean over what is labelled in the batch; while gradients are recorded in several processes, over
     the batches of all of them, so that the mean of their gradients is the gradient of the whole batch.
@@ -182,20 +195,24 @@ class JointDetrLoss:
         `loss_bones`, with `_{layer}` behind them for all but the last layer; and of the confidence head `loss_sigma`
         and `loss_visible`.
         """
+        layers = len(predictions.joints)
+        if not self.config.auxiliary_loss:
+            predictions = predictions.of_last_layer()
         if self.config.query_alignment == "fixed":
             return self._aligned_loss(predictions, labels)
+        groups = self.config.query_groups
+        if groups > 1:
+            predictions, labels = predictions.in_groups(groups), labels.of_groups(groups)
         queries, cost = self.matcher(predictions, labels)
         terms = self._pose_terms(predictions, queries, labels)
         if predictions.confidence is not None:
             # as at inference, where nobody knows which query is nearest
             chosen = predictions.logits[-1, ..., :-1].argmax(dim=1)
             terms |= self._confidence_terms(predictions, chosen, labels)
-        return _weighted(terms, queries, cost)
+        return _weighted(terms, queries[:, ::groups].expand(layers, -1, -1), cost)
 
     def _aligned_loss(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
-        """Query j is joint j; the last layer alone has a loss, unless the config asks for all."""
-        if not self.config.intermediate_supervision:
-            predictions = predictions.of_last_layer()
+        """Query j is joint j."""
         queries = _slots(predictions, labels)
         terms = self._pose_terms(predictions, queries, labels)
         if predictions.confidence is not None:
@@ -253,7 +270,7 @@ class JointDetrLoss:
 
     def _coarse_to_fine(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Weights of matched joints (layers, batch, joints), 1 where the last layer alone has a loss."""
-        if self.config.query_alignment == "fixed" and not self.config.intermediate_supervision:
+        if not self.config.auxiliary_loss:
             return torch.ones((), device=joints.device)
         scale = self.config.joint_scale
         by_layer = torch.tensor([self.config.layer_thresholds, self.config.layer_discounts], dtype=torch.float32)

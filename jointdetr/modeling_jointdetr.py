@@ -99,7 +99,7 @@ class JointDetrPoseEstimationOutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` are given):
-            Weighted sum of all terms over all decoder layers.
+            Weighted sum of all terms, over all decoder layers with `config.auxiliary_loss`.
         loss_dict (`dict[str, torch.Tensor]`, *optional*, returned when `labels` are given):
             The unweighted terms by name and layer.
         logits (`torch.Tensor` of shape `(batch, queries, classes)`, *optional*):
@@ -115,10 +115,10 @@ class JointDetrPoseEstimationOutput(ModelOutput):
         auxiliary_outputs (`list[dict]`):
             `logits`, `pred_joints` and `pred_points` of each earlier decoder layer.
         matched_queries (`torch.Tensor` of shape `(layers, batch, joints)`, *optional*):
-            The query matched to each joint in every decoder layer, returned when `labels` are given; None with fixed
-            alignment.
+            The query of the first group matched to each joint in every decoder layer (for all layers that of the last
+            one, where it alone has a loss), returned when `labels` are given; None with fixed alignment.
         matching_cost (`torch.Tensor` of shape `(layers,)`, *optional*):
-            Mean cost of the labelled joints' matches; as `matched_queries`.
+            Mean cost of the labelled joints' matches in the layers that have a loss; as `matched_queries`.
         cross_attentions (`tuple`, *optional*):
             Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
         encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
@@ -299,8 +299,8 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
         """
         hidden_states, position_embeddings = content, positions
         # with a loss on the last layer alone, its gradient must reach back through all of them
-        last_alone = self.config.query_alignment == "fixed" and not self.config.intermediate_supervision
-        pass_on = torch.Tensor.detach if self.config.detach_layers and not last_alone else torch.Tensor.clone
+        detach = self.config.detach_layers and self.config.auxiliary_loss
+        pass_on = torch.Tensor.detach if detach else torch.Tensor.clone
         joints, points = start.joints, start.points
         predictions = []
         for index, layer in enumerate(self.layers):

@@ -5,8 +5,8 @@ import json
 import pytest
 from documents import REPOSITORY
 
+from benchmarks.accuracy.compare import SECTIONS, Variant, results_table
 from benchmarks.accuracy.peers import CONTESTANTS, TITLE
-from jointdetr.training.compare import SECTIONS, Variant, results_table
 
 PAGE = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
 RESULTS = json.loads((REPOSITORY / "docs" / "results.json").read_text())["steps"]["1000"]

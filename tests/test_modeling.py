@@ -198,7 +198,8 @@ def test_layers_add_up_changes():
     ("fields", "reached"),
     [
         ({}, [True, True, True]),
-        ({"detach_layers": True}, [False, False, True]),
+        ({"detach_layers": True}, [True, True, True]),
+        ({"detach_layers": True, "auxiliary_loss": True}, [False, False, True]),
         ({"query_alignment": "fixed", "num_queries": 17}, [True, True, True]),
         ({"query_alignment": "fixed", "num_queries": 17, "detach_layers": True}, [True, True, True]),
         (
@@ -206,7 +207,7 @@ def test_layers_add_up_changes():
                 "query_alignment": "fixed",
                 "num_queries": 17,
                 "detach_layers": True,
-                "intermediate_supervision": True,
+                "auxiliary_loss": True,
             },
             [False, False, True],
         ),
@@ -216,6 +217,19 @@ def test_gradient_reaches_back_unless_it_is_kept_and_all_layers_have_a_loss(fiel
     model = tiny_model(decoder_connection=False, **fields)
     model.model(torch.randn(1, 3, 64, 64)).layer_joints[2].sum().backward()
     assert [bool(head.joint_head[-1].bias.grad.any()) for head in model.model.decoder.heads] == reached
+
+
+def test_groups_of_queries_do_not_see_each_other():
+    picture = torch.randn(1, 3, 64, 64)
+    for groups, seen in ((1, True), (2, False)):
+        model = tiny_model(num_queries=40, query_groups=groups, attn_implementation="eager")
+        before = model.model(picture, output_attentions=True)
+        with torch.no_grad():
+            model.model.query_position_embeddings.weight[20:] += torch.randn(20, 1)
+        after = model.model(picture).last_hidden_state
+        assert torch.equal(before.last_hidden_state[:, :20], after[:, :20]) is not seen
+        assert before.decoder_attentions[0].shape[0] == groups
+        assert before.decoder_attentions[0].shape[2:] == (40 // groups, 40 // groups)
 
 
 def test_the_connection_carries_one_layer_into_the_next():

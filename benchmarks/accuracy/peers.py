@@ -1,9 +1,8 @@
 """Does JointDETR earn its place? Three other kinds of pose models with its backbone, data and budget.
 
-`python -m benchmarks.accuracy.peers --config compare --output runs/compare [--seeds 3] [--only NAME]
-[section.key=value ...]`
+`python -m benchmarks.accuracy.peers [--config RECIPE.yaml] [--seeds 3] [--only NAME] [section.key=value ...]`
 
-Everything but the model and its head is as in `jointdetr.training.compare`: the recipe, the shared backbone, the
+Everything but the model and its head is as in `compare.py`: the recipe, the shared backbone, the
 augmentation, the number of steps, the averaged weights and the metrics. Only the volumetric peer has three times the
 learning rate: in one try of 100 steps on 640 people that took it from 205 to 178 mm, and the other two no more than
 6 mm further. In that command's output folder its backbone, its JointDETR and its baseline are taken over; elsewhere
@@ -16,10 +15,7 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from benchmarks.accuracy.models import L1Peer, LikelihoodPeer, Peer, VolumetricPeer
-from jointdetr import JointDetrConfig
-from jointdetr.evaluation.report import ReportTable
-from jointdetr.training.compare import (
+from benchmarks.accuracy.compare import (
     SECTIONS,
     Comparison,
     Variant,
@@ -29,11 +25,14 @@ from jointdetr.training.compare import (
     results_table,
     run_variant,
 )
+from benchmarks.accuracy.models import L1Peer, LikelihoodPeer, Peer, VolumetricPeer
+from jointdetr import JointDetrConfig
+from jointdetr.evaluation.report import ReportTable
 from jointdetr.training.recipe import Recipe
 from jointdetr.training.train import build_model, resolve_skeleton
 
 PEERS: dict[str, type[Peer]] = {"l1": L1Peer, "rle": LikelihoodPeer, "volumetric": VolumetricPeer}
-REFERENCES = ("baseline", "jointdetr")  # variants of `jointdetr.training.compare`
+REFERENCES = ("baseline", "jointdetr")  # variants of `compare.py`
 CONTESTANTS = (
     *(variant for variants in SECTIONS.values() for variant in variants if variant.name in REFERENCES),
     Variant("l1", "direct regression, L1"),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel
 
+from benchmarks.accuracy.compare import RECIPE
 from benchmarks.accuracy.peers import CONTESTANTS, PEERS, build_peer
 from benchmarks.timing import parse_arguments, report, take_turns
 from jointdetr.training.recipe import Recipe, load_recipe
@@ -48,7 +49,7 @@ def make_step(model: PreTrainedModel, recipe: Recipe) -> Callable[[], None]:
 def main() -> None:
     """Time the steps in turns."""
     parser = parse_arguments(__doc__, rounds=5)
-    parser.add_argument("--config", default="compare", help="YAML file, or the name of a recipe of the package")
+    parser.add_argument("--config", default=str(RECIPE), help="YAML file, or the name of a recipe of the package")
     options = parser.parse_args()
     models, recipe = build_contestants(options.config)
     rows = []

@@ -28,8 +28,7 @@ def train(config: RecipeOption, overrides: OverridesArgument = None, resume: Res
 
 def train_refiner(config: RecipeOption, overrides: OverridesArgument = None) -> None:
     """Train the joint refinement network; `model.refiner` in a recipe builds it into a model."""
-    from ..training.recipe import load_recipe
-    from ..training.train_refiner import RefinerRecipe
+    from ..training.recipe import RefinerRecipe, load_recipe
     from ..training.train_refiner import train_refiner as run_training
 
     with one_line_errors(config):

@@ -25,10 +25,9 @@ import numpy as np
 import scipy.io
 
 from ..skeleton_jointdetr import MPI_INF_3DHP
-from .common.frames import labelled_frames
 from .conversion import Converter, Labels, Recording, Skipped
-from .human36m.npz import Human36mNpz, PictureName, fit_intrinsics
-from .sources import Source
+from .human36m import Human36mNpz, PictureName
+from .reading import fit_intrinsics, labelled_frames, require_shape
 
 JOINTS_OF_28 = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
 """Where the 17 joints of the skeleton `mpi_inf_3dhp` stand among the 28 of the training files."""
@@ -41,19 +40,20 @@ USUAL_TRAINING_STEP = 5
 PICTURE_NAME = re.compile(r"(?P<scene>(?P<subject>T?S\d+)(_(?P<sequence>Seq\d+)_Cam(?P<camera>\d+))?)_(?P<number>\d+)")
 
 
-def mpi_inf_3dhp_converter(source: Source) -> Converter:
+def mpi_inf_3dhp_converter(
+    source: Path, images: Path | None = None, step: int | None = None, labels: str | None = None
+) -> Converter:
     """Make the converter of the files that are there.
 
     Raises:
         ValueError: They are neither the official ones nor an npz, or `labels` is of no kind that they have.
     """
-    if source.labels not in (None, TRUE_LABELS, COMMON_LABELS):
-        raise ValueError(f"`labels` must be {TRUE_LABELS} or {COMMON_LABELS}, got {source.labels!r}")
-    if source.path.is_file():
-        images = source.path.parent.parent / "images"
-        beside = images if images.is_dir() else source.path.parent
-        return MpiInf3dhpNpz(source.path, source.images or beside, source.step)
-    return MpiInf3dhp(source.path, source.step, source.labels)
+    if labels not in (None, TRUE_LABELS, COMMON_LABELS):
+        raise ValueError(f"`labels` must be {TRUE_LABELS} or {COMMON_LABELS}, got {labels!r}")
+    if source.is_file():
+        beside = source.parent.parent / "images"
+        return MpiInf3dhpNpz(source, images or (beside if beside.is_dir() else source.parent), step)
+    return MpiInf3dhp(source, step, labels)
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,8 @@ class MpiInf3dhp(Converter):
     def _training_rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
         """Rows of one camera of a training sequence."""
         path, camera = recording.source, recording.data
-        annotations = read_training_labels(path, self.labels or TRUE_LABELS)
+        points, joints = read_training_labels(path, self.labels or TRUE_LABELS)[camera]
         intrinsics = read_calibration(path.with_name("camera.calibration"))[camera]
-        points, joints = annotations.points[camera], annotations.joints[camera]
         film = path.parent / "imageSequence" / f"video_{camera}.avi"
         subject, sequence = path.parts[-3:-1]
         for frame in labelled_frames(film, len(joints), self.step or USUAL_TRAINING_STEP):
@@ -156,14 +155,6 @@ class MpiInf3dhpNpz(Human36mNpz):
 
 
 @dataclass(frozen=True)
-class TrainingLabels:
-    """Labels of a training sequence by camera: `points` (frames, joints, 2) px, `joints` (frames, joints, 3) mm."""
-
-    points: dict[int, np.ndarray]
-    joints: dict[int, np.ndarray]
-
-
-@dataclass(frozen=True)
 class SequenceLabels:
     """A test sequence.
 
@@ -188,8 +179,8 @@ class SequenceLabels:
 
 
 @lru_cache(maxsize=1)  # the recordings of the cameras of one file follow one another
-def read_training_labels(path: Path, labels: str) -> TrainingLabels:
-    """Read `annot.mat`.
+def read_training_labels(path: Path, labels: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Read `annot.mat`: by camera, points `(frames, joints, 2)` px and joints `(frames, joints, 3)` mm.
 
     Args:
         path: the file.
@@ -205,13 +196,15 @@ def read_training_labels(path: Path, labels: str) -> TrainingLabels:
     missing = {"annot2", labels} - set(content)
     if missing:
         raise ValueError(f"{path} must have the variables annot2 and {labels}, {sorted(missing)} are missing")
-    points = {camera: _cell(path, content, "annot2", camera, 2) for camera in CHEST_CAMERAS}
-    joints = {camera: _cell(path, content, labels, camera, 3) for camera in CHEST_CAMERAS}
-    for camera in CHEST_CAMERAS:
-        if len(points[camera]) != len(joints[camera]):
-            counts = f"{len(points[camera])} and {len(joints[camera])}"
+    by_camera = {
+        camera: (_cell(path, content, "annot2", camera, 2), _cell(path, content, labels, camera, 3))
+        for camera in CHEST_CAMERAS
+    }
+    for camera, (points, joints) in by_camera.items():
+        if len(points) != len(joints):
+            counts = f"{len(points)} and {len(joints)}"
             raise ValueError(f"{path}: annot2 and {labels} of camera {camera} must have as many frames, got {counts}")
-    return TrainingLabels(points, joints)
+    return by_camera
 
 
 def read_test_sequence(path: Path) -> SequenceLabels:
@@ -236,9 +229,7 @@ def read_test_sequence(path: Path) -> SequenceLabels:
         raise ValueError(f"{path} must have the variables {', '.join(names)}; {sorted(missing)} are missing")
     count = arrays["valid_frame"].size
     for name, channels in (("annot2", 2), (TRUE_LABELS, 3), (COMMON_LABELS, 3)):
-        if arrays[name].shape != (count, 1, len(MPI_INF_3DHP.joints), channels):
-            expected = (count, 1, len(MPI_INF_3DHP.joints), channels)
-            raise ValueError(f"`{name}` of {path} must have the shape {expected}, got {arrays[name].shape}")
+        require_shape(arrays[name], (count, 1, len(MPI_INF_3DHP.joints), channels), f"`{name}` of {path}")
     return SequenceLabels(
         arrays["annot2"][:, 0],
         arrays[TRUE_LABELS][:, 0],

@@ -1,7 +1,7 @@
 """Pose datasets' rows as examples: `{"pixel_values": (3, height, width), "labels": {...}}`.
 
 A row is cropped, normalised and labelled as the image processor is set, so that a model is trained and evaluated on
-what it is shown at inference. Training's augmented examples are in `jointdetr/training/augmented_examples.py`.
+what it is shown at inference. Training's augmented examples are in `jointdetr/training/augmentation.py`.
 
 Shape vocabulary: `joints` (J), `height` and `width` of the network's input in pixels. 3D labels are root-relative
 millimetres in camera axes, 2D labels are in `[0, 1]` of the network's input.
@@ -19,8 +19,7 @@ from ..geometry_jointdetr import crop_intrinsics
 from ..image_processing_jointdetr import JointDetrImageProcessorMixin
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
-from .fitting import fitting_rows
-from .loading import check_row, check_rows, describe_row, open_stored, undecoded
+from .loading import check_row, check_rows, describe_row, fitting_rows, open_stored, undecoded
 
 Labels = dict[str, torch.Tensor]
 Example = dict[str, torch.Tensor | Labels]

@@ -5,6 +5,7 @@ entries for each joint, then others again.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers.utils import logging
@@ -65,16 +66,20 @@ def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> 
     return adapted
 
 
-def _adapted_config(config: JointDetrConfig, skeleton: Skeleton) -> JointDetrConfig:
-    """The same configuration for another skeleton."""
-    fields = config.to_dict()
-    described = {
+def skeleton_fields(skeleton: Skeleton) -> dict[str, Any]:
+    """What the configurations of a pose model and of its refinement network say of a skeleton."""
+    return {
         "id2label": dict(enumerate(skeleton.joints)),
-        "label2id": {name: joint for joint, name in enumerate(skeleton.joints)},
         "joint_parents": list(skeleton.parents),
         "root_joint": skeleton.root,
     }
-    fields |= described | {"flip_pairs": [list(pair) for pair in skeleton.flip_pairs]}
+
+
+def _adapted_config(config: JointDetrConfig, skeleton: Skeleton) -> JointDetrConfig:
+    """The same configuration for another skeleton."""
+    fields = config.to_dict()
+    described = skeleton_fields(skeleton)
+    fields |= described | {"flip_pairs": skeleton.flip_pairs}
     fewest = 0 if config.query_alignment == "fixed" else config.num_queries
     fields["num_queries"] = max(fewest, len(skeleton.joints))
     if config.refiner_config is not None:

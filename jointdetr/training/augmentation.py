@@ -1,4 +1,4 @@
-"""One augmented view of a person: picture, 2D, 3D and intrinsics move together.
+"""Rows as augmented training examples: one view of a person, whose picture, 2D, 3D and intrinsics move together.
 
 A view is one affine map of the picture, so the picture is sampled once, and one orthogonal matrix of the 3D world.
 Turning a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis
@@ -7,15 +7,28 @@ alone. Likewise a mirrored picture shows the world mirrored in x. With the affin
 and the intrinsics `K`, `A K M^-1` projects the moved world onto the moved picture exactly. It has the usual upper
 triangular form if the focal lengths are equal, and is the camera of a sheared picture if they are not.
 
-Shape vocabulary: `joints` (J), `height` and `width` in pixels. Camera axes: x right, y down, z forward.
+Shape vocabulary: as in `jointdetr/data/examples.py`. Camera axes: x right, y down, z forward.
 """
 
 import io
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageFilter
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from ..crops_jointdetr import body_tilt
+from ..data.examples import Example, PoseExamples
+from ..data.loading import open_stored
+from ..geometry_jointdetr import flip_permutation
+from ..image_processing_jointdetr import JointDetrImageProcessorMixin
+from ..picture_jointdetr import load_picture
+from ..skeleton_jointdetr import Skeleton
+
+LEG_JOINTS = ("knee", "ankle", "heel", "foot", "toe")  # parts of the names of joints below the hips
 
 PROBABILITIES = (
     *("flip", "upright", "rotation", "quarter_turns", "misfit", "half_body", "greyscale"),
@@ -23,7 +36,6 @@ PROBABILITIES = (
 )
 MISFIT_SCALES, MISFIT_SHIFT = (1 / 2.5, 1.8), 0.25
 UPPER_SHARE, HALF_BODY_MARGIN, FEWEST_OF_HALF = 0.8, 0.15, 4
-
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -236,3 +248,64 @@ def _compress(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
+
+
+@dataclass(frozen=True)
+class _DrawnView:
+    """What was drawn for an example: where it looks, and what of the crop is covered."""
+
+    flip: bool
+    affine: np.ndarray  # (2, 3) px of the picture -> px of the input
+    cutouts: list[tuple[slice, slice]]
+
+
+class AugmentedExamples(PoseExamples):
+    """Turns rows into views of people with their labels, each sampled from the picture once.
+
+    Args:
+        processor: crops and normalises; changes to it later are not seen.
+        skeleton: the skeleton of the rows' joints.
+        augmentation: how far views go.
+    """
+
+    def __init__(self, processor: JointDetrImageProcessorMixin, skeleton: Skeleton, augmentation: Augmentation):
+        super().__init__(processor, skeleton)
+        self.augmentation = augmentation
+        self._flip = np.array(flip_permutation(skeleton.flip_pairs, len(skeleton.joints)))
+        self._legs = np.array([any(part in name for part in LEG_JOINTS) for name in skeleton.joints])
+
+    def _example(self, row: dict, rng: np.random.Generator) -> Example:
+        view = self._draw_view(row, rng)
+        affine = torch.from_numpy(view.affine)
+        image = load_picture(open_stored(row["image"]), "image")
+        crop = augment_appearance(self.cropper.draw(image, affine), self.augmentation, rng)
+        pixels = np.array(crop)  # (height, width, 3), a copy
+        cover(pixels, view.cutouts, rng)
+        labels = self._labels(row, affine)
+        if view.flip:
+            labels = {name: values[self._flip] if values.ndim else values for name, values in labels.items()}
+        return {"pixel_values": torch.from_numpy(self.cropper.pixel_values([pixels])[0]), "labels": labels}
+
+    def _draw_view(self, row: dict, rng: np.random.Generator) -> _DrawnView:
+        """Draw where an example looks."""
+        points = np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], np.float64), np.nan)
+        tilt = body_tilt(torch.from_numpy(points), self.skeleton).item() if self.augmentation.upright else np.nan
+        view = View.sample(self.augmentation, rng, tilt)
+        share, half = self.augmentation.half_body, None
+        if share and rng.random() < share:
+            half = half_body_box(points, self._legs, rng)
+        plain = self.cropper.affine(row["box"] if half is None else half).numpy()
+        affine = view.affine(plain, self.cropper.size)
+        return _DrawnView(view.flip, affine, sample_cutouts(self.augmentation, self.cropper.size, rng))
+
+
+class AugmentationEpoch(TrainerCallback):
+    """Tells the training data the epoch, so that every epoch has its own views.
+
+    `Trainer` does so by itself in a plain run, but neither with several processes nor after a resume in mid-epoch:
+    there accelerate tells the sampler alone. Workers start with the epoch, after this.
+    """
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Pass on the number of the epoch that begins or, after a resume, goes on."""
+        kwargs["train_dataloader"].dataset.set_epoch(int(state.epoch + 1e-6))

@@ -12,10 +12,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 KEPT_CHECKPOINTS = 2
 
@@ -27,12 +28,30 @@ def last_checkpoint(output: Path) -> Path:
     """Find the checkpoint to resume from, the newest.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or a file of it is damaged. Nothing is removed.
     """
-    folders = _checkpoints(output)
-    if not folders:
+    *earlier, newest = _checkpoints(output) or [None]
+    if newest is None:
         raise ValueError(f"there must be a checkpoint in {output} to resume from, got none")
-    return folders[-1]
+    damaged = next((path for path in sorted(newest.iterdir()) if not _is_whole(path)), None)
+    if damaged is not None:
+        then = f"goes on from {earlier[-1].name}" if earlier else "cannot go on: train anew"
+        raise ValueError(f"{damaged} is damaged: move {newest.name} away, and --resume {then}")
+    return newest
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file of a checkpoint is what was written, as far as its format tells: its size or its checksums."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt"):
+                return True
+        if path.suffix in (".bin", ".pkl"):  # of `torch.save`
+            with ZipFile(path) as archive:
+                return archive.testzip() is None
+    except (SafetensorError, BadZipFile, EOFError):
+        return False
+    return True
 
 
 def remove_old_checkpoints(output: Path) -> None:

@@ -28,8 +28,7 @@ from transformers import PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.examples import PoseMixture, stack_labels, unstack_labels
-from .checkpoints import last_checkpoint, remove_old_checkpoints, written_aside
-from .divergence import StepGuard
+from .checkpoints import remove_old_checkpoints, written_aside
 from .optimization import (
     BudgetedSchedule,
     averaged_model,
@@ -64,6 +63,43 @@ class Parts:
     data: PoseMixture | ExampleStream
     evaluate: Callable[[PreTrainedModel], dict[str, float]] | None = None
     watched: Watched | None = None
+
+
+class StepGuard:
+    """Looks at every optimiser step before it is taken; the batches of one that goes wrong are kept.
+
+    Args:
+        output: folder for them.
+        process: number of this process.
+    """
+
+    def __init__(self, output: Path, process: int):
+        self.output, self.process = output, process
+        self._batches: list[dict[str, Any]] = []
+        self._losses: list[torch.Tensor] = []
+
+    def add(self, batch: dict[str, Any], loss: torch.Tensor) -> None:
+        """Take note of a batch of the step, and of its loss `()`."""
+        self._batches.append(batch)
+        self._losses.append(loss)
+
+    def check(self, step: int, gradient_norm: float) -> None:
+        """Let a step pass if its losses and the norm of its gradient are finite.
+
+        Raises:
+            FloatingPointError: They are not. The step's batches are in the file that the message names.
+        """
+        losses = torch.stack(self._losses)
+        if not (torch.isfinite(losses).all() and math.isfinite(gradient_norm)):
+            path = self.output / f"diverged-step-{step}-process-{self.process}.pt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(self._batches, path)
+            raise FloatingPointError(
+                f"step {step} has a loss of {', '.join(map(str, losses.tolist()))} in process {self.process} and a "
+                f"gradient of norm {gradient_norm}, expected finite ones. The step was not taken, and the checkpoints "
+                f"are of earlier ones; `torch.load` reads its batches from {path}"
+            )
+        self._batches, self._losses = [], []
 
 
 class Engine:
@@ -290,9 +326,8 @@ class Engine:
             self.write_log()
             remove_old_checkpoints(self.output)
 
-    def resume(self) -> None:
-        """Go on from the last checkpoint."""
-        folder = last_checkpoint(self.output)
+    def resume(self, folder: Path) -> None:
+        """Go on from a checkpoint."""
         self.accelerator.load_state(str(folder))
         if self.average is not None:
             self.average.n_averaged.fill_(self.step)

@@ -86,7 +86,7 @@ class SynthesisRecipe:
 
     Args:
         weight: how often they are drawn, relative to the weights of the sources.
-        size: width and height of the pictures in px, a multiple of 4; half as much again as the input is enough.
+        size: width and height of the pictures in px; half as much again as the input is enough.
         preset: `everyday` (mostly upright, level views), `everything` (all poses, steep views, cut-off people) or
             `nobody` (rooms without people).
         supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
@@ -213,7 +213,7 @@ class Recipe:
     Args:
         output: folder for checkpoints and, in `final`, the model with its image processor.
         seed: of the weights, the order of the data and the augmentation.
-        skeleton: name in `SKELETONS`, a JSON file of `data/skeleton_files.py`, or a mapping with the same keys.
+        skeleton: name in `SKELETONS`, a JSON file of `formats/skeletons.py`, or a mapping with the same keys.
         model, input, train, augmentation, optimizer, schedule, evaluation: see their classes.
         batch_size: crops per process and step.
         accumulation: batches per optimiser step.
@@ -254,6 +254,69 @@ class Recipe:
     log_steps: int = 50
     watch_steps: int | None = None
     report_to: str = "trackio"
+
+
+@dataclass(frozen=True)
+class PredictionRecipe:
+    """Further training on what a pose model says of pictures.
+
+    Args:
+        model: folder or Hub name of the pose model; null for none of this.
+        sources: pose datasets with pictures and all joints labelled. The model should err on them as it does on new
+            pictures: if it has learned them by heart, use others.
+        batch_size: predictions per step.
+        epochs: passes over the predictions.
+        learning_rate: at the start; it falls to 0 along a half cosine.
+    """
+
+    model: str | None = None
+    sources: list[DataSource] = field(default_factory=list)
+    batch_size: int = 128
+    epochs: int = 8
+    learning_rate: float = 3e-4
+
+
+@dataclass(frozen=True)
+class RefinerRecipe:
+    """A training run of the refinement network.
+
+    Args:
+        output: folder for the network and its evaluation.
+        seed: of the weights, the skeletons and everything random.
+        skeleton: name in `SKELETONS`, a JSON file of `formats/skeletons.py`, or a mapping with the same keys.
+        config: arguments of `JointRefinerConfig` that differ from its defaults.
+        synthetic: number of synthetic skeletons; they have Human3.6M's joints.
+        preset: poses of the synthetic skeletons.
+        sources: pose datasets, or skeletons without pictures as `jointdetr convert` makes them of motion capture, that
+            are used as well; poses that lack a joint are left out.
+        predictions: a pose model on whose own predictions the network is trained further.
+        held_out: fraction of the skeletons, and of the predictions, kept for the evaluation.
+        tilt_degrees: largest tilt and roll of the camera.
+        noise_mm: largest deviation of the noise on the joints; each pose draws its own between 0 and this.
+        expected_error: with `config.use_sigmas`, in place of `noise_mm`: how far off joints are expected to be, as a
+            share of their way from the root along the bones. Noise and expected errors are drawn by it.
+        batch_size: skeletons per step.
+        epochs: passes over the skeletons.
+        learning_rate: at the start; it falls to 0 along a half cosine.
+        weight_decay: of AdamW.
+    """
+
+    output: str = "runs/refiner"
+    seed: int = 0
+    skeleton: str | dict[str, Any] = "human36m"
+    config: dict[str, Any] = field(default_factory=dict)
+    synthetic: int = 50000
+    preset: Literal["everyday", "everything"] = "everything"
+    sources: list[DataSource] = field(default_factory=list)
+    predictions: PredictionRecipe = PredictionRecipe()
+    held_out: float = 0.05
+    tilt_degrees: float = 30.0
+    noise_mm: float = 30.0
+    expected_error: float = 0.17
+    batch_size: int = 512
+    epochs: int = 30
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type = Recipe) -> Any:
@@ -333,14 +396,22 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     return kind(**{key: build(hints[key], item, prefix + key) for key, item in value.items()})
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    """Read the keys of a file, and those of the file or recipe that it `extends` where it has none of its own."""
+def _read_file(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read the keys of a file, and those of the file or recipe that it `extends` where it has none of its own.
+
+    Args:
+        path: the file, or the name of a recipe of the package.
+        extending: files that extend one another down to this one.
+    """
     if not path.is_file():
         own = RECIPES / f"{path}.yaml"
         if not own.is_file():
             names = sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
             raise ValueError(f"a recipe must be a YAML file or one of {names}, got {path}")
         path = own
+    files = (*extending, path.resolve())
+    if files[-1] in extending:
+        raise ValueError(f"a recipe must not extend itself, got {' -> '.join(map(str, files))}")
     values = _read_yaml(path.read_text(), str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a mapping, got {values!r}")
@@ -348,7 +419,8 @@ def _read_file(path: Path) -> dict[str, Any]:
     if base is None:
         return values
     beside = path.parent / str(base)
-    return _merged(_read_file(beside if beside.is_file() else Path(str(base))), values)
+    base_values = _read_file(beside if beside.is_file() else Path(str(base)), files)
+    return _merged(base_values, values)
 
 
 def _merged(base: Any, values: Any) -> Any:

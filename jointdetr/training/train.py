@@ -31,14 +31,14 @@ from ..data.examples import PoseDataset, PoseExamples, PoseMixture
 from ..data.loading import POSE_COLUMNS
 from ..evaluation.evaluate import evaluate_model, fit_baselines
 from ..evaluation.prediction import EvaluationSettings
-from ..formats.skeleton_files import read_skeleton, skeleton_from_dict
+from ..formats.skeletons import find_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..loss_jointdetr import PoseLabels
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
-from ..skeleton_jointdetr import SKELETONS, Skeleton
-from .adaptation import adapt_to_skeleton
-from .augmented_examples import AugmentedExamples
+from ..skeleton_jointdetr import Skeleton
+from .adaptation import adapt_to_skeleton, skeleton_fields
+from .augmentation import AugmentedExamples
 from .checkpoints import last_checkpoint
 from .engine import Engine, Parts
 from .recipe import Recipe, load_recipe, save_recipe
@@ -75,20 +75,19 @@ def train(recipe: Recipe, resume: bool = False, model: PreTrainedModel | None = 
         model: to be trained instead of the one that the recipe describes; see `build_engine`.
 
     Raises:
-        ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint, or the
-            output folder holds another run.
+        ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint or a
+            damaged one, or the output folder holds another run.
     """
     if not recipe.train.sources and recipe.train.synthesis is None:
         raise ValueError("`train.sources` must name at least one dataset, or `train.synthesis` be given; got neither")
     output = Path(recipe.output)
     if not resume and (any(output.glob("checkpoint-*")) or (output / "final").exists()):
         raise ValueError(f"`output` must be a folder without a run, got {output}; --resume goes on with the run there")
-    if resume:
-        last_checkpoint(output)  # or there is nothing to go on from
+    checkpoint = last_checkpoint(output) if resume else None
     set_seed(recipe.seed)
     engine = build_engine(recipe, model)
-    if resume:
-        engine.resume()
+    if checkpoint is not None:
+        engine.resume(checkpoint)
     run_name = name_run(output, resume)
     if engine.accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
@@ -170,7 +169,9 @@ def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimatio
             dtype=torch.float32,
             ignore_mismatched_sizes="backbone_config" in settings.config,  # projections of another backbone's stages
         )
-        model = _fit_to_skeleton(model, skeleton)
+        own = model.config.skeleton
+        if (own.joints, own.parents, own.root) != (skeleton.joints, skeleton.parents, skeleton.root):
+            model = adapt_to_skeleton(model, skeleton)
     elif settings.deformable_detr_from is not None:
         fields = _config_fields(recipe, skeleton)
         model = JointDetrForPoseEstimation.from_deformable_detr(settings.deformable_detr_from, **fields)
@@ -216,37 +217,17 @@ def resolve_skeleton(recipe: Recipe) -> Skeleton:
     Raises:
         ValueError: The name is unknown, or the description is none of a skeleton.
     """
-    if not isinstance(recipe.skeleton, str):
-        try:
-            return skeleton_from_dict(recipe.skeleton)
-        except ValueError as error:
-            raise ValueError(f"`skeleton` of the recipe must describe one: {error}") from error
-    if recipe.skeleton in SKELETONS:
-        return SKELETONS[recipe.skeleton]
-    if recipe.skeleton.endswith(".json"):
-        return read_skeleton(recipe.skeleton)
-    raise ValueError(
-        f"`skeleton` must be one of {sorted(SKELETONS)}, a .json file or a mapping, got {recipe.skeleton!r}"
-    )
+    if isinstance(recipe.skeleton, str):
+        return find_skeleton(recipe.skeleton)
+    try:
+        return skeleton_from_dict(recipe.skeleton)
+    except ValueError as error:
+        raise ValueError(f"`skeleton` of the recipe must describe one: {error}") from error
 
 
 def _config_fields(recipe: Recipe, skeleton: Skeleton) -> dict:
     """Arguments of `JointDetrConfig`: the skeleton, then the recipe's."""
-    fields = {
-        "id2label": dict(enumerate(skeleton.joints)),
-        "joint_parents": list(skeleton.parents),
-        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "root_joint": skeleton.root,
-    }
-    return fields | recipe.model.config
-
-
-def _fit_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> JointDetrForPoseEstimation:
-    """Adapt a model whose joints are not the recipe's; the name and the flip pairs may differ."""
-    own = model.config.skeleton
-    if (own.joints, own.parents, own.root) == (skeleton.joints, skeleton.parents, skeleton.root):
-        return model
-    return adapt_to_skeleton(model, skeleton)
+    return skeleton_fields(skeleton) | {"flip_pairs": skeleton.flip_pairs} | recipe.model.config
 
 
 def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> None:

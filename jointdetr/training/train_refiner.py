@@ -1,7 +1,5 @@
 """Training of the joint refinement network, on skeletons alone or on a pose model's own predictions after that.
 
-`python -m jointdetr.training.train_refiner --config refiner [key=value ...]`
-
 Skeletons come from the synthetic body (Human3.6M's 17 joints), from pose datasets, or both. Each time one is used it
 is seen by another camera: turned by any angle about the vertical, tilted and rolled a little, mirrored half of the
 time; and it gets some noise, as detected joints have it. With `predictions.model` the network then learns from what
@@ -12,12 +10,12 @@ Shape vocabulary: `poses` (N), `joints` (J). Positions are root-relative millime
 z forward.
 """
 
-import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -25,11 +23,20 @@ from ..configuration_jointdetr import JointRefinerConfig
 from ..evaluation.metrics import joint_errors, mpjpe
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import Skeleton
-from .recipe import load_recipe, save_recipe
-from .refiner_examples import UNKNOWN_SHARE, RefinerExamples, disturb, predicted_examples
-from .refiner_recipe import RefinerRecipe
-from .refiner_skeletons import gather_skeletons, random_cameras, typical_bone_lengths
+from .adaptation import skeleton_fields
+from .recipe import PredictionRecipe, RefinerRecipe, save_recipe
+from .refiner_examples import (
+    UNKNOWN_SHARE,
+    RefinerExamples,
+    disturb,
+    gather_skeletons,
+    predicted_examples,
+    random_cameras,
+    typical_bone_lengths,
+)
 from .train import resolve_skeleton
+
+_Examples = TypeVar("_Examples", torch.Tensor, RefinerExamples)
 
 
 @dataclass(frozen=True)
@@ -40,15 +47,13 @@ class _Stage:
         name: what is learned from, for the printed lines.
         size: number of examples.
         draw: gives the examples of the chosen numbers, each time others.
-        batch_size, epochs, learning_rate: as in the recipe.
+        settings: batch size, epochs and learning rate.
     """
 
     name: str
     size: int
     draw: Callable[[torch.Tensor], RefinerExamples]
-    batch_size: int
-    epochs: int
-    learning_rate: float
+    settings: RefinerRecipe | PredictionRecipe
 
 
 def train_refiner(recipe: RefinerRecipe) -> tuple[JointRefiner, dict[str, float]]:
@@ -67,14 +72,9 @@ def train_refiner(recipe: RefinerRecipe) -> tuple[JointRefiner, dict[str, float]
     skeleton = resolve_skeleton(recipe)
     generator = torch.Generator().manual_seed(recipe.seed + 2)
     torch.manual_seed(recipe.seed)
-    fields = {
-        "id2label": dict(enumerate(skeleton.joints)),
-        "joint_parents": list(skeleton.parents),
-        "root_joint": skeleton.root,
-    }
     held_out, poses = _split(gather_skeletons(recipe, skeleton), recipe)
-    fields["bone_lengths"] = typical_bone_lengths(poses, skeleton)
-    refiner = JointRefiner(JointRefinerConfig(**{**fields, **recipe.config}))
+    fields = skeleton_fields(skeleton) | {"bone_lengths": typical_bone_lengths(poses, skeleton)} | recipe.config
+    refiner = JointRefiner(JointRefinerConfig(**fields))
     _optimise(refiner, _skeleton_stage(poses, skeleton, recipe, generator), recipe, generator)
     metrics = {}
     if recipe.predictions.model is not None:
@@ -112,13 +112,9 @@ def evaluate_on_skeletons(refiner: JointRefiner, poses: torch.Tensor, recipe: Re
         refined = refiner.eval()(examples.joints, missing=missing, sigmas=examples.sigmas).joints
         midpoint = refiner.replace_missing(examples.joints, missing)
     after, before = joint_errors(refined, truth), joint_errors(midpoint, truth)  # (poses, joints)
-    parts = {"replaced": ("replaced_midpoint", missing), "noisy": ("noisy", ~missing)}
-    metrics = {}
-    for part, (unrefined, counted) in parts.items():
-        if counted.any():
-            metrics[f"{part}_refined"] = after[counted].mean().item()
-            metrics[unrefined] = before[counted].mean().item()
-    return metrics
+    parts = {"replaced_midpoint": (before, missing), "replaced_refined": (after, missing)}
+    parts |= {"noisy": (before, ~missing), "noisy_refined": (after, ~missing)}
+    return {name: errors[counted].mean().item() for name, (errors, counted) in parts.items() if counted.any()}
 
 
 def evaluate_on_predictions(refiner: JointRefiner, examples: RefinerExamples) -> dict[str, float]:
@@ -139,12 +135,11 @@ def evaluate_on_predictions(refiner: JointRefiner, examples: RefinerExamples) ->
     }
 
 
-def _split(values: torch.Tensor | RefinerExamples, recipe: RefinerRecipe) -> tuple:
-    """Shuffle, and set the held-out part aside: both parts, of the type that was given."""
+def _split(values: _Examples, recipe: RefinerRecipe) -> tuple[_Examples, _Examples]:
+    """Shuffle, and set the held-out part aside."""
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(recipe.seed))
     count = max(1, round(recipe.held_out * len(values)))
-    take = values.select if isinstance(values, RefinerExamples) else values.__getitem__
-    return take(order[:count]), take(order[count:])
+    return values[order[:count]], values[order[count:]]
 
 
 def _skeleton_stage(
@@ -156,7 +151,7 @@ def _skeleton_stage(
         truth = random_cameras(poses[chosen], skeleton, recipe.tilt_degrees, generator)
         return disturb(truth, skeleton, recipe, generator)
 
-    return _Stage("skeletons", len(poses), draw, recipe.batch_size, recipe.epochs, recipe.learning_rate)
+    return _Stage("skeletons", len(poses), draw, recipe)
 
 
 def _prediction_stage(
@@ -165,21 +160,21 @@ def _prediction_stage(
     """Learn from a pose model's predictions."""
 
     def draw(chosen: torch.Tensor) -> RefinerExamples:
-        return examples.select(chosen).mirrored(skeleton, torch.rand(len(chosen), generator=generator) < 0.5)
+        return examples[chosen].mirrored(skeleton, torch.rand(len(chosen), generator=generator) < 0.5)
 
-    settings = recipe.predictions
-    return _Stage("predictions", len(examples), draw, settings.batch_size, settings.epochs, settings.learning_rate)
+    return _Stage("predictions", len(examples), draw, recipe.predictions)
 
 
 def _optimise(refiner: JointRefiner, stage: _Stage, recipe: RefinerRecipe, generator: torch.Generator) -> None:
     """Run AdamW over the examples of a stage."""
-    optimizer = torch.optim.AdamW(refiner.parameters(), stage.learning_rate, weight_decay=recipe.weight_decay)
-    total = stage.epochs * math.ceil(stage.size / stage.batch_size)
+    settings = stage.settings
+    optimizer = torch.optim.AdamW(refiner.parameters(), settings.learning_rate, weight_decay=recipe.weight_decay)
+    total = settings.epochs * math.ceil(stage.size / settings.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(total, 1))
     refiner.train()
-    for epoch in range(stage.epochs):
+    for epoch in range(settings.epochs):
         losses = []
-        for chosen in torch.randperm(stage.size, generator=generator).split(stage.batch_size):
+        for chosen in torch.randperm(stage.size, generator=generator).split(settings.batch_size):
             hidden = torch.rand(len(chosen), generator=generator) < UNKNOWN_SHARE
             examples = stage.draw(chosen).hiding_sigmas(hidden)
             loss = refiner(examples.joints, labels=examples.truth, sigmas=examples.sigmas).loss
@@ -190,21 +185,6 @@ def _optimise(refiner: JointRefiner, stage: _Stage, recipe: RefinerRecipe, gener
             schedule.step()
             losses.append(loss.item())
         mean_mm = refiner.config.joint_scale * sum(losses) / len(losses)
-        print(f"{stage.name}: epoch {epoch + 1}/{stage.epochs}  error of trained joints {mean_mm:.1f} mm", flush=True)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description="Train a joint refinement network from a recipe.")
-    parser.add_argument("--config", required=True, help="YAML file, or the name of a recipe of the package")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_intermixed_args(arguments)
-    recipe = load_recipe(options.config, options.overrides, RefinerRecipe)
-    _, metrics = train_refiner(recipe)
-    for name, value in metrics.items():
-        print(f"{name} {value:.1f} mm")
-    print(f"saved {recipe.output}")
-
-
-if __name__ == "__main__":
-    main()
+        print(
+            f"{stage.name}: epoch {epoch + 1}/{settings.epochs}  error of trained joints {mean_mm:.1f} mm", flush=True
+        )

@@ -1,16 +1,24 @@
 """What a recipe trains on: stored rows, streams of them, synthetic people who are drawn as training goes on."""
 
+from collections.abc import Collection
+
 import torch
 from accelerate import Accelerator, PartialState
 from torch.utils.data import DataLoader
 
 from ..data.examples import PoseDataset, PoseExamples, PoseMixture, collate_poses
-from ..data.loading import PoseRows, load_pose_dataset
+from ..data.loading import POSE_COLUMNS, PoseRows, load_pose_dataset
 from ..data.mixing import RowMixture, Share, prepare_source
 from ..synthesis.rows import RowSettings
 from .recipe import DataSource, Recipe, SynthesisRecipe
-from .stream import BlendedStream, ExampleStream, PoseStream, StreamLoader
-from .synthetic_stream import SyntheticStream, training_people_seed
+from .stream import (
+    BlendedStream,
+    ExampleStream,
+    PoseStream,
+    StreamLoader,
+    SyntheticStream,
+    training_people_seed,
+)
 
 PREFETCHED = 4  # batches of each worker
 
@@ -95,7 +103,7 @@ def make_loader(data: PoseMixture | ExampleStream, recipe: Recipe, accelerator: 
     return accelerator.prepare_data_loader(loader, device_placement=False)
 
 
-def load_source(source: DataSource, streaming: bool = False) -> PoseRows:
-    """Load one source of rows."""
-    rows = load_pose_dataset(source.path, source.split, streaming)
+def load_source(source: DataSource, streaming: bool = False, columns: Collection[str] = POSE_COLUMNS) -> PoseRows:
+    """Load one source of rows, which must have the columns."""
+    rows = load_pose_dataset(source.path, source.split, streaming, columns)
     return rows if source.limit is None else rows.take(source.limit)

@@ -1,5 +1,6 @@
 """Pictures and their labels."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,12 @@ import torch
 
 from jointdetr.geometry_jointdetr import project
 from jointdetr.synthesis import renderer as renderer_module
-from jointdetr.synthesis.backdrop import GeometryBuffer
 from jointdetr.synthesis.body import Body, load_body
-from jointdetr.synthesis.poses import People, sample_people
+from jointdetr.synthesis.poses import PosedPeople, sample_people
 from jointdetr.synthesis.rasterizer import Fragments
-from jointdetr.synthesis.renderer import PersonRenderer, Rendering, RenderSettings, render_people
+from jointdetr.synthesis.renderer import PersonRenderer, Rendering, RenderSettings
 from jointdetr.synthesis.scene import NOWHERE, Record, draw_scene
+from jointdetr.synthesis.shading import GeometryBuffer
 
 SEEDS = list(range(10))
 SIZE = 96
@@ -49,18 +50,22 @@ class WatchedRenderer(PersonRenderer):
         self.depths = torch.cat([self.depths, 1000 * buffer.depth.view(shape)])
 
 
+def render_people(body: Body, people: PosedPeople, seeds: Sequence[int], settings: RenderSettings) -> Rendering:
+    return PersonRenderer(body, settings).render(people, seeds)
+
+
 @pytest.fixture(scope="module")
 def body() -> Body:
     return load_body()
 
 
 @pytest.fixture(scope="module")
-def people(body: Body) -> People:
+def people(body: Body) -> PosedPeople:
     return sample_people(body, SEEDS, "everyday")
 
 
 @pytest.fixture(scope="module")
-def rendered(body: Body, people: People) -> tuple[Rendering, WatchedRenderer]:
+def rendered(body: Body, people: PosedPeople) -> tuple[Rendering, WatchedRenderer]:
     return watch(body, people)
 
 
@@ -74,7 +79,7 @@ def behind(rendered: tuple[Rendering, WatchedRenderer]) -> WatchedRenderer:
     return rendered[1]
 
 
-def watch(body: Body, people: People, **settings: Any) -> tuple[Rendering, WatchedRenderer]:
+def watch(body: Body, people: PosedPeople, **settings: Any) -> tuple[Rendering, WatchedRenderer]:
     renderer = WatchedRenderer(body, RenderSettings(**{"size": SIZE} | settings))
     return renderer.render(people, SEEDS[: len(people.vertices)]), renderer
 
@@ -97,7 +102,7 @@ def test_labels_reproject(rendering: Rendering) -> None:
     assert (projected - rendering.joints_2d).abs().max() < 0.01
 
 
-def test_camera_space_is_a_rigid_motion_of_the_world_in_millimetres(rendering: Rendering, people: People) -> None:
+def test_camera_space_is_a_rigid_motion_of_the_world_in_millimetres(rendering: Rendering, people: PosedPeople) -> None:
     distances = torch.cdist(rendering.joints_camera, rendering.joints_camera)
     torch.testing.assert_close(distances, torch.cdist(people.joints, people.joints) * 1000, rtol=1e-4, atol=0.5)
     assert (rendering.joints_camera[..., 2] > 0).all()
@@ -105,7 +110,7 @@ def test_camera_space_is_a_rigid_motion_of_the_world_in_millimetres(rendering: R
     assert (rendering.joints_camera[:, 10, 1] < rendering.joints_camera[:, 3, 1]).all()
 
 
-def test_left_and_right_are_not_mirrored(rendering: Rendering, people: People) -> None:
+def test_left_and_right_are_not_mirrored(rendering: Rendering, people: PosedPeople) -> None:
     """The turn from world to camera axes has determinant +1."""
     world = (people.joints - people.joints[:, :1]).double()
     camera = (rendering.joints_camera - rendering.joints_camera[:, :1]).double()
@@ -115,7 +120,7 @@ def test_left_and_right_are_not_mirrored(rendering: Rendering, people: People) -
     )
 
 
-def test_a_picture_depends_on_its_person_and_seed_alone(body: Body, people: People, rendering: Rendering) -> None:
+def test_a_picture_depends_on_its_person_and_seed_alone(body: Body, people: PosedPeople, rendering: Rendering) -> None:
     chosen = [4, 1]
     some = replace(
         people,
@@ -172,7 +177,9 @@ def test_box_holds_the_body(rendering: Rendering, behind: WatchedRenderer) -> No
     assert ((centre_x >= x) & (centre_x <= x + width) & (centre_y >= y) & (centre_y <= y + height)).all()
 
 
-def test_a_box_in_front_hides_what_is_behind_it(body: Body, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_box_in_front_hides_what_is_behind_it(
+    body: Body, people: PosedPeople, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hidden = 10
 
     def with_one_box(*arguments: object) -> Record:
@@ -200,7 +207,7 @@ def test_a_box_in_front_hides_what_is_behind_it(body: Body, people: People, monk
 
 
 def test_joints_outside_the_picture_are_not_visible(
-    body: Body, people: People, monkeypatch: pytest.MonkeyPatch
+    body: Body, people: PosedPeople, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def zoomed(*arguments: object) -> Record:
         record = without_boxes(draw_scene(*arguments))
@@ -214,7 +221,7 @@ def test_joints_outside_the_picture_are_not_visible(
     assert close.visible.any()
 
 
-def test_supersampling_smooths_the_picture_and_keeps_the_labels(body: Body, people: People) -> None:
+def test_supersampling_smooths_the_picture_and_keeps_the_labels(body: Body, people: PosedPeople) -> None:
     two = replace(people, vertices=people.vertices[:2], joints=people.joints[:2], activity=people.activity[:2])
     plain, behind_plain = watch(body, two, size=64)
     smooth, behind_smooth = watch(body, two, size=64, supersampling=2)
@@ -228,7 +235,7 @@ def test_supersampling_smooths_the_picture_and_keeps_the_labels(body: Body, peop
 
 
 def test_rooms_of_nobody_show_the_same_scene_without_the_person(
-    body: Body, people: People, rendering: Rendering, behind: WatchedRenderer
+    body: Body, people: PosedPeople, rendering: Rendering, behind: WatchedRenderer
 ) -> None:
     rooms, behind_rooms = watch(body, people, preset="nobody")
     assert (behind_rooms.bones == NO_BODY).all()
@@ -238,7 +245,7 @@ def test_rooms_of_nobody_show_the_same_scene_without_the_person(
     assert (rendering.images.float() - rooms.images.float())[person].abs().mean() > 20.0
 
 
-def test_settings_and_seeds_are_checked(body: Body, people: People) -> None:
+def test_settings_and_seeds_are_checked(body: Body, people: PosedPeople) -> None:
     with pytest.raises(ValueError, match="`size` must be at least 1, got 0"):
         RenderSettings(size=0)
     with pytest.raises(ValueError, match="`supersampling` must be at least 1, got 0"):

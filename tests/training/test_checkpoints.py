@@ -8,14 +8,15 @@ import torch
 from processes import run_forked
 from safetensors.torch import load_file
 
+from jointdetr.training import engine as engine_module
 from jointdetr.training.checkpoints import (
     last_checkpoint,
     remove_old_checkpoints,
     written_aside,
 )
-from jointdetr.training.divergence import StepGuard
+from jointdetr.training.engine import StepGuard
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.train import train
+from jointdetr.training.train import build_engine, train
 
 
 @pytest.fixture
@@ -102,3 +103,41 @@ def test_a_full_disk_stops_the_run_and_leaves_the_earlier_checkpoints_whole(reci
     for name in found:
         load_file(output / name / "model.safetensors")
         torch.load(output / name / "optimizer.bin", weights_only=True)
+
+
+def test_checkpoints_come_at_the_first_line_of_the_log_after_so_many_minutes(recipe_values, monkeypatch):
+    """A step takes 25 seconds of this clock, a line comes every other step: 50 seconds, 100 > 60, then 50 again."""
+    values = {**recipe_values, "evaluation": {}, "checkpoint_minutes": 1.0, "log_steps": 2, "watch_steps": 0}
+    values["schedule"] = {"max_steps": 11, "warmup_steps": 1}
+    engine = build_engine(build(Recipe, values))
+    now, saved = engine._last_checkpoint, []
+    monkeypatch.setattr(engine_module.time, "monotonic", lambda: now + 25.0 * (engine.step + 1))
+    monkeypatch.setattr(engine, "save_checkpoint", lambda: saved.append(engine.step))
+    engine._last_checkpoint += 25.0
+    engine.run()
+    assert saved == [4, 8, 11]  # the last is the end's
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl", "random_states_0.pkl"]
+)
+def test_a_damaged_checkpoint_stops_the_run_with_the_file_and_what_to_do(recipe_values, tmp_path, name):
+    values = {**recipe_values, "evaluation": {}, "checkpoint_minutes": 0.0, "log_steps": 1, "watch_steps": 0}
+    values["schedule"] = {"max_steps": 3, "warmup_steps": 1}
+    train(build(Recipe, values))
+    run, damaged = tmp_path / "run", tmp_path / "run" / "checkpoint-3" / name
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-200])  # cut off
+    kept = sorted(run.rglob("*"))
+    complaint = f"^{damaged} is damaged: move checkpoint-3 away, and --resume "
+    with pytest.raises(ValueError, match=complaint + "goes on from checkpoint-2$"):
+        train(build(Recipe, values), resume=True)
+    assert sorted(run.rglob("*")) == kept
+    damaged.parent.rename(tmp_path / "away")
+    train(build(Recipe, values), resume=True)
+    if name != "model.safetensors":  # whose format has no checksums
+        half = len(content) // 2
+        damaged.write_bytes(content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :])
+        (run / "checkpoint-2").rename(tmp_path / "away-too")
+        with pytest.raises(ValueError, match=complaint + "cannot go on: train anew$"):
+            train(build(Recipe, values), resume=True)

@@ -17,6 +17,7 @@ from jointdetr.training.recipe import (
     RECIPES,
     DataSource,
     Recipe,
+    RefinerRecipe,
     SynthesisRecipe,
     TrainData,
     build,
@@ -24,11 +25,10 @@ from jointdetr.training.recipe import (
     save_recipe,
 )
 from jointdetr.training.train import build_model, resolve_skeleton, train
-from jointdetr.training.train_refiner import RefinerRecipe
 
-EXAMPLES = REPOSITORY / "examples" / "recipes"
+ELSEWHERE = (REPOSITORY / "examples" / "recipes", REPOSITORY / "benchmarks" / "accuracy")
 POSE_RECIPES, REFINER_RECIPES = [], []
-for file in sorted([*RECIPES.glob("*.yaml"), *EXAMPLES.glob("*.yaml")]):
+for file in sorted(path for folder in (RECIPES, *ELSEWHERE) for path in folder.glob("*.yaml")):
     (POSE_RECIPES if {"model", "extends"} & yaml.safe_load(file.read_text()).keys() else REFINER_RECIPES).append(file)
 
 
@@ -77,7 +77,7 @@ def test_refuses_by_name(values, message):
 
 
 def test_refuses_files_and_overrides_that_are_none(tmp_path):
-    with pytest.raises(ValueError, match=r"must be a YAML file or one of \['compare', .*'synthetic-tiny'\]"):
+    with pytest.raises(ValueError, match=r"must be a YAML file or one of \['photographs', .*'synthetic-tiny'\]"):
         load_recipe("no-such-recipe")
     (tmp_path / "r.yaml").write_text("[1, 2]")
     with pytest.raises(ValueError, match="must hold a mapping"):
@@ -100,6 +100,17 @@ def test_a_recipe_extends_another(tmp_path):
     (tmp_path / "lost.yaml").write_text("extends: nowhere.yaml\n")
     with pytest.raises(ValueError, match="must be a YAML file or one of .*, got nowhere.yaml"):
         load_recipe(tmp_path / "lost.yaml")
+
+
+def test_a_recipe_that_extends_itself_is_refused_with_its_circle(tmp_path):
+    (tmp_path / "one.yaml").write_text("extends: two.yaml\n")
+    (tmp_path / "two.yaml").write_text("extends: one.yaml\n")
+    (tmp_path / "own.yaml").write_text("extends: own.yaml\n")
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    with pytest.raises(ValueError, match=f"must not extend itself, got {one} -> {two} -> {one}$"):
+        load_recipe(one)
+    with pytest.raises(ValueError, match="must not extend itself, got .*own.yaml -> .*own.yaml$"):
+        load_recipe(tmp_path / "own.yaml")
 
 
 def test_a_saved_recipe_is_read_back(tmp_path):

@@ -13,7 +13,7 @@ from processes import KILLED, kill_after, kill_now, run_forked
 from safetensors.torch import load_file
 
 from jointdetr.training import checkpoints
-from jointdetr.training.divergence import StepGuard
+from jointdetr.training.engine import StepGuard
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import train
 

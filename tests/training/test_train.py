@@ -12,12 +12,10 @@ from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
 from jointdetr.data.examples import PoseDataset, PoseExamples, collate_poses
 from jointdetr.evaluation.evaluate import PoseMetrics, evaluate_model
 from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
-from jointdetr.training.augmentation import Augmentation
-from jointdetr.training.augmented_examples import AugmentedExamples
+from jointdetr.training.augmentation import Augmentation, AugmentationEpoch, AugmentedExamples
 from jointdetr.training.optimization import BudgetedSchedule
 from jointdetr.training.recipe import Recipe, build, load_recipe
 from jointdetr.training.train import build_engine, build_model, main, resolve_skeleton, train
-from jointdetr.training.trainer import AugmentationEpoch
 
 
 def test_a_run_that_is_resumed_ends_the_same_and_keeps_its_best_model(recipe_values, pose_rows, tmp_path, capsys):

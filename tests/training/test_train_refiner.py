@@ -15,20 +15,21 @@ from jointdetr import (
     JointRefinerConfig,
 )
 from jointdetr.converters.conversion import ConversionSettings, convert
-from jointdetr.converters.human36m.skeletons import Human36mSkeletons
+from jointdetr.converters.human36m import Human36mSkeletons
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.training.recipe import build
-from jointdetr.training.refiner_examples import RefinerExamples, disturb, predicted_examples
-from jointdetr.training.refiner_recipe import PredictionRecipe
-from jointdetr.training.refiner_skeletons import (
+from jointdetr.training.recipe import PredictionRecipe, RefinerRecipe, build
+from jointdetr.training.refiner_examples import (
+    RefinerExamples,
     add_expected_noise,
+    disturb,
     draw_sigmas,
     gather_skeletons,
+    predicted_examples,
     random_cameras,
     synthetic_skeletons,
     typical_bone_lengths,
 )
-from jointdetr.training.train_refiner import RefinerRecipe, evaluate_on_predictions, main, train_refiner
+from jointdetr.training.train_refiner import evaluate_on_predictions, train_refiner
 
 SMALL = {"hidden_size": 32, "num_blocks": 1, "dropout": 0.0}
 
@@ -100,13 +101,6 @@ def test_refuses_what_does_not_fit(pose_folder):
     )
     with pytest.raises(ValueError, match="must be of skeleton 'mpi_inf_3dhp'"):
         train_refiner(recipe)
-
-
-def test_command_line(tmp_path, capsys):
-    (tmp_path / "r.yaml").write_text("{epochs: 1, synthetic: 20, config: {hidden_size: 16}}")
-    main(["--config", str(tmp_path / "r.yaml"), f"output={tmp_path / 'out'}"])
-    assert "replaced_midpoint" in capsys.readouterr().out
-    assert math.isfinite(json.loads((tmp_path / "out" / "evaluation.json").read_text())["replaced_refined"])
 
 
 def test_expected_errors_grow_along_the_bones_and_bound_the_noise():

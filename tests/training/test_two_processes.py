@@ -15,7 +15,7 @@ from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
 from jointdetr.data.examples import PoseDataset, collate_poses
 from jointdetr.evaluation.evaluate import evaluate_model
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.training.augmented_examples import AugmentedExamples
+from jointdetr.training.augmentation import AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import build_model
 

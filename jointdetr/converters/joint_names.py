@@ -1,0 +1,167 @@
+"""What makers of motion and annotation files call joints, and what this package calls them.
+
+A name is cut into words at punctuation, digits and changes of case: "Character1_LeftUpLeg", "Bip01 L UpLeg" and
+"b_l_upleg" all have a word for the side, and end with "upleg" without it. What comes before is a maker's prefix.
+
+Some words mean another joint in the company of others: a shoulder is the collar where arms begin with an arm.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from .reading import read_json
+
+# A limb's joint here, and what others call it, in lower case without side and punctuation.
+LIMB_JOINTS = {
+    "hip": ("upleg", "upperleg", "thigh", "thighbend", "hip", "femur"),
+    "knee": ("leg", "lowerleg", "lowleg", "shin", "calf", "knee", "tibia"),
+    "ankle": ("foot", "ankle"),
+    "foot": ("toebase", "toe", "toes", "ball"),
+    "collar": ("collar", "clavicle", "clav"),
+    "shoulder": ("arm", "upperarm", "uparm", "uarm", "shldr", "shldrbend", "humerus", "shoulder"),
+    "elbow": ("forearm", "forearmbend", "lowerarm", "lowarm", "farm", "radius", "elbow"),
+    "wrist": ("hand", "wrist", "forearmend", "lowerarmend", "lowarmend", "elbowend"),
+    "eye": ("eye", "eyeball"),
+    "ear": ("ear",),
+}
+# The root of a BVH lies anywhere about the hips and its lowest spine joint anywhere above, so neither is taken as the
+# pelvis or the spine of other skeletons: `map_skeleton` has formulas for these.
+TRUNK_JOINTS = {
+    "neck": ("neck",),
+    "skull_base": ("head",),
+    "head_top": ("headend", "headtopend", "headtop", "headnub"),
+    "nose": ("nose",),
+}
+SIDES = {"left": ("left", "l", "lt", "lft"), "right": ("right", "r", "rt", "rgt")}
+NOT_JOINTS = {"ik", "fk", "pole", "target", "twist", "roll", "weapon", "prop", "helper", "to", "forehead"}
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+|\d+")
+
+ARM_BEGINS = {"arm", "upperarm", "uparm", "uarm", "shldr", "shldrbend", "humerus"}
+
+
+def package_names(names: Sequence[str], given: Mapping[str, str] | None = None) -> list[str]:
+    """Names of this package for joints of a file; what is unknown, or would be there twice, keeps its own.
+
+    Args:
+        names: the file's.
+        given: the user's own names for some of them, which come before all others.
+
+    Raises:
+        ValueError: `given` has a name that the file has not, or makes two joints one.
+    """
+    given = given or {}
+    if strangers := sorted(set(given) - set(names)):
+        raise ValueError(f"`names` must map joints of the file, got {', '.join(strangers)} too")
+    split = [split_name(name) for name in names]
+    parts = {part for _, part in split}
+    renamed: list[str] = []
+    taken = set(given.values())
+    for own, (side, part) in zip(names, split, strict=True):
+        new = given.get(own) or _known_joint(side, part, parts)
+        if own not in given and (new is None or new in taken or new in names):
+            new = own
+        if new in renamed:
+            raise ValueError(f"joints must have different names, got {new!r} for two of them")
+        renamed.append(new)
+        taken.add(new)
+    return renamed
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Side and part of a name: "mixamorig:LeftUpLeg" is ("left", "upleg"); an unknown part is all but the side."""
+    plain = re.split(r"[:|]", name)[-1]
+    words = [word.lower() for word in WORD.findall(plain)]
+    side, rest = _take_side(words)
+    while rest and rest[-1].isdigit() and len(rest) > 1:
+        rest = rest[:-1]  # "neck_01", "Toe0"
+    whole = "".join(rest)
+    if NOT_JOINTS & set(rest):
+        return side, whole
+    spellings = _spellings(bool(side))
+    for start in range(len(rest)):
+        part = "".join(rest[start:])
+        if part in NOT_JOINTS:
+            return side, whole
+        if part in spellings:
+            return side, part
+    return (side, whole) if side else _split_run_together(whole)
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Read a file that maps joints' names: a JSON object of their name to this package's, or to any other.
+
+    Raises:
+        ValueError: It is none.
+    """
+    names = read_json(path, "a JSON object of joints' names")
+    if not isinstance(names, dict) or not all(isinstance(new, str) and new for new in names.values()):
+        raise ValueError(f'{path} must map names to names, as {{"Bone.012": "left_knee"}}, got {str(names)[:80]}')
+    twice = sorted({new for new in names.values() if list(names.values()).count(new) > 1})
+    if twice:
+        raise ValueError(f"{path} must give each name once, got {', '.join(twice)} twice")
+    return names
+
+
+def side_pairs(names: Sequence[str], renamed: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs (left, right) of joints that differ in nothing but the side, by their new names or by their own."""
+    keys = [_without_side(new) or _without_side(own) for own, new in zip(names, renamed, strict=True)]
+    rights = {key[1]: joint for joint, key in reversed(list(enumerate(keys))) if key and key[0] == "right"}
+    lefts: dict[str, int] = {}
+    for joint, key in enumerate(keys):
+        if key and key[0] == "left":
+            lefts.setdefault(key[1], joint)
+    return [(joint, rights[rest]) for rest, joint in lefts.items() if rest in rights]
+
+
+def _take_side(words: list[str]) -> tuple[str, list[str]]:
+    """Find the word of the side; return the others."""
+    for side, spellings in SIDES.items():
+        for place, word in enumerate(words):
+            if word in spellings:
+                return side, words[:place] + words[place + 1 :]
+    return "", words
+
+
+def _without_side(name: str) -> tuple[str, str] | None:
+    """Side and all that is left of a name, with its numbers; None without a side."""
+    words = [word.lower() for word in WORD.findall(re.split(r"[:|]", name)[-1])]
+    side, rest = _take_side(words)
+    if not side:
+        side, part = _split_run_together("".join(words))
+        rest = [part]
+    return (side, " ".join(rest)) if side and rest else None
+
+
+def _split_run_together(whole: str) -> tuple[str, str]:
+    """Side and part of a name without a change of case, such as "lfemur", "leftupleg" or "thighright"."""
+    spellings = _spellings(True)
+    for side in SIDES:
+        for word in (side, side[0]):
+            if whole.startswith(word) and whole[len(word) :] in spellings:
+                return side, whole[len(word) :]
+        if whole.endswith(side) and whole[: -len(side)] in spellings:
+            return side, whole[: -len(side)]
+    return "", whole
+
+
+def _spellings(of_limbs: bool) -> set[str]:
+    """All that limbs' or the trunk's joints are called."""
+    return {spelling for spellings in (LIMB_JOINTS if of_limbs else TRUNK_JOINTS).values() for spelling in spellings}
+
+
+def _known_joint(side: str, part: str, parts: Collection[str]) -> str | None:
+    """Name of a joint in this package among `parts` of the same file, None if it is not a well-known one."""
+    in_company = {
+        "shoulder": ("collar", ARM_BEGINS & set(parts)),
+        "leg": ("hip", "knee" in parts and not set(LIMB_JOINTS["hip"]) & set(parts)),
+        "foot": ("foot", "ankle" in parts),
+        "hand": ("hand", "wrist" in parts),
+    }
+    joint, is_another = in_company.get(part, ("", False))
+    if is_another:
+        return f"{side}_{joint}" if side else None
+    for joint, spellings in (LIMB_JOINTS if side else TRUNK_JOINTS).items():
+        if part in spellings:
+            return f"{side}_{joint}" if side else joint
+    return None

@@ -1,0 +1,261 @@
+"""A film in, the poses of its people out, a few frames at a time.
+
+Frames go through the network in small batches. Where a person is looked for comes from the poses of the batches before
+(see `tracking`). Now and then people are looked for in the whole picture, as in any other: by the pipeline's detector
+or, while nobody is known, by its own search.
+
+Shape vocabulary: people, joints.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ..formats.film import Frame, FrameReader
+from ..formats.motions import PoseMotion, motions_from_rows
+from ..search_jointdetr import visible_boxes
+from .smoothing import SmoothingSettings, smooth_motion
+from .tracking import Tracker, TrackingSettings
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..camera_jointdetr import Camera
+
+ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera", "sigmas")
+Person = Mapping[str, Any]
+OnProgress = Callable[[int, int | None], None]
+
+
+class Estimator(Protocol):
+    """The pipeline "pose-estimation-3d", or what is called in the same way."""
+
+    def __call__(self, images: Sequence["Image.Image"], **arguments: Any) -> list[list[Person]]:
+        """Estimate the poses at the `boxes` of each picture."""
+
+    def find_people(self, image: "Image.Image") -> Sequence[Sequence[float]] | None:
+        """Find the people in a picture: boxes `(people, 4)`; None for one person who fills it."""
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How a film is gone through.
+
+    Args:
+        boxes: Box of each person in the first frame, x, y, width, height in px; without boxes the estimator finds
+            the people.
+        has_detector: Whether the estimator has a detector, which goes on being asked when people are known, and
+            without which nobody is believed in for long.
+        detect_every_s: How often people are looked for; without a detector only while nobody is known.
+        tracking: How people are followed.
+        smoothing: What is done to the motion afterwards.
+        threshold: Joints less probable than this count as not found.
+        batch_size: Frames that go through the network at once. More are faster on a GPU, but the boxes of all of them
+            come from the frames before.
+        step: Looks at every `step`-th frame.
+        camera: What is known of the camera, for the joints' place in front of it.
+    """
+
+    boxes: Sequence[Sequence[float]] = ()
+    has_detector: bool = False
+    detect_every_s: float = 0.5
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    smoothing: SmoothingSettings = field(default_factory=SmoothingSettings)
+    threshold: float = 0.5
+    batch_size: int = 1
+    step: int = 1
+    camera: "Camera | None" = None
+
+    def __post_init__(self) -> None:
+        if not self.detect_every_s > 0:
+            raise ValueError(f"`detect_every_s` must be positive, got {self.detect_every_s}")
+        for name in ("batch_size", "step"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}")
+        if len(self.boxes) and self.has_detector:
+            raise ValueError("`boxes` or `has_detector` must be given, got both")
+        if self.has_detector and self.tracking.patience_s <= self.detect_every_s:
+            raise ValueError(
+                f"`tracking.patience_s` must be longer than `detect_every_s`, got {self.tracking.patience_s} and "
+                f"{self.detect_every_s}: people would be given up between two looks of the detector"
+            )
+
+
+class FrameResult(NamedTuple):
+    """The people in one frame.
+
+    Args:
+        frame: The frame.
+        people: A row of [`jointdetr.motion.motion_schema`] for each person there, in the order of their numbers.
+    """
+
+    frame: Frame
+    people: list[dict[str, Any]]
+
+
+class VideoPredictor:
+    """Estimates the poses in the frames of one film, in their order.
+
+    Args:
+        estimator: The pipeline, or what takes and gives the same.
+        settings: How to go through the film.
+        tracker: The people known at the first frame to come, to go on with a film; None: the film begins.
+    """
+
+    def __init__(self, estimator: Estimator, settings: VideoSettings, tracker: Tracker | None = None) -> None:
+        self.estimator = estimator
+        self.settings = settings
+        self.tracker = tracker
+
+    def predict(self, frames: Iterable[Frame]) -> Iterator[list[FrameResult]]:
+        """Yield the results of batches of frames; between two of them `tracker` is all that the next ones need."""
+        frames = iter(frames)
+        while batch := list(islice(frames, self.settings.batch_size)):
+            yield self.predict_batch(batch)
+
+    def predict_batch(self, batch: Sequence[Frame]) -> list[FrameResult]:
+        """Estimate the poses in frames that follow each other."""
+        tracker = self._find_people(batch[0])
+        people = [track.person for track in tracker.tracks]
+        boxes = [visible_boxes(tracker.boxes(frame.time_s), frame.image.size) for frame in batch]
+        poses = self._estimate([frame.image for frame in batch], boxes) if people else [[]] * len(batch)
+        results = []
+        for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
+            there = tracker.see(of_frame, at, frame.time_s)
+            rows = [_row(frame, *each) for each in zip(people, at, of_frame, strict=True)]
+            results.append(FrameResult(frame, [row for row, seen in zip(rows, there, strict=True) if seen]))
+        tracker.give_up(batch[-1].time_s, batch[-1].image.size, self.settings.has_detector)
+        return results
+
+    def _find_people(self, frame: Frame) -> Tracker:
+        """Bring the known people up to date before a batch that begins with this frame."""
+        settings = self.settings
+        if self.tracker is None:
+            self.tracker = Tracker(settings.tracking)
+            self.tracker.start(settings.boxes, frame.time_s)
+        tracker = self.tracker
+        is_due = tracker.found_s is None or frame.time_s - tracker.found_s >= settings.detect_every_s
+        if len(settings.boxes) or not is_due:
+            return tracker
+        if settings.has_detector or not tracker.tracks:
+            boxes = self.estimator.find_people(frame.image)
+            tracker.find([[0.0, 0.0, *map(float, frame.image.size)]] if boxes is None else boxes, frame.time_s)
+        return tracker
+
+    def _estimate(
+        self, images: list["Image.Image"], boxes: list[list[list[float]]]
+    ) -> list[list[dict[str, np.ndarray]]]:
+        """Estimate the poses at the boxes of each picture."""
+        settings = self.settings
+        camera = {} if settings.camera is None else {"camera": settings.camera}
+        estimated = self.estimator(images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), **camera)
+        return [[_to_arrays(person) for person in people] for people in estimated]
+
+
+def _to_arrays(person: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Take what a row needs of a person; positions that are not known become NaN."""
+    arrays = {name: np.asarray(person[name], dtype=np.float64) for name in ROW_ARRAYS if name in person}
+    return arrays | {"detected": np.asarray(person["detected"], dtype=bool)}
+
+
+def _row(frame: Frame, person: int, box: Sequence[float], pose: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A row of `motion_schema`."""
+    return {"frame": frame.index, "time_s": frame.time_s, "person": person, "box": np.array(box), **pose}
+
+
+def predict_motion(
+    source: str | Path | Iterable[Frame], estimator: Estimator, settings: VideoSettings | None = None
+) -> Iterator[FrameResult]:
+    """Yield the people in each frame of a film, as they are found, unsmoothed; constant memory.
+
+    Args:
+        source: A film, or frames that follow each other.
+        estimator: The pipeline "pose-estimation-3d".
+        settings: How to go through the film.
+
+    Raises:
+        ValueError: The source is no film, or what the pipeline refuses.
+    """
+    settings = settings or VideoSettings()
+    frames = FrameReader(source, settings.step) if isinstance(source, str | Path) else source
+    for batch in VideoPredictor(estimator, settings).predict(frames):
+        yield from batch
+
+
+@dataclass(frozen=True)
+class FilmLimits:
+    """How much of a film to look at.
+
+    Args:
+        max_frames: Frames to look at, at most.
+        max_seconds: Seconds of the film, at most.
+
+    Raises:
+        ValueError: A limit that leaves nothing.
+    """
+
+    max_frames: int | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_frames", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"`{name}` must be positive, got {value}")
+
+
+def estimate_video(
+    path: str | Path,
+    estimator: Estimator,
+    settings: VideoSettings | None = None,
+    limits: FilmLimits | None = None,
+    progress: OnProgress | None = None,
+) -> list[PoseMotion]:
+    """Estimate and smooth the motions of the people in a film.
+
+    Args:
+        path: The film.
+        estimator: The pipeline "pose-estimation-3d".
+        settings: How to go through the film.
+        limits: How much of it to look at; what comes later is left out.
+        progress: Called after each batch with the number of frames done and of all, None if the film does not tell.
+
+    Returns:
+        One motion a person, in the order of their numbers; an empty list if nobody is there.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no film, or what the pipeline refuses.
+    """
+    settings, limits = settings or VideoSettings(), limits or FilmLimits()
+    stop = None if limits.max_frames is None else limits.max_frames * settings.step
+    reader = FrameReader(path, settings.step, stop=stop)
+    total = _expected_frames(reader, limits)
+    frames = iter(reader)
+    if limits.max_seconds is not None:
+        frames = takewhile(lambda frame: frame.time_s < limits.max_seconds, frames)
+    rows, done = [], 0
+    for batch in VideoPredictor(estimator, settings).predict(frames):
+        rows += [row for result in batch for row in result.people]
+        done += len(batch)
+        if progress is not None:
+            progress(done, total)
+    motions = motions_from_rows(rows, estimator.model.config.skeleton)
+    return [smooth_motion(motion, settings.smoothing) for motion in motions]
+
+
+def _expected_frames(reader: FrameReader, limits: FilmLimits) -> int | None:
+    """About how many frames there are to look at."""
+    info = reader.info()
+    if info.num_frames is None:
+        return limits.max_frames
+    counts = [-(-info.num_frames // reader.step)]
+    if limits.max_frames is not None:
+        counts.append(limits.max_frames)
+    if limits.max_seconds is not None:
+        counts.append(max(round(limits.max_seconds * info.frame_rate / reader.step), 1))
+    return min(counts)

@@ -1,0 +1,179 @@
+"""The table of a film's poses, written so that nothing is lost when the process is killed.
+
+While the film is gone through, its rows lie in a folder beside the table to come, in parts that are written aside and
+then renamed. Each part says in its metadata which frame comes next and who was known then; going on from there gives
+the same rows as never having stopped. At the end the parts are put together, and the folder goes.
+
+The finished file is the same to the byte however often the work was interrupted: what it holds depends on the rows
+alone, never on where a part ended.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..formats.film import Frame
+from ..formats.motions import motion_schema
+from ..formats.shards import parquet_aside, write_aside
+from ..skeleton_jointdetr import Skeleton
+from .prediction import FrameResult, VideoPredictor
+from .tracking import Tracker
+
+PROGRESS_KEY = b"jointdetr.progress"
+ABOUT_KEY = b"jointdetr.about"
+SETTINGS_FILE = "settings.json"
+ROWS_AT_ONCE = 1024
+KEEP_EVERY_S = 10.0
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a film has come.
+
+    Args:
+        next_frame: Index of the first frame that is not in the parts.
+        tracker: State of the tracker before that frame, in words for JSON; None at the beginning.
+        finished: Whether the film has ended.
+    """
+
+    next_frame: int = 0
+    tracker: dict[str, Any] | None = None
+    finished: bool = False
+
+
+class PoseRecording:
+    """Rows of a film on their way into `path`, a Parquet file.
+
+    Args:
+        path: The table to be.
+        skeleton: Names and parents of the joints.
+        settings: What decides what the rows are, such as film, model and threshold, in words for JSON.
+
+    Raises:
+        ValueError: Parts of the same table were made with other settings.
+    """
+
+    def __init__(self, path: Path, skeleton: Skeleton, settings: dict[str, Any]) -> None:
+        self.path = path
+        self.folder = path.with_name(f".{path.name}.parts")
+        self.schema = motion_schema(skeleton)
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.parts = sorted(self.folder.glob("part-*.parquet"))
+        self._require_same_settings()
+
+    def _require_same_settings(self) -> None:
+        recorded = self.folder / SETTINGS_FILE
+        if not recorded.exists():
+            return
+        found, wanted = json.loads(recorded.read_text()), self.settings
+        different = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+        if different:
+            pairs = ", ".join(f"{name}={found.get(name)!r} (asked for {wanted.get(name)!r})" for name in different)
+            raise ValueError(
+                f"{self.folder} was begun with other settings: {pairs}; expected the same or no such folder"
+            )
+
+    @property
+    def progress(self) -> Progress:
+        """How far the parts go."""
+        if not self.parts:
+            return Progress()
+        return Progress(**json.loads(pq.read_schema(self.parts[-1]).metadata[PROGRESS_KEY]))
+
+    def add(self, rows: list[Row], progress: Progress) -> None:
+        """Keep rows for good, together with how far the film has come."""
+        if not self.parts:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_aside(self.folder / SETTINGS_FILE, (json.dumps(self.settings, indent=2) + "\n").encode())
+        metadata = self.schema.metadata | {PROGRESS_KEY: json.dumps(vars(progress)).encode()}
+        schema = self.schema.with_metadata(metadata)
+        part = self.folder / f"part-{len(self.parts):06d}.parquet"
+        with parquet_aside(part, schema) as writer:
+            writer.write_table(_table(rows, schema))
+        self.parts.append(part)
+
+    def rows(self) -> Iterator[Row]:
+        """The rows of all parts, in the order of the film."""
+        for part in self.parts:
+            yield from pq.read_table(part).to_pylist()
+
+    def write_table(self, rows: Iterable[Row], about: Mapping[str, Any]) -> None:
+        """Write the table from rows, those of the parts or smoothed ones; `about` says what they are."""
+        schema = self.schema.with_metadata(self.schema.metadata | {ABOUT_KEY: json.dumps(about).encode()})
+        rows = iter(rows)
+        with parquet_aside(self.path, schema) as writer:
+            while group := list(islice(rows, ROWS_AT_ONCE)):
+                writer.write_table(_table(group, schema))
+
+    def remove_parts(self) -> None:
+        """Forget the way to the table, once all that is made of it is there."""
+        if self.parts:  # none, where nobody was seen before the webcam was stopped
+            shutil.rmtree(self.folder)
+        self.parts = []
+
+
+def record_poses(
+    frames_from: Callable[[int], Iterable[Frame]],
+    predictor: VideoPredictor,
+    recording: PoseRecording,
+    keep_every_s: float = KEEP_EVERY_S,
+) -> Iterator[list[FrameResult]]:
+    """Go through a film, or go on where it was left, and keep the rows.
+
+    Args:
+        frames_from: Gives the frames of the film from an index on.
+        predictor: What to do with them; its tracker is set to what it was.
+        recording: Where the rows go. The table is left to the caller.
+        keep_every_s: How much work may be lost if the process is killed, in seconds of time spent. On an error and on
+            Ctrl-C nothing is lost.
+
+    Yields:
+        The results of each batch of frames.
+    """
+    progress = recording.progress
+    if progress.finished:
+        return
+    if progress.tracker is not None:
+        predictor.tracker = Tracker.of_state(predictor.settings.tracking, progress.tracker)
+    held: tuple[list[Row], Progress] = ([], progress)  # one name, so that Ctrl-C never comes between the two
+    kept_at = time.monotonic()
+    finished = False
+    try:
+        for results in predictor.predict(frames_from(progress.next_frame)):
+            rows = [row for result in results for row in result.people]
+            last = results[-1].frame.index
+            held = (held[0] + rows, Progress(last + predictor.settings.step, predictor.tracker.state()))
+            if time.monotonic() - kept_at >= keep_every_s or len(held[0]) >= ROWS_AT_ONCE:
+                recording.add(*held)
+                held, kept_at = ([], held[1]), time.monotonic()
+            yield results
+        finished = True
+    finally:
+        if held[0] or finished:
+            recording.add(held[0], replace(held[1], finished=finished))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a finished table, a few at a time."""
+    for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
+        yield from batch.to_pylist()
+
+
+def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    """Rows of arrays as a table; what a row does not have is null."""
+    columns = {name: [None if row.get(name) is None else _plain(row[name]) for row in rows] for name in schema.names}
+    return pa.table(columns, schema=schema)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, and anything else as it is."""
+    return value if isinstance(value, int | float | list) else value.tolist()
