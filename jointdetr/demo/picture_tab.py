@@ -105,9 +105,7 @@ class PictureTab:
         with gr.Row(elem_id="downloads"):
             self.downloads = download_buttons("download")
         pictures = [[str(path)] for path in PICTURES]
-        self.examples = gr.Examples(
-            pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None
-        )
+        gr.Examples(pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None)
         if self.estimator.detector_note:
             gr.Markdown(self.estimator.detector_note, elem_id="detector-note")
 
@@ -117,10 +115,8 @@ class PictureTab:
         private = {"api_visibility": "private", "show_progress_on": [self.view], "trigger_mode": "always_last"}
         network = {**private, "concurrency_id": "network", "concurrency_limit": 1}
         again = {**private, "concurrency_id": "again", "concurrency_limit": 1}
-        for source in (self.picker.input, self.examples.load_input_event.success):
-            given = source(self.on_picture, asked | {self.picker}, [self.seen, self.picker, *shown], **network)
-            given.success(None, js=show_result("view", "people"), api_visibility="private")
-            given.failure(lambda: None, None, self.picker, api_visibility="private", queue=False)
+        given = self.picker.change(self.on_picture, asked | {self.picker}, [self.seen, self.picker, *shown], **network)
+        given.success(None, js=show_result("view", "people"), api_visibility="private")
         drawn = self.picture.input(self.on_boxes, asked | {self.picture, self.seen}, [self.seen, *shown], **network)
         viewed = [
             self.camera.named.then(self.on_view, asked | {self.seen}, shown, **again),
@@ -156,6 +152,8 @@ class PictureTab:
     @plain_errors()
     def on_picture(self, values: Values) -> Update:
         """Find the people of a new picture and show them; the place for the next picture is empty again."""
+        if values[self.picker] is None:
+            return gr.skip()
         return self._look(values[self.picker], values, None) | {self.picker: None}
 
     @plain_errors()
