@@ -131,13 +131,14 @@ def write_card(settings: Mapping[str, Any], report: ConversionReport) -> str:
     files = "\n".join(
         f"  - split: {split}\n    path: data/{split}-*.parquet" for split, count in report.rows.items() if count
     )
+    configs = f"configs:\n- config_name: default\n  data_files:\n{files}\n" if files else ""
     said = "\n".join(f"    {line}" for line in report.lines())
     short = {
         name: value.get("kind", "given") if isinstance(value, dict) else value for name, value in settings.items()
     }
     options = ", ".join(f"{name} {value}" for name, value in short.items() if value is not None and name != "target")
     return (
-        f"---\nlicense: other\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n"
+        f"---\nlicense: other\n{configs}---\n"
         f"# Converted by jointdetr\n\n{options}. The licence of the source holds.\n\n{said}\n"
     )
 

@@ -103,6 +103,9 @@ def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:
     if split not in files:
         raise ValueError(f"`split` must be one of {sorted(files)} for {path}, got {split!r}")
     paths = {name: list(of_split) for name, of_split in files.items()}
+    others = [name for name in paths[split] if not name.endswith(".parquet")]
+    if others:
+        raise ValueError(f"{path} must hold a dataset in Parquet files, got {others[0]}")
     return _load_files("parquet", split, streaming, paths)
 
 

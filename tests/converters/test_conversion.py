@@ -236,6 +236,8 @@ def test_faults_of_a_whole_recording_fail_it(tmp_path: Path, name: str, function
     failure, empty = report.complaints()
     assert "a.mat, frame " in failure
     assert "rows refused" in failure
+    with pytest.raises(ValueError, match="must hold a dataset in Parquet files"):  # the card promises no files
+        load_pose_dataset(tmp_path)
     assert re.search(said, failure), failure
     assert empty == "the split 'train' has no row"
     assert not list(tmp_path.glob("data/*"))

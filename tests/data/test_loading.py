@@ -66,6 +66,12 @@ def test_refuses_another_skeleton(rows):
         check_rows(rows.select([]), HUMAN36M)
 
 
+def test_a_folder_of_pictures_is_no_dataset(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="must hold a dataset in Parquet files, got .*a.png"):
+        load_pose_dataset(tmp_path)
+
+
 def test_folders_of_one_name_are_not_mixed_up(rows, tmp_path):
     files = "- config_name: default\n  data_files:\n  - split: test\n    path: data/test-*.parquet\n"
     for parent, count in (("a", 1), ("b", 2)):
