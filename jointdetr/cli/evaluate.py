@@ -1,37 +1,34 @@
 """`jointdetr evaluate`: measure a model on a pose dataset, plainly or by a protocol of the papers."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from .options import ModelOption, Precision, PrecisionOption, ThresholdOption, load_checkpoint, one_line_errors
+from .options import (
+    BatchSizeOption,
+    ModelOption,
+    PrecisionOption,
+    ThresholdOption,
+    load_checkpoint,
+    one_line_errors,
+)
 
-
-class ProtocolName(str, Enum):
-    """The protocols, as choices."""
-
-    PLAIN = "plain"
-    HUMAN36M_P1 = "human36m-p1"
-    HUMAN36M_P2 = "human36m-p2"
-    MPI_INF_3DHP = "3dhp"
-    THREE_DPW = "3dpw"
-    PANOPTIC = "panoptic"
+ProtocolName = Literal["plain", "human36m-p1", "human36m-p2", "3dhp", "3dpw", "panoptic"]
 
 
 def evaluate(
     dataset: Annotated[str, typer.Option(help="Parquet file, folder or Hub repository of a pose dataset.")],
     model: ModelOption = None,
-    dtype: PrecisionOption = Precision.FLOAT32,
+    dtype: PrecisionOption = "float32",
     protocol: Annotated[
         ProtocolName,
         typer.Option(help="As the papers do, or plain: all rows count, with the model's own joints."),
-    ] = ProtocolName.PLAIN,
+    ] = "plain",
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many rows.")] = None,
     threshold: ThresholdOption = 0.5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Crops that go through the network at once.")] = 32,
+    batch_size: BatchSizeOption = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures.")] = 0,
     baseline_dataset: Annotated[
         str | None,
@@ -60,7 +57,7 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
         device=checkpoint.model.device.type,
-        protocol=PROTOCOLS[protocol.value],
+        protocol=PROTOCOLS[protocol],
     )
     with one_line_errors(dataset):
         rows = load_pose_dataset(dataset, split)
