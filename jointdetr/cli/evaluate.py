@@ -46,7 +46,7 @@ def evaluate(
     from ..data.loading import load_pose_dataset
     from ..evaluation.evaluate import EvaluationSettings, evaluate_model, fit_baselines
     from ..evaluation.protocols import PROTOCOLS
-    from ..evaluation.report import require_report_suffix
+    from ..evaluation.result import require_report_suffix
 
     if output is not None:
         with one_line_errors(str(output)):

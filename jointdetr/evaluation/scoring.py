@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from ..crops_jointdetr import HIPS, SHOULDERS
+from ..postprocessing_jointdetr import place_roots
 from ..skeleton_jointdetr import Skeleton
-from .camera_space import camera_metrics
-from .metrics import TrivialBaselines, joint_errors, mpjpe, pa_mpjpe, pck_torso, torso_length
-from .prediction import Predictions
+from .metrics import TrivialBaselines, joint_errors, mpjpe, mrpe, pa_mpjpe, pck_torso, torso_length
+from .prediction import FoundPoses, PoseTargets, Predictions
 from .protocols import LIMB_JOINTS, METRICS, PLAIN, Protocol
 from .reliability import measure_reliability
 from .result import EvaluationResult
@@ -206,3 +206,33 @@ def torso_px(points: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
     if not {*HIPS, *SHOULDERS} <= set(skeleton.joints):
         return points.new_full(points.shape[:1], torch.nan)
     return torso_length(points, *([skeleton.joints.index(name) for name in ends] for ends in (HIPS, SHOULDERS)))
+
+
+def camera_metrics(poses: FoundPoses, targets: PoseTargets, root: int) -> dict[str, float]:
+    """Errors in camera space over all joints of the people who can be placed and whose true place is known.
+
+    The place follows from the predicted joints, their predicted points and the data's intrinsics, as for users;
+    nothing of the true depth or scale is used.
+
+    Args:
+        poses: in the joints of the targets; those that are detected say where the person is.
+        targets: the truth.
+        root: index of the root joint.
+
+    Returns:
+        `mpjpe_absolute` and `mrpe` in mm, and `placed`, the fraction of the people whose true place is known that they
+        are over; nothing where no true place is known.
+    """
+    known = targets.placed
+    if not known.any():
+        return {}
+    points = targets.to_px(poses.detected.points.double())
+    origins = place_roots(poses.detected, points, targets.intrinsics.double()).float()
+    scored = known & origins.isfinite().all(dim=-1)
+    predicted = (poses.joints + origins[:, None])[scored]  # (placed, joints, 3)
+    target = (targets.joints + targets.roots[:, None])[scored]
+    return {
+        "mpjpe_absolute": mpjpe(predicted, target, targets.valid[scored]).item(),
+        "mrpe": mrpe(predicted[:, root], targets.roots[scored]).item(),
+        "placed": int(scored.sum()) / int(known.sum()),
+    }

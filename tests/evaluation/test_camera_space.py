@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from jointdetr import AssembledPoses
-from jointdetr.evaluation.camera_space import camera_metrics
 from jointdetr.evaluation.prediction import FoundPoses, PoseTargets
+from jointdetr.evaluation.scoring import camera_metrics
 from jointdetr.geometry_jointdetr import project
 
 INTRINSICS = torch.tensor([[200.0, 0, 64], [0, 200, 32], [0, 0, 1]])
@@ -63,3 +63,31 @@ def test_nothing_is_said_where_no_true_place_is_known():
     poses, targets = scene()
     targets.intrinsics[:] = torch.nan
     assert camera_metrics(poses, targets, root=0) == {}
+
+
+def seen(joints: torch.Tensor, scores: torch.Tensor) -> tuple[FoundPoses, PoseTargets]:
+    """One person whose root is half a metre before the camera, of whom the joints with a score are detected."""
+    root = torch.tensor([[0.0, 0.0, 500.0]])
+    points = project(joints[None] + root, INTRINSICS) / torch.tensor([128.0, 64.0])
+    poses = AssembledPoses(joints[None], points, scores[None], ~scores[None].isnan())
+    poses.scores = scores[None].nan_to_num()
+    valid = torch.ones(1, len(joints), dtype=torch.bool)
+    targets = PoseTargets(joints[None], valid, valid, points, root, INTRINSICS[None], SIZE)
+    return FoundPoses(poses, poses, poses.joints, refined=True), targets
+
+
+@pytest.mark.parametrize(("hand_mm", "placed"), [(-499.0, 1.0), (-501.0, 0.0)])
+def test_nobody_is_placed_with_a_joint_behind_the_camera_as_users_do_not_get_it(hand_mm, placed):
+    """The hand is filled in: 1 mm before the camera, or 1 mm behind it, where no camera would see it."""
+    joints = torch.tensor([[0.0, 0, 0], [200, 0, 0], [0, 150, 0], [0, 0, hand_mm]])
+    poses, targets = seen(joints, torch.tensor([1.0, 1.0, 1.0, torch.nan]))
+    metrics = camera_metrics(poses, targets, root=0)
+    assert metrics["placed"] == placed
+    assert metrics["mrpe"] == pytest.approx(0.0, abs=0.01) if placed else metrics["mrpe"] != metrics["mrpe"]
+
+
+def test_joints_whose_score_is_zero_place_nobody_and_refuse_nobody():
+    """With a threshold of 0 they are detected, and weigh nothing: three that weigh something are wanted."""
+    joints = torch.tensor([[0.0, 0, 0], [200, 0, 0], [0, 150, 0], [100, 100, 50]])
+    for scores, placed in (([1.0, 0.0, 0.0, 0.0], 0.0), ([1.0, 1.0, 0.0, 0.0], 0.0), ([1.0, 1.0, 1.0, 0.0], 1.0)):
+        assert camera_metrics(*seen(joints, torch.tensor(scores)), root=0)["placed"] == placed

@@ -129,7 +129,7 @@ def test_the_picture_is_measured_without_a_label_in_3d():
     assert result.joints["head"]["pck_torso"] == 1.0 and result.metrics["recall"] == 1.0
     assert result.labels == {"joints_3d": 0, "joints_2d": 51} and not result.baselines
     assert math.isnan(result.metrics["mpjpe"])
-    tables = {table.title: table for table in result.report().tables}
+    tables = {table.title: table for table in result.tables()}
     assert next(iter(tables)) == "In the picture" and "All joints" not in tables
     assert tables["In the picture"].rows[0][1] == "94.4"
     assert tables["By joint, mean over frames"].header == ["joint", "detected %", "PCK@0.2 torso %"]
@@ -165,4 +165,4 @@ def test_a_diverged_model_scores_nan(logits_too):
     assert math.isnan(result.metrics["mpjpe"]) and math.isnan(result.metrics["pa_mpjpe"])
     assert result.metrics["recall"] == pytest.approx(2 / 3) and result.metrics["pck_150"] == pytest.approx(2 / 3)
     assert result.metrics["pck_torso"] == pytest.approx(2 / 3)
-    assert result.report().tables[0].rows[0][:2] == ["model", "-"]
+    assert result.tables()[0].rows[0][:2] == ["model", "-"]
