@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from jointdetr.formats.acclaim import read_amc, read_asf
 from jointdetr.synthesis.body import Body, load_body
 from jointdetr.synthesis.materials import Outfit, Palette, draw_outfit, draw_palette
-from jointdetr.synthesis.mocap import TO_BODY_AXES, read_amc, read_asf, retarget
-from jointdetr.synthesis.poses import People
+from jointdetr.synthesis.poses import PosedPeople
+from jointdetr.synthesis.posing import TO_BODY_AXES, retarget, rotation_about
 from jointdetr.synthesis.renderer import SCENE_STREAM, PersonRenderer, RenderSettings
-from jointdetr.synthesis.rotations import rotation_about
 from jointdetr.synthesis.scene import Scene, Subject, draw_scene, stack_records
 
 RECORDED_RATE = 120  # frames a second of CMU's motion capture
@@ -63,7 +63,7 @@ class Clip:
 class ClipRenderer(PersonRenderer):
     """Renders every picture in the same room, clothes and light."""
 
-    def __init__(self, body: Body, settings: RenderSettings, people: People, seed: int) -> None:
+    def __init__(self, body: Body, settings: RenderSettings, people: PosedPeople, seed: int) -> None:
         """Draw a scene that shows the person in all frames."""
         super().__init__(body, settings)
         rng = np.random.default_rng((seed, SCENE_STREAM))
@@ -72,12 +72,12 @@ class ClipRenderer(PersonRenderer):
         subject = Subject(people.joints.flatten(0, 1).double().numpy(), bounds, people.activity[0])
         self.look = draw_scene(rng, subject, settings.preset), draw_outfit(rng), draw_palette(rng)
 
-    def _draw(self, generators: list[np.random.Generator], people: People) -> tuple[Scene, Outfit, Palette]:
+    def _draw(self, generators: list[np.random.Generator], people: PosedPeople) -> tuple[Scene, Outfit, Palette]:
         kinds = zip((Scene, Outfit, Palette), self.look, strict=True)
         return tuple(stack_records(kind, [record] * len(generators), self.device) for kind, record in kinds)
 
 
-def render_clip(people: People, size: int, seed: int) -> Clip:
+def render_clip(people: PosedPeople, size: int, seed: int) -> Clip:
     """Picture one person's frames."""
     renderer = ClipRenderer(load_body(), RenderSettings(size, supersampling=2), people, seed)
     rendering = renderer.render(people, range(len(people.joints)))
@@ -95,16 +95,16 @@ def render_clip(people: People, size: int, seed: int) -> Clip:
     )
 
 
-def recorded_motion(motion_file: Path, frames: slice, seed: int) -> People:
+def recorded_motion(motion_file: Path, frames: slice, seed: int) -> PosedPeople:
     """A person who moves as a recording says, at `RATE`; the `*.asf` file lies beside it."""
     (skeleton_file,) = motion_file.parent.glob("*.asf")
     motion = {bone: values[frames] for bone, values in read_amc(motion_file, RECORDED_RATE // RATE).items()}
     rotations = retarget(load_body(), read_asf(skeleton_file), motion)
-    path = motion["root"][:, :3] * RECORDED_UNIT_M @ TO_BODY_AXES.T
+    path = torch.from_numpy(motion["root"][:, :3]) * RECORDED_UNIT_M @ TO_BODY_AXES.T
     return _animate(rotations, path - path[:1], seed)
 
 
-def planted_walk(motion_file: Path, frames: slice, seed: int) -> People:
+def planted_walk(motion_file: Path, frames: slice, seed: int) -> PosedPeople:
     """A person who walks as a recording says, on soles that do not slide: the way is what the lowest skin makes it."""
     people = recorded_motion(motion_file, frames, seed)
     vertices, joints = people.vertices.clone(), people.joints.clone()
@@ -115,10 +115,10 @@ def planted_walk(motion_file: Path, frames: slice, seed: int) -> People:
         slip[2] = now[:, 2].amin()
         vertices[frame:] -= slip
         joints[frame:] -= slip
-    return People(vertices, joints, people.activity)
+    return PosedPeople(vertices, joints, people.activity)
 
 
-def walking_motion(num_frames: int, seed: int) -> People:
+def walking_motion(num_frames: int, seed: int) -> PosedPeople:
     """A person who walks in a bow, by sines alone."""
     body = load_body()
     phase = 2 * np.pi * torch.arange(num_frames, dtype=torch.float64) / RATE / STRIDE_S
@@ -142,7 +142,7 @@ def walking_motion(num_frames: int, seed: int) -> People:
     return _animate(rotations, forward.cumsum(0) * SPEED / RATE, seed, on_ground=True)
 
 
-def _animate(rotations: Tensor, path: Tensor, seed: int, on_ground: bool = False) -> People:
+def _animate(rotations: Tensor, path: Tensor, seed: int, on_ground: bool = False) -> PosedPeople:
     """Pose a body by `(frames, bones, 3, 3)` along a path `(frames, 3)` in metres, its lowest point on the ground.
 
     With `on_ground` every frame touches the ground, else the lowest one does.
@@ -156,7 +156,7 @@ def _animate(rotations: Tensor, path: Tensor, seed: int, on_ground: bool = False
     height = (lowest if on_ground else lowest.amin().expand_as(lowest))[:, None]
     vertices[..., 2] -= height
     joints[..., 2] -= height
-    return People(vertices, joints, ["walking"] * len(vertices))
+    return PosedPeople(vertices, joints, ["walking"] * len(vertices))
 
 
 def write_clip(clip: Clip, path: Path) -> None:

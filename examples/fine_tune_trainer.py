@@ -17,7 +17,7 @@ import jointdetr  # noqa: F401  makes the model known to transformers
 from jointdetr.data.examples import PoseDataset, PoseExamples, collate_poses
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.evaluation.evaluate import PoseMetrics
-from jointdetr.formats.skeleton_files import read_skeleton
+from jointdetr.formats.skeletons import read_skeleton
 from jointdetr.training.adaptation import adapt_to_skeleton
 from jointdetr.training.augmentation import Augmentation, AugmentationEpoch, AugmentedExamples
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING or not _IS_COMMAND:
     from . import registration  # noqa: F401 (the Auto classes know the package from here on)
     from .camera_jointdetr import Camera, Distortion
     from .configuration_jointdetr import JointDetrConfig, JointRefinerConfig
-    from .hub.remote_code import save_with_remote_code
+    from .hub.publishing import save_with_remote_code
     from .image_processing_jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil
     from .modeling_jointdetr import JointDetrForPoseEstimation, JointDetrModel
     from .people_jointdetr import detect_people

@@ -172,6 +172,9 @@ class TestSynthesizeAndEvaluate:
         assert len(load_pose_dataset(people_folder)) == 3
         with Image.open(people_folder / "sheet.png") as sheet:
             assert sheet.size == (3 * 64, 64)
+            plain = load_pose_dataset(people_folder)[1]["image"]
+            drawn = np.asarray(sheet.crop((64, 0, 128, 64))).astype(int) - np.asarray(plain)
+            assert 20 < (np.abs(drawn).max(-1) > 40).sum() < 2000  # bones and joints, and nothing else
 
     def test_synthesize_does_not_touch_another_dataset(self, people_folder):
         result = run("synthesize", "--output", people_folder, "--count", 4, "--size", 64)

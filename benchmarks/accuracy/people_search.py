@@ -43,7 +43,7 @@ from jointdetr.search_jointdetr import (
 )
 from jointdetr.synthesis.body import load_body
 from jointdetr.synthesis.materials import Outfit, Palette
-from jointdetr.synthesis.poses import People, sample_people
+from jointdetr.synthesis.poses import PosedPeople, sample_people
 from jointdetr.synthesis.renderer import PersonRenderer, RenderSettings
 from jointdetr.synthesis.rows import person_seed
 from jointdetr.synthesis.scene import Scene
@@ -77,7 +77,7 @@ class SceneRenderer(PersonRenderer):
 
     sizes: list[float] | None = None
 
-    def _draw(self, generators: list[np.random.Generator], people: People) -> tuple[Scene, Outfit, Palette]:
+    def _draw(self, generators: list[np.random.Generator], people: PosedPeople) -> tuple[Scene, Outfit, Palette]:
         scene, outfit, palette = super()._draw(generators, people)
         if self.sizes is None:
             turned = scene.rotation * torch.tensor([-1.0, 1.0, -1.0])[:, None]

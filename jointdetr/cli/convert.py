@@ -53,9 +53,9 @@ def convert(
     options: SetOption = None,
 ) -> None:
     """Convert a data set of pictures with 3D poses, or of poses alone, for training and evaluation."""
-    from ..converters.common.check import write_check_pictures
     from ..converters.conversion import ConversionSettings
     from ..converters.conversion import convert as write_dataset
+    from ..converters.report import write_check_pictures
     from ..converters.sources import Source, make_converter
 
     with one_line_errors(str(source)):

@@ -37,17 +37,17 @@ def synthesize(
     ] = False,
 ) -> None:
     """Make a dataset of synthetic people with exact 3D joints, ready for training."""
-    from ..synthesis.generate import SynthesisSettings
-    from ..synthesis.generate import synthesize as write_dataset
+    from ..synthesis.rows import SynthesisSettings
+    from ..synthesis.rows import synthesize as write_dataset
 
     with one_line_errors(str(output)):
         _check_synthesis_resources(motions, device)  # before anything is written and any worker started
         settings = SynthesisSettings(
-            output,
-            count,
-            seed,
-            size,
-            preset,
+            output=output,
+            count=count,
+            seed=seed,
+            size=size,
+            preset=preset,
             dense=dense,
             supersampling=supersampling,
             workers=workers,
@@ -70,10 +70,20 @@ def _check_synthesis_resources(motions: Path | None, device: str) -> None:
         raise ValueError("--device cuda needs a GPU that PyTorch can use, got none")
 
 
-def _write_sheet(folder: Path, pictures: int = 40) -> None:
-    """Write the first pictures of a dataset, joints drawn, to sheet.png in its folder."""
+def _write_sheet(folder: Path, pictures: int = 40, columns: int = 8) -> None:
+    """Write the first pictures of a dataset in a grid to sheet.png in its folder, joints drawn: hollow if not seen."""
+    import numpy as np
+    from PIL import Image
+
     from ..data.loading import load_pose_dataset
-    from ..synthesis.sheet import contact_sheet
+    from ..skeleton_jointdetr import HUMAN36M
+    from ..visualization.figures import draw_overlay
 
     rows = load_pose_dataset(folder)
-    contact_sheet([rows[index] for index in range(min(pictures, len(rows)))]).save(folder / "sheet.png")
+    rows = rows.select(range(min(pictures, len(rows))))
+    width, height = rows[0]["image"].size
+    sheet = Image.new("RGB", (min(columns, len(rows)) * width, -(-len(rows) // columns) * height))
+    for number, row in enumerate(rows):
+        drawn = draw_overlay(row["image"], np.array(row["joints_2d"]), np.array(row["visible"]), HUMAN36M)
+        sheet.paste(drawn, (number % columns * width, number // columns * height))
+    sheet.save(folder / "sheet.png")

@@ -28,9 +28,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..skeleton_jointdetr import COCO, Skeleton
-from .common.joint_names import package_names
-from .common.json_values import numbers, read_json, shown, whole_number
 from .conversion import Converter, Labels, Recording, Skipped
+from .joint_names import package_names
+from .reading import numbers, read_json, shown, whole_number
 
 PREFIX = "person_keypoints_"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}

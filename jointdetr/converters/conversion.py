@@ -35,7 +35,7 @@ the name of the skeleton only; the folder has it whole, as `skeleton.json`. With
 in the class, rows are of [`jointdetr.data.rows.skeleton_features`]: no picture, `joints_3d` in mm with y down. With
 `shows_nobody = True` rows may have `nobody`: true for a box that is known to show no person.
 
-Every row is checked (`jointdetr.data.row_checks`). One that fails is left out and reported; if most fail, the
+Every row is checked (`jointdetr.data.rows`). One that fails is left out and reported; if most fail, the
 recording does. A `ValueError` or `OSError` from `rows` fails its recording, too: that is reported, nothing of it is
 written, the others go on, and the next run tries it again. Raise it for a missing or broken file; yield `Skipped` for
 a frame that is of no use.
@@ -59,15 +59,24 @@ import numpy as np
 import pyarrow as pa
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..data.row_checks import find_problem, knee_bend, recording_problem, reprojection_errors
-from ..data.rows import Problem, RowError, complete_row, complete_skeleton_row, skeleton_features
+from ..data.rows import (
+    Problem,
+    RowError,
+    complete_row,
+    complete_skeleton_row,
+    find_problem,
+    knee_bend,
+    recording_problem,
+    reprojection_errors,
+    skeleton_features,
+)
 from ..data.schema import pose_features
 from ..formats.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
-from ..formats.skeleton_files import skeleton_json
+from ..formats.skeletons import skeleton_json
 from ..skeleton_jointdetr import Skeleton
-from .common.report import ConversionReport, RecordingReport, gather, write_card
+from .report import SKELETON_FILE, ConversionReport, RecordingReport, gather, write_card
 
-SETTINGS_FILE, REPORT_FILE, SKELETON_FILE = "settings.json", "conversion.json", "skeleton.json"
+SETTINGS_FILE, REPORT_FILE = "settings.json", "conversion.json"
 ROWS_AT_ONCE = 64
 LARGEST_REFUSED_FRACTION = 0.5
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -306,17 +315,14 @@ class RecordingWriter:
     def _write_rows(self, shard: Path) -> None:
         """Write the file of the rows, or none if there is no row."""
         rows = itertools.islice(self._good_rows(), self.task.settings.limit)
-        batch = list(itertools.islice(rows, ROWS_AT_ONCE))
-        if batch:
-            with parquet_aside(shard, self.schema) as writer:
-                while batch:
-                    writer.write_table(pa.Table.from_pylist(batch, schema=self.schema))
-                    self.report.rows += len(batch)
-                    self.on_progress(self.report.rows)
-                    batch = list(itertools.islice(rows, ROWS_AT_ONCE))
-                self._require_sound()
-        else:
+        with parquet_aside(shard, self.schema) as writer:
+            while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
+                writer.write_table(pa.Table.from_pylist(batch, schema=self.schema))
+                self.report.rows += len(batch)
+                self.on_progress(self.report.rows)
             self._require_sound()
+        if not self.report.rows:
+            shard.unlink()
 
     def _good_rows(self) -> Iterator[dict[str, Any]]:
         """Complete and check what the converter gives."""

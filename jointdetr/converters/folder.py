@@ -1,6 +1,6 @@
 """A plain format for data of one's own: pictures, one JSON Lines file, and the skeleton.
 
-    SOURCE/skeleton.json          see `jointdetr.formats.skeleton_files`; left out, Human3.6M's 17 joints
+    SOURCE/skeleton.json          see `jointdetr.formats.skeletons`; left out, Human3.6M's 17 joints
     SOURCE/annotations.jsonl      one person in one picture a line
     SOURCE/...                    pictures, wherever the lines say
 
@@ -35,10 +35,11 @@ from typing import Any
 
 import numpy as np
 
-from ..formats.skeleton_files import read_skeleton
+from ..data.rows import project
+from ..formats.skeletons import read_skeleton
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
-from .common.json_values import numbers, shown, whole_number
 from .conversion import Converter, Labels, Recording, Skipped
+from .reading import numbers, shown, whole_number
 
 ANNOTATIONS, SKELETON = "annotations.jsonl", "skeleton.json"
 ROWS_PER_RECORDING = 1000
@@ -161,9 +162,7 @@ def _place(arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[
         rotation, translation = arrays["extrinsics"][:, :3], arrays["extrinsics"][:, 3]
         labels["joints_3d"] = arrays["joints_3d"] @ rotation.T + translation
     if "joints_2d" not in arrays and {"joints_3d", "intrinsics"} <= set(arrays):
-        homogeneous = labels["joints_3d"] @ arrays["intrinsics"].T
-        with np.errstate(divide="ignore", invalid="ignore"):  # what lies at depth 0 is refused as behind the camera
-            labels["joints_2d"] = homogeneous[:, :2] / homogeneous[:, 2:]
+        labels["joints_2d"] = project(labels["joints_3d"], arrays["intrinsics"])
     return labels
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 
-from ..formats.bvh import END_SITE_SUFFIX, BvhMotion, read_bvh
+from ..formats.acclaim import RecordedSkeleton, bone_ends_mm, read_amc, read_asf
+from ..formats.bvh import UNITS_MM, BvhMotion, read_bvh
+from ..formats.rig import END_SITE_SUFFIX
 from ..skeleton_jointdetr import CMU_MOCAP, Skeleton
-from ..synthesis.mocap import RecordedSkeleton, read_amc, read_asf, world_rotations
-from .common.joint_names import package_names, side_pairs
 from .conversion import Converter, Labels, Recording
+from .joint_names import package_names, side_pairs
 
 TO_CAMERA_AXES = {
     "y": np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]),
@@ -26,7 +26,6 @@ TO_CAMERA_AXES = {
 """From the file's axes, by which one is up, to x right, y down, z forward."""
 
 CMU_UNIT = "CMU's 1/0.45 inch"
-UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "m": 1000.0}
 GUESSED_UNITS_MM = UNITS_MM | {CMU_UNIT: 25.4 / 0.45}
 CMU_JOINTS = {"lhipjoint", "lowerback"}  # only CMU's skeletons have them, in any spelling
 # From a child of one metre to a person of 2.1 m: joint above and below a bone, shortest and longest in mm.
@@ -144,7 +143,7 @@ class AsfAmc(Converter):
         skeleton = read_asf(recording.data)
         motion = read_amc(recording.source, self.step)
         try:
-            ends = bone_ends_mm(skeleton, motion).numpy()  # (frames, bones, 3)
+            ends = bone_ends_mm(skeleton, motion)  # (frames, bones, 3)
             joints = ends[:, cmu_bones(skeleton)] @ TO_CAMERA_AXES["y"].T
         except ValueError as error:
             raise ValueError(f"{recording.source} with {recording.data}: {error}") from error
@@ -223,17 +222,6 @@ def _bone_length(pose: np.ndarray, skeleton: Skeleton, above: str, below: str) -
     ends = [(f"{side}_{above}", f"{side}_{below}") for side in ("left", "right")]
     lengths = [np.linalg.norm(at[upper] - at[lower]) for upper, lower in ends if upper in at and lower in at]
     return float(np.mean(lengths)) if lengths else float("nan")
-
-
-def bone_ends_mm(skeleton: RecordedSkeleton, motion: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Where the bones of a recorded skeleton end, relative to its root: `(frames, bones, 3)` mm, recorded axes."""
-    turned = world_rotations(skeleton, motion)  # (frames, bones, 3, 3)
-    bones = skeleton.directions * skeleton.lengths_mm[:, None]  # (bones, 3)
-    ends: list[torch.Tensor] = []
-    for bone, parent in enumerate(skeleton.parents):
-        along = turned[:, bone] @ bones[bone]  # (frames, 3)
-        ends.append(along if parent < 0 else ends[parent] + along)
-    return torch.stack(ends, dim=1)
 
 
 def cmu_bones(skeleton: RecordedSkeleton) -> list[int]:

@@ -25,10 +25,9 @@ import numpy as np
 import scipy.io
 
 from ..skeleton_jointdetr import MPI_INF_3DHP
-from .common.frames import labelled_frames
 from .conversion import Converter, Labels, Recording, Skipped
-from .human36m.npz import Human36mNpz, PictureName, fit_intrinsics
-from .sources import Source
+from .human36m import Human36mNpz, PictureName
+from .reading import fit_intrinsics, labelled_frames, require_shape
 
 JOINTS_OF_28 = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
 """Where the 17 joints of the skeleton `mpi_inf_3dhp` stand among the 28 of the training files."""
@@ -41,19 +40,20 @@ USUAL_TRAINING_STEP = 5
 PICTURE_NAME = re.compile(r"(?P<scene>(?P<subject>T?S\d+)(_(?P<sequence>Seq\d+)_Cam(?P<camera>\d+))?)_(?P<number>\d+)")
 
 
-def mpi_inf_3dhp_converter(source: Source) -> Converter:
+def mpi_inf_3dhp_converter(
+    source: Path, images: Path | None = None, step: int | None = None, labels: str | None = None
+) -> Converter:
     """Make the converter of the files that are there.
 
     Raises:
         ValueError: They are neither the official ones nor an npz, or `labels` is of no kind that they have.
     """
-    if source.labels not in (None, TRUE_LABELS, COMMON_LABELS):
-        raise ValueError(f"`labels` must be {TRUE_LABELS} or {COMMON_LABELS}, got {source.labels!r}")
-    if source.path.is_file():
-        images = source.path.parent.parent / "images"
-        beside = images if images.is_dir() else source.path.parent
-        return MpiInf3dhpNpz(source.path, source.images or beside, source.step)
-    return MpiInf3dhp(source.path, source.step, source.labels)
+    if labels not in (None, TRUE_LABELS, COMMON_LABELS):
+        raise ValueError(f"`labels` must be {TRUE_LABELS} or {COMMON_LABELS}, got {labels!r}")
+    if source.is_file():
+        beside = source.parent.parent / "images"
+        return MpiInf3dhpNpz(source, images or (beside if beside.is_dir() else source.parent), step)
+    return MpiInf3dhp(source, step, labels)
 
 
 @dataclass(frozen=True)
@@ -236,9 +236,7 @@ def read_test_sequence(path: Path) -> SequenceLabels:
         raise ValueError(f"{path} must have the variables {', '.join(names)}; {sorted(missing)} are missing")
     count = arrays["valid_frame"].size
     for name, channels in (("annot2", 2), (TRUE_LABELS, 3), (COMMON_LABELS, 3)):
-        if arrays[name].shape != (count, 1, len(MPI_INF_3DHP.joints), channels):
-            expected = (count, 1, len(MPI_INF_3DHP.joints), channels)
-            raise ValueError(f"`{name}` of {path} must have the shape {expected}, got {arrays[name].shape}")
+        require_shape(arrays[name], (count, 1, len(MPI_INF_3DHP.joints), channels), f"`{name}` of {path}")
     return SequenceLabels(
         arrays["annot2"][:, 0],
         arrays[TRUE_LABELS][:, 0],

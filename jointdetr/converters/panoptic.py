@@ -8,9 +8,8 @@ of sequences, each laid out as the panoptic toolbox does it:
     NAME/hdVideos/hd_00_16.mp4        or its frames: NAME/hdImgs/00_16/00_16_00000100.jpg
 
 Positions are centimetres in the dome; `R`, `t` take them to a camera. The lenses are distorted;
-`jointdetr.converters.common.lens` says what rows make of that.
-A joint counts as known above a confidence of 0.1. Who is hidden is not known: `visible`
-is what lies inside the picture.
+`jointdetr.converters.reading` says what rows make of that. A joint counts as known above a confidence of 0.1. Who is
+hidden is not known: `visible` is what lies inside the picture.
 
 Rows of cameras 00_16 and 00_30, on which the field evaluates, are the split `test`, those of other cameras `train`.
 
@@ -31,9 +30,8 @@ from ..data.rows import encode_picture, is_inside
 from ..formats.film import iterate_frames
 from ..picture_jointdetr import upright_size
 from ..skeleton_jointdetr import PANOPTIC, Skeleton
-from .common.json_values import numbers, read_json, shown, whole_number
-from .common.lens import see
 from .conversion import Converter, Labels, Recording, Skipped
+from .reading import numbers, read_json, see, shown, whole_number
 
 TEST_CAMERAS = ("00_16", "00_30")
 CM_TO_MM = 10.0
@@ -102,7 +100,7 @@ class Panoptic(Converter):
         return sorted(file.parent for file in files)
 
 
-class Camera(NamedTuple):
+class DomeCamera(NamedTuple):
     """A calibrated camera.
 
     Args:
@@ -120,7 +118,7 @@ class Camera(NamedTuple):
     size: tuple[int, int]
 
 
-def read_camera(path: Path, name: str) -> Camera:
+def read_camera(path: Path, name: str) -> DomeCamera:
     """Read a camera from a calibration file.
 
     Raises:
@@ -142,10 +140,10 @@ def read_camera(path: Path, name: str) -> Camera:
             raise ValueError(f"{path}: `{key}` of camera {name} must be {shape} finite numbers, got {got}")
         arrays[key] = array
     width, height = arrays["resolution"].clip(0, 2**31).astype(int).tolist()
-    return Camera(arrays["K"], arrays["distCoef"], arrays["R"], CM_TO_MM * arrays["t"][:, 0], (width, height))
+    return DomeCamera(arrays["K"], arrays["distCoef"], arrays["R"], CM_TO_MM * arrays["t"][:, 0], (width, height))
 
 
-class Body(NamedTuple):
+class DomePerson(NamedTuple):
     """A person of a frame: the number that follows them through the sequence, joints in mm in the dome, their mask."""
 
     number: int
@@ -153,7 +151,7 @@ class Body(NamedTuple):
     valid: np.ndarray
 
 
-def read_bodies(path: Path) -> list[Body]:
+def read_bodies(path: Path) -> list[DomePerson]:
     """Read the skeletons of a frame.
 
     Raises:
@@ -177,7 +175,7 @@ def read_bodies(path: Path) -> list[Body]:
             )
         joints = values.reshape(19, 4)
         valid = (joints[:, 3] > LEAST_CONFIDENCE) & np.isfinite(joints).all(axis=1)
-        people.append(Body(identity, CM_TO_MM * joints[:, :3], valid))
+        people.append(DomePerson(identity, CM_TO_MM * joints[:, :3], valid))
     return people
 
 
@@ -201,7 +199,7 @@ class OpenCvLens:
         return points * radial + 2 * product * np.array([p1, p2]) + swapped * (squared + 2 * points**2)
 
 
-def _labels(camera: Camera, body: Body) -> dict[str, Any]:
+def _labels(camera: DomeCamera, body: DomePerson) -> dict[str, Any]:
     """What a row says about a person; 2D is known within the camera's view and a little around it."""
     joints = body.joints_dome @ camera.rotation.T + camera.translation_mm  # (joints, 3)
     labels = {"joints_3d": np.where(body.valid[:, None], joints, np.nan), "subject": str(body.number)}
@@ -230,7 +228,7 @@ def _frames(recording: Recording, step: int) -> Iterator[tuple[int, Image.Image 
             yield index, path
 
 
-def _require_size(picture: Image.Image | Path, camera: Camera) -> None:
+def _require_size(picture: Image.Image | Path, camera: DomeCamera) -> None:
     """Refuse pictures of another size than the camera was calibrated for."""
     if isinstance(picture, Path):
         with Image.open(picture) as image:

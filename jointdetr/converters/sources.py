@@ -1,18 +1,37 @@
 """The converters by the name that `jointdetr convert` knows them by.
 
-To add one, write a class as `jointdetr.converters.conversion` shows, and give `CONVERTERS` a function that makes it
-of a `Source`. Functions import what they make, so that nobody waits for readers of files that he does not have.
+To add one, write a class as `jointdetr.converters.conversion` shows, and name it in `CONVERTERS`. It is imported when
+it is asked for, so that nobody waits for readers of files that he does not have.
+
+Any converter can be had with the joints of another skeleton, so that data sets of different skeletons are trained on
+together.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ..formats.skeleton_files import find_skeleton
-from .common.joint_names import read_names
-from .common.mapped import MappedConverter
-from .conversion import Converter
+from ..data.skeleton_mapping import map_row, mapping_weights
+from ..formats.skeletons import find_skeleton
+from ..skeleton_jointdetr import Skeleton
+from .conversion import Converter, Labels, Recording, Skipped
+from .joint_names import read_names
+
+CONVERTERS = {
+    "human36m": "human36m.human36m_converter",
+    "mpi-inf-3dhp": "mpi_inf_3dhp.mpi_inf_3dhp_converter",
+    "3dpw": "three_dpw.ThreeDpw",
+    "panoptic": "panoptic.Panoptic",
+    "coco": "coco.CocoKeypoints",
+    "lsp": "lsp.LeedsSportsPose",
+    "folder": "folder.Folder",
+    "bvh": "motion_files.Bvh",
+    "asf-amc": "motion_files.AsfAmc",
+}
+"""Where the maker of each converter is: a class, or a function that looks which files there are."""
 
 NAMED_OPTIONS = {"source", "annotations", "images", "step", "labels", "names"}
 """Fields of converters that a `Source` has by name."""
@@ -29,7 +48,7 @@ class Source:
         labels: which of several kinds of labels to take, where a data set has them.
         skeleton: name of a skeleton, or a `skeleton.json`, that the joints are mapped to; None keeps the data set's.
         names: a JSON file that maps joints' names of the source to this package's, see
-            `jointdetr.converters.common.joint_names.read_names`.
+            `jointdetr.converters.joint_names.read_names`.
         options: what else this converter has as fields, by name, as text: `{"unit": "cm"}` for BVH files.
 
     Raises:
@@ -62,7 +81,11 @@ def make_converter(name: str, source: Source) -> Converter:
     """
     if name not in CONVERTERS:
         raise ValueError(f"there are converters for {', '.join(CONVERTERS)}; got {name!r}")
-    converter = _with_options(CONVERTERS[name](source), source.options)
+    module, _, maker = CONVERTERS[name].partition(".")
+    make = getattr(import_module(f".{module}", __package__), maker)
+    given = {"source": source.path, "images": source.images, "step": source.step, "labels": source.labels}
+    taken = {key: value for key, value in given.items() if key in signature(make).parameters and value is not None}
+    converter = _with_options(make(**taken), source.options)
     if source.names is not None:
         if "names" not in {option.name for option in fields(converter)}:
             raise ValueError(f"`names` is for files that name their joints themselves, got {source.names} for {name}")
@@ -70,6 +93,64 @@ def make_converter(name: str, source: Source) -> Converter:
     if source.skeleton is None:
         return converter
     return MappedConverter(converter, find_skeleton(source.skeleton))
+
+
+@dataclass(frozen=True)
+class MappedConverter(Converter):
+    """Rows of a converter, mapped by `map_skeleton`; joints that cannot be had are not valid.
+
+    Args:
+        original: the converter.
+        target: the skeleton that is asked for.
+
+    Raises:
+        ValueError: The root of the target cannot be had.
+    """
+
+    original: Converter
+    target: Skeleton
+
+    def __post_init__(self) -> None:
+        """Refuse a skeleton to which nothing could be relative."""
+        _, possible = mapping_weights(self.original.skeleton, self.target)
+        if not possible[self.target.root]:
+            root = self.target.joints[self.target.root]
+            raise ValueError(
+                f"skeleton {self.original.skeleton.name!r} cannot be mapped to {self.target.name!r}: nothing gives "
+                f"its root {root!r}"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send the original to another process without what it has cached."""
+        return {"original": replace(self.original), "target": self.target}
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The target."""
+        return self.target
+
+    @property
+    def skeletons_only(self) -> bool:
+        """As the original."""
+        return self.original.skeletons_only
+
+    @property
+    def shows_nobody(self) -> bool:
+        """As the original."""
+        return self.original.shows_nobody
+
+    def recordings(self) -> list[Recording]:
+        """As the original."""
+        return self.original.recordings()
+
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+        """Rows of the original with other joints."""
+        for labels in self.original.rows(recording):
+            yield labels if isinstance(labels, Skipped) else map_row(labels, self.original.skeleton, self.target)
+
+    def remarks(self, recording: Recording) -> list[str]:
+        """As the original."""
+        return self.original.remarks(recording)
 
 
 def _with_options(converter: Converter, options: Mapping[str, str]) -> Converter:
@@ -93,70 +174,3 @@ def _parse(name: str, text: str, hint: Any) -> Any:
         except ValueError as error:
             raise ValueError(f"`{name}` must be a whole number, got {text!r}") from error
     return tuple(text.split(",")) if get_origin(hint) is tuple else text
-
-
-def _human36m(source: Source) -> Converter:
-    from .human36m.labels import human36m_converter
-
-    return human36m_converter(source)
-
-
-def _mpi_inf_3dhp(source: Source) -> Converter:
-    from .mpi_inf_3dhp import mpi_inf_3dhp_converter
-
-    return mpi_inf_3dhp_converter(source)
-
-
-def _three_dpw(source: Source) -> Converter:
-    from .three_dpw import ThreeDpw
-
-    return ThreeDpw(source.path, source.images, source.step or ThreeDpw.step)
-
-
-def _panoptic(source: Source) -> Converter:
-    from .panoptic import Panoptic
-
-    return Panoptic(source.path, source.step or Panoptic.step)
-
-
-def _coco(source: Source) -> Converter:
-    from .coco import CocoKeypoints
-
-    return CocoKeypoints(source.path, source.images)
-
-
-def _lsp(source: Source) -> Converter:
-    from .lsp import LeedsSportsPose
-
-    return LeedsSportsPose(source.path, source.images)
-
-
-def _folder(source: Source) -> Converter:
-    from .folder import Folder
-
-    return Folder(source.path, source.images)
-
-
-def _bvh(source: Source) -> Converter:
-    from .motion_files import Bvh
-
-    return Bvh(source.path, source.step or Bvh.step)
-
-
-def _asf_amc(source: Source) -> Converter:
-    from .motion_files import AsfAmc
-
-    return AsfAmc(source.path, source.step or AsfAmc.step)
-
-
-CONVERTERS: dict[str, Callable[[Source], Converter]] = {
-    "human36m": _human36m,
-    "mpi-inf-3dhp": _mpi_inf_3dhp,
-    "3dpw": _three_dpw,
-    "panoptic": _panoptic,
-    "coco": _coco,
-    "lsp": _lsp,
-    "folder": _folder,
-    "bvh": _bvh,
-    "asf-amc": _asf_amc,
-}

@@ -4,7 +4,7 @@
 
     SOURCE/sequenceFiles/{train,validation,test}/NAME.pkl
     SOURCE/imageFiles/NAME/image_00000.jpg
-    SOURCE/smpl/                                 optional, see `jointdetr.converters.common.smpl`
+    SOURCE/smpl/                                 optional: SMPL_MALE.npz, SMPL_FEMALE.npz, J_regressor_h36m.npy
 
 A sequence file is a pickle, read by `load_pickle`, which runs nothing. Of each person it holds `jointPositions`
 (frames, 72): SMPL's 24 joints in metres in the world; `poses2d` (frames, 3, 18): joints an algorithm found in the
@@ -15,12 +15,16 @@ Rows have the 3D joints, which the body model gives, and their projections as 2D
 `visible` is what lies inside the picture. Frames whose camera is not valid are left out. `poses2d` serves to check the
 cameras.
 
-The papers measure 14 other joints, which are regressed from the surface of the body model. With the folder `smpl` rows
-have these (skeleton `lsp`), without it SMPL's 24 (`smpl`), which give other numbers.
+The papers measure 14 other joints, which a regressor trained on Human3.6M finds on the surface of the body model. With
+the folder `smpl` rows have these (skeleton `lsp`), without it SMPL's 24 (`smpl`), which give other numbers. Neither
+SMPL nor the regressor may be passed on. Arrays of a body are `v_template`, `shapedirs`, `posedirs`, `J_regressor`,
+`weights` and `kintree_table`; the regressor is (17, vertices).
 
-Shape vocabulary: `frames`, `joints` (24, or the 14 that are regressed).
+Shape vocabulary: `frames`, `joints` (24, or the 14 that are regressed), `vertices` and `bones` (24) of a body; bodies
+are in metres, poses axis-angles in radians.
 
-Source: von Marcard et al., "Recovering Accurate 3D Human Pose in the Wild Using IMUs and a Moving Camera", ECCV 2018.
+Sources: Loper et al., "SMPL: A Skinned Multi-Person Linear Model", SIGGRAPH Asia 2015; von Marcard et al., "Recovering
+Accurate 3D Human Pose in the Wild Using IMUs and a Moving Camera", ECCV 2018.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,11 +34,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
+from ..data.rows import project
 from ..formats.safe_pickle import load_pickle
 from ..skeleton_jointdetr import LSP, SMPL, Skeleton
-from .common.smpl import SmplBody, read_bodies
 from .conversion import Converter, Labels, Recording, Skipped
+from .reading import require_shape
 
 SPLITS = ("train", "validation", "test")
 METRES_TO_MM = 1000.0
@@ -49,6 +55,13 @@ FOUND_JOINTS = (
 LIMBS = [name for name in FOUND_JOINTS[2:14] if not name.endswith("hip")]  # hips are another place in SMPL
 LARGEST_BODY_ERROR_MM = 30.0
 LARGEST_MEDIAN_MISS = 0.25  # of the person's extent in the picture, between projected and found joints
+
+FILES = {"m": "SMPL_MALE.npz", "f": "SMPL_FEMALE.npz"}
+REGRESSOR = "J_regressor_h36m.npy"
+ROWS_OF_LSP = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]
+"""Row of the regressor for each joint of the skeleton `lsp`; it has the left leg before the right one."""
+
+NUM_BONES = 24
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ class ThreeDpw(Converter):
         return self.source / "smpl"
 
     @cached_property
-    def _bodies(self) -> dict[str, SmplBody]:
+    def _bodies(self) -> "dict[str, SmplBody]":
         """Body models by gender."""
         return read_bodies(self._smpl_folder)
 
@@ -102,7 +115,7 @@ class ThreeDpw(Converter):
 
 
 @dataclass(frozen=True)
-class Sequence:
+class DpwSequence:
     """What a sequence file says; the lists have one entry for each person.
 
     Args:
@@ -125,7 +138,7 @@ class Sequence:
         return self.joints_world[person] @ rotations.swapaxes(-1, -2) + translations
 
 
-def read_sequence(path: Path) -> Sequence:
+def read_sequence(path: Path) -> DpwSequence:
     """Read a sequence file.
 
     Raises:
@@ -141,7 +154,7 @@ def read_sequence(path: Path) -> Sequence:
     poses[:, :3, 3] *= METRES_TO_MM
     shapes = {"jointPositions": (len(poses), 72), "poses2d": (len(poses), 3, 18), "campose_valid": (len(poses),)}
     of_people = {key: _arrays_of_people(path, values, key, shape) for key, shape in shapes.items()}
-    return Sequence(
+    return DpwSequence(
         joints_world=[METRES_TO_MM * joints.reshape(-1, 24, 3) for joints in of_people["jointPositions"]],
         found=of_people["poses2d"],
         camera_valid=[valid > 0 for valid in of_people["campose_valid"]],
@@ -150,7 +163,80 @@ def read_sequence(path: Path) -> Sequence:
     )
 
 
-def _row(pictures: Path, sequence: Sequence, frame: int, person: int) -> Labels | Skipped:
+@dataclass(frozen=True)
+class SmplBody:
+    """A body of one gender with the points that are regressed from its surface.
+
+    Args:
+        template: `(vertices, 3)`, the mean person.
+        shape_directions: `(vertices, 3, shapes)`.
+        pose_directions: `(vertices, 3, 207)`.
+        joint_regressor: `(bones, vertices)`.
+        skinning: `(vertices, bones)`.
+        parents: of the bones, -1 for the root.
+        point_regressor: `(points, vertices)`.
+    """
+
+    template: np.ndarray
+    shape_directions: np.ndarray
+    pose_directions: np.ndarray
+    joint_regressor: np.ndarray
+    skinning: np.ndarray
+    parents: list[int]
+    point_regressor: np.ndarray
+
+    def pose(self, poses: np.ndarray, shape: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the bones begin and the regressed points lie.
+
+        Args:
+            poses: `(frames, 72)` axis-angle of each bone.
+            shape: `(shapes,)`; as many as there are directions are used.
+            places: `(frames, 3)`, added to everything.
+
+        Returns:
+            `(frames, bones, 3)` and `(frames, points, 3)`.
+        """
+        count = min(len(shape), self.shape_directions.shape[2])
+        shaped = self.template + self.shape_directions[..., :count] @ shape[:count]  # (vertices, 3)
+        joints = self.joint_regressor @ shaped  # (bones, 3)
+        turned = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(len(poses), NUM_BONES, 3, 3)
+        rotations, starts = self._chain(turned, joints)
+        used = np.flatnonzero(self.point_regressor.any(axis=0))  # a tenth of the vertices
+        feature = (turned[:, 1:] - np.eye(3)).reshape(len(poses), -1)  # (frames, 207)
+        bent = shaped[used] + np.einsum("vcp,fp->fvc", self.pose_directions[used], feature)
+        surface = np.zeros_like(bent)  # (frames, used, 3)
+        for bone, weight in enumerate(self.skinning[used].T):
+            moved = (bent - joints[bone]) @ rotations[:, bone].swapaxes(-1, -2) + starts[:, bone, None]
+            surface += weight[:, None] * moved
+        points = self.point_regressor[:, used] @ surface
+        return starts + places[:, None], points + places[:, None]
+
+    def _chain(self, turned: np.ndarray, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """World rotations `(frames, bones, 3, 3)` and starts `(frames, bones, 3)` along the tree."""
+        rotations, starts = np.empty_like(turned), np.empty(turned.shape[:3])
+        for bone, parent in enumerate(self.parents):
+            if parent < 0:
+                rotations[:, bone], starts[:, bone] = turned[:, bone], joints[bone]
+            else:
+                rotations[:, bone] = rotations[:, parent] @ turned[:, bone]
+                starts[:, bone] = starts[:, parent] + rotations[:, parent] @ (joints[bone] - joints[parent])
+        return rotations, starts
+
+
+def read_bodies(folder: Path) -> dict[str, SmplBody]:
+    """Read the bodies of a folder by their gender, with the 14 points of the skeleton `lsp`.
+
+    Raises:
+        ValueError: A file is missing, an array has another shape, or the regressor's sides are not those of the body.
+    """
+    missing = [name for name in (*FILES.values(), REGRESSOR) if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} must hold {', '.join((*FILES.values(), REGRESSOR))}, missing are {missing}")
+    regressor = np.load(folder / REGRESSOR, allow_pickle=False)
+    return {gender: _read_body(folder / name, regressor) for gender, name in FILES.items()}
+
+
+def _row(pictures: Path, sequence: DpwSequence, frame: int, person: int) -> Labels | Skipped:
     """Make the row of one person in one frame."""
     if not sequence.camera_valid[person][frame]:
         return Skipped("the camera's pose is not valid", f"person {person}", frame)
@@ -168,7 +254,7 @@ def _row(pictures: Path, sequence: Sequence, frame: int, person: int) -> Labels 
     }
 
 
-def regress_joints(path: Path, sequence: Sequence, bodies: Mapping[str, SmplBody]) -> Sequence:
+def regress_joints(path: Path, sequence: DpwSequence, bodies: Mapping[str, SmplBody]) -> DpwSequence:
     """Replace SMPL's joints by those of the skeleton `lsp`, regressed from the surface of the posed body.
 
     Raises:
@@ -192,13 +278,7 @@ def regress_joints(path: Path, sequence: Sequence, bodies: Mapping[str, SmplBody
     return replace(sequence, joints_world=regressed)
 
 
-def project(joints_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Project joints `(..., joints, 3)` in camera axes to `(..., joints, 2)` px."""
-    homogeneous = joints_camera @ intrinsics.T
-    return homogeneous[..., :2] / homogeneous[..., 2:]
-
-
-def _require_projection(path: Path, sequence: Sequence) -> None:
+def _require_projection(path: Path, sequence: DpwSequence) -> None:
     """Refuse cameras that put people elsewhere than where an algorithm found them in the pictures."""
     misses = [_misses(sequence, person) for person in range(len(sequence.joints_world))]
     known = np.concatenate(misses) if misses else np.empty(0)
@@ -209,7 +289,7 @@ def _require_projection(path: Path, sequence: Sequence) -> None:
         )
 
 
-def _misses(sequence: Sequence, person: int) -> np.ndarray:
+def _misses(sequence: DpwSequence, person: int) -> np.ndarray:
     """Mean distance of projected and found limbs in each frame that has both, by the extent of the found ones."""
     of_found = [FOUND_JOINTS.index(name) for name in LIMBS]
     of_body = [SMPL.joints.index(name) for name in LIMBS]
@@ -217,9 +297,8 @@ def _misses(sequence: Sequence, person: int) -> np.ndarray:
     joints = sequence.joints_camera(person)[:, of_body]
     known = sequence.camera_valid[person] & (found[:, 2] > 0).all(axis=1) & np.isfinite(joints).all(axis=(1, 2))
     points = found[known, :2].swapaxes(1, 2)  # (frames, limbs, 2)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a depth of 0 is a miss, too
-        distances = np.linalg.norm(project(joints[known], sequence.intrinsics) - points, axis=-1)
-    distances = np.where(joints[known, :, 2] > 0, distances, np.inf)
+    distances = np.linalg.norm(project(joints[known], sequence.intrinsics) - points, axis=-1)
+    distances = np.where(joints[known, :, 2] > 0, distances, np.inf)  # a depth of 0 is a miss, too
     return distances.mean(axis=1) / np.maximum(np.ptp(points, axis=1).max(axis=1), 1.0)
 
 
@@ -239,9 +318,42 @@ def _array(path: Path, values: Mapping[str, Any], key: str, shape: tuple) -> np.
         array = np.asarray(values[key], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{key}` of {path} must be an array of numbers, got {type(values[key]).__name__}") from error
-    fits = array.ndim == len(shape) and all(
-        wanted in (None, got) for got, wanted in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"`{key}` of {path} must have the shape {shape}, got {array.shape}")
+    require_shape(array, shape, f"`{key}` of {path}")
     return array
+
+
+def _read_body(path: Path, regressor: np.ndarray) -> SmplBody:
+    """Read one body."""
+    with np.load(path, allow_pickle=False) as file:
+        keys = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
+        if not set(keys) <= set(file.files):
+            raise ValueError(f"{path} must have the arrays {list(keys)}, got {sorted(file.files)}")
+        arrays = {key: np.asarray(file[key]) for key in keys}
+    count = len(arrays["v_template"])
+    shapes = {
+        "v_template": (count, 3),
+        "shapedirs": (count, 3, arrays["shapedirs"].shape[-1]),
+        "posedirs": (count, 3, 9 * (NUM_BONES - 1)),
+        "J_regressor": (NUM_BONES, count),
+        "weights": (count, NUM_BONES),
+        "kintree_table": (2, NUM_BONES),
+    }
+    for key, shape in shapes.items():
+        require_shape(arrays[key], shape, f"`{key}` of {path}")
+    require_shape(regressor, (17, count), str(path.parent / REGRESSOR))
+    parents = [-1, *arrays["kintree_table"][0, 1:].astype(int).tolist()]
+    body = SmplBody(*(arrays[key] for key in keys[:5]), parents, regressor[ROWS_OF_LSP])
+    _require_same_sides(path, body)
+    return body
+
+
+def _require_same_sides(path: Path, body: SmplBody) -> None:
+    """Refuse a regressor whose left is the body's right: the order of its rows differs between those around."""
+    bones, points = (positions[0] for positions in body.pose(np.zeros((1, 72)), np.zeros(1), np.zeros((1, 3))))
+    for name in ("left_hip", "left_knee", "left_wrist"):
+        point = points[LSP.joints.index(name)]
+        left, right = (bones[SMPL.joints.index(side + name[4:])] for side in ("left", "right"))
+        if np.linalg.norm(point - left) > np.linalg.norm(point - right):
+            raise ValueError(
+                f"{path.parent / REGRESSOR}: its {name} lies at the right of {path.name}; expected SPIN's"
+            )

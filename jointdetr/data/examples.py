@@ -19,8 +19,7 @@ from ..geometry_jointdetr import crop_intrinsics
 from ..image_processing_jointdetr import JointDetrImageProcessorMixin
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
-from .fitting import fitting_rows
-from .loading import check_row, check_rows, describe_row, open_stored, undecoded
+from .loading import check_row, check_rows, describe_row, fitting_rows, open_stored, undecoded
 
 MAPS = ("part_map", "depth_map")
 

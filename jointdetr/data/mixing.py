@@ -21,7 +21,7 @@ from datasets.distributed import split_dataset_by_node
 from ..skeleton_jointdetr import SKELETONS, Skeleton
 from .loading import check_rows, first_labels, undecoded
 from .schema import NOBODY, pose_features
-from .skeleton_mapping import map_skeleton, mapping_weights
+from .skeleton_mapping import map_row, mapping_weights
 
 _UNSHUFFLED_BLOCK = 64  # rows
 
@@ -176,20 +176,8 @@ def _of_somebody(row: dict[str, Any]) -> dict[str, bool]:
 
 
 def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
-    """Map the joints of a row to another skeleton; what cannot be had is unknown.
-
-    A joint that is made of several others is visible if all of them are.
-    """
-    source = SKELETONS[row["skeleton"]]
-    mapped = dict(row, skeleton=skeleton.name)
-    for name in ("joints_3d", "joints_2d"):
-        valid = np.asarray(row[f"{name}_valid"], dtype=bool)
-        joints, known = map_skeleton(np.asarray(row[name], dtype=np.float64), source, skeleton, valid)
-        mapped |= {name: joints.astype(np.float32), f"{name}_valid": known}
-    weights, possible = mapping_weights(source, skeleton)
-    visible = np.asarray(row["visible"], dtype=bool)
-    mapped["visible"] = possible & (visible | (weights == 0)).all(axis=-1)
-    return mapped
+    """Map the joints of a row of any of `SKELETONS` to another skeleton."""
+    return map_row(row, SKELETONS[row["skeleton"]], skeleton) | {"skeleton": skeleton.name}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ Shape vocabulary: `joints` (J). Millimetres in camera axes, px of the picture.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -145,20 +145,15 @@ def predict_shards(job: PredictionJob, on_shard: Callable[[str], None] = lambda 
 def _write_shard(job: PredictionJob, rows: datasets.IterableDataset, path: Path, report: PredictionReport) -> None:
     """Predict the rows of one shard, batch by batch."""
     schema = prediction_schema(job.skeleton)
+    numbered = enumerate(rows)
     with parquet_aside(path, schema) as writer:
-        for batch in _batches(enumerate(rows), job.batch_size):
+        while batch := list(islice(numbered, job.batch_size)):
             lines = _predict_batch(job, batch)
             writer.write_table(pa.Table.from_pylist(lines, schema=schema))
             failed = sum(line["error"] is not None for line in lines)
             report.pictures += len(batch)
             report.unreadable += failed
             report.people += len(lines) - failed
-
-
-def _batches(rows: Iterator[tuple[int, dict]], size: int) -> Iterator[list[tuple[int, dict]]]:
-    """Cut a stream into lists."""
-    while batch := list(islice(rows, size)):
-        yield batch
 
 
 def _predict_batch(job: PredictionJob, batch: list[tuple[int, dict]]) -> list[dict[str, Any]]:
@@ -170,7 +165,7 @@ def _predict_batch(job: PredictionJob, batch: list[tuple[int, dict]]) -> list[di
             return [_error_line(job.skeleton, *batch[0], error)]
         return [line for one in batch for line in _predict_batch(job, [one])]
     return [
-        _line(job.skeleton, number, row, person, index)
+        _line(number, row, person, index)
         for (number, row), found in zip(batch, people, strict=True)
         for index, person in enumerate(found)
     ]
@@ -198,14 +193,10 @@ def _origin(number: int, row: Mapping[str, Any], person: int) -> dict[str, Any]:
     return {"row": number, "frame": number if frame is None else frame, "time_s": number, "person": person, **texts}
 
 
-def _line(skeleton: Skeleton, number: int, row: Mapping[str, Any], person: Person, index: int) -> dict[str, Any]:
+def _line(number: int, row: Mapping[str, Any], person: Person, index: int) -> dict[str, Any]:
     """One person's line."""
-    values = {name: _plain(person[name]) for name in _PER_PERSON if person.get(name) is not None}
+    values = {name: np.asarray(person[name]).tolist() for name in _PER_PERSON if person.get(name) is not None}
     return _origin(number, row, index) | values | {"error": None}
-
-
-def _plain(values: Any) -> list:
-    return np.asarray(values).tolist()
 
 
 def _error_line(skeleton: Skeleton, number: int, row: Mapping[str, Any], error: Exception) -> dict[str, Any]:

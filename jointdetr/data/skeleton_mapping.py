@@ -10,7 +10,7 @@ Shape vocabulary: `source` and `target` joints, `axes` (2 px or 3 mm).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -108,6 +108,24 @@ def map_skeleton(joints: Array, source: Skeleton, target: Skeleton, valid: Array
     mask = possible & ((~known).astype(np.float32) @ (weights != 0).T.astype(np.float32) == 0)
     mapped = (weights @ np.where(known[..., None], joints, 0.0)).astype(joints.dtype)
     return np.where(mask[..., None], mapped, joints.dtype.type(np.nan)), mask
+
+
+def map_row(row: Mapping[str, Any], source: Skeleton, target: Skeleton) -> dict[str, Any]:
+    """Map the joints of a row, or of as much of one as there is, to another skeleton; what cannot be had is unknown.
+
+    A joint that is made of several others is visible if all of them are.
+    """
+    mapped = dict(row)
+    for name in {"joints_3d", "joints_2d"} & set(row):
+        valid = row.get(f"{name}_valid")
+        valid = None if valid is None else np.asarray(valid, dtype=bool)
+        joints, known = map_skeleton(np.asarray(row[name], dtype=np.float64), source, target, valid)
+        mapped |= {name: joints.astype(np.float32), f"{name}_valid": known}
+    if "visible" in row:
+        weights, possible = mapping_weights(source, target)
+        hidden = (weights != 0) & ~np.asarray(row["visible"], dtype=bool)  # (target, source)
+        mapped["visible"] = possible & ~hidden.any(axis=-1)
+    return mapped
 
 
 @outside_autocast

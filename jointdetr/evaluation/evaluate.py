@@ -14,8 +14,7 @@ from transformers import EvalPrediction, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..data.examples import PoseDataset, PoseMixture
-from ..data.fitting import fitting_rows
-from ..data.loading import PoseRows, check_columns
+from ..data.loading import PoseRows, check_columns, fitting_rows
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..postprocessing_jointdetr import ASSEMBLY_INPUTS
 from ..skeleton_jointdetr import Skeleton

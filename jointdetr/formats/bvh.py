@@ -1,4 +1,4 @@
-"""BVH motion files, read as they are and written for Blender and other animation programs.
+"""BVH motion files, read as they are, or as a person's motion, and written for Blender and other animation programs.
 
 Read: the tree of joints, and where every joint is in every frame. BVH states neither its unit nor which way is up;
 both are kept as they are. Rotations are degrees about the joint's own axes, applied in the order of the file.
@@ -22,13 +22,15 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .motions import PoseMotion
-from .resampling import even_times, step_of
-from .rig import RigMotion, fit_rig
+from .motions import PoseMotion, even_times, step_of
+from .rig import END_SITE_SUFFIX, RigMotion, fit_rig, motion_of_nodes
 
-ROTATIONS = {"xrotation": 0, "yrotation": 1, "zrotation": 2}
+ROTATIONS = {"xrotation": "X", "yrotation": "Y", "zrotation": "Z"}
 POSITIONS = {"xposition": 0, "yposition": 1, "zposition": 2}
-END_SITE_SUFFIX = "_end"
+UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "m": 1000.0}
+USUAL_HEIGHT_MM = 1600.0  # from the lowest joint to the highest of whoever stands
+LONGEST_NAME = 63  # bytes that Blender keeps of a bone's name
+TIP = 0.3  # length of the end beyond the last joint, of the bone that leads to it
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,19 @@ def read_bvh(path: str | Path) -> BvhMotion:
         frame_time_s=frame_time_s,
         values=values,
     )
+
+
+def read_bvh_motion(path: str | Path) -> PoseMotion:
+    """Read a BVH file as a motion to look at, in the unit in which the person is about as tall as people are.
+
+    Raises:
+        ValueError: It is no BVH file, is damaged, or has no frame.
+    """
+    motion = read_bvh(path)
+    height = np.ptp(motion.rest_pose()[:, 1]) or 1.0
+    unit_mm = min(UNITS_MM.values(), key=lambda unit: abs(np.log(height * unit / USUAL_HEIGHT_MM)))
+    times_s = np.arange(len(motion.values)) * motion.frame_time_s
+    return motion_of_nodes(motion.names, motion.parents, motion.positions() * unit_mm, times_s)
 
 
 def _lines(content: bytes) -> list[tuple[int, str]]:
@@ -246,27 +261,15 @@ def _read_motion(path: Path, lines: list[tuple[int, str]], num_channels: int) ->
 def _local_motion(values: np.ndarray, channels: tuple[str, ...], offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rotation `(frames, 3, 3)` and translation `(frames, 3)` from the parent; positions stand for the offset."""
     rotation = np.broadcast_to(np.eye(3), (len(values), 3, 3))
+    turns = [channel in ROTATIONS for channel in channels]
+    if any(turns):
+        order = "".join(ROTATIONS[channel] for channel in channels if channel in ROTATIONS)
+        rotation = Rotation.from_euler(order, values[:, turns], degrees=True).as_matrix()
     translation = np.repeat(offset[None], len(values), axis=0)
     for channel, value in zip(channels, values.T, strict=True):
         if channel in POSITIONS:
             translation[:, POSITIONS[channel]] = value
-        else:
-            rotation = rotation @ _axis_rotation(ROTATIONS[channel], np.radians(value))
     return rotation, translation
-
-
-def _axis_rotation(axis: int, angle: np.ndarray) -> np.ndarray:
-    """Rotation about a coordinate axis: `(frames,)` radians -> `(frames, 3, 3)`."""
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    rotation = np.zeros((len(angle), 3, 3))
-    rotation[:, axis, axis] = 1.0
-    rotation[:, first, first] = rotation[:, second, second] = np.cos(angle)
-    rotation[:, first, second], rotation[:, second, first] = -np.sin(angle), np.sin(angle)
-    return rotation
-
-
-LONGEST_NAME = 63  # bytes that Blender keeps of a bone's name
-TIP = 0.3  # length of the end beyond the last joint, of the bone that leads to it
 
 
 def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:

@@ -1,6 +1,7 @@
 """Motions as binary glTF (GLB): a skinned skeleton for each person, animated; for Blender, Unity, Godot, three.js.
 
-Written by hand, because the format is a JSON document and one block of numbers, and no library checks more than that.
+Written and read by hand, because the format is a JSON document and one block of numbers, and no library checks more
+than that. Read back is what this package writes: skins whose bones turn at the same times.
 Axes and units are glTF's own: metres, y up, the person facing +z at rest.
 
 Shape vocabulary: frames, nodes (joints of the rig, parents first), vertices. Rotations are quaternions x, y, z, w.
@@ -19,14 +20,16 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .motions import PoseMotion
-from .rig import RigMotion, fit_rig
+from .rig import RigMotion, fit_rig, motion_of_nodes
 from .skeletons import joint_sides
 
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
-FLOAT, UNSIGNED_BYTE, UNSIGNED_SHORT = 5126, 5121, 5123
+FLOAT, UNSIGNED_SHORT = 5126, 5123
 VERTEX_DATA, INDEX_DATA = 34962, 34963
 TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
-COMPONENTS = {"f": FLOAT, "B": UNSIGNED_BYTE, "H": UNSIGNED_SHORT}
+COMPONENTS = {"f": FLOAT, "H": UNSIGNED_SHORT}
+READ_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+DAMAGE = (KeyError, IndexError, TypeError, ValueError, struct.error, RecursionError)
 
 # Linear colours of the figures' blue, orange and grey.
 COLORS = {"left": (0.014, 0.184, 0.631), "right": (0.871, 0.212, 0.007), "middle": (0.147, 0.147, 0.147)}
@@ -75,7 +78,7 @@ class _Document:
 
     def add_numbers(self, values: np.ndarray, code: str, target: int | None = None) -> int:
         """Append an array `(count, ...)` in a type of `struct`'s code; returns its accessor."""
-        array = np.ascontiguousarray(values, dtype=np.dtype(f"<{code}" if code != "B" else code))
+        array = np.ascontiguousarray(values, dtype=f"<{code}")
         view = {"buffer": 0, "byteOffset": len(self.block), "byteLength": array.nbytes}
         self.views.append(view | ({"target": target} if target else {}))
         self.block += array.tobytes() + bytes(-array.nbytes % 4)
@@ -209,3 +212,85 @@ def _normals(corners: np.ndarray) -> np.ndarray:
     first, second, third = corners.reshape(-1, 3, 3).swapaxes(0, 1)
     normals = np.cross(second - first, third - first)
     return np.repeat(normals / np.linalg.norm(normals, axis=-1, keepdims=True), 3, axis=0)
+
+
+def read_glb_motions(path: str | Path) -> list[PoseMotion]:
+    """Read the skinned skeletons of a GLB as motions, one for each skin, as this package writes them.
+
+    Raises:
+        ValueError: It is no GLB, is damaged, has no skin, or turns its bones at different times.
+    """
+    try:
+        document = _ReadDocument.read(Path(path).read_bytes())
+        skins = [skin["joints"] for skin in document.json.get("skins", [])]
+        motions = [document.motion(joints, person) for person, joints in enumerate(skins)]
+    except DAMAGE as error:
+        raise ValueError(f"{path}: expected a GLB file with skinned skeletons: {error}") from error
+    if not motions:
+        raise ValueError(f"{path}: expected a GLB file with skinned skeletons, it has none")
+    return motions
+
+
+@dataclass
+class _ReadDocument:
+    """A GLB file: its JSON, its block of numbers, and the accessors of times and values by node and property."""
+
+    json: dict[str, Any]
+    block: bytes
+    moving: dict[tuple[int, str], tuple[int, int]]
+
+    @classmethod
+    def read(cls, content: bytes) -> "_ReadDocument":
+        """Take a file apart."""
+        magic, _, length = struct.unpack_from("<III", content)
+        text_length, text_kind = struct.unpack_from("<II", content, 12)
+        start = 20 + text_length
+        block_length, block_kind = struct.unpack_from("<II", content, start)
+        if (magic, text_kind, block_kind) != (MAGIC, JSON_CHUNK, BINARY_CHUNK) or length > len(content):
+            raise ValueError("the header is not that of a whole GLB file")
+        document = json.loads(content[20:start])
+        moving = {}
+        for animation in document.get("animations", [])[:1]:
+            for channel in animation["channels"]:
+                sampler = animation["samplers"][channel["sampler"]]
+                moving[channel["target"]["node"], channel["target"]["path"]] = sampler["input"], sampler["output"]
+        return cls(document, content[start + 8 : start + 8 + block_length], moving)
+
+    def numbers(self, index: int) -> np.ndarray:
+        """Return an accessor of floats as `(count, width)`."""
+        accessor = self.json["accessors"][index]
+        if accessor["componentType"] != FLOAT:
+            raise ValueError("times and turns must be floats")
+        view = self.json["bufferViews"][accessor["bufferView"]]
+        width = READ_WIDTHS[accessor["type"]]
+        start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
+        values = np.frombuffer(self.block, "<f4", accessor["count"] * width, start)
+        return values.reshape(-1, width).astype(np.float64)
+
+    def motion(self, joints: Sequence[int], person: int) -> PoseMotion:
+        """Return the motion of a skin's nodes."""
+        nodes = self.json["nodes"]
+        parent_of = {child: node for node in joints for child in nodes[node].get("children", ())}
+        parents = [joints.index(parent_of[node]) if node in parent_of else -1 for node in joints]
+        if parents[0] != -1 or any(not -1 < parent < index for index, parent in enumerate(parents) if index):
+            raise ValueError("a skin's joints must begin with its root and go from parents to children")
+        inputs = {times for (node, _), (times, _) in self.moving.items() if node in joints}
+        if len(inputs) > 1:
+            raise ValueError("all bones of a person must turn at the same times")
+        times_s = self.numbers(inputs.pop())[:, 0] if inputs else np.zeros(1)
+        turned: list[Rotation] = []
+        places: list[np.ndarray] = []
+        for node, parent in zip(joints, parents, strict=True):
+            place = self._values(node, "translation", [0.0, 0.0, 0.0], len(times_s))
+            rotation = Rotation.from_quat(self._values(node, "rotation", [0.0, 0.0, 0.0, 1.0], len(times_s)))
+            turned.append(rotation if parent < 0 else turned[parent] * rotation)
+            places.append(place if parent < 0 else places[parent] + turned[parent].apply(place))
+        names = [nodes[node]["name"] for node in joints]
+        return motion_of_nodes(names, parents, 1000 * np.stack(places, axis=1), times_s, person)
+
+    def _values(self, node: int, path: str, default: Sequence[float], frames: int) -> np.ndarray:
+        """What a node's property is in every frame: `(frames, width)`."""
+        if (node, path) in self.moving:
+            return self.numbers(self.moving[node, path][1])
+        still = np.array([self.json["nodes"][node].get(path, default)], dtype=np.float64)
+        return np.repeat(still, frames, axis=0)

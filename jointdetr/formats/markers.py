@@ -1,8 +1,23 @@
-"""What files of marker trajectories hold, whichever kind they are."""
+"""Marker trajectories in files: TRC, the text that OpenSim takes, and C3D, the binary file of motion laboratories.
 
+Sources: OpenSim's documentation, "Marker (.trc) Files"; "The C3D File Format", https://www.c3d.org
+"""
+
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+TRC_HEAD = (
+    *("DataRate", "CameraRate", "NumFrames", "NumMarkers"),
+    *("Units", "OrigDataRate", "OrigDataStartFrame", "OrigNumFrames"),
+)
+Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+"""From x right, y up, z towards the viewer to x right, y away from the viewer, z up."""
+MOST_FRAMES = 65535  # that the header of a C3D file can count
+MISSING = -1.0  # residual of a point in C3D that is not there
+MODELLED = 0.0  # residual of a point that no marker was seen for, as all of ours
 
 
 @dataclass(frozen=True)
@@ -20,3 +35,71 @@ class Markers:
     rate_hz: float
     first_s: float
     positions: np.ndarray
+
+
+def write_trc(markers: Markers, path: str | Path) -> None:
+    """Write markers as TRC, in millimetres; a missing one is three times NaN, which all readers know for what it is.
+
+    Args:
+        markers: What to write. OpenSim's gravity points along -y, so their y should be up.
+        path: File to write.
+    """
+    count, names = len(markers.positions), markers.names
+    rate = f"{markers.rate_hz:.6f}"
+    lines = [
+        f"PathFileType\t4\t(X/Y/Z)\t{Path(path).name}",
+        "\t".join(TRC_HEAD),
+        "\t".join([rate, rate, str(count), str(len(names)), "mm", rate, "1", str(count)]),
+        "Frame#\tTime\t" + "".join(f"{name}\t\t\t" for name in names),
+        "\t\t" + "\t".join(f"X{number}\tY{number}\tZ{number}" for number in range(1, len(names) + 1)),
+        "",
+    ]
+    for frame, positions in enumerate(markers.positions):
+        time_s = markers.first_s + frame / markers.rate_hz
+        lines.append("\t".join([str(frame + 1), f"{time_s:.6f}", *_fields(positions)]))
+    Path(path).write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
+
+
+def _fields(positions: np.ndarray) -> list[str]:
+    """Numbers of one frame `(markers, 3)`, none of a missing marker."""
+    known = np.isfinite(positions).all(-1, keepdims=True) & np.ones(3, bool)
+    return [f"{value:.3f}" if there else "NaN" for value, there in zip(positions.flat, known.flat, strict=True)]
+
+
+def write_c3d(markers: Markers, path: str | Path) -> None:
+    """Write markers as C3D by the package c3d, as modelled points in millimetres; a missing one has the residual -1.
+
+    Args:
+        markers: What to write; turned to x right, y away from the viewer, z up, as POINT:X_SCREEN and Y_SCREEN say.
+        path: File to write.
+
+    Raises:
+        ImportError: The package c3d is not installed.
+        ValueError: There are more frames than a file can count.
+    """
+    first = round(markers.first_s * markers.rate_hz) + 1  # C3D counts from 1
+    last = first + len(markers.positions) - 1
+    if last > MOST_FRAMES:
+        raise ValueError(f"{path}: a C3D file counts at most {MOST_FRAMES} frames, got frames {first} to {last}")
+    try:
+        import c3d
+    except ImportError as error:
+        raise ImportError('writing C3D files needs `pip install "jointdetr[biomechanics]"`') from error
+    writer = c3d.Writer(point_rate=markers.rate_hz, analog_rate=0.0, point_units="mm")
+    writer.set_point_labels(list(markers.names))
+    writer.set_screen_axis("+X", "+Z")
+    writer.set_start_frame(first)
+    nothing = np.zeros((0, 1))
+    writer.add_frames([(points, nothing) for points in _points(markers)])
+    with open(path, "wb") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No analog data")  # there is none to be had
+        writer.write(file)
+
+
+def _points(markers: Markers) -> np.ndarray:
+    """Place, residual and cameras of each point: `(frames, markers, 5)`."""
+    known = np.isfinite(markers.positions).all(-1)  # (frames, markers)
+    points = np.zeros((*known.shape, 5), dtype=np.float32)
+    points[..., :3] = np.where(known[..., None], markers.positions @ Z_UP.T, 0.0)
+    points[..., 3] = np.where(known, MODELLED, MISSING)
+    return points

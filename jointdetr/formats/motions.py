@@ -10,7 +10,7 @@ in 2D. NaN is a position that is not known.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, is_zipfile
@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ..skeleton_jointdetr import SKELETONS, Skeleton
+from ..skeleton_jointdetr import Skeleton
+from .skeletons import skeleton_from_dict
 
 SKELETON_KEY = b"jointdetr.skeleton"
 """Where the metadata of a Parquet file say the skeleton, as JSON."""
@@ -34,7 +35,18 @@ JOINT_COLUMNS: dict[str, tuple[int, ...]] = {
 }
 """Columns with one entry a joint, and the shape of that entry."""
 
+NPZ_SKELETON = {"skeleton_name": "name", "joint_names": "joints"} | {
+    name: name for name in ("parents", "flip_pairs", "root")
+}
+"""Arrays of an NPZ file that describe the skeleton, and what a skeleton's file calls each."""
+
+OPTIONAL = ("name", "flip_pairs")  # what other programs may leave out of a skeleton
 REQUIRED = ("frame", "time_s", "person", "joints", "detected")
+MOTION_FIELDS = {"box": "boxes", "joints_2d": "points", "scores": "scores", "sigmas": "sigmas"}
+"""Columns that may be left out, and what a motion calls them."""
+
+EVEN = 0.02  # share by which steps of time may differ and still count as equal
+SINGLE_FRAME_S = 0.04
 
 Columns = dict[str, np.ndarray]
 
@@ -83,11 +95,16 @@ class PoseMotion:
         self.frames = _checked("frames", self.frames, (count,), np.int64)
         self.joints = _checked("joints", self.joints, (count, joints, 3), np.float64)
         self.detected = _checked("detected", self.detected, (count, joints), np.bool_)
-        self.scores = _checked_optional("scores", self.scores, (count, joints))
-        self.points = _checked_optional("points", self.points, (count, joints, 2))
-        self.root_camera = _checked_optional("root_camera", self.root_camera, (count, 3))
-        self.boxes = _checked_optional("boxes", self.boxes, (count, 4))
-        self.sigmas = _checked_optional("sigmas", self.sigmas, (count, joints))
+        optional = {
+            "scores": (joints,),
+            "points": (joints, 2),
+            "root_camera": (3,),
+            "boxes": (4,),
+            "sigmas": (joints,),
+        }
+        for name, shape in optional.items():
+            if getattr(self, name) is not None:
+                setattr(self, name, _checked(name, getattr(self, name), (count, *shape), np.float64))
         if not np.isfinite(self.times_s).all() or (np.diff(self.times_s) <= 0).any():
             raise ValueError(f"`times_s` of person {self.person} must rise from frame to frame, got {self.times_s}.")
 
@@ -125,36 +142,7 @@ def motion_schema(skeleton: Skeleton) -> pa.Schema:
         pa.field("joints_camera", joint_rows),
         pa.field("sigmas", pa.list_(pa.float32())),
     ]
-    return pa.schema(fields, metadata={SKELETON_KEY: json.dumps(skeleton_to_dict(skeleton)).encode()})
-
-
-def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
-    """What files say of a skeleton, ready for JSON."""
-    return {
-        "name": skeleton.name,
-        "joints": list(skeleton.joints),
-        "parents": list(skeleton.parents),
-        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "root": skeleton.root,
-    }
-
-
-def skeleton_from_dict(values: Mapping[str, Any]) -> Skeleton:
-    """The skeleton that a file says; a shipped one lends its flip pairs where the file has none.
-
-    Raises:
-        ValueError: An entry is missing, or the joints are no tree.
-    """
-    absent = {"joints", "parents", "root"} - set(values)
-    if absent:
-        raise ValueError(f"a skeleton needs `joints`, `parents` and `root`, missing are {sorted(absent)}")
-    joints = tuple(str(name) for name in values["joints"])
-    parents = tuple(int(parent) for parent in values["parents"])
-    pairs = tuple((int(first), int(second)) for first, second in values.get("flip_pairs", ()))
-    shipped = [known for known in SKELETONS.values() if (known.joints, known.parents) == (joints, parents)]
-    if shipped and not pairs:
-        return shipped[0]
-    return Skeleton(str(values.get("name", "skeleton")), joints, parents, pairs, int(values["root"]))
+    return pa.schema(fields, metadata={SKELETON_KEY: json.dumps(asdict(skeleton)).encode()})
 
 
 def motions_from_rows(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> list[PoseMotion]:
@@ -215,10 +203,6 @@ def _checked(name: str, values: Any, shape: tuple[int, ...], dtype: type) -> np.
     return array
 
 
-def _checked_optional(name: str, values: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    return None if values is None else _checked(name, values, shape, np.float64)
-
-
 def _row_shapes(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
     """Shape of each column's entry in one row."""
     per_joint = {name: (len(skeleton.joints), *shape) for name, shape in JOINT_COLUMNS.items()}
@@ -269,13 +253,10 @@ def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:
         columns["time_s"],
         columns["joints"],
         columns["detected"].astype(bool),
-        known.get("scores"),
-        known.get("joints_2d"),
-        root_camera,
-        int(columns["person"][0]),
-        columns["frame"].astype(np.int64),
-        known.get("box"),
-        known.get("sigmas"),
+        root_camera=root_camera,
+        person=int(columns["person"][0]),
+        frames=columns["frame"].astype(np.int64),
+        **{field: known[name] for name, field in MOTION_FIELDS.items() if name in known},
     )
 
 
@@ -285,15 +266,8 @@ def _motion_row(motion: PoseMotion, frame: int) -> dict[str, Any]:
         "time_s": float(motion.times_s[frame]),
         "person": motion.person,
     }
-    per_frame = {
-        "box": motion.boxes,
-        "joints": motion.joints,
-        "joints_2d": motion.points,
-        "scores": motion.scores,
-        "detected": motion.detected,
-        "joints_camera": motion.joints_camera,
-        "sigmas": motion.sigmas,
-    }
+    per_frame = {name: getattr(motion, field) for name, field in MOTION_FIELDS.items()}
+    per_frame |= {"joints": motion.joints, "detected": motion.detected, "joints_camera": motion.joints_camera}
     return row | {name: values[frame] for name, values in per_frame.items() if values is not None}
 
 
@@ -301,7 +275,7 @@ def _read_json(path: Path) -> list[PoseMotion]:
     document = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict) or not {"people", "skeleton"} <= set(document):
         raise ValueError("expected an object with `people` and `skeleton`")
-    return motions_from_rows(document["people"], skeleton_from_dict(document["skeleton"]))
+    return motions_from_rows(document["people"], skeleton_from_dict(document["skeleton"], OPTIONAL))
 
 
 def _read_npz(path: Path) -> list[PoseMotion]:
@@ -309,13 +283,8 @@ def _read_npz(path: Path) -> list[PoseMotion]:
         raise ValueError("expected an archive of NumPy arrays (NPZ)")
     with np.load(path, allow_pickle=False) as archive:
         columns = dict(archive)
-    names = ("joint_names", "parents", "root", "flip_pairs", "skeleton_name")
-    absent = {"joint_names", "parents", "root"} - set(columns)
-    if absent:
-        raise ValueError(f"expected the arrays `joint_names`, `parents` and `root`, missing are {sorted(absent)}")
-    described = {name: columns.pop(name).tolist() for name in names if name in columns}
-    described["joints"] = described.pop("joint_names")
-    skeleton = skeleton_from_dict(described | {"name": described.get("skeleton_name", "skeleton")})
+    described = {key: columns.pop(name).tolist() for name, key in NPZ_SKELETON.items() if name in columns}
+    skeleton = skeleton_from_dict(described, OPTIONAL)
     return motions_from_rows(_rows(columns), skeleton)
 
 
@@ -333,7 +302,7 @@ def _read_parquet(path: Path) -> list[PoseMotion]:
     schema = parquet.read_schema(path)
     if SKELETON_KEY not in (schema.metadata or {}):
         raise ValueError(f"expected the skeleton in the file's metadata, under {SKELETON_KEY.decode()!r}")
-    skeleton = skeleton_from_dict(json.loads(schema.metadata[SKELETON_KEY]))
+    skeleton = skeleton_from_dict(json.loads(schema.metadata[SKELETON_KEY]), OPTIONAL)
     known = [name for name in motion_schema(skeleton).names if name in schema.names]
     table = parquet.read_table(path, columns=known)
     if not len(table):
@@ -359,3 +328,41 @@ def _column(column: pa.Array, name: str, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"column `{name}` must have the shape {shape} in every row")
     filled[rows] = numbers.reshape(len(rows), *shape)
     return filled
+
+
+def even_times(times_s: np.ndarray) -> np.ndarray:
+    """Times `(frames,)` in equal steps: the given ones if they are, else as many as their median step makes."""
+    steps = np.diff(times_s)
+    if len(steps) == 0 or np.abs(steps / np.median(steps) - 1).max() < EVEN:
+        return times_s
+    duration = times_s[-1] - times_s[0]
+    return times_s[0] + np.linspace(0, duration, round(duration / np.median(steps)) + 1)
+
+
+def step_of(times_s: np.ndarray) -> float:
+    """Seconds from frame to frame of even times; what one picture alone is taken to last."""
+    return (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(times_s) > 1 else SINGLE_FRAME_S
+
+
+def resample(values: np.ndarray, times_s: np.ndarray, at_s: np.ndarray) -> np.ndarray:
+    """Interpolate `(frames, points, 3)` to other times; NaN where one of the two frames around is NaN or far away.
+
+    Args:
+        values: At `times_s`; NaN where missing.
+        times_s: `(frames,)`, rising.
+        at_s: `(times,)`, within `times_s`.
+
+    Returns:
+        `(times, points, 3)`; between frames that are more than two median steps apart nothing is known.
+    """
+    if len(times_s) == 1 or np.array_equal(times_s, at_s):
+        return values.copy()
+    after = np.clip(np.searchsorted(times_s, at_s), 1, len(times_s) - 1)
+    before = after - 1
+    span_s = times_s[after] - times_s[before]
+    share = ((at_s - times_s[before]) / span_s)[:, None, None]
+    early, late = values[before], values[after]
+    between = (1 - share) * early + share * late
+    between[span_s > 2 * np.median(np.diff(times_s))] = np.nan
+    # at a frame itself its neighbour need not be known
+    return np.where(share < 1e-6, early, np.where(share > 1 - 1e-6, late, between))

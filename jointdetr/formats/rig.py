@@ -3,6 +3,9 @@
 A joint with one child turns by the smallest rotation that points its bone at the child, so it has no twist. A joint
 with several children, such as the pelvis, turns by the rotation that fits all of them best (Kabsch); what is left is
 taken by a bone without length of its own between the joint and each child, as motion capture's hip and collar bones.
+At rest bones point as they do in somebody who stands with the arms out.
+
+And back: a motion of the nodes that an animation file has, to be looked at.
 
 Shape vocabulary: frames, nodes (joints of the rig, parents first), joints (of the skeleton), children. Positions are
 metres with x to the person's left, y up, z to where the person faces at rest: a camera that looks along -z sees what
@@ -18,13 +21,58 @@ from scipy.spatial.transform import Rotation
 
 from ..skeleton_jointdetr import Skeleton
 from .motions import PoseMotion
-from .rest_pose import rest_directions
+from .skeletons import joint_sides, named_pairs
 
 TO_RIG_AXES = np.array([1.0, -1.0, -1.0]) / 1000.0  # from millimetres, y down, z forward
 UNTWIST_DEGREES_PER_S = 180.0
 MIN_LENGTH = 0.001  # metres; a bone has to have a direction
 USUALLY_IN_LINE, IN_LINE = 0.15, 0.02  # second by first singular value of children that lie in one line
 TEMPLATE_ROUNDS, TEMPLATE_FRAMES = 8, 500
+COINCIDENT = 1e-5  # of the height; a bone of a file that is shorter in every frame is none
+END_SITE_SUFFIX = "_end"
+
+# Places of joints, roughly and in metres: x outwards, y up from the hips, z forward. A joint is known by a part of its
+# name, the first of these that is in it.
+STANDING = {
+    "fingertip": (1.0, 0.5, 0.0),
+    "finger": (0.95, 0.5, 0.0),
+    "thumb": (0.85, 0.5, 0.05),
+    "hand": (0.85, 0.5, 0.0),
+    "wrist": (0.75, 0.5, 0.0),
+    "elbow": (0.47, 0.5, 0.0),
+    "forearm": (0.47, 0.5, 0.0),
+    "shoulder": (0.18, 0.5, 0.0),
+    "arm": (0.18, 0.5, 0.0),
+    "collar": (0.05, 0.5, 0.0),
+    "clavicle": (0.05, 0.5, 0.0),
+    "hip": (0.1, 0.0, 0.0),
+    "thigh": (0.1, 0.0, 0.0),
+    "upleg": (0.1, 0.0, 0.0),
+    "knee": (0.1, -0.42, 0.0),
+    "leg": (0.1, -0.42, 0.0),
+    "ankle": (0.1, -0.85, 0.0),
+    "heel": (0.1, -0.9, -0.05),
+    "foot": (0.1, -0.9, 0.1),
+    "toe": (0.1, -0.9, 0.18),
+    "nose": (0.0, 0.66, 0.1),
+    "eye": (0.03, 0.7, 0.1),
+    "ear": (0.07, 0.68, 0.02),
+    "head_top": (0.0, 0.8, 0.0),
+    "head": (0.0, 0.7, 0.0),
+    "upper_neck": (0.0, 0.6, 0.0),
+    "lower_neck": (0.0, 0.55, 0.0),
+    "neck": (0.0, 0.58, 0.0),
+    "thorax": (0.0, 0.5, 0.0),
+    "chest": (0.0, 0.45, 0.0),
+    "spine3": (0.0, 0.36, 0.0),
+    "spine2": (0.0, 0.27, 0.0),
+    "spine": (0.0, 0.18, 0.0),
+    "upper_back": (0.0, 0.35, 0.0),
+    "lower_back": (0.0, 0.15, 0.0),
+    "pelvis": (0.0, 0.0, 0.0),
+    "root": (0.0, 0.0, 0.0),
+}
+OUTWARDS = {"left": 1.0, "right": -1.0, "middle": 0.0}
 
 
 @dataclass(frozen=True)
@@ -138,6 +186,39 @@ def with_constant_bones(motion: PoseMotion) -> tuple[PoseMotion, RigMotion]:
     return replace(motion, joints=joints), rig
 
 
+def motion_of_nodes(
+    names: Sequence[str], parents: Sequence[int], positions_mm: np.ndarray, times_s: np.ndarray, person: int = 0
+) -> PoseMotion:
+    """Make a motion of an animation file's nodes, without end sites and bones that have no length.
+
+    Args:
+        names: Of the nodes, parents first.
+        parents: Index of each node's parent, -1 for the root.
+        positions_mm: `(frames, nodes, 3)`, y up, z to the viewer.
+        times_s: `(frames,)`.
+        person: Number of the person.
+    """
+    bones = positions_mm - positions_mm[:, list(parents)]
+    is_bone = np.linalg.norm(bones, axis=-1).max(0) > COINCIDENT * np.ptp(positions_mm[0], axis=0).max()
+    stands_for: list[int] = []  # the node that is kept in place of each, by its new number
+    kept: list[int] = []
+    for node, parent in enumerate(parents):
+        is_kept = parent < 0 or (is_bone[node] and not names[node].endswith(END_SITE_SUFFIX))
+        stands_for.append(len(kept) if is_kept else stands_for[parent])
+        kept += [node] if is_kept else []
+    skeleton = Skeleton(
+        "file",
+        tuple(names[node] for node in kept),
+        tuple(-1 if parents[node] < 0 else stands_for[parents[node]] for node in kept),
+        named_pairs([names[node] for node in kept]),
+        root=0,
+    )
+    joints = positions_mm[:, kept] * [1.0, -1.0, -1.0]
+    root = joints[:, 0]
+    known = np.ones(joints.shape[:2], dtype=bool)
+    return PoseMotion(skeleton, times_s, joints - root[:, None], known, root_camera=root, person=person)
+
+
 def rig_nodes(skeleton: Skeleton) -> tuple[Node, ...]:
     """The rig of a skeleton, branch by branch: its joints, and a node without length before each child of several."""
     nodes: list[Node] = []
@@ -216,6 +297,19 @@ def _root_places(motion: PoseMotion, times_s: np.ndarray, placed: np.ndarray) ->
         raise ValueError(f"person {motion.person}: `root_camera` is not known in any frame.")
     at_known = motion.root_camera[known] * TO_RIG_AXES
     return np.stack([np.interp(times_s, motion.times_s[known], values) for values in at_known.T], axis=-1)
+
+
+def rest_directions(skeleton: Skeleton) -> np.ndarray:
+    """Direction of the bone that leads to each joint at rest: `(joints, 3)`, up where the names tell nothing."""
+    places = np.full((len(skeleton.joints), 3), np.nan)
+    for joint, (name, side) in enumerate(zip(skeleton.joints, joint_sides(skeleton), strict=True)):
+        place = next((place for part, place in STANDING.items() if part in name.lower()), None)
+        if place is not None:
+            places[joint] = np.multiply(place, (OUTWARDS[side], 1, 1))
+    directions = places - places[list(skeleton.parents)]
+    lengths = np.linalg.norm(directions, axis=-1, keepdims=True)
+    is_known = lengths > 0  # neither NaN nor two joints at the same place
+    return np.where(is_known, directions / np.where(is_known, lengths, 1), (0.0, 1.0, 0.0))
 
 
 def _bone_lengths(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:

@@ -1,14 +1,136 @@
-"""Plain tables of named columns, as CSV for spreadsheets or as Parquet."""
+"""Tables in files: poses as JSON that explains itself, NPZ, CSV and Parquet; plain columns as CSV and Parquet.
+
+Shape vocabulary: people, joints. Positions are millimetres in camera axes (x right, y down, z forward), pixels in 2D.
+"""
 
 import csv
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
-DECIMALS = 6
+from ..skeleton_jointdetr import Skeleton
+from .motions import PoseMotion, motion_rows, motion_schema, motions_from_rows
+
+FIELDS = {
+    "frame": "number of the film's frame, from 0",
+    "time_s": "seconds since the film began",
+    "person": "number of the person, the same in all frames",
+    "joints": "mm, relative to the root joint, camera axes: x right, y down, z forward",
+    "joints_camera": "mm, from the camera's centre, camera axes: x right, y down, z forward",
+    "joints_world": "mm, in the world that the camera's extrinsics come from",
+    "joints_2d": "px of the picture, from its top left corner",
+    "scores": "probability of the joint's class, 0 to 1",
+    "detected": "false: the joint was not found, its position is a guess or missing (null)",
+    "sigmas": "mm, how far off the joint is expected to be",
+    "visible": "probability that the joint is in the picture and not hidden, 0 to 1",
+    "inside": "true: the joint lies within the picture; with `detected` false it is hidden there or overlooked",
+    "residual_px": "px, root mean square distance between the joints projected by the camera and `joints_2d`",
+    "intrinsics_guessed": "true: `joints_camera` stands on a guessed field of view, depths are off by its factor",
+    "box": "px of the picture: x, y, width, height; where the person was looked for",
+}
+
+DECIMALS = 6  # of plain columns
+
+CSV_COLUMNS = (
+    *("frame", "time_s", "person", "joint", "x_mm", "y_mm", "z_mm"),
+    *("camera_x_mm", "camera_y_mm", "camera_z_mm", "x_px", "y_px", "score", "error_mm", "detected"),
+)
+
+
+def write_json(
+    people: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    skeleton: Skeleton,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write poses as JSON, with units, axes and skeleton beside the numbers; NaN becomes null.
+
+    Args:
+        people: One mapping a person, with the keys of `FIELDS` as far as they are there; of a film one for each
+            person in each frame, as [`motion_rows`] gives them.
+        path: File to write.
+        skeleton: Names and parents of the joints.
+        about: More entries for the head of the file, such as the picture's and the model's name.
+    """
+    fields = [name for name in FIELDS if any(name in person for person in people)]
+    document = {
+        **(about or {}),
+        "fields": {name: FIELDS[name] for name in fields},
+        "skeleton": asdict(skeleton),
+        "people": [{name: _to_json(person[name]) for name in fields if name in person} for person in people],
+    }
+    Path(path).write_text(_layout(document) + "\n", encoding="utf-8")
+
+
+def write_npz(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
+    """Write poses as a NumPy archive: each field stacked over the people, with the joints' names and parents.
+
+    Args:
+        people: As for [`write_json`]. Numbers that only some people have are NaN for the others.
+        path: File to write. `numpy.load(path)` reads it, without pickle.
+        skeleton: Names and parents of the joints.
+
+    Raises:
+        ValueError: Only some people have a field that is not of numbers, such as `inside`, which cannot be NaN.
+    """
+    fields = [name for name in FIELDS if any(name in person for person in people)]
+    arrays = {name: np.stack(_column([person.get(name) for person in people], name)) for name in fields}
+    described = {
+        "skeleton_name": np.array(skeleton.name),
+        "joint_names": np.array(skeleton.joints),
+        "parents": np.array(skeleton.parents),
+        "flip_pairs": np.array(skeleton.flip_pairs, dtype=int).reshape(-1, 2),
+        "root": np.array(skeleton.root),
+    }
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **described, **arrays)
+
+
+def write_csv(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
+    """Write poses as CSV: one row for each joint of each person in each frame; what is not known is left empty.
+
+    Columns: `frame`, `time_s`, `person`, `joint`; `x_mm`, `y_mm`, `z_mm` relative to the root joint; `camera_x_mm`,
+    `camera_y_mm`, `camera_z_mm` from the camera's centre; `x_px`, `y_px`; `score`; `error_mm`, how far off the joint
+    is expected to be; `detected`, 1 or 0.
+
+    Args:
+        people: As for [`write_json`].
+        path: File to write.
+        skeleton: Names of the joints.
+
+    Raises:
+        ValueError: A row does not fit the skeleton.
+    """
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(CSV_COLUMNS)
+        for motion in motions_from_rows(people, skeleton):
+            writer.writerows(_csv_rows(motion))
+
+
+def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
+    """Write poses as Parquet, by [`motion_schema`].
+
+    Args:
+        people: As for [`write_json`].
+        path: File to write.
+        skeleton: Names and parents of the joints; written to the file's metadata.
+
+    Raises:
+        ValueError: A row does not fit the skeleton.
+    """
+    from pyarrow import Table, parquet
+
+    rows = motion_rows(motions_from_rows(people, skeleton))
+    plain = [{name: np.asarray(value).tolist() for name, value in row.items()} for row in rows]
+    parquet.write_table(Table.from_pylist(plain, schema=motion_schema(skeleton)), path)
 
 
 def write_columns(columns: Mapping[str, np.ndarray], path: str | Path, about: Mapping[str, str] | None = None) -> None:
@@ -24,7 +146,7 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path, about: Ma
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
-        _write_parquet(columns, path, about or {})
+        _write_parquet_columns(columns, path, about or {})
     elif suffix == ".csv":
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -34,7 +156,61 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path, about: Ma
         raise ValueError(f"{path}: expected a table ending in .csv or .parquet, got {Path(path).suffix!r}")
 
 
-def _write_parquet(columns: Mapping[str, np.ndarray], path: str | Path, about: Mapping[str, str]) -> None:
+def _column(values: Sequence[Any], name: str) -> list[np.ndarray]:
+    """One field of all people as arrays, NaN for those who do not have it."""
+    arrays = {index: _to_numpy(value) for index, value in enumerate(values) if value is not None}
+    example = next(iter(arrays.values()))
+    if len(arrays) < len(values) and example.dtype.kind != "f":
+        raise ValueError(f"all people must have `{name}`, or none of them, got {len(arrays)} of {len(values)}")
+    return [arrays[index] if index in arrays else np.full_like(example, np.nan) for index in range(len(values))]
+
+
+def _csv_rows(motion: PoseMotion) -> Iterator[list[Any]]:
+    """Rows of one person's joints, in the order of `CSV_COLUMNS`."""
+    unknown = np.full(motion.joints.shape, np.nan)
+    camera = unknown if motion.joints_camera is None else motion.joints_camera
+    points = unknown[..., :2] if motion.points is None else motion.points
+    scores = unknown[..., 0] if motion.scores is None else motion.scores
+    sigmas = unknown[..., 0] if motion.sigmas is None else motion.sigmas
+    for frame, joint in np.ndindex(motion.detected.shape):
+        place = (*motion.joints[frame, joint], *camera[frame, joint], *points[frame, joint])
+        trust = _decimals(scores[frame, joint], 4), _decimals(sigmas[frame, joint], 1)
+        numbers = [*(_decimals(value, 2) for value in place), *trust]
+        when = [motion.frames[frame], f"{motion.times_s[frame]:.6f}", motion.person]
+        yield [*when, motion.skeleton.joints[joint], *numbers, int(motion.detected[frame, joint])]
+
+
+def _decimals(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else ""
+
+
+def _to_numpy(values: Any) -> np.ndarray:
+    return torch.as_tensor(values).detach().cpu().numpy()
+
+
+def _to_json(values: Any) -> Any:
+    """Nested lists with numbers rounded to what the model can mean, and None for NaN."""
+    if isinstance(values, float):
+        return None if math.isnan(values) else round(values, 4)
+    if isinstance(values, (list, tuple)):
+        return [_to_json(value) for value in values]
+    if isinstance(values, (bool, int)):
+        return values
+    return _to_json(_to_numpy(values).tolist())
+
+
+def _layout(value: Any, indent: str = "") -> str:
+    """JSON with one line per entry of a mapping and per row of a table, readable and still small."""
+    inner = indent + "  "
+    if isinstance(value, Mapping) and value:
+        rows = [f"{inner}{json.dumps(key)}: {_layout(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+    if isinstance(value, list) and value and isinstance(value[0], (list, Mapping)):
+        return "[\n" + ",\n".join(inner + _layout(item, inner) for item in value) + f"\n{indent}]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+def _write_parquet_columns(columns: Mapping[str, np.ndarray], path: str | Path, about: Mapping[str, str]) -> None:
     from pyarrow import parquet
 
     arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}

@@ -1,5 +1,6 @@
-"""Uploads: each repository gets everything in one commit, or nothing."""
+"""Checkpoints that carry their code, and their uploads: each repository gets everything in one commit, or nothing."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from .model_card import ModelCardDetails, write_model_card
-from .remote_code import save_with_remote_code
 
 PACKAGE = Path(__file__).parents[1]
 MODEL_VARIABLE = "JOINTDETR_MODEL"
@@ -28,6 +28,22 @@ MODEL_VARIABLE = "JOINTDETR_MODEL"
 # Files of an earlier version that would be stale in a new one.
 STALE_MODEL_FILES = ["*.py", "*.safetensors", "*.safetensors.index.json"]
 STALE_SPACE_FILES = ["jointdetr/*"]
+
+
+def save_with_remote_code(
+    model: JointDetrForPoseEstimation, processor: BaseImageProcessor, folder: str | os.PathLike
+) -> None:
+    """Save model and processor into one folder, which loads with `trust_remote_code=True` alone, as pipeline too.
+
+    People load it so without installing the package. The model is left in eval mode, as the pipeline sets it.
+
+    Args:
+        model: The model, its refinement network included.
+        processor: Its image processor.
+        folder: Where to save; made if it does not exist.
+    """
+    model.eval().save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from ..formats.motions import (
     motion_rows,
     motion_schema,
     motions_from_rows,
-    skeleton_from_dict,
-    skeleton_to_dict,
 )
 
 __all__ = [
@@ -16,6 +14,4 @@ __all__ = [
     "motion_rows",
     "motion_schema",
     "motions_from_rows",
-    "skeleton_from_dict",
-    "skeleton_to_dict",
 ]

@@ -3,8 +3,7 @@
 import numpy as np
 
 from ..formats.markers import Markers
-from ..formats.motions import PoseMotion
-from ..formats.resampling import even_times, resample, step_of
+from ..formats.motions import PoseMotion, even_times, resample, step_of
 
 Y_UP = np.array([1.0, -1.0, -1.0])  # from x right, y down, z forward
 

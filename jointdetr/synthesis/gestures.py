@@ -19,8 +19,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from .draws import Draws
-from .postures import Posture
+from .postures import Draws, Posture
 
 ELBOW_LIMIT = (0.0, 145.0)
 
@@ -212,43 +211,23 @@ def anything(draws: Draws, posture: Posture) -> Arms:
     return _arms(draws, draws.sides(0, 170), draws.sides(-30, 125), draws.sides(-60, 80), elbow)
 
 
-GESTURES: dict[str, Callable[[Draws, Posture], Arms]] = {
-    "arms hanging": hang,
-    "talking": talk,
-    "reaching": reach,
-    "reaching up": reach_up,
-    "waving": wave,
-    "phoning": phone,
-    "eating": eat,
-    "photographing": photograph,
-    "touching the head": touch_head,
-    "arms crossed": cross_arms,
-    "hands joined": join_hands,
-    "holding": hold,
-    "hands on hips": hands_on_hips,
-    "hands behind": hands_behind,
-    "hands on thighs": hands_on_thighs,
-    "on hands": support,
-    "arms anywhere": anything,
+GESTURES: dict[str, tuple[Callable[[Draws, Posture], Arms], float]] = {
+    "arms hanging": (hang, 1.0),
+    "talking": (talk, 0.65),
+    "reaching": (reach, 0.3),
+    "reaching up": (reach_up, 0.5),
+    "waving": (wave, 0.2),
+    "phoning": (phone, 0.05),
+    "eating": (eat, 0.15),
+    "photographing": (photograph, 0.7),
+    "touching the head": (touch_head, 0.3),
+    "arms crossed": (cross_arms, 1.0),
+    "hands joined": (join_hands, 1.0),
+    "holding": (hold, 0.75),
+    "hands on hips": (hands_on_hips, 0.6),
+    "hands behind": (hands_behind, 1.0),
+    "hands on thighs": (hands_on_thighs, 0.8),
+    "on hands": (support, 1.0),
+    "arms anywhere": (anything, 1.0),
 }
-
-# How often both hands take part; a hand that does not is idle.
-BOTH_HANDS = {
-    "arms hanging": 1.0,
-    "talking": 0.65,
-    "reaching": 0.3,
-    "reaching up": 0.5,
-    "waving": 0.2,
-    "phoning": 0.05,
-    "eating": 0.15,
-    "photographing": 0.7,
-    "touching the head": 0.3,
-    "arms crossed": 1.0,
-    "hands joined": 1.0,
-    "holding": 0.75,
-    "hands on hips": 0.6,
-    "hands behind": 1.0,
-    "hands on thighs": 0.8,
-    "on hands": 1.0,
-    "arms anywhere": 1.0,
-}
+"""What the arms do, and how often both hands take part; a hand that does not is idle."""

@@ -12,15 +12,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .body import Body
-from .collision import CapsuleModel
-from .draws import Draws
-from .gestures import BOTH_HANDS, GESTURES, Arms
-from .mocap import MotionLibrary
-from .posing import Pose, bone_rotations
-from .postures import POSTURES, Posture
-from .presets import PRESETS, Activity, Preset
-from .rotations import rotation_about
+from .body import Body, CapsuleModel
+from .gestures import GESTURES, Arms
+from .posing import MotionLibrary, Pose, bone_rotations, rotation_about
+from .postures import POSTURES, Draws, Posture
 
 # A seed's hands of random numbers: who the person is, then 20 attempts at the pose. Later ones are made in two rounds,
 # each at once for everybody who still needs them.
@@ -38,7 +33,138 @@ Angles = TypeVar("Angles", Posture, Arms)
 
 
 @dataclass(frozen=True)
-class People:
+class Activity:
+    """A posture of the body with a gesture of the arms.
+
+    Args:
+        posture: A name of `postures.POSTURES`.
+        gesture: A name of `gestures.GESTURES`, of one arm or of both.
+        idle: The gesture of the arm that takes no part.
+        weight: How often it is drawn, relative to the others.
+    """
+
+    posture: str
+    gesture: str
+    idle: str
+    weight: float
+
+    @property
+    def name(self) -> str:
+        """As "sitting, phoning"."""
+        return f"{self.posture}, {self.gesture}"
+
+
+@dataclass(frozen=True)
+class Population:
+    """A mixture of activities, and how tall the people are (metres)."""
+
+    activities: tuple[Activity, ...]
+    stature_m: tuple[float, float]
+
+
+UPRIGHT = {
+    "arms hanging": 0.16,
+    "talking": 0.15,
+    "reaching": 0.14,
+    "reaching up": 0.05,
+    "waving": 0.08,
+    "phoning": 0.07,
+    "eating": 0.08,
+    "photographing": 0.05,
+    "touching the head": 0.03,
+    "arms crossed": 0.04,
+    "hands joined": 0.05,
+    "holding": 0.09,
+    "hands on hips": 0.04,
+    "hands behind": 0.02,
+    "arms anywhere": 0.05,
+}
+SEATED = {
+    "hands on thighs": 0.20,
+    "talking": 0.15,
+    "reaching": 0.12,
+    "waving": 0.05,
+    "phoning": 0.09,
+    "eating": 0.12,
+    "photographing": 0.04,
+    "touching the head": 0.03,
+    "arms crossed": 0.05,
+    "hands joined": 0.05,
+    "holding": 0.07,
+    "arms anywhere": 0.03,
+}
+STRIDING = {**UPRIGHT, "arms hanging": 0.6}
+BENT = {"arms hanging": 0.3, "reaching": 0.3, "holding": 0.15, "talking": 0.1, "hands on hips": 0.05, "phoning": 0.1}
+LOW = {"hands on thighs": 0.3, "reaching": 0.2, "talking": 0.15, "holding": 0.15, "phoning": 0.1, "arms hanging": 0.1}
+UNBOUND = {"arms anywhere": 0.7, "reaching": 0.1, "reaching up": 0.2}
+ON_HANDS = {"on hands": 0.8, "reaching": 0.2}
+
+# Posture: what idle arms do, and what the others do.
+GESTURES_OF = {
+    "standing": ("arms hanging", UPRIGHT),
+    "walking": ("arms hanging", STRIDING),
+    "leaning": ("arms hanging", BENT),
+    "sitting": ("hands on thighs", SEATED),
+    "crouching": ("hands on thighs", LOW),
+    "kneeling": ("hands on thighs", LOW),
+    "sitting on the ground": ("hands on thighs", LOW),
+    "crawling": ("on hands", ON_HANDS),
+    "lying": ("arms hanging", UNBOUND),
+    "jumping": ("arms anywhere", UNBOUND),
+    "moving freely": ("arms anywhere", UNBOUND),
+}
+
+
+def _activities(postures: dict[str, float]) -> tuple[Activity, ...]:
+    """Every posture with each of its gestures, postures as often as their weights say."""
+    return tuple(
+        Activity(posture, gesture, idle, weight * share / sum(gestures.values()))
+        for posture, weight in postures.items()
+        for idle, gestures in [GESTURES_OF[posture]]
+        for gesture, share in gestures.items()
+    )
+
+
+PRESETS = {
+    "everyday": Population(
+        activities=_activities(
+            {
+                "standing": 0.36,
+                "walking": 0.20,
+                "leaning": 0.11,
+                "sitting": 0.22,
+                "crouching": 0.03,
+                "kneeling": 0.03,
+                "sitting on the ground": 0.05,
+            }
+        ),
+        stature_m=(1.45, 2.05),
+    ),
+    "everything": Population(
+        activities=_activities(
+            {
+                "standing": 0.20,
+                "walking": 0.12,
+                "leaning": 0.08,
+                "sitting": 0.12,
+                "crouching": 0.06,
+                "kneeling": 0.05,
+                "sitting on the ground": 0.06,
+                "crawling": 0.04,
+                "lying": 0.06,
+                "jumping": 0.06,
+                "moving freely": 0.15,
+            }
+        ),
+        stature_m=(1.1, 2.05),
+    ),
+}
+
+PRESETS["nobody"] = PRESETS["everyday"]  # who would stand in the empty rooms
+
+
+@dataclass(frozen=True)
+class PosedPeople:
     """People near the origin of a z-up world, on the ground z = 0.
 
     Args:
@@ -79,16 +205,16 @@ class Poses:
 
 
 @dataclass(frozen=True)
-class PoseMixture:
-    """Where poses come from: a preset's activities, and the frames of a library for a share of the people.
+class PoseSource:
+    """Where poses come from: a population's activities, and the frames of a library for a share of the people.
 
     Args:
-        preset: Activities and statures.
+        population: Activities and statures.
         motions: Recorded motions, or None.
         motion_share: Share of the people who take their pose from `motions`.
     """
 
-    preset: Preset
+    population: Population
     motions: MotionLibrary | None = None
     motion_share: float = 0.5
 
@@ -99,7 +225,7 @@ def sample_people(
     preset: str = "everyday",
     motions: MotionLibrary | None = None,
     motion_share: float = 0.5,
-) -> People:
+) -> PosedPeople:
     """People in random shapes and poses, one for each seed and the same whatever other seeds are asked for.
 
     Args:
@@ -119,7 +245,7 @@ def sample_people(
     posed = body.pose(poses.shape.float().to(body.device), poses.rotations.float().to(body.device))
     origin = posed.joints[:, 0].clone()  # (batch, 3)
     origin[:, 2] = posed.vertices[..., 2].amin(dim=1) - poses.lift.float().to(body.device)
-    return People(posed.vertices - origin[:, None], posed.joints - origin[:, None], poses.activity)
+    return PosedPeople(posed.vertices - origin[:, None], posed.joints - origin[:, None], poses.activity)
 
 
 def sample_skeletons(
@@ -159,8 +285,8 @@ def sample_poses(
         raise ValueError(f"`seeds` must be one or more non-negative whole numbers, got {list(seeds)}")
     if not 0 <= motion_share <= 1:
         raise ValueError(f"`motion_share` must be in [0, 1], got {motion_share}")
-    mixture = PoseMixture(PRESETS[preset], motions, motion_share)
-    return _poser(body).sample([int(seed) for seed in seeds], mixture)
+    source = PoseSource(PRESETS[preset], motions, motion_share)
+    return _poser(body).sample([int(seed) for seed in seeds], source)
 
 
 @dataclass(frozen=True)
@@ -168,7 +294,7 @@ class _Traits:
     """What stays the same over all attempts at a person."""
 
     shape: Tensor  # (people, components)
-    activity: Tensor  # (people,), an index into the preset's
+    activity: Tensor  # (people,), an index into the population's
     recorded: Tensor  # (people,) bool: the pose comes from a motion
     heading: Tensor  # (people,), radians
     mirrored: Tensor  # (people,) bool
@@ -189,45 +315,45 @@ class Poser:
         heights = [body.rest_surface(chunk)[..., 2] for chunk in body.shape_samples.split(50)]
         self.stature_m = torch.cat([height.amax(dim=1) - height.amin(dim=1) for height in heights]).cpu()
 
-    def sample(self, seeds: list[int], mixture: PoseMixture) -> Poses:
+    def sample(self, seeds: list[int], source: PoseSource) -> Poses:
         """One pose for each seed; one that overlaps is drawn again, the same activity in the same shape."""
-        traits = self._traits(Draws.from_seeds(seeds, [TRAITS_HAND]), mixture)
-        best = self._attempt(Draws.from_seeds(seeds, [FIRST_ATTEMPT]), traits, mixture)
+        traits = self._traits(Draws.from_seeds(seeds, [TRAITS_HAND]), source)
+        best = self._attempt(Draws.from_seeds(seeds, [FIRST_ATTEMPT]), traits, source)
         for attempts in RETRIES:
             bad = (best.penetration > ALLOWED_PENETRATION_M).nonzero()[:, 0]
             if len(bad) == 0:
                 break
             draws = Draws.from_seeds([seeds[person] for person in bad.tolist()], attempts)
-            retries = self._attempt(draws, traits.of(bad.repeat_interleave(len(attempts))), mixture)
+            retries = self._attempt(draws, traits.of(bad.repeat_interleave(len(attempts))), source)
             taken = _first_apart(retries.penetration.unflatten(0, (len(bad), len(attempts))))
             taken += torch.arange(len(bad)) * len(attempts)
             better = retries.penetration[taken] < best.penetration[bad]
             best.replace(bad[better], retries, taken[better])
         return best
 
-    def _traits(self, draws: Draws, mixture: PoseMixture) -> _Traits:
+    def _traits(self, draws: Draws, source: PoseSource) -> _Traits:
         """Who a person is and what it does."""
-        shortest, tallest = mixture.preset.stature_m
+        shortest, tallest = source.population.stature_m
         suitable = ((self.stature_m >= shortest) & (self.stature_m <= tallest)).nonzero()[:, 0]
         person = suitable[(draws.uniform(0, 1) * len(suitable)).long()]
         return _Traits(
             shape=self.samples[person] + SHAPE_JITTER * draws.standard_normal(self.samples.shape[1]),
-            activity=draws.choice([activity.weight for activity in mixture.preset.activities]),
-            recorded=draws.chance(mixture.motion_share if mixture.motions is not None else 0.0),
+            activity=draws.choice([activity.weight for activity in source.population.activities]),
+            recorded=draws.chance(source.motion_share if source.motions is not None else 0.0),
             heading=draws.uniform(-torch.pi, torch.pi),
             mirrored=draws.chance(0.5),
         )
 
-    def _attempt(self, draws: Draws, traits: _Traits, mixture: PoseMixture) -> Poses:
+    def _attempt(self, draws: Draws, traits: _Traits, source: PoseSource) -> Poses:
         """One try at the pose of each person."""
-        chosen = [mixture.preset.activities[index] for index in traits.activity.tolist()]
+        chosen = [source.population.activities[index] for index in traits.activity.tolist()]
         posture, arms = draw_limbs(draws, chosen)
         posture, arms = posture.mirrored(traits.mirrored), arms.mirrored(traits.mirrored)
         rest = self.body.rest_bones(traits.shape)
         rotations = bone_rotations(self.body, rest, Pose(posture, arms, traits.heading))
         lift, names = posture.lift.clone(), [activity.name for activity in chosen]
-        if mixture.motions is not None:
-            frames, clips = mixture.motions.draw(draws.part(*OTHER_NUMBERS))
+        if source.motions is not None:
+            frames, clips = source.motions.draw(draws.part(*OTHER_NUMBERS))
             frames[:, 0] = rotation_about("z", traits.heading) @ frames[:, 0]
             rotations[traits.recorded] = frames[traits.recorded]
             lift[traits.recorded] = 0.0
@@ -259,11 +385,11 @@ def draw_limbs(draws: Draws, activities: list[Activity]) -> tuple[Posture, Arms]
 
     def arms(names: list[str], numbers: tuple[int, int]) -> Arms:
         hands = draws.part(*numbers)
-        return _drawn_by_name(names, lambda name, people: GESTURES[name](hands.of(people), _of(posture, people)))
+        return _drawn_by_name(names, lambda name, people: GESTURES[name][0](hands.of(people), _of(posture, people)))
 
     gesture = arms([activity.gesture for activity in activities], GESTURE_NUMBERS)
     idle = arms([activity.idle for activity in activities], IDLE_NUMBERS)
-    both_hands = torch.tensor([BOTH_HANDS[activity.gesture] for activity in activities])
+    both_hands = torch.tensor([GESTURES[activity.gesture][1] for activity in activities])
     both = draws.part(*OTHER_NUMBERS).uniform(0, 1) < both_hands
     takes_part = torch.stack([both, torch.ones_like(both)], dim=1)
     return posture.within_limits(), gesture.where(takes_part, idle)

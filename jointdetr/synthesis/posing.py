@@ -1,20 +1,26 @@
-"""From joint angles to bone rotations: trunk and legs forward, arms by angle or by where the wrist goes.
+"""How the bones turn: by joint angles, arms by angle or by where the wrist goes, or as motion capture recorded it.
 
-Shapes: batch (people), bones; sides are (left, right). Degrees, metres; z up, the person facing -y before its heading.
+Shapes: batch (people), frames, bones; sides are (left, right). Degrees, metres; z up, the person facing
+-y before its heading.
 
 A limb's angles count from hanging straight down, so its rest direction is first turned there. Angles named in
 `postures` and `gestures`; the signs below follow from right-handed rotations: forward is -y, the left side +x.
+
+A recorded bone turns a bone of the body by the same rotation in the world; limbs are first turned from the body's rest
+direction to the recorded skeleton's, so that both point the same way. Recorded axes are y up and facing +z.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .body import Body
+from ..formats.acclaim import RecordedSkeleton, read_amc, read_asf, world_rotations
+from .body import LIMBS, Body
 from .gestures import ELBOW_LIMIT, TARGET_BONES, THIGH, Arms
-from .postures import Posture
-from .rotations import rotation_about, rotation_between
+from .postures import Draws, Posture
 
 SIDES = ("L", "R")
 # How the bend of the back is shared out among its bones, from the pelvis up, and that of the neck.
@@ -28,6 +34,55 @@ SHOULDER_RISE, SHOULDER_RISE_FROM = 0.25, 45.0
 SHOULDER_ADVANCE = 0.12
 # An aimed arm stays a little short of straight.
 LONGEST_REACH = 0.985
+
+# From y up, facing +z, to z up, facing -y.
+TO_BODY_AXES = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+# Which recorded bone turns which bone of the body; bones left out follow their parents.
+TRUNK_BONES = {
+    "root": "root",
+    "lowerback": "spine04",
+    "upperback": "spine03",
+    "thorax": "spine01",
+    "lowerneck": "neck01",
+    "upperneck": "neck03",
+    "head": "head",
+}
+LIMB_BONES = {
+    "clavicle": "clavicle",
+    "humerus": "upperarm01",
+    "radius": "lowerarm01",
+    "femur": "upperleg01",
+    "tibia": "lowerleg01",
+    "foot": "foot",
+}
+
+
+def rotation_about(axis: str, angle: Tensor) -> Tensor:
+    """Rotation by `angle` radians (...,) about "x", "y" or "z", right-handed: (..., 3, 3)."""
+    first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
+    rotation = torch.eye(3, dtype=angle.dtype, device=angle.device).expand(*angle.shape, 3, 3).clone()
+    rotation[..., first, first] = rotation[..., second, second] = torch.cos(angle)
+    rotation[..., second, first] = torch.sin(angle)
+    rotation[..., first, second] = -torch.sin(angle)
+    return rotation
+
+
+def rotation_between(source: Tensor, target: Tensor) -> Tensor:
+    """Smallest rotation that turns direction `source` (..., 3) into `target` (..., 3), not opposite to it."""
+    source = torch.nn.functional.normalize(source, dim=-1)
+    target = torch.nn.functional.normalize(target, dim=-1)
+    source, target = torch.broadcast_tensors(source, target)
+    cosine = (source * target).sum(-1)[..., None, None]
+    cross = cross_matrix(torch.linalg.cross(source, target))
+    identity = torch.eye(3, dtype=source.dtype, device=source.device)
+    return identity + cross + cross @ cross / (1 + cosine)
+
+
+def cross_matrix(vector: Tensor) -> Tensor:
+    """Matrix `(..., 3, 3)` whose product with `b` is the cross product of `vector` (..., 3) with `b`."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
 
 
 @dataclass(frozen=True)
@@ -201,3 +256,93 @@ def _perpendicular(vector: Tensor, direction: Tensor) -> Tensor:
     """The part of `vector` (batch, 3) at right angles to the unit vector `direction`, of length 1."""
     rejected = vector - (vector * direction).sum(-1, keepdim=True) * direction
     return torch.nn.functional.normalize(rejected, dim=-1)
+
+
+def retarget(body: Body, skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> Tensor:
+    """Rotations for `Body.pose` that follow a recorded motion: (frames, body bones, 3, 3), float64.
+
+    Raises:
+        ValueError: The skeleton lacks a bone that moves the body, or the motion is not of this skeleton.
+    """
+    recorded = torch.from_numpy(world_rotations(skeleton, motion))
+    directions = torch.from_numpy(skeleton.directions)
+    targets = {bone: TRUNK_BONES[name] for bone, name in _required(skeleton, TRUNK_BONES)}
+    for side in "LR":
+        limbs = {f"{side.lower()}{name}": f"{bone}.{side}" for name, bone in LIMB_BONES.items()}
+        targets |= {bone: limbs[name] for bone, name in _required(skeleton, limbs)}
+
+    turned: dict[int, Tensor] = {}
+    for bone, target in targets.items():
+        rotation = TO_BODY_AXES @ recorded[:, bone] @ TO_BODY_AXES.mT
+        turned[body.bone(target)] = rotation @ _alignment(body, target, TO_BODY_AXES @ directions[bone])
+    rotations = []
+    for bone, parent in enumerate(body.parents):
+        turned.setdefault(bone, turned[max(parent, 0)])
+        rotations.append(turned[bone] if parent < 0 else turned[parent].mT @ turned[bone])
+    return torch.stack(rotations, dim=1)
+
+
+def _required(skeleton: RecordedSkeleton, names: dict[str, str]) -> list[tuple[int, str]]:
+    """Index and name of bones the skeleton must have."""
+    missing = sorted(set(names) - set(skeleton.names))
+    if missing:
+        raise ValueError(f"the recorded skeleton must have the bones {sorted(names)}, missing are {missing}")
+    return [(skeleton.names.index(name), name) for name in names]
+
+
+def _alignment(body: Body, target: str, direction: Tensor) -> Tensor:
+    """Rotation from the rest direction of a limb of the body to the recorded `direction` (3,): (3, 3)."""
+    part, _, side = target.partition(".")
+    if part not in LIMBS:
+        return torch.eye(3, dtype=torch.float64)
+    rest = body.bone_rest.double().cpu()
+    return rotation_between(rest[body.bone(f"{LIMBS[part]}.{side}")] - rest[body.bone(target)], direction)
+
+
+class MotionLibrary:
+    """Frames of every motion in a folder, as rotations of the body.
+
+    Args:
+        body: The body that is to move.
+        folder: Searched with its subfolders for `*.asf` files; the `*.amc` files beside one belong to it.
+        stride: Keeps every `stride`-th frame; CMU's are 1/120 s apart.
+
+    Raises:
+        ValueError: The folder holds no skeleton with motions, several skeletons share a folder, or a file is broken.
+    """
+
+    def __init__(self, body: Body, folder: Path | str, stride: int = 12) -> None:
+        """Read and retarget all motions."""
+        rotations, self.clips, clip_of_frame = [], [], []
+        for skeleton_file, motion_files in _recordings(Path(folder)):
+            skeleton = read_asf(skeleton_file)
+            for motion_file in motion_files:
+                frames = retarget(body, skeleton, read_amc(motion_file, stride))
+                clip_of_frame += [len(self.clips)] * len(frames)
+                self.clips.append(motion_file.stem)
+                rotations.append(frames.float())
+        self.rotations = torch.cat(rotations)  # (frames, bones, 3, 3)
+        self.clip_of_frame = torch.tensor(clip_of_frame)  # (frames,)
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.rotations)
+
+    def draw(self, draws: Draws) -> tuple[Tensor, list[str]]:
+        """A frame for each person: rotations (people, bones, 3, 3), float64, and the names of their clips."""
+        frame = (draws.uniform(0, 1) * len(self)).long()
+        return self.rotations[frame].double(), [self.clips[clip] for clip in self.clip_of_frame[frame].tolist()]
+
+
+def _recordings(folder: Path) -> list[tuple[Path, list[Path]]]:
+    """Skeleton files under a folder, each with its motion files."""
+    recordings = []
+    for skeleton_file in sorted(folder.rglob("*.asf")):
+        if len(list(skeleton_file.parent.glob("*.asf"))) > 1:
+            raise ValueError(f"{skeleton_file.parent} must hold one *.asf file, so that its *.amc files belong to it")
+        motion_files = sorted(skeleton_file.parent.glob("*.amc"))
+        if motion_files:
+            recordings.append((skeleton_file, motion_files))
+    if not recordings:
+        raise ValueError(f"{folder} must hold *.asf files with *.amc files beside them, found none")
+    return recordings

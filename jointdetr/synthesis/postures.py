@@ -1,26 +1,94 @@
-"""Postures: what the trunk, the head and the legs do.
+"""Postures: what the trunk, the head and the legs do, and the random numbers of many people at once.
 
-Every function takes a hand of random numbers and returns joint angles in degrees; the person faces forward, and a
-posture with an uneven pair of limbs is written for one side only, because `Posture.mirrored` makes the other.
+A posture's function takes a hand of random numbers and returns joint angles in degrees; the person faces forward, and
+a posture with an uneven pair of limbs is written for one side only, because `Posture.mirrored` makes the other.
 
-Shapes: people; sides are (left, right).
+Shapes: people; `sides` are (left, right).
 
 Signs: pitch and bend tip forward; roll, side and tilt lean to the right; twist and turn go to the left. A straight leg
 straight under the pelvis has all angles 0; flexion lifts a thigh forward, folds a knee and raises the toes; abduction
 spreads, rotation turns the toes outward.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .draws import Draws
-
+NUMBERS_PER_PERSON = 160
+BEYOND_THREE_DEVIATIONS = 0.00135
 KNEE_LIMIT = (0.0, 150.0)
 HIP_LIMIT = (-30.0, 135.0)
 ANKLE_LIMIT = (-45.0, 30.0)
+
+
+class Draws:
+    """A hand of random numbers for each person, dealt out column by column.
+
+    Whoever asks in the same order gets the same numbers, whatever other people are in the batch.
+    """
+
+    def __init__(self, numbers: Tensor, dealt: int = 0) -> None:
+        """Hold uniform numbers (people, columns) in [0, 1), of which the first `dealt` columns have been used."""
+        self.numbers = numbers
+        self.dealt = dealt
+
+    @classmethod
+    def from_seeds(cls, seeds: Sequence[int], attempts: Sequence[int]) -> "Draws":
+        """A hand for each of the `attempts` of each seed, all of the first seed's first."""
+        hands = [
+            np.random.default_rng([seed, attempt]).random(NUMBERS_PER_PERSON) for seed in seeds for attempt in attempts
+        ]
+        return cls(torch.from_numpy(np.stack(hands)))
+
+    def of(self, people: Tensor) -> "Draws":
+        """The hands of some people alone, dealt as far as these."""
+        return Draws(self.numbers[people], self.dealt)
+
+    def part(self, start: int, count: int) -> "Draws":
+        """Fresh hands of `count` of these numbers, whether or not they have been dealt."""
+        return Draws(self.numbers[:, start : start + count])
+
+    def _deal(self, count: int) -> Tensor:
+        """The next `count` columns: (people, count)."""
+        if self.dealt + count > self.numbers.shape[1]:
+            raise ValueError(f"a person has {self.numbers.shape[1]} random numbers, and more were asked for")
+        dealt = self.numbers[:, self.dealt : self.dealt + count]
+        self.dealt += count
+        return dealt
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """One number in [low, high) for each person: (people,)."""
+        return low + (high - low) * self._deal(1)[:, 0]
+
+    def sides(self, low: float, high: float) -> Tensor:
+        """A number in [low, high) for each side: (people, 2)."""
+        return low + (high - low) * self._deal(2)
+
+    def normal(self, mean: float, deviation: float) -> Tensor:
+        """One normal number, within three deviations, for each person: (people,)."""
+        return mean + deviation * self.standard_normal(1)[:, 0]
+
+    def sides_normal(self, mean: float, deviation: float) -> Tensor:
+        """A normal number, within three deviations, for each side: (people, 2)."""
+        return mean + deviation * self.standard_normal(2)
+
+    def standard_normal(self, count: int) -> Tensor:
+        """Standard normal numbers within three deviations, one uniform number each: (people, count)."""
+        within_three = BEYOND_THREE_DEVIATIONS + (1 - 2 * BEYOND_THREE_DEVIATIONS) * self._deal(count)
+        return torch.special.ndtri(within_three)
+
+    def chance(self, probability: float) -> Tensor:
+        """True with this probability: (people,) bool."""
+        return self._deal(1)[:, 0] < probability
+
+    def choice(self, weights: Sequence[float]) -> Tensor:
+        """An index, as likely as its weight: (people,) int64."""
+        cumulative = torch.tensor(weights, dtype=self.numbers.dtype).cumsum(0)
+        drawn = self._deal(1) * cumulative[-1]
+        return (drawn >= cumulative).sum(dim=1).clamp(max=len(weights) - 1)
 
 
 @dataclass(frozen=True)

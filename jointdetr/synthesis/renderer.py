@@ -20,8 +20,6 @@ import torch
 from torch import Tensor
 
 from ..data.schema import DENSE_MAP_REDUCTION
-from .backdrop import GeometryBuffer, add_boxes, empty_room
-from .lighting import ShadowMap, develop, light_surface
 from .materials import (
     EYES,
     SKIN,
@@ -36,11 +34,12 @@ from .materials import (
 )
 from .rasterizer import Fragments, interpolate, locate_fragments, rasterize, unit, vertex_normals
 from .scene import Preset, Scene, Subject, draw_scene, rotate, spread, stack_records
+from .shading import GeometryBuffer, ShadowMap, add_boxes, develop, empty_room, light_surface
 from .textures import sample_noise
 
 if TYPE_CHECKING:
     from .body import Body
-    from .poses import People
+    from .poses import PosedPeople
 
 PICTURES_AT_ONCE = {"cpu": 4, "cuda": 64}  # on a CPU more would fall out of its cache
 OUT_OF_LIGHT = 100.0  # metres, where nobody throws a shadow
@@ -48,23 +47,8 @@ BUMP_FREQUENCY = 9.0  # folds of cloth and unevenness of skin, for the light onl
 SKIN_BUMPS = 0.1
 SCENE_STREAM = 1_000_003  # keeps a picture's numbers apart from those that pose its person from the same seed
 VISIBILITY_MARGIN = (
-    0.17,
-    0.17,
-    0.10,
-    0.07,
-    0.17,
-    0.10,
-    0.07,
-    0.17,
-    0.13,
-    0.13,
-    0.13,
-    0.10,
-    0.10,
-    0.07,
-    0.10,
-    0.10,
-    0.07,
+    *(0.17, 0.17, 0.10, 0.07, 0.17, 0.10, 0.07),  # pelvis and legs
+    *(0.17, 0.13, 0.13, 0.13, 0.10, 0.10, 0.07, 0.10, 0.10, 0.07),  # trunk, head and arms
 )
 """How deep below the surface each of the 17 joints lies at most, metres."""
 
@@ -122,21 +106,6 @@ class Rendering:
     depth_map: Tensor
 
 
-def render_people(body: "Body", people: "People", seeds: Sequence[int], settings: RenderSettings) -> Rendering:
-    """Picture people, each in a random scene of its own.
-
-    Args:
-        body: the body whose mesh the people share; its device does the work.
-        people: posed people standing on z = 0.
-        seeds: one for each person; a picture depends on its seed and its person alone.
-        settings: how to picture them.
-
-    Raises:
-        ValueError: the number of seeds is not the number of people.
-    """
-    return PersonRenderer(body, settings).render(people, seeds)
-
-
 class PersonRenderer:
     """Renders people of one body; keeps what all pictures share.
 
@@ -154,8 +123,16 @@ class PersonRenderer:
         self.rays_per_edge = settings.size * settings.supersampling
 
     @torch.no_grad()
-    def render(self, people: "People", seeds: Sequence[int]) -> Rendering:
-        """Picture people, see `render_people`."""
+    def render(self, people: "PosedPeople", seeds: Sequence[int]) -> Rendering:
+        """Picture people, each in a random scene of its own.
+
+        Args:
+            people: posed people standing on z = 0.
+            seeds: one for each person; a picture depends on its seed and its person alone.
+
+        Raises:
+            ValueError: the number of seeds is not the number of people.
+        """
         if len(seeds) != len(people.vertices):
             raise ValueError(
                 f"`seeds` must name one seed for each of the {len(people.vertices)} people, got {len(seeds)}"
@@ -165,7 +142,7 @@ class PersonRenderer:
         parts = [self._render_group(_some_of(people, group), seeds[group]) for group in groups]
         return Rendering(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(Rendering)))
 
-    def _render_group(self, people: "People", seeds: Sequence[int]) -> Rendering:
+    def _render_group(self, people: "PosedPeople", seeds: Sequence[int]) -> Rendering:
         """Picture a few people at once."""
         generators = [np.random.default_rng((seed, SCENE_STREAM)) for seed in seeds]
         scene, outfit, palette = self._draw(generators, people)
@@ -191,7 +168,7 @@ class PersonRenderer:
         labels = self._label((buffer, part), people.joints.permute(2, 0, 1), screen, scene)
         return Rendering(images=self._expose(images, scene, generators), **labels)
 
-    def _draw(self, generators: list[np.random.Generator], people: "People") -> tuple[Scene, Outfit, Palette]:
+    def _draw(self, generators: list[np.random.Generator], people: "PosedPeople") -> tuple[Scene, Outfit, Palette]:
         """Draw every random parameter on the CPU, picture by picture."""
         bounds = (
             torch.stack([people.vertices.amin(1), people.vertices.amax(1)], 1).cpu().double().numpy()
@@ -287,7 +264,7 @@ class PersonRenderer:
         return line[:, None] * self.rays_per_edge + line
 
 
-def _some_of(people: "People", chosen: slice) -> "People":
+def _some_of(people: "PosedPeople", chosen: slice) -> "PosedPeople":
     """A part of the batch."""
     return replace(
         people,

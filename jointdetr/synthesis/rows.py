@@ -1,37 +1,72 @@
-"""Synthetic people as rows of a pose dataset, pictures encoded: for files, and for training that draws as it goes.
+"""Synthetic people as rows of a pose dataset: for training that draws as it goes, and written to Parquet files.
+
+Shards of a dataset are independent of one another, and each person depends on the settings' seed and the person's
+number alone, so the files are the same for any number of workers and after any interruption. Several processes, on one
+machine or on several, may fill one folder (`jointdetr.formats.shards`).
 
 Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import torch
 from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..data.schema import encode_depth_map
+from ..data.schema import encode_depth_map, pose_features
+from ..formats.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
 from ..skeleton_jointdetr import HUMAN36M
 from .body import load_body
-from .mocap import MotionLibrary
 from .poses import sample_people
+from .posing import MotionLibrary
 from .renderer import PersonRenderer, Rendering, RenderSettings
-from .scene import Preset
+
+PEOPLE_AT_ONCE = 32
+SETTINGS_FILE = "synthesis.json"
+CARD = """---
+license: cc0-1.0
+pretty_name: Synthetic people with exact 3D joints
+tags: [3d-human-pose-estimation, synthetic]
+size_categories: [{size_category}]
+configs:
+- config_name: default
+  data_files: data/train-*.parquet
+---
+# Synthetic people with exact 3D joints
+
+{count} pictures of {size} x {size} px, one person each, made by `jointdetr` ({preset} preset, seed {seed}).
+No photograph and no real person is in it: body shapes come from MakeHuman's data (CC0); poses, clothes, rooms and
+light are drawn at random.
+
+Each row has the picture, the 17 joints of the Human3.6M skeleton in camera space (millimetres; x right, y down,
+z forward) and in pixels, which of them are visible, the camera's intrinsics and the person's box{dense}.
+Joints follow the body model, so they agree with markers on real people to a few centimetres only.
+
+```python
+from datasets import load_dataset
+
+row = load_dataset("PATH_OF_THIS_FOLDER", split="train")[0]
+print(row["image"].size, row["joints_3d"][0])
+```
+
+`{settings_file}` holds the settings; the same settings give the same files.
+"""
 
 
-@dataclass(frozen=True)
-class RowSettings:
+@dataclass(frozen=True, kw_only=True)
+class RowSettings(RenderSettings):
     """Who is drawn, and how they are pictured.
 
     Attributes:
         seed: non-negative; another seed gives other people.
-        size: width and height of the pictures in px, a multiple of 4.
-        preset: "everyday" (mostly upright, level views), "everything" (all poses, steep views, cut-off people) or
-            "nobody" (rooms where nobody is; the box is where a person would fill the picture).
         dense: add the `part_map` and `depth_map` columns.
-        supersampling: rays along each edge of a pixel.
         quality: of the JPEG pictures, 1 to 95.
         motions: folder of motion capture (ASF/AMC files) to take half of the poses from.
         device: where to pose and render, such as "cpu" or "cuda" (untested).
@@ -41,25 +76,18 @@ class RowSettings:
     """
 
     seed: int = 0
-    size: int = 256
-    preset: Preset = "everyday"
     dense: bool = False
-    supersampling: int = 1
     quality: int = 90
     motions: str | Path | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
+        super().__post_init__()
         if self.seed < 0:
             raise ValueError(f"`seed` must not be negative, got {self.seed}")
         if not 1 <= self.quality <= 95:
             raise ValueError(f"`quality` must be from 1 to 95, got {self.quality}")
-        self.render_settings()
-
-    def render_settings(self) -> RenderSettings:
-        """The part of the settings that the renderer needs."""
-        return RenderSettings(self.size, self.supersampling, self.preset)
 
 
 class PersonRows:
@@ -79,7 +107,7 @@ class PersonRows:
         self.settings = settings
         self.body = load_body(settings.device)
         self.motions = None if settings.motions is None else MotionLibrary(self.body, settings.motions)
-        self.renderer = PersonRenderer(self.body, settings.render_settings())
+        self.renderer = PersonRenderer(self.body, settings)
 
     def render(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """Rows of the people with these numbers, with the columns of `jointdetr.data.schema.pose_features`."""
@@ -121,6 +149,128 @@ def person_seed(seed: int, number: int) -> int:
     """Seed of one person, from the settings' seed and the person's number alone."""
     state = np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisSettings(RowSettings):
+    """What dataset to write, and how.
+
+    Attributes:
+        output: folder to write to; it may hold a part of the same dataset.
+        count: number of people, one picture each.
+        shard_size: people in one Parquet file.
+        workers: processes to start; 1 works in the calling process.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    output: str | Path
+    count: int = 1000
+    shard_size: int = 500
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        super().__post_init__()
+        for name in ("count", "shard_size", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what the files hold, unlike where and by how many workers they are written."""
+        kept = {name: value for name, value in asdict(self).items() if name not in ("output", "workers", "device")}
+        return kept | {"motions": None if self.motions is None else Path(self.motions).name}
+
+    @property
+    def num_shards(self) -> int:
+        """Number of Parquet files."""
+        return -(-self.count // self.shard_size)
+
+    def shard_path(self, shard: int) -> Path:
+        """Final place of a shard."""
+        return Path(self.output) / "data" / f"train-{shard:05d}-of-{self.num_shards:05d}.parquet"
+
+    def shard_people(self, shard: int) -> range:
+        """Numbers of the people in a shard."""
+        return range(shard * self.shard_size, min(self.count, (shard + 1) * self.shard_size))
+
+
+def synthesize(settings: SynthesisSettings) -> Path:
+    """Write the dataset, or what is missing of it.
+
+    Args:
+        settings: what to write, and where.
+
+    Returns:
+        The folder, complete.
+
+    Raises:
+        ValueError: the folder holds a dataset of other settings or data of unknown origin, or there are no motions.
+        OSError: the disk is full or cannot be written.
+        RuntimeError: a worker died.
+    """
+    prepare_folder(settings)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("synthetic people", total=settings.count)
+
+        def on_progress(in_hand: int) -> None:
+            progress.update(task, completed=min(settings.count, _people_written(settings) + in_hand))
+
+        run_workers(partial(fill_shards, settings), settings.workers, on_progress)
+        progress.update(task, completed=settings.count)
+    return Path(settings.output)
+
+
+def prepare_folder(settings: SynthesisSettings) -> None:
+    """Make the folder with its settings and card, or check that it was made for these settings."""
+    folder = Path(settings.output)
+    if open_folder(folder, SETTINGS_FILE, settings.identity()):
+        write_aside(folder / "README.md", _card(settings).encode())
+
+
+def fill_shards(settings: SynthesisSettings, on_progress: OnProgress) -> None:
+    """Write every shard that is missing; returns when none is, those included that others are writing.
+
+    Args:
+        settings: what to write, and where.
+        on_progress: called with the number of people done in the shard that is being written.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the last bits of a sum depend on it
+    try:
+        write = partial(_write_shard, settings, PersonRows(settings), on_progress)
+        paths = [settings.shard_path(shard) for shard in range(settings.num_shards)]
+        fill(paths, write, Path(settings.output) / ".locks")
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _write_shard(settings: SynthesisSettings, people: PersonRows, on_progress: OnProgress, shard: int) -> None:
+    """Render the people of a shard and write it."""
+    numbers = settings.shard_people(shard)
+    schema = pose_features(len(HUMAN36M.joints), settings.dense, nobody=settings.preset == "nobody").arrow_schema
+    with parquet_aside(settings.shard_path(shard), schema) as file:
+        for first in range(0, len(numbers), PEOPLE_AT_ONCE):
+            rows = people.render(numbers[first : first + PEOPLE_AT_ONCE])
+            file.write_table(pa.Table.from_pylist(rows, schema=schema))
+            on_progress(first + len(rows))
+    on_progress(0)
+
+
+def _people_written(settings: SynthesisSettings) -> int:
+    """Number of people in finished shards."""
+    shards = range(settings.num_shards)
+    return sum(len(settings.shard_people(shard)) for shard in shards if settings.shard_path(shard).exists())
+
+
+def _card(settings: SynthesisSettings) -> str:
+    """The dataset's README."""
+    limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+    category = next((name for limit, name in limits.items() if settings.count < limit), "n>1M")
+    dense = ", and at a quarter of the resolution a map of body parts and one of depth" if settings.dense else ""
+    return CARD.format(**settings.identity() | {"dense": dense}, size_category=category, settings_file=SETTINGS_FILE)
 
 
 def _encode(pixels: np.ndarray, kind: str, **options: Any) -> dict[str, bytes | None]:

@@ -215,7 +215,7 @@ class Recipe:
     Args:
         output: folder for checkpoints and, in `final`, the model with its image processor.
         seed: of the weights, the order of the data and the augmentation.
-        skeleton: name in `SKELETONS`, a JSON file of `data/skeleton_files.py`, or a mapping with the same keys.
+        skeleton: name in `SKELETONS`, a JSON file of `formats/skeletons.py`, or a mapping with the same keys.
         model, input, train, augmentation, optimizer, schedule, evaluation: see their classes.
         batch_size: crops per process and step.
         accumulation: batches per optimiser step.
@@ -285,7 +285,7 @@ class RefinerRecipe:
     Args:
         output: folder for the network and its evaluation.
         seed: of the weights, the skeletons and everything random.
-        skeleton: name in `SKELETONS`, a JSON file of `data/skeleton_files.py`, or a mapping with the same keys.
+        skeleton: name in `SKELETONS`, a JSON file of `formats/skeletons.py`, or a mapping with the same keys.
         config: arguments of `JointRefinerConfig` that differ from its defaults.
         synthetic: number of synthetic skeletons; they have Human3.6M's joints.
         preset: poses of the synthetic skeletons.

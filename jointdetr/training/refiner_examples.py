@@ -17,7 +17,7 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
 from ..synthesis.body import load_body
 from ..synthesis.poses import sample_skeletons
-from ..synthesis.rotations import rotation_about
+from ..synthesis.posing import rotation_about
 from .recipe import DataSource, PredictionRecipe, RefinerRecipe
 from .training_data import load_source
 

@@ -21,8 +21,7 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from ..data.examples import PoseExamples, collate_poses, stack_labels, unstack_labels
-from ..data.fitting import misfit
-from ..data.loading import describe_row
+from ..data.loading import describe_row, misfit
 from ..data.mixing import RowMixture, RowReader, Share
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
 from ..synthesis.rows import PersonRows, RowSettings

@@ -31,12 +31,12 @@ from ..data.examples import PoseDataset, PoseExamples, PoseMixture
 from ..data.loading import POSE_COLUMNS
 from ..evaluation.evaluate import evaluate_model, fit_baselines
 from ..evaluation.prediction import EvaluationSettings
-from ..formats.skeleton_files import read_skeleton, skeleton_from_dict
+from ..formats.skeletons import find_skeleton, skeleton_from_dict
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..loss_jointdetr import PoseLabels
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
-from ..skeleton_jointdetr import SKELETONS, Skeleton
+from ..skeleton_jointdetr import Skeleton
 from .adaptation import adapt_to_skeleton, skeleton_fields
 from .augmentation import AugmentedExamples
 from .checkpoints import last_checkpoint
@@ -217,18 +217,12 @@ def resolve_skeleton(recipe: Recipe) -> Skeleton:
     Raises:
         ValueError: The name is unknown, or the description is none of a skeleton.
     """
-    if not isinstance(recipe.skeleton, str):
-        try:
-            return skeleton_from_dict(recipe.skeleton)
-        except ValueError as error:
-            raise ValueError(f"`skeleton` of the recipe must describe one: {error}") from error
-    if recipe.skeleton in SKELETONS:
-        return SKELETONS[recipe.skeleton]
-    if recipe.skeleton.endswith(".json"):
-        return read_skeleton(recipe.skeleton)
-    raise ValueError(
-        f"`skeleton` must be one of {sorted(SKELETONS)}, a .json file or a mapping, got {recipe.skeleton!r}"
-    )
+    if isinstance(recipe.skeleton, str):
+        return find_skeleton(recipe.skeleton)
+    try:
+        return skeleton_from_dict(recipe.skeleton)
+    except ValueError as error:
+        raise ValueError(f"`skeleton` of the recipe must describe one: {error}") from error
 
 
 def _config_fields(recipe: Recipe, skeleton: Skeleton) -> dict:

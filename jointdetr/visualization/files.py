@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..formats.bvh import write_bvh
-from ..formats.c3d import write_c3d
-from ..formats.glb import write_glb
+from ..formats.bvh import read_bvh_motion, write_bvh
+from ..formats.glb import read_glb_motions, write_glb
+from ..formats.markers import write_c3d, write_trc
 from ..formats.motions import PoseMotion, load_motions, motions_from_rows
-from ..formats.pose_files import write_csv, write_json, write_npz, write_parquet
 from ..formats.rig import with_constant_bones
-from ..formats.rigged import read_bvh_motion, read_glb_motions
-from ..formats.tables import write_columns
-from ..formats.trc import write_trc
+from ..formats.tables import write_columns, write_csv, write_json, write_npz, write_parquet
 from ..motion.angles import ANGLES, angle_columns, joint_angles
 from ..motion.floor import stand_all_on_floor
 from ..motion.markers import describe, markers_of

@@ -10,9 +10,8 @@ from conversion_examples import jpeg
 
 from jointdetr.converters import coco
 from jointdetr.converters.coco import CocoKeypoints
-from jointdetr.converters.common.mapped import MappedConverter
 from jointdetr.converters.conversion import ConversionSettings, convert
-from jointdetr.converters.sources import Source, make_converter
+from jointdetr.converters.sources import MappedConverter, Source, make_converter
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.skeleton_jointdetr import CMU_MOCAP, COCO, HUMAN36M
 

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 from conversion_examples import Turning, good_labels, person, project, write_turning
 
-from jointdetr.converters.common.report import ConversionReport, RecordingReport, gather
 from jointdetr.converters.conversion import (
     ConversionSettings,
     Converter,
@@ -25,6 +24,7 @@ from jointdetr.converters.conversion import (
     Skipped,
     convert,
 )
+from jointdetr.converters.report import ConversionReport, RecordingReport, gather
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.schema import pose_features
 from jointdetr.skeleton_jointdetr import HUMAN36M

@@ -13,7 +13,7 @@ from jointdetr.converters import folder as folder_module
 from jointdetr.converters.conversion import ConversionSettings, convert
 from jointdetr.converters.folder import Folder
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.formats.skeleton_files import read_skeleton, skeleton_json
+from jointdetr.formats.skeletons import read_skeleton, skeleton_json
 from jointdetr.skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
 
 MARKERS = {
@@ -233,4 +233,4 @@ def test_the_command_converts_maps_and_draws(tmp_path):
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert set(load_pose_dataset(tmp_path / "lsp")["skeleton"]) == {"lsp"}
     refused = CliRunner().invoke(app, [*arguments[:-1], "cat"])
-    assert refused.exit_code == 2 and "the skeleton must be one of human36m" in refused.output
+    assert refused.exit_code == 2 and "`skeleton` must be one of human36m" in refused.output

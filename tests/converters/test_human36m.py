@@ -20,11 +20,10 @@ from source_files import (
     write_poses,
 )
 
-from jointdetr.converters.common.lens import Human36mLens, see
-from jointdetr.converters.common.report import ConversionReport
 from jointdetr.converters.conversion import ConversionSettings, convert
-from jointdetr.converters.human36m.npz import Human36mNpz, fit_intrinsics
-from jointdetr.converters.human36m.official import read_cameras
+from jointdetr.converters.human36m import Human36mLens, Human36mNpz, read_cameras
+from jointdetr.converters.reading import fit_intrinsics, see
+from jointdetr.converters.report import ConversionReport
 from jointdetr.converters.sources import Source, make_converter
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.formats.safe_pickle import load_pickle

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from bvh_examples import BENT, REST, hierarchy, write_bvh_file
 
-from jointdetr.converters.common.mapped import MappedConverter
 from jointdetr.converters.conversion import ConversionSettings, convert
-from jointdetr.converters.motion_files import AsfAmc, Bvh, bone_ends_mm, bvh_skeleton, guess_unit_mm
-from jointdetr.data.row_checks import knee_bend
+from jointdetr.converters.motion_files import AsfAmc, Bvh, bvh_skeleton, guess_unit_mm
+from jointdetr.converters.sources import MappedConverter
+from jointdetr.data.rows import knee_bend
 from jointdetr.data.skeleton_mapping import map_skeleton
+from jointdetr.formats.acclaim import bone_ends_mm, read_amc, read_asf
 from jointdetr.formats.bvh import read_bvh
 from jointdetr.skeleton_jointdetr import CMU_MOCAP, HUMAN36M
-from jointdetr.synthesis.mocap import read_amc, read_asf
 
 
 def test_forward_kinematics_gives_what_a_hand_gives(tmp_path):
@@ -230,7 +230,7 @@ def asf_folder(tmp_path) -> Path:
 def test_acclaim_bones_end_where_a_hand_says(asf_folder):
     skeleton = read_asf(asf_folder / "01.asf")
     ends = bone_ends_mm(skeleton, read_amc(asf_folder / "01_01.amc"))
-    at = {name: ends[:, bone].numpy() for bone, name in enumerate(skeleton.names)}
+    at = {name: ends[:, bone] for bone, name in enumerate(skeleton.names)}
     bone = 254.0  # 4.5 units of 25.4 / 0.45 mm
     np.testing.assert_allclose(at["lfemur"][0], (bone, -bone, 0), atol=1e-9)
     np.testing.assert_allclose(at["ltibia"][0], (bone, -bone, -bone), atol=1e-9)  # backwards

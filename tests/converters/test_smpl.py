@@ -8,9 +8,8 @@ from conversion_examples import INTRINSICS, STANDING, project
 from scipy.spatial.transform import Rotation
 from three_dpw_examples import WORLD_TO_CAMERA, sequence, write_source
 
-from jointdetr.converters.common.smpl import ROWS_OF_LSP, read_bodies
 from jointdetr.converters.conversion import ConversionSettings, convert
-from jointdetr.converters.three_dpw import ThreeDpw
+from jointdetr.converters.three_dpw import ROWS_OF_LSP, ThreeDpw, read_bodies
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.skeleton_mapping import map_skeleton
 from jointdetr.skeleton_jointdetr import HUMAN36M, LSP, SMPL

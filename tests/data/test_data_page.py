@@ -7,7 +7,7 @@ from documents import run_document
 from jointdetr.converters.folder import KEYS
 from jointdetr.converters.sources import CONVERTERS
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.formats.skeleton_files import read_skeleton
+from jointdetr.formats.skeletons import read_skeleton
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from jointdetr.converters.common.check import draw_row
 from jointdetr.converters.conversion import ConversionSettings, convert
 from jointdetr.converters.folder import Folder
-from jointdetr.converters.panoptic import Camera, _require_size
+from jointdetr.converters.panoptic import DomeCamera, _require_size
+from jointdetr.converters.report import draw_row
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.rows import encode_picture
 from jointdetr.picture_jointdetr import load_picture, upright_size
@@ -66,7 +66,7 @@ def test_an_opened_picture_is_stored_upright():
 
 def test_sizes_of_a_calibration_are_of_the_upright_picture(tmp_path):
     (tmp_path / "turned.jpg").write_bytes(stored(8))
-    camera = Camera(np.eye(3), np.zeros(5), np.eye(3), np.zeros(3), SIZE)
+    camera = DomeCamera(np.eye(3), np.zeros(5), np.eye(3), np.zeros(3), SIZE)
     _require_size(tmp_path / "turned.jpg", camera)
     with pytest.raises(ValueError, match=r"size of the calibration, \(100, 60\), got \(60, 100\)"):
         _require_size(tmp_path / "turned.jpg", camera._replace(size=SIZE[::-1]))

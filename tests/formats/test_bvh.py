@@ -76,15 +76,17 @@ class TestRoundTrip:
 
     def test_real_motion_comes_back(self, real_data, tmp_path):
         """CMU's motions of a body whose bones' lengths were made constant."""
+        from acclaim_examples import recorded_skeletons
+
         from jointdetr.synthesis.body import Body
-        from jointdetr.synthesis.mocap import MotionLibrary, skeletons_from_mocap
+        from jointdetr.synthesis.posing import MotionLibrary
 
         folder = next(iter(sorted((real_data / "cmu-mocap").rglob("*.asf")))).parent
         (tmp_path / "one").mkdir()
         for source in [*folder.glob("*.asf"), sorted(folder.glob("*.amc"))[0]]:
             (tmp_path / "one" / source.name).write_bytes(source.read_bytes())
         body = Body()
-        joints = skeletons_from_mocap(body, MotionLibrary(body, tmp_path / "one", stride=60)).numpy()  # z up
+        joints = recorded_skeletons(body, MotionLibrary(body, tmp_path / "one", stride=60)).numpy()  # z up
         motion = moving(frames=len(joints))
         motion.joints = with_constant_lengths(joints[..., [0, 2, 1]] * [1, -1, 1])
         assert round_trip_error_mm(motion, tmp_path / "a.bvh") < 0.01

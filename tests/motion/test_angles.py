@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy.spatial.transform import Rotation
 from standing import as_motion, standing_person, turn
 
-from jointdetr.converters.motion_files import TO_CAMERA_AXES, bone_ends_mm
+from jointdetr.converters.motion_files import TO_CAMERA_AXES
+from jointdetr.formats.acclaim import RecordedSkeleton, bone_ends_mm, read_amc, read_asf, world_rotations
 from jointdetr.motion import PoseMotion
 from jointdetr.motion.angles import ANGLES, angle_columns, joint_angles
 from jointdetr.skeleton_jointdetr import COCO, HUMAN36M, Skeleton
-from jointdetr.synthesis.mocap import RecordedSkeleton, read_amc, read_asf, world_rotations
 
 ZERO_WHEN_STANDING = [name for name in ANGLES if "rotation" not in name and "plane" not in name]
 
@@ -187,7 +186,7 @@ def cmu_recording(motion_file: Path) -> tuple[PoseMotion, dict[str, np.ndarray]]
     """A recording as the 17 joints, and the angles that the rotations of its bones say, degrees `(frames,)`."""
     (skeleton_file,) = motion_file.parent.glob("*.asf")
     skeleton, recorded = read_asf(skeleton_file), read_amc(motion_file, 4)
-    ends = dict(zip(skeleton.names, bone_ends_mm(skeleton, recorded).numpy().swapaxes(0, 1), strict=True))
+    ends = dict(zip(skeleton.names, bone_ends_mm(skeleton, recorded).swapaxes(0, 1), strict=True))
     bones = JOINT_BONES | {
         f"{side}_{joint}": f"{side[0]}{bone}" for side in ("left", "right") for joint, bone in LIMB_BONES.items()
     }
@@ -198,9 +197,9 @@ def cmu_recording(motion_file: Path) -> tuple[PoseMotion, dict[str, np.ndarray]]
     return motion, _angles_of_bones(skeleton, recorded)
 
 
-def _angles_of_bones(skeleton: RecordedSkeleton, recorded: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    turned = dict(zip(skeleton.names, world_rotations(skeleton, recorded).numpy().swapaxes(0, 1), strict=True))
-    rest = dict(zip(skeleton.names, skeleton.directions.numpy(), strict=True))
+def _angles_of_bones(skeleton: RecordedSkeleton, recorded: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    turned = dict(zip(skeleton.names, world_rotations(skeleton, recorded).swapaxes(0, 1), strict=True))
+    rest = dict(zip(skeleton.names, skeleton.directions, strict=True))
     angles = {}
     for side, sign in (("left", -1), ("right", 1)):
         hip = np.swapaxes(turned["root"], 1, 2) @ turned[f"{side[0]}femur"] @ _rest_axes(-rest[f"{side[0]}femur"])
@@ -210,8 +209,8 @@ def _angles_of_bones(skeleton: RecordedSkeleton, recorded: dict[str, torch.Tenso
         arm = turned[f"{side[0]}humerus"] @ rest[f"{side[0]}humerus"]  # (frames, 3)
         trunk_up = turned["thorax"] @ rest["thorax"]
         angles[f"{side}_shoulder_elevation"] = np.degrees(np.arccos(-(arm * trunk_up).sum(-1)))
-        angles[f"{side}_knee_flexion"] = recorded[f"{side[0]}tibia"][:, 0].numpy()
-        angles[f"{side}_elbow_flexion"] = recorded[f"{side[0]}radius"][:, 0].numpy()
+        angles[f"{side}_knee_flexion"] = recorded[f"{side[0]}tibia"][:, 0]
+        angles[f"{side}_elbow_flexion"] = recorded[f"{side[0]}radius"][:, 0]
     trunk = FORWARD_UP_RIGHT @ np.swapaxes(turned["root"], 1, 2) @ turned["thorax"] @ FORWARD_UP_RIGHT.T
     extension, bending, rotation = Rotation.from_matrix(trunk).as_euler("ZXY", True).T
     return angles | {"trunk_flexion": -extension, "trunk_bending": bending, "trunk_rotation": rotation}

@@ -10,7 +10,7 @@ from torch import Tensor
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.body import BODY_FILE, Body, load_body
 from jointdetr.synthesis.poses import sample_skeletons
-from jointdetr.synthesis.rotations import rotation_about, rotation_between
+from jointdetr.synthesis.posing import rotation_about, rotation_between
 
 MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 

@@ -1,5 +1,6 @@
 """Pictures and their labels."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,8 @@ from jointdetr.data.schema import PART_NAMES
 from jointdetr.geometry_jointdetr import project
 from jointdetr.synthesis import renderer as renderer_module
 from jointdetr.synthesis.body import Body, load_body
-from jointdetr.synthesis.poses import People, sample_people
-from jointdetr.synthesis.renderer import PersonRenderer, Rendering, RenderSettings, render_people
+from jointdetr.synthesis.poses import PosedPeople, sample_people
+from jointdetr.synthesis.renderer import PersonRenderer, Rendering, RenderSettings
 from jointdetr.synthesis.scene import NOWHERE, Record, draw_scene
 
 SEEDS = list(range(10))
@@ -28,18 +29,22 @@ LIMBS = {  # part: the two joints at its ends
 }
 
 
+def render_people(body: Body, people: PosedPeople, seeds: Sequence[int], settings: RenderSettings) -> Rendering:
+    return PersonRenderer(body, settings).render(people, seeds)
+
+
 @pytest.fixture(scope="module")
 def body() -> Body:
     return load_body()
 
 
 @pytest.fixture(scope="module")
-def people(body: Body) -> People:
+def people(body: Body) -> PosedPeople:
     return sample_people(body, SEEDS, "everyday")
 
 
 @pytest.fixture(scope="module")
-def rendering(body: Body, people: People) -> Rendering:
+def rendering(body: Body, people: PosedPeople) -> Rendering:
     return render_people(body, people, SEEDS, RenderSettings(size=SIZE))
 
 
@@ -64,7 +69,7 @@ def test_labels_reproject(rendering: Rendering) -> None:
     assert (projected - rendering.joints_2d).abs().max() < 0.01
 
 
-def test_camera_space_is_a_rigid_motion_of_the_world_in_millimetres(rendering: Rendering, people: People) -> None:
+def test_camera_space_is_a_rigid_motion_of_the_world_in_millimetres(rendering: Rendering, people: PosedPeople) -> None:
     distances = torch.cdist(rendering.joints_camera, rendering.joints_camera)
     torch.testing.assert_close(distances, torch.cdist(people.joints, people.joints) * 1000, rtol=1e-4, atol=0.5)
     assert (rendering.joints_camera[..., 2] > 0).all()
@@ -72,7 +77,7 @@ def test_camera_space_is_a_rigid_motion_of_the_world_in_millimetres(rendering: R
     assert (rendering.joints_camera[:, 10, 1] < rendering.joints_camera[:, 3, 1]).all()
 
 
-def test_left_and_right_are_not_mirrored(rendering: Rendering, people: People) -> None:
+def test_left_and_right_are_not_mirrored(rendering: Rendering, people: PosedPeople) -> None:
     """The turn from world to camera axes has determinant +1."""
     world = (people.joints - people.joints[:, :1]).double()
     camera = (rendering.joints_camera - rendering.joints_camera[:, :1]).double()
@@ -82,7 +87,7 @@ def test_left_and_right_are_not_mirrored(rendering: Rendering, people: People) -
     )
 
 
-def test_a_picture_depends_on_its_person_and_seed_alone(body: Body, people: People, rendering: Rendering) -> None:
+def test_a_picture_depends_on_its_person_and_seed_alone(body: Body, people: PosedPeople, rendering: Rendering) -> None:
     chosen = [4, 1]
     some = replace(
         people,
@@ -137,7 +142,9 @@ def test_box_holds_the_body(rendering: Rendering) -> None:
     assert ((centre_x >= x) & (centre_x <= x + width) & (centre_y >= y) & (centre_y <= y + height)).all()
 
 
-def test_a_box_in_front_hides_what_is_behind_it(body: Body, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_box_in_front_hides_what_is_behind_it(
+    body: Body, people: PosedPeople, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hidden = 10
 
     def with_one_box(*arguments: object) -> Record:
@@ -164,7 +171,7 @@ def test_a_box_in_front_hides_what_is_behind_it(body: Body, people: People, monk
 
 
 def test_joints_outside_the_picture_are_not_visible(
-    body: Body, people: People, monkeypatch: pytest.MonkeyPatch
+    body: Body, people: PosedPeople, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def zoomed(*arguments: object) -> Record:
         record = without_boxes(draw_scene(*arguments))
@@ -178,7 +185,7 @@ def test_joints_outside_the_picture_are_not_visible(
     assert close.visible.any()
 
 
-def test_supersampling_smooths_the_picture_and_keeps_the_labels(body: Body, people: People) -> None:
+def test_supersampling_smooths_the_picture_and_keeps_the_labels(body: Body, people: PosedPeople) -> None:
     two = replace(people, vertices=people.vertices[:2], joints=people.joints[:2], activity=people.activity[:2])
     plain = render_people(body, two, SEEDS[:2], RenderSettings(size=64))
     smooth = render_people(body, two, SEEDS[:2], RenderSettings(size=64, supersampling=2))
@@ -191,7 +198,7 @@ def test_supersampling_smooths_the_picture_and_keeps_the_labels(body: Body, peop
 
 
 def test_rooms_of_nobody_show_the_same_scene_without_the_person(
-    body: Body, people: People, rendering: Rendering
+    body: Body, people: PosedPeople, rendering: Rendering
 ) -> None:
     rooms = render_people(body, people, SEEDS, RenderSettings(size=SIZE, preset="nobody"))
     assert (rooms.part_map == 0).all() and rooms.depth_map.isnan().all()
@@ -201,7 +208,7 @@ def test_rooms_of_nobody_show_the_same_scene_without_the_person(
     assert cells[person].abs().mean() > 20.0
 
 
-def test_settings_and_seeds_are_checked(body: Body, people: People) -> None:
+def test_settings_and_seeds_are_checked(body: Body, people: PosedPeople) -> None:
     with pytest.raises(ValueError, match="`size` must be a positive multiple of 4, got 30"):
         RenderSettings(size=30)
     with pytest.raises(ValueError, match="`supersampling` must be at least 1, got 0"):

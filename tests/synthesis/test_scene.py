@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from jointdetr.synthesis.backdrop import add_boxes, empty_room, hit_box
 from jointdetr.synthesis.materials import BOX, GROUND, SKY
 from jointdetr.synthesis.scene import (
     BODY_MARGIN,
@@ -19,6 +18,7 @@ from jointdetr.synthesis.scene import (
     stack_records,
     view_rotation,
 )
+from jointdetr.synthesis.shading import add_boxes, empty_room, hit_box
 
 SIZE = 32
 

@@ -19,8 +19,7 @@ from jointdetr.data.examples import PoseDataset, PoseExamples
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mixing import RowMixture, RowReader, Share, prepare_source
 from jointdetr.skeleton_jointdetr import COCO, HUMAN36M
-from jointdetr.synthesis.generate import SynthesisSettings, synthesize
-from jointdetr.synthesis.rows import PersonRows, RowSettings
+from jointdetr.synthesis.rows import PersonRows, RowSettings, SynthesisSettings, synthesize
 from jointdetr.training.augmentation import Augmentation, AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.stream import (
@@ -292,7 +291,7 @@ def assert_equal_examples(left: list[dict], right: list[dict]) -> None:
 
 
 def test_new_people_are_those_that_are_stored(tmp_path):
-    folder = synthesize(SynthesisSettings(tmp_path / "people", count=5, seed=3, size=32, dense=True))
+    folder = synthesize(SynthesisSettings(output=tmp_path / "people", count=5, seed=3, size=32, dense=True))
     plain = AugmentedExamples(PROCESSOR, HUMAN36M, STILL, dense_reduction=4)
     stored = PoseDataset(load_pose_dataset(folder), plain)
     drawn = first(SyntheticStream(RowSettings(seed=3, size=32, dense=True), plain, Share(), at_once=5), 5)

@@ -15,7 +15,7 @@ from jointdetr import (
     JointRefinerConfig,
 )
 from jointdetr.converters.conversion import ConversionSettings, convert
-from jointdetr.converters.human36m.skeletons import Human36mSkeletons
+from jointdetr.converters.human36m import Human36mSkeletons
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.recipe import PredictionRecipe, RefinerRecipe, build
 from jointdetr.training.refiner_examples import (

@@ -1,12 +1,8 @@
-"""Motion capture: Acclaim ASF/AMC files, as CMU's data base has them, turned into poses of the body.
+"""Motion capture as Acclaim's ASF/AMC files, as CMU's data base has it: skeletons, and how far their bones turn.
 
-A bone of the recorded skeleton turns a bone of the body by the same rotation in the world; limbs are first turned from
-the body's rest direction to the recorded skeleton's, so that both point the same way.
+Shape vocabulary: frames, bones of the recorded skeleton. Files have degrees. Recorded axes are y up and facing +z.
 
-Shapes: frames, bones (of the body or of the recorded skeleton), joints (17). Angles in files are degrees. Recorded
-axes are y up and facing +z; the body's are z up and facing -y.
-
-Source of the formats: the Acclaim file description, http://mocap.cs.cmu.edu for the data and its terms.
+Source: the Acclaim file description; http://mocap.cs.cmu.edu for the data and its terms.
 """
 
 from collections.abc import Iterator
@@ -14,39 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
+from scipy.spatial.transform import Rotation
 
-from .body import Body
-from .draws import Draws
-from .rotations import rotation_about, rotation_between
-
-# From y up, facing +z, to z up, facing -y.
-TO_BODY_AXES = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
 CHANNELS = ("rx", "ry", "rz")
-METRES_TO_MM = 1000.0
 MM_PER_INCH = 25.4
-
-# Which recorded bone turns which bone of the body; bones left out follow their parents.
-TRUNK_BONES = {
-    "root": "root",
-    "lowerback": "spine04",
-    "upperback": "spine03",
-    "thorax": "spine01",
-    "lowerneck": "neck01",
-    "upperneck": "neck03",
-    "head": "head",
-}
-LIMB_BONES = {
-    "clavicle": "clavicle",
-    "humerus": "upperarm01",
-    "radius": "lowerarm01",
-    "femur": "upperleg01",
-    "tibia": "lowerleg01",
-    "foot": "foot",
-}
-# Limbs whose direction is matched: the body's bone points at this one's head.
-POINTS_AT = {"upperarm01": "lowerarm01", "lowerarm01": "wrist", "upperleg01": "lowerleg01", "lowerleg01": "foot"}
 
 
 @dataclass(frozen=True)
@@ -64,9 +31,9 @@ class RecordedSkeleton:
 
     names: list[str]
     parents: list[int]
-    directions: Tensor
-    lengths_mm: Tensor
-    axes: Tensor
+    directions: np.ndarray
+    lengths_mm: np.ndarray
+    axes: np.ndarray
     channels: list[tuple[str, ...]]
 
 
@@ -89,9 +56,9 @@ def read_asf(path: Path | str) -> RecordedSkeleton:
     return RecordedSkeleton(
         names=names,
         parents=[names.index(parents[name]) if name in parents else -1 for name in names],
-        directions=torch.tensor([bones[name].direction for name in names], dtype=torch.float64),
-        lengths_mm=_unit_mm(path, sections.get("units", [])) * torch.tensor(lengths, dtype=torch.float64),
-        axes=_rotation_xyz(torch.tensor([bones[name].axis for name in names], dtype=torch.float64)),
+        directions=np.array([bones[name].direction for name in names]),
+        lengths_mm=_unit_mm(path, sections.get("units", [])) * np.array(lengths),
+        axes=_rotations([bones[name].axis for name in names]),
         channels=[bones[name].channels for name in names],
     )
 
@@ -214,7 +181,7 @@ def _read_hierarchy(path: Path, lines: list[Line], known: set[str]) -> dict[str,
     return parents
 
 
-def read_amc(path: Path | str, stride: int = 1) -> dict[str, Tensor]:
+def read_amc(path: Path | str, stride: int = 1) -> dict[str, np.ndarray]:
     """Read every `stride`-th frame of an AMC motion file.
 
     Returns:
@@ -245,7 +212,7 @@ def read_amc(path: Path | str, stride: int = 1) -> dict[str, Tensor]:
     if not frames:
         raise ValueError(f"{path}: expected at least one frame, found none")
     _require_complete(path, number, frames)
-    return {bone: torch.tensor([frame[bone] for frame in frames], dtype=torch.float64) for bone in frames[0]}
+    return {bone: np.array([frame[bone] for frame in frames]) for bone in frames[0]}
 
 
 def _require_complete(path: Path, number: int, frames: list[dict[str, tuple[float, ...]]]) -> None:
@@ -262,13 +229,7 @@ def _require_complete(path: Path, number: int, frames: list[dict[str, tuple[floa
         )
 
 
-def _rotation_xyz(degrees: Tensor) -> Tensor:
-    """Rotation about x, then y, then z of the fixed axes, from degrees (..., 3): (..., 3, 3)."""
-    x, y, z = torch.deg2rad(degrees).unbind(-1)
-    return rotation_about("z", z) @ rotation_about("y", y) @ rotation_about("x", x)
-
-
-def world_rotations(skeleton: RecordedSkeleton, motion: dict[str, Tensor]) -> Tensor:
+def world_rotations(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> np.ndarray:
     """How far each recorded bone has turned from rest, in recorded axes: (frames, bones, 3, 3).
 
     Raises:
@@ -278,121 +239,33 @@ def world_rotations(skeleton: RecordedSkeleton, motion: dict[str, Tensor]) -> Te
     if "root" not in motion or unknown:
         raise ValueError(f"the motion must be of this skeleton and have a root, got unknown bones {sorted(unknown)}")
     num_frames = len(motion["root"])
-    turned: list[Tensor] = []
+    turned: list[np.ndarray] = []
     for bone, (name, parent) in enumerate(zip(skeleton.names, skeleton.parents, strict=True)):
-        values = motion.get(name, torch.zeros(num_frames, 0, dtype=torch.float64))
+        values = motion.get(name, np.zeros((num_frames, 0)))
         channels = skeleton.channels[bone] if name in motion else ()
         if values.shape[1] != len(channels):
             raise ValueError(f"`{name}` must have the channels {channels}, got {values.shape[1]} numbers")
-        degrees = torch.zeros(num_frames, 3, dtype=torch.float64)
-        for channel, value in zip(channels, values.unbind(1), strict=True):
+        degrees = np.zeros((num_frames, 3))
+        for channel, value in zip(channels, values.T, strict=True):
             if channel in CHANNELS:
                 degrees[:, CHANNELS.index(channel)] = value
         axes = skeleton.axes[bone]
-        local = axes @ _rotation_xyz(degrees) @ axes.mT
+        local = axes @ _rotations(degrees) @ axes.T
         turned.append(local if parent < 0 else turned[parent] @ local)
-    return torch.stack(turned, dim=1)
+    return np.stack(turned, axis=1)
 
 
-def retarget(body: Body, skeleton: RecordedSkeleton, motion: dict[str, Tensor]) -> Tensor:
-    """Rotations for `Body.pose` that follow a recorded motion: (frames, body bones, 3, 3), float64.
-
-    Raises:
-        ValueError: The skeleton lacks a bone that moves the body, or the motion is not of this skeleton.
-    """
-    recorded = world_rotations(skeleton, motion)
-    targets = {bone: TRUNK_BONES[name] for bone, name in _required(skeleton, TRUNK_BONES)}
-    for side in "LR":
-        limbs = {f"{side.lower()}{name}": f"{bone}.{side}" for name, bone in LIMB_BONES.items()}
-        targets |= {bone: limbs[name] for bone, name in _required(skeleton, limbs)}
-
-    turned: dict[int, Tensor] = {}
-    for bone, target in targets.items():
-        rotation = TO_BODY_AXES @ recorded[:, bone] @ TO_BODY_AXES.mT
-        turned[body.bone(target)] = rotation @ _alignment(body, target, TO_BODY_AXES @ skeleton.directions[bone])
-    rotations = []
-    for bone, parent in enumerate(body.parents):
-        turned.setdefault(bone, turned[max(parent, 0)])
-        rotations.append(turned[bone] if parent < 0 else turned[parent].mT @ turned[bone])
-    return torch.stack(rotations, dim=1)
+def bone_ends_mm(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> np.ndarray:
+    """Where the bones of a recorded skeleton end, relative to its root: `(frames, bones, 3)` mm, recorded axes."""
+    turned = world_rotations(skeleton, motion)  # (frames, bones, 3, 3)
+    bones = skeleton.directions * skeleton.lengths_mm[:, None]  # (bones, 3)
+    ends: list[np.ndarray] = []
+    for bone, parent in enumerate(skeleton.parents):
+        along = turned[:, bone] @ bones[bone]  # (frames, 3)
+        ends.append(along if parent < 0 else ends[parent] + along)
+    return np.stack(ends, axis=1)
 
 
-def _required(skeleton: RecordedSkeleton, names: dict[str, str]) -> list[tuple[int, str]]:
-    """Index and name of bones the skeleton must have."""
-    missing = sorted(set(names) - set(skeleton.names))
-    if missing:
-        raise ValueError(f"the recorded skeleton must have the bones {sorted(names)}, missing are {missing}")
-    return [(skeleton.names.index(name), name) for name in names]
-
-
-def _alignment(body: Body, target: str, direction: Tensor) -> Tensor:
-    """Rotation from the rest direction of a limb of the body to the recorded `direction` (3,): (3, 3)."""
-    part, _, side = target.partition(".")
-    if part not in POINTS_AT:
-        return torch.eye(3, dtype=torch.float64)
-    rest = body.bone_rest.double().cpu()
-    return rotation_between(rest[body.bone(f"{POINTS_AT[part]}.{side}")] - rest[body.bone(target)], direction)
-
-
-class MotionLibrary:
-    """Frames of every motion in a folder, as rotations of the body.
-
-    Args:
-        body: The body that is to move.
-        folder: Searched with its subfolders for `*.asf` files; the `*.amc` files beside one belong to it.
-        stride: Keeps every `stride`-th frame; CMU's are 1/120 s apart.
-
-    Raises:
-        ValueError: The folder holds no skeleton with motions, several skeletons share a folder, or a file is broken.
-    """
-
-    def __init__(self, body: Body, folder: Path | str, stride: int = 12) -> None:
-        """Read and retarget all motions."""
-        rotations, self.clips, clip_of_frame = [], [], []
-        for skeleton_file, motion_files in _recordings(Path(folder)):
-            skeleton = read_asf(skeleton_file)
-            for motion_file in motion_files:
-                frames = retarget(body, skeleton, read_amc(motion_file, stride))
-                clip_of_frame += [len(self.clips)] * len(frames)
-                self.clips.append(motion_file.stem)
-                rotations.append(frames.float())
-        self.rotations = torch.cat(rotations)  # (frames, bones, 3, 3)
-        self.clip_of_frame = torch.tensor(clip_of_frame)  # (frames,)
-
-    def __len__(self) -> int:
-        """Number of frames."""
-        return len(self.rotations)
-
-    def draw(self, draws: Draws) -> tuple[Tensor, list[str]]:
-        """A frame for each person: rotations (people, bones, 3, 3), float64, and the names of their clips."""
-        frame = (draws.uniform(0, 1) * len(self)).long()
-        return self.rotations[frame].double(), [self.clips[clip] for clip in self.clip_of_frame[frame].tolist()]
-
-
-def _recordings(folder: Path) -> list[tuple[Path, list[Path]]]:
-    """Skeleton files under a folder, each with its motion files."""
-    recordings = []
-    for skeleton_file in sorted(folder.rglob("*.asf")):
-        if len(list(skeleton_file.parent.glob("*.asf"))) > 1:
-            raise ValueError(f"{skeleton_file.parent} must hold one *.asf file, so that its *.amc files belong to it")
-        motion_files = sorted(skeleton_file.parent.glob("*.amc"))
-        if motion_files:
-            recordings.append((skeleton_file, motion_files))
-    if not recordings:
-        raise ValueError(f"{folder} must hold *.asf files with *.amc files beside them, found none")
-    return recordings
-
-
-def skeletons_from_mocap(body: Body, motions: MotionLibrary, shape: Tensor | None = None) -> Tensor:
-    """Human3.6M skeletons of all frames of a library, relative to the pelvis: (frames, 17, 3), mm, z up.
-
-    Args:
-        body: The body that moves.
-        motions: The frames.
-        shape: Shape coefficients `(components,)` of the one who moves, the mean shape if None.
-    """
-    if shape is None:
-        shape = torch.zeros(body.shape_samples.shape[1])
-    shapes = shape.to(body.shape_samples).expand(len(motions), -1)
-    joints = body.joints(shapes, motions.rotations.to(body.device))
-    return (joints - joints[:, :1]) * METRES_TO_MM
+def _rotations(degrees: np.ndarray | list) -> np.ndarray:
+    """Rotations about x, then y, then z of the fixed axes, from degrees `(..., 3)`: `(..., 3, 3)`."""
+    return Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()

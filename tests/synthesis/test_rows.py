@@ -16,14 +16,13 @@ from filelock import FileLock
 from jointdetr.data.schema import decode_depth_map, pose_features
 from jointdetr.formats.shards import try_fill
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.synthesis.generate import (
-    ShardWriter,
+from jointdetr.synthesis.rows import (
+    PersonRows,
     SynthesisSettings,
+    person_seed,
     prepare_folder,
     synthesize,
 )
-from jointdetr.synthesis.rows import person_seed
-from jointdetr.synthesis.sheet import contact_sheet
 
 COUNT = 68  # the first shard takes two batches
 
@@ -85,7 +84,7 @@ def test_two_workers_write_the_same(folder: Path, tmp_path: Path) -> None:
 def test_a_killed_run_is_taken_up_again(folder: Path, tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     script = (
-        "from jointdetr.synthesis.generate import *\n"
+        "from jointdetr.synthesis.rows import *\n"
         f"synthesize(SynthesisSettings(**{settings.identity()!r}, output={str(tmp_path)!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL) as process:
@@ -154,8 +153,8 @@ def test_a_folder_without_motions_is_refused(tmp_path: Path) -> None:
 
 def test_poses_can_come_from_motion_capture(real_data: Path, tmp_path: Path) -> None:
     motions = real_data / "cmu-mocap" / "subjects" / "03"
-    writer = ShardWriter(settings_for(tmp_path, motions=motions))
-    actions = [row["action"] for row in writer.people.render(range(12))]
+    people = PersonRows(settings_for(tmp_path, motions=motions))
+    actions = [row["action"] for row in people.render(range(12))]
     clips = {path.stem for path in motions.glob("*.amc")}
     assert 2 <= sum(any(clip in action for clip in clips) for action in actions) <= 10
 
@@ -164,12 +163,3 @@ def test_seeds_of_people_differ() -> None:
     seeds = {person_seed(seed, number) for seed in range(3) for number in range(100)}
     assert len(seeds) == 300
     assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_contact_sheet_draws_joints(rows: datasets.Dataset) -> None:
-    sheet = contact_sheet([rows[index] for index in range(5)], columns=3)
-    assert sheet.size == (96, 64)
-    plain, drawn = np.asarray(rows[0]["image"]), np.asarray(sheet)[:32, :32]
-    assert not np.array_equal(plain, drawn)
-    with pytest.raises(ValueError, match="at least one row"):
-        contact_sheet([])

@@ -6,10 +6,11 @@ A name is cut into words at punctuation, digits and changes of case: "Character1
 Some words mean another joint in the company of others: a shoulder is the collar where arms begin with an arm.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+
+from .reading import read_json
 
 # A limb's joint here, and what others call it, in lower case without side and punctuation.
 LIMB_JOINTS = {
@@ -93,10 +94,7 @@ def read_names(path: Path) -> dict[str, str]:
     Raises:
         ValueError: It is none.
     """
-    try:
-        names = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} must be a JSON object of joints' names: {error}") from error
+    names = read_json(path, "a JSON object of joints' names")
     if not isinstance(names, dict) or not all(isinstance(new, str) and new for new in names.values()):
         raise ValueError(f'{path} must map names to names, as {{"Bone.012": "left_knee"}}, got {str(names)[:80]}')
     twice = sorted({new for new in names.values() if list(names.values()).count(new) > 1})

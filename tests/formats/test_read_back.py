@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from jointdetr.formats.bvh import write_bvh
-from jointdetr.formats.glb import write_glb
+from jointdetr.formats.bvh import read_bvh_motion, write_bvh
+from jointdetr.formats.glb import read_glb_motions, write_glb
 from jointdetr.formats.motions import PoseMotion
-from jointdetr.formats.rigged import read_bvh_motion, read_glb_motions
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.visualization import read_poses, write_viewer_html
 

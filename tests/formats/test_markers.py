@@ -1,4 +1,4 @@
-"""C3D files are what another program than their writer reads them as."""
+"""TRC and C3D files are what other programs than their writers read them as."""
 
 import sys
 from dataclasses import replace
@@ -7,10 +7,35 @@ import numpy as np
 import pytest
 from marker_examples import some_markers
 
-from jointdetr.formats.c3d import write_c3d
+from jointdetr.formats.markers import write_c3d, write_trc
 
 
-def test_another_reader_finds_the_markers(tmp_path):
+def test_another_reader_finds_the_markers_of_a_trc_file(tmp_path):
+    trc = pytest.importorskip("trc")
+    markers = some_markers()
+    write_trc(markers, tmp_path / "film.trc")
+    read = trc.TRCData()
+    read.load(str(tmp_path / "film.trc"))
+    assert read["Markers"] == list(markers.names)
+    assert (read["Units"], read["NumFrames"], read["DataRate"], read["FileName"]) == ("mm", 40, 29.97, "film.trc")
+    np.testing.assert_allclose(read["Time"], 0.4 + np.arange(40) / 29.97, atol=1e-6)
+    positions = np.stack([read[name] for name in markers.names], axis=1)
+    np.testing.assert_allclose(positions, markers.positions, atol=6e-4)
+
+
+def test_opensim_finds_the_markers(tmp_path):
+    opensim = pytest.importorskip("opensim")
+    markers = some_markers()
+    write_trc(markers, tmp_path / "film.trc")
+    table = opensim.TimeSeriesTableVec3(str(tmp_path / "film.trc"))
+    assert table.getColumnLabels() == markers.names
+    assert table.getTableMetaDataString("Units") == "mm"
+    rows = [table.getRowAtIndex(frame) for frame in range(table.getNumRows())]
+    positions = [[[row[marker][axis] for axis in range(3)] for marker in range(3)] for row in rows]
+    np.testing.assert_allclose(positions, markers.positions, atol=6e-4)
+
+
+def test_another_reader_finds_the_markers_of_a_c3d_file(tmp_path):
     pytest.importorskip("c3d")
     ezc3d = pytest.importorskip("ezc3d")
     markers = some_markers()

@@ -10,8 +10,7 @@ from conversion_examples import INTRINSICS, jpeg, person, project
 from jointdetr.converters.conversion import ConversionSettings, convert
 from jointdetr.converters.folder import Folder
 from jointdetr.data.examples import PoseDataset, PoseExamples
-from jointdetr.data.fitting import fitting_rows
-from jointdetr.data.loading import load_pose_dataset
+from jointdetr.data.loading import fitting_rows, load_pose_dataset
 from jointdetr.data.mixing import RowMixture
 from jointdetr.data.schema import pose_features
 from jointdetr.image_processing_jointdetr import JointDetrImageProcessorPil

@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from jointdetr.synthesis.backdrop import GeometryBuffer
-from jointdetr.synthesis.lighting import ShadowMap, develop, light_axes, light_surface, shaded_by_boxes, to_light
 from jointdetr.synthesis.materials import SKY, UPPER
 from jointdetr.synthesis.scene import NOWHERE, Scene, Subject, draw_scene, stack_records
+from jointdetr.synthesis.shading import (
+    GeometryBuffer,
+    ShadowMap,
+    develop,
+    light_axes,
+    light_surface,
+    shaded_by_boxes,
+    to_light,
+)
 
 LIGHT = np.array([0.6, 0.0, 0.8])
 

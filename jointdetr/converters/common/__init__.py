@@ -1,1 +1,0 @@
-"""What several converters need, and what becomes of what they yield."""

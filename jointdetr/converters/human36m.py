@@ -1,0 +1,452 @@
+"""Human3.6M, as its owners give it out and as others pack it.
+
+Human3.6M may be used for research only and may not be passed on; the converters read a copy that the user has.
+Subjects 9 and 11 are the test split, all others train. There are three kinds of files.
+
+**The official files**: CDF files of poses, `metadata.xml` with the cameras, and films.
+
+    metadata.xml                                                     of the code release
+    S1/MyPoseFeatures/D3_Positions_mono/Directions 1.54138969.cdf    mm in the camera's axes (preferred)
+    S1/MyPoseFeatures/D3_Positions/Directions 1.cdf                  mm in the room's axes (one for all cameras)
+    S1/Videos/Directions 1.54138969.mp4
+
+Folders may lie deeper and may be called `Poses_D3_Positions_mono`, as some unpack them. `D3_Positions_mono_universal`
+is another thing, of a made-up size, and is not read. The lens of the cameras bends lines by up to 8 px; 2D labels lie
+where it puts the joints, see `jointdetr.converters.reading`.
+
+**The npz beside pictures** that mmpose's and SPIN's users have, of this or another data set: `imgname` (N), `center`
+(N, 2) px, `scale` (N, the square box's side divided by 200 px), `part` (N, J, 3) pixels with a confidence, `S` (N, J,
+4) metres in absolute camera space with a confidence. The cameras come as a pickle, which is never opened: a pickle
+runs code. A pinhole camera is fitted to each picture's own labels instead, which explains them within 3 px (the lens
+is left out). Pictures are numbered from 1 (`..._000001.jpg` is the first frame of its film) unless one has the number
+0; frames of rows count from 0.
+
+**VideoPose3D's `data_3d_h36m.npz`** of poses alone, for the refinement network. Its one array `positions_3d` is a
+pickled dictionary `{subject: {action: (frames, 32, 3)}}` in metres in the room's axes, z up; it is read by
+`safe_pickle`.
+
+Shape vocabulary: `frames`, `pictures` (N), `joints` (17, or J of an npz), `recorded` joints (32). Camera axes: x
+right, y down, z forward.
+"""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ..formats.safe_pickle import load_npz_objects
+from ..skeleton_jointdetr import HUMAN36M
+from .conversion import Converter, Labels, Recording, Skipped
+from .reading import fit_intrinsics, labelled_frames, require_shape, see
+
+JOINTS_OF_32 = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
+"""Where the 17 joints of the skeleton `human36m` stand among the 32 of the motion capture."""
+
+TEST_SUBJECTS = ("S9", "S11")
+ACTION_NAMES = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
+CAMERAS = ("54138969", "55011271", "58860488", "60457274")
+NUM_SUBJECTS = 11
+EXTRINSICS, INTRINSICS = 6, 9  # numbers of each camera in `metadata.xml`
+RECORDED_JOINTS = 32
+USUAL_STEPS = {"train": 5, "test": 64}
+USUAL_SKELETON_STEP = 5
+CAMERA_FOLDER, WORLD_FOLDER = "D3_Positions_mono", "D3_Positions"
+BOX_SIDE_PER_SCALE_PX = 200.0
+METRES_TO_MM = 1000.0
+
+
+def human36m_converter(source: Path, images: Path | None = None, step: int | None = None) -> Converter:
+    """Make the converter of the files that are there.
+
+    Raises:
+        ValueError: They are none of the three kinds.
+    """
+    if source.is_dir() and any(source.glob("S[0-9]*/**/*.cdf")):
+        return Human36mOfficial(source, step)
+    path = source if source.is_file() else _only_npz(source)
+    names = _array_names(path)
+    if "positions_3d" in names:
+        return Human36mSkeletons(path, step)
+    if "imgname" in names:
+        return Human36mNpz(path, images or path.parent, step)
+    raise ValueError(f"{path} must have the array `imgname` (mmpose) or `positions_3d` (VideoPose3D), got {names}")
+
+
+@dataclass(frozen=True)
+class Human36mLens:
+    """Human3.6M's lens; its tangential part is half of OpenCV's in two of four terms.
+
+    Args:
+        radial: `k1, k2, k3`.
+        tangential: `p1, p2`.
+    """
+
+    radial: tuple[float, ...]
+    tangential: tuple[float, ...]
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Move normalised points `(joints, 2)`."""
+        squared = (points**2).sum(axis=-1, keepdims=True)  # (joints, 1)
+        powers = squared ** np.arange(1, 1 + len(self.radial))
+        swapped = np.array(self.tangential)[::-1]
+        gain = 1.0 + powers @ np.array(self.radial)[:, None] + points @ swapped[:, None]
+        return points * gain + squared * swapped
+
+
+@dataclass(frozen=True)
+class Human36mCamera:
+    """A camera as one subject was filmed by it.
+
+    Args:
+        rotation: `(3, 3)`, from the room's axes to the camera's.
+        position: `(3,)` mm in the room.
+        intrinsics: `(3, 3)` px.
+        lens: its distortion.
+    """
+
+    rotation: np.ndarray
+    position: np.ndarray
+    intrinsics: np.ndarray
+    lens: Human36mLens
+
+    def to_camera(self, joints_world: np.ndarray) -> np.ndarray:
+        """Turn `(..., 3)` mm in the room into camera axes."""
+        return (joints_world - self.position) @ self.rotation.T
+
+
+@dataclass(frozen=True)
+class Human36mOfficial(Converter):
+    """The official files.
+
+    Args:
+        source: the folder with the subjects.
+        step: take every `step`-th frame; None takes every fifth for training and every 64th for tests.
+    """
+
+    source: Path
+    step: int | None = None
+    skeleton = HUMAN36M
+
+    def recordings(self) -> list[Recording]:
+        """One for each film that has poses."""
+        _ = self.cameras  # missing or broken metadata are found before anything is started
+        found = []
+        for folder in sorted(path for path in self.source.glob("S[0-9]*") if path.is_dir()):
+            subject = folder.name
+            for name, poses in sorted(_pose_files(folder).items()):
+                recording = f"{subject}_{name.replace(' ', '_')}"
+                found.append(Recording(recording, split_of(subject), poses, (subject, name)))
+        if not found:
+            raise ValueError(
+                f"{self.source} must hold S*/.../{CAMERA_FOLDER}/*.cdf or {WORLD_FOLDER}/*.cdf, found none"
+            )
+        return found
+
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+        """Rows of a film."""
+        subject, name = recording.data
+        action, _, camera_name = name.rpartition(".")
+        if (subject, camera_name) not in self.cameras:
+            raise ValueError(
+                f"cameras are known of S1 to S{NUM_SUBJECTS} by {CAMERAS}, got {subject}, {camera_name!r}"
+            )
+        camera = self.cameras[subject, camera_name]
+        joints = read_poses(recording.source)  # (frames, joints, 3) mm
+        if _kind(recording.source) == WORLD_FOLDER:
+            joints = camera.to_camera(joints)
+        film = self._film(subject, name)
+        for frame in labelled_frames(film, len(joints), self.step or USUAL_STEPS[recording.split]):
+            if isinstance(frame, Skipped):
+                yield frame
+                continue
+            joints_camera = joints[frame.index]
+            points, intrinsics = see(joints_camera, camera.intrinsics, camera.lens)
+            yield {
+                "image": frame.image,
+                "joints_3d": joints_camera,
+                "joints_2d": points,
+                "intrinsics": intrinsics,
+                "subject": subject,
+                "action": action_of(action),
+                "camera": camera_name,
+                "frame": frame.index,
+            }
+
+    def _film(self, subject: str, name: str) -> Path:
+        """Where a film lies, or should."""
+        folder = self.source / subject
+        return next(folder.glob(f"**/{name}.mp4"), folder / "Videos" / f"{name}.mp4")
+
+    @cached_property
+    def cameras(self) -> dict[tuple[str, str], Human36mCamera]:
+        """Cameras by subject and name."""
+        found = sorted(self.source.glob("metadata.xml")) or sorted(self.source.glob("*/metadata.xml"))
+        if not found:
+            raise ValueError(
+                f"{self.source} must hold metadata.xml of Human3.6M's code, which has the cameras, found none"
+            )
+        return read_cameras(found[0])
+
+
+class PictureName(NamedTuple):
+    """What `S1/S1_Directions_1.54138969/S1_Directions_1.54138969_000001.jpg` says; `number` is -1 if it has none."""
+
+    recording: str
+    subject: str
+    action: str
+    camera: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Human36mNpz(Converter):
+    """An npz of annotations beside a folder of pictures.
+
+    Args:
+        annotations: the npz file.
+        images: the folder that `imgname` is relative to.
+        step: keep pictures of every `step`-th frame of the films; None keeps all that the npz has.
+    """
+
+    annotations: Path
+    images: Path
+    step: int | None = None
+    skeleton = HUMAN36M
+
+    def recordings(self) -> list[Recording]:
+        """One for each film the pictures are from."""
+        pictures: dict[str, list[int]] = {}
+        for index, name in enumerate(self._names):
+            pictures.setdefault(name.recording, []).append(index)
+        return [
+            Recording(name, self.split_of_recording(name), self.annotations, np.array(indices))
+            for name, indices in sorted(pictures.items())
+        ]
+
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+        """Rows of the pictures of a film."""
+        for index in recording.data:
+            name = self._names[index]
+            frame = name.number - self._first_number if name.number >= 0 else -1
+            if self.step is None or frame % self.step == 0:
+                yield self._labels(index, name, frame)
+
+    def split_of_recording(self, recording: str) -> str:
+        """Split of a recording, by its subject."""
+        return split_of(recording.partition("_")[0])
+
+    def _labels(self, index: int, name: PictureName, frame: int) -> Labels | Skipped:
+        """What the npz says about a picture."""
+        arrays = self._arrays
+        joints_camera = arrays["S"][index, :, :3] * METRES_TO_MM  # (joints, 3)
+        points = arrays["part"][index, :, :2]  # (joints, 2) px
+        valid_3d, valid_2d = arrays["S"][index, :, 3] > 0, arrays["part"][index, :, 2] > 0
+        both = valid_3d & valid_2d
+        try:
+            intrinsics = fit_intrinsics(joints_camera[both], points[both])
+        except ValueError as error:
+            return Skipped("no camera can be fitted to the labels", f"entry {index}: {error}", frame)
+        side = float(arrays["scale"][index]) * BOX_SIDE_PER_SCALE_PX
+        return {
+            "image": self.images / str(arrays["imgname"][index]),
+            "joints_3d": joints_camera,
+            "joints_3d_valid": valid_3d,
+            "joints_2d": points,
+            "joints_2d_valid": valid_2d,
+            "visible": valid_2d,
+            "intrinsics": intrinsics,
+            "box": [*(arrays["center"][index] - side / 2), side, side],
+            "subject": name.subject,
+            "action": name.action,
+            "camera": name.camera,
+            "frame": frame,
+        }
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return read_annotations(self.annotations, len(self.skeleton.joints))
+
+    @cached_property
+    def _names(self) -> list[PictureName]:
+        return [self.parse_name(str(name)) for name in self._arrays["imgname"]]
+
+    @cached_property
+    def _first_number(self) -> int:
+        return 0 if any(name.number == 0 for name in self._names) else 1
+
+    def parse_name(self, name: str) -> PictureName:
+        """Read subject, action, camera and number from a picture's name."""
+        recording, _, number = Path(name).stem.rpartition("_")
+        scene, _, camera = recording.rpartition(".")
+        subject, _, action = scene.partition("_")
+        return PictureName(
+            recording or "pictures", subject, action_of(action), camera, int(number) if number.isdigit() else -1
+        )
+
+
+@dataclass(frozen=True)
+class Human36mSkeletons(Converter):
+    """VideoPose3D's npz.
+
+    Args:
+        source: the file.
+        step: take every `step`-th frame; None takes every fifth, a tenth of a second apart.
+    """
+
+    source: Path
+    step: int | None = None
+    skeleton = HUMAN36M
+    skeletons_only = True
+
+    def recordings(self) -> list[Recording]:
+        """One for each take of a subject."""
+        return [
+            Recording(f"{subject}_{action.replace(' ', '_')}", split_of(subject), self.source, (subject, action))
+            for subject, actions in self._positions.items()
+            for action in actions
+        ]
+
+    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+        """Poses of a take."""
+        subject, action = recording.data
+        positions = np.asarray(self._positions[subject][action])  # (frames, 32, 3) m
+        if positions.ndim != 3 or positions.shape[1] not in (32, 17) or positions.shape[2] != 3:
+            raise ValueError(
+                f"`positions_3d` of {subject}, {action} must have the shape (frames, 32, 3), got {positions.shape}"
+            )
+        chosen = JOINTS_OF_32 if positions.shape[1] == 32 else slice(None)
+        for frame in range(0, len(positions), self.step or USUAL_SKELETON_STEP):
+            x, y, z = positions[frame, chosen].T * METRES_TO_MM
+            level = np.stack([x, -z, y], axis=-1)  # (joints, 3), y down
+            yield {"joints_3d": level, "subject": subject, "action": action_of(action), "frame": frame}
+
+    @cached_property
+    def _positions(self) -> dict[str, dict[str, np.ndarray]]:
+        positions = load_npz_objects(self.source)["positions_3d"]
+        if not isinstance(positions, dict) or not all(isinstance(takes, dict) for takes in positions.values()):
+            got = type(positions).__name__
+            raise ValueError(f"`positions_3d` of {self.source} must be a dictionary of takes by subject, got {got}")
+        return positions
+
+
+def split_of(subject: str) -> str:
+    """The split of a subject such as "S9"."""
+    return "test" if subject in TEST_SUBJECTS else "train"
+
+
+def action_of(name: str) -> str:
+    """Name of an action as the test protocols have it: "WalkingDog 1" and "WalkDog_1" are both "WalkDog_1"."""
+    action, _, take = name.replace(" ", "_").partition("_")
+    return ACTION_NAMES.get(action, action) + (f"_{take}" if take else "")
+
+
+def read_cameras(path: Path) -> dict[tuple[str, str], Human36mCamera]:
+    """Read the cameras of all subjects from `metadata.xml`.
+
+    Its element `w0` has 6 numbers for each camera and subject, three angles and the position, then 9 for each camera:
+    focal lengths, centre, and the lens.
+
+    Raises:
+        ValueError: The file is none of Human3.6M's.
+    """
+    try:
+        element = ElementTree.parse(path).find(".//w0")
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path}: expected Human3.6M's metadata, got no XML: {error}") from error
+    words = re.split(r"[\s,;]+", (element.text if element is not None else "").strip("[] \n\t"))
+    expected = len(CAMERAS) * (NUM_SUBJECTS * EXTRINSICS + INTRINSICS)
+    if len(words) != expected:
+        raise ValueError(f"{path}: expected an element w0 of {expected} numbers, got {len(words)} words")
+    numbers = np.array([float(word) for word in words])
+    split = len(CAMERAS) * NUM_SUBJECTS * EXTRINSICS
+    placed = numbers[:split].reshape(len(CAMERAS), NUM_SUBJECTS, EXTRINSICS)
+    inner = numbers[split:].reshape(len(CAMERAS), INTRINSICS)
+    return {
+        (f"S{subject + 1}", name): _camera(placed[index, subject], inner[index])
+        for index, name in enumerate(CAMERAS)
+        for subject in range(NUM_SUBJECTS)
+    }
+
+
+def read_poses(path: Path) -> np.ndarray:
+    """Read a CDF file of poses: `(frames, joints, 3)` mm of the 17 joints.
+
+    Raises:
+        ValueError: The file is no CDF file, or its `Pose` is of another shape.
+        ImportError: cdflib is not installed.
+    """
+    try:
+        import cdflib
+    except ImportError as error:
+        raise ImportError('CDF files need cdflib: pip install "jointdetr[convert]"') from error
+    try:
+        poses = np.asarray(cdflib.CDF(path).varget("Pose"))
+    except (ValueError, OSError, KeyError, IndexError) as error:
+        raise ValueError(f"{path}: expected a CDF file with a variable Pose, got none: {error}") from error
+    if poses.ndim < 2 or poses.shape[-1] != RECORDED_JOINTS * 3:
+        raise ValueError(f"{path}: `Pose` must have the shape (frames, {RECORDED_JOINTS * 3}), got {poses.shape}")
+    return poses.reshape(-1, RECORDED_JOINTS, 3)[:, JOINTS_OF_32].astype(np.float64)
+
+
+def read_annotations(path: Path, num_joints: int) -> dict[str, np.ndarray]:
+    """Read the arrays, without pickle, and check their shapes.
+
+    Raises:
+        ValueError: A key is missing, or an array is of the wrong shape.
+    """
+    shapes = {"imgname": (), "center": (2,), "scale": (), "part": (num_joints, 3), "S": (num_joints, 4)}
+    with np.load(path, allow_pickle=False) as file:
+        missing = set(shapes) - set(file.files)
+        if missing:
+            raise ValueError(f"{path} must have the keys {sorted(shapes)}, got {sorted(file.files)}")
+        arrays = {name: file[name] for name in shapes}
+    count = len(arrays["imgname"])
+    for name, shape in shapes.items():
+        require_shape(arrays[name], (count, *shape), f"`{name}` of {path}")
+    return arrays
+
+
+def _only_npz(folder: Path) -> Path:
+    """The npz file of a folder."""
+    found = sorted(folder.glob("*.npz"))
+    if len(found) != 1:
+        names = [path.name for path in found]
+        raise ValueError(
+            f"{folder} must hold subjects such as S1 with D3_Positions_mono/*.cdf, or one npz file; got {names}"
+        )
+    return found[0]
+
+
+def _array_names(path: Path) -> list[str]:
+    """Names of the arrays of an npz file, none of which is read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return list(file.files)
+    except (ValueError, OSError, AttributeError) as error:  # numpy takes what is no npz for a pickle
+        raise ValueError(f"{path}: expected an npz file, got none: {error}") from error
+
+
+def _camera(placed: np.ndarray, inner: np.ndarray) -> Human36mCamera:
+    """Make a camera of its 6 and its 9 numbers."""
+    intrinsics = np.array([[inner[0], 0.0, inner[2]], [0.0, inner[1], inner[3]], [0.0, 0.0, 1.0]])
+    lens = Human36mLens(tuple(inner[4:7]), tuple(inner[7:9]))
+    rotation = Rotation.from_euler("XYZ", placed[:3]).as_matrix()  # about z, then y, then x; radians
+    return Human36mCamera(rotation, placed[3:], intrinsics, lens)
+
+
+def _kind(path: Path) -> str:
+    """Name of the folder of a CDF file, without the prefix that some unpackers give it."""
+    return path.parent.name.removeprefix("Poses_")
+
+
+def _pose_files(folder: Path) -> dict[str, Path]:
+    """CDF files of a subject by film, such as "Directions 1.54138969"; those in camera axes are preferred."""
+    files = sorted(folder.glob("**/*.cdf"))
+    world = {f"{path.stem}.{camera}": path for path in files if _kind(path) == WORLD_FOLDER for camera in CAMERAS}
+    return world | {path.stem: path for path in files if _kind(path) == CAMERA_FOLDER}

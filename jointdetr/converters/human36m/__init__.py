@@ -1,1 +1,0 @@
-"""Human3.6M, as its owners give it out and as others pack it."""

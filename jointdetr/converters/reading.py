@@ -1,0 +1,163 @@
+"""What several converters read with: JSON of other people, frames of a film with their labels, cameras and lenses.
+
+JSON is read with care: what is of a wrong type is said in one line, whatever it is.
+
+Lenses bend straight lines. Pictures are kept as they were taken, and 2D labels lie where the joints are seen in them.
+Rows have a 3x3 camera matrix, which cannot bend anything; it is the linear map that touches the true one at the
+person, exact in the middle of the joints and off by a fraction of a pixel at their borders.
+
+Shape vocabulary: `joints` (J). Normalised points are (x / z, y / z) in camera axes.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..formats.film import Frame, FrameReader
+from .conversion import Skipped
+
+LARGEST_WHOLE = 2**63 - 1  # what a column of whole numbers holds
+LARGEST_SURPLUS = 0.1  # of frames that a film has more than labels
+DIFFERENCE = 1e-4
+
+Lens = Callable[[np.ndarray], np.ndarray]
+"""Where a lens moves normalised points: `(joints, 2)` -> `(joints, 2)`."""
+
+
+def read_json(path: Path, what: str = "a JSON file") -> Any:
+    """Read a JSON file in any Unicode that a byte-order mark tells.
+
+    Raises:
+        ValueError: It cannot be read or is broken; the file is named.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} must be {what}, got a broken one: {error}") from error
+
+
+def numbers(value: Any) -> np.ndarray | None:
+    """Turn numbers in lists of equal lengths into an array of float64, null into NaN; None for anything else.
+
+    Unlike numpy, it takes neither texts nor true and false for numbers.
+    """
+    if not _is_numeric(value):
+        return None
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a whole number that a column can hold, None for anything else; 3.0 is one, true is not."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST_WHOLE:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it: in one line that is not too long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def require_shape(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> None:
+    """Refuse an array of another shape, in which None stands for any length."""
+    fits = array.ndim == len(shape) and all(
+        wanted in (None, got) for got, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
+
+
+def labelled_frames(film: Path, num_labels: int, step: int) -> Iterator[Frame | Skipped]:
+    """Yield every `step`-th frame of a film that has a label, and at the end one `Skipped` for labels without a frame.
+
+    Args:
+        film: the film; its frames and their labels count from 0.
+        num_labels: number of labels.
+        step: take every `step`-th.
+
+    Raises:
+        ValueError: The film is missing, is none, or has so many frames more than labels that they do not belong to
+            one another.
+    """
+    if not film.is_file():
+        raise ValueError(f"the film {film} is missing")
+    reader = FrameReader(film, step, stop=num_labels)
+    num_frames = reader.info().num_frames
+    if num_frames is not None and num_frames > (1 + LARGEST_SURPLUS) * num_labels + step:
+        raise ValueError(f"the film {film} has {num_frames} frames and {num_labels} labels; another frame rate?")
+    read, last = 0, -1
+    for frame in reader:
+        yield frame
+        read, last = read + 1, frame.index
+    missing = len(range(0, num_labels, step)) - read
+    if missing:
+        yield Skipped(
+            "the film ends before its labels, or has broken frames",
+            f"{film} gave {read} frames of {read + missing}, the last was number {last}",
+            count=missing,
+        )
+
+
+def see(joints_camera: np.ndarray, intrinsics: np.ndarray, lens: Lens) -> tuple[np.ndarray, np.ndarray]:
+    """Project joints through a lens.
+
+    Args:
+        joints_camera: `(joints, 3)` in camera axes, in front of the camera.
+        intrinsics: `(3, 3)` px, behind the lens.
+        lens: bends.
+
+    Returns:
+        Where the joints are seen, `(joints, 2)` px, and the camera matrix `(3, 3)` without a lens that does the same
+        to first order around their middle.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # the checks say what is wrong with them
+        points = joints_camera[:, :2] / joints_camera[:, 2:]
+        bent = lens(points) @ intrinsics[:2, :2].T + intrinsics[:2, 2]
+        return bent, tangent_intrinsics(intrinsics, lens, points.mean(axis=0))
+
+
+def tangent_intrinsics(intrinsics: np.ndarray, lens: Lens, direction: np.ndarray) -> np.ndarray:
+    """Camera matrix `(3, 3)` that does the same as lens and `intrinsics` to first order around a direction `(2,)`."""
+    steps = DIFFERENCE * np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [0, 0]])
+    right, left, below, above, middle = lens(direction + steps)
+    jacobian = np.stack([right - left, below - above], axis=1) / (2 * DIFFERENCE)  # (2, 2)
+    linear = intrinsics[:2, :2] @ jacobian
+    offset = intrinsics[:2, :2] @ (middle - jacobian @ direction) + intrinsics[:2, 2]
+    return np.block([[linear, offset[:, None]], [np.array([[0.0, 0.0, 1.0]])]])
+
+
+def fit_intrinsics(joints_camera: np.ndarray, points_px: np.ndarray) -> np.ndarray:
+    """Fit a pinhole camera without skew to points of one picture, by least squares.
+
+    `u = fx x / z + cx` and `v = fy y / z + cy` are two lines.
+
+    Args:
+        joints_camera: `(joints, 3)` in camera space, any unit.
+        points_px: `(joints, 2)` px.
+
+    Returns:
+        `(3, 3)` intrinsics in px.
+
+    Raises:
+        ValueError: Fewer than two points, or all in one row or one column.
+    """
+    slopes = joints_camera[:, :2] / joints_camera[:, 2:]  # (joints, 2)
+    if len(slopes) < 2 or np.ptp(slopes, axis=0).min() < 1e-6:
+        raise ValueError(f"a camera needs points that differ in x and in y, got {len(slopes)} that do not")
+    focal_x, centre_x = np.polyfit(slopes[:, 0], points_px[:, 0], 1)
+    focal_y, centre_y = np.polyfit(slopes[:, 1], points_px[:, 1], 1)
+    return np.array([[focal_x, 0.0, centre_x], [0.0, focal_y, centre_y], [0.0, 0.0, 1.0]])
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a value is a number, null, or lists of such."""
+    if isinstance(value, list):
+        return all(_is_numeric(entry) for entry in value)
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
