@@ -10,6 +10,7 @@ Shape vocabulary: `poses` (N), `queries`, `joints` (J). Positions are root-relat
 
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import datasets
@@ -85,11 +86,6 @@ class PoseTargets:
     def placed(self) -> torch.Tensor:
         """`(poses,)` bool, where both root and intrinsics are known."""
         return self.roots.isfinite().all(dim=-1) & self.intrinsics.isfinite().all(dim=(1, 2))
-
-    @property
-    def points_px(self) -> torch.Tensor:
-        """`points` in px of the network's input."""
-        return self.to_px(self.points)
 
     def to_px(self, points: torch.Tensor) -> torch.Tensor:
         """Points in [0, 1] of the network's input, in px of it."""
@@ -241,8 +237,4 @@ def merge_outputs(batches: Sequence[dict[str, torch.Tensor]]) -> JointDetrPoseEs
 
 def refiner_on_cpu(refiner: PreTrainedModel | None) -> PreTrainedModel | None:
     """Copy a refinement network, which is small, to where the predictions are gathered."""
-    if refiner is None:
-        return None
-    copy = type(refiner)(refiner.config)
-    copy.load_state_dict(refiner.state_dict())
-    return copy.float().eval()
+    return None if refiner is None else deepcopy(refiner).to("cpu", torch.float32).eval()

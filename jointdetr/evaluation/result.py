@@ -28,6 +28,31 @@ TORSO_RULE = (
     "joints closer in the picture than 0.2 of the distance of the labelled hips' middle from the shoulders', strictly"
 )
 _PARTS = {"": "all", "_visible": "visible", "_occluded": "occluded"}
+LISTS = {
+    "Some of the joints": {
+        "mpjpe_detected": ("detected joints: MPJPE, mm", 1.0, 1),
+        "mpjpe_visible": ("visible joints: MPJPE, mm", 1.0, 1),
+        "mpjpe_occluded": ("occluded joints: MPJPE, mm", 1.0, 1),
+    },
+    "In the picture": {
+        "pck_torso": ("arms and legs within 0.2 of the torso's length (PCK@0.2), %", 100.0, 1),
+        "point_error": ("distance, % of the crop's side", 100.0, 1),
+        "recall": ("joints detected, %", 100.0, 1),
+    },
+    "Camera space, without true depth or scale": {
+        "mpjpe_absolute": ("MPJPE in camera space (absolute), mm", 1.0, 1),
+        "mrpe": ("error of the root in camera space (MRPE), mm", 1.0, 1),
+        "placed": ("people placed in camera space, %", 100.0, 1),
+    },
+    "Confidence, of every joint whatever its score": {
+        "score_ece": ("score: expected calibration error against hits within 150 mm, %", 100.0, 1),
+        "sigma_gap": ("expected error: mean gap to the measured error, mm", 1.0, 1),
+        "sigma_rank_correlation": ("expected error: rank correlation with the measured error", 1.0, 2),
+        "visible_ece": ("visibility: expected calibration error, %", 100.0, 1),
+        "visible_accuracy": ("visibility: accuracy at one half, %", 100.0, 1),
+    },
+}
+"""Label, factor and digits of what is printed of other metrics, by the titles of their tables."""
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -135,17 +160,12 @@ class EvaluationResult:
 
     def tables(self) -> list[ReportTable]:
         """Lay everything out that the data have labels for."""
-        tables = []
-        if self.labels["joints_3d"]:
-            tables += [self._overall(), *self._by_group(), self._some_joints()]
-        if self.labels["joints_2d"]:
-            tables.append(self._in_the_picture())
-        if "mrpe" in self.metrics:
-            tables.append(self._in_camera_space())
-        tables.append(self._by_joint())
+        tables = [self._overall(), *self._by_group()] if self.labels["joints_3d"] else []
+        titles = [title for title in LISTS if title != "In the picture" or self.labels["joints_2d"]]
+        tables += [*_list_tables(self.metrics, titles), self._by_joint()]
         if self.refinement is not None:
             tables.append(_refinement_table(self.refinement))
-        return [*tables, _reliability_table(self.reliability)]
+        return [*tables, *_list_tables(self.reliability.metrics, LISTS)]
 
     def print(self, console: Console | None = None) -> None:
         """Print the tables and what they depend on."""
@@ -202,27 +222,6 @@ class EvaluationResult:
         rows = [[name, str(int(values["poses"])), *_cells(values, names)] for name, values in self.groups.items()]
         return [ReportTable(f"By {group}", [group, "poses", *_labels(names)], rows)]
 
-    def _some_joints(self) -> ReportTable:
-        parts = ("detected", "visible", "occluded")
-        rows = [[f"{part} joints", number(self.metrics[f"mpjpe_{part}"])] for part in parts]
-        return ReportTable("Some of the joints", ["which", "MPJPE mm"], rows)
-
-    def _in_the_picture(self) -> ReportTable:
-        rows = [
-            ["arms and legs within 0.2 of the torso's length (PCK@0.2), %", number(100 * self.metrics["pck_torso"])],
-            ["distance, % of the crop's side", number(100 * self.metrics["point_error"])],
-            ["joints detected, %", number(100 * self.metrics["recall"])],
-        ]
-        return ReportTable("In the picture", ["what", "value"], rows)
-
-    def _in_camera_space(self) -> ReportTable:
-        rows = [
-            ["MPJPE in camera space (absolute), mm", number(self.metrics["mpjpe_absolute"])],
-            ["error of the root in camera space (MRPE), mm", number(self.metrics["mrpe"])],
-            ["people placed in camera space, %", number(100 * self.metrics["placed"])],
-        ]
-        return ReportTable("Camera space, without true depth or scale", ["what", "value"], rows)
-
     def _by_joint(self) -> ReportTable:
         labelled = {**dict.fromkeys(METRICS, self.labels["joints_3d"]), "pck_torso": self.labels["joints_2d"]}
         names = [name for name in next(iter(self.joints.values())) if labelled.get(name, True)]
@@ -249,21 +248,14 @@ def _refinement_table(refinement: dict[str, dict[str, float]]) -> ReportTable:
     return ReportTable("Refinement network", header, rows)
 
 
-def _reliability_table(reliability: Reliability) -> ReportTable:
-    """Lay out how far the confidence is true."""
-    labels = {
-        "score_ece": ("score: expected calibration error against hits within 150 mm, %", 100.0, 1),
-        "sigma_gap": ("expected error: mean gap to the measured error, mm", 1.0, 1),
-        "sigma_rank_correlation": ("expected error: rank correlation with the measured error", 1.0, 2),
-        "visible_ece": ("visibility: expected calibration error, %", 100.0, 1),
-        "visible_accuracy": ("visibility: accuracy at one half, %", 100.0, 1),
-    }
-    rows = [
-        [label, number(factor * reliability.metrics[name], digits)]
-        for name, (label, factor, digits) in labels.items()
-        if not isnan(reliability.metrics.get(name, nan))
-    ]
-    return ReportTable("Confidence, of every joint whatever its score", ["what", "value"], rows)
+def _list_tables(metrics: dict[str, float], titles: Sequence[str]) -> list[ReportTable]:
+    """Lay numbers out that are no columns; those that do not exist are left out."""
+    tables = []
+    for title in titles:
+        known = {name: line for name, line in LISTS[title].items() if not isnan(metrics.get(name, nan))}
+        rows = [[label, number(factor * metrics[name], digits)] for name, (label, factor, digits) in known.items()]
+        tables.append(ReportTable(title, ["what", "value"], rows))
+    return [table for table in tables if table.rows]
 
 
 def require_report_suffix(path: Path) -> None:
