@@ -16,6 +16,14 @@ from .options import (
 
 ProtocolName = Literal["plain", "human36m-p1", "human36m-p2", "3dhp", "3dpw", "panoptic"]
 
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(help="Training data that the trivial baselines are fitted to, instead of the evaluated poses."),
+]
+ReliabilityOption = Annotated[
+    Path | None, typer.Option(help="Picture, as .png or .svg, of how far the confidence is true.")
+]
+
 
 def evaluate(
     dataset: Annotated[str, typer.Option(help="Parquet file, folder or Hub repository of a pose dataset.")],
@@ -30,14 +38,9 @@ def evaluate(
     threshold: ThresholdOption = 0.5,
     batch_size: BatchSizeOption = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures.")] = 0,
-    baseline_dataset: Annotated[
-        str | None,
-        typer.Option(help="Training data that the trivial baselines are fitted to, instead of the evaluated poses."),
-    ] = None,
+    baseline_dataset: BaselineOption = None,
     output: Annotated[Path | None, typer.Option(help="File for the numbers: .json, .md or .txt.")] = None,
-    reliability: Annotated[
-        Path | None, typer.Option(help="Picture, as .png or .svg, of how far the confidence is true.")
-    ] = None,
+    reliability: ReliabilityOption = None,
 ) -> None:
     """Measure a model on a pose dataset: MPJPE, PA-MPJPE, PCK, AUC, camera space and confidence.
 
@@ -52,13 +55,8 @@ def evaluate(
         with one_line_errors(str(output)):
             require_report_suffix(output)
     checkpoint = load_checkpoint(model, dtype)
-    settings = EvaluationSettings(
-        threshold=threshold,
-        batch_size=batch_size,
-        workers=workers,
-        device=checkpoint.model.device.type,
-        protocol=PROTOCOLS[protocol],
-    )
+    device = checkpoint.model.device.type
+    settings = EvaluationSettings(threshold, batch_size, workers, device, PROTOCOLS[protocol])
     with one_line_errors(dataset):
         rows = load_pose_dataset(dataset, split)
         rows = rows if limit is None else rows.select(range(min(limit, len(rows))))

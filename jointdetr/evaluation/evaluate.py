@@ -170,7 +170,6 @@ def _describe_run(
     height, width = found.targets.size
     return {
         "threshold": settings.threshold,
-        "assignment": settings.assignment,
         "refiner": model.refiner is not None,
         "dtype": str(model.dtype).removeprefix("torch."),
         "box": "dataset",

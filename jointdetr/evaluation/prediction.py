@@ -36,7 +36,6 @@ class EvaluationSettings:
 
     Args:
         threshold: joints less probable than this are missing.
-        assignment: `hungarian` or `argmax`, see `assemble_poses`.
         batch_size: crops at once.
         workers: processes that load pictures.
         device: where the model runs.
@@ -44,7 +43,6 @@ class EvaluationSettings:
     """
 
     threshold: float = 0.5
-    assignment: str = "hungarian"
     batch_size: int = 32
     workers: int = 0
     device: str = "cpu"
@@ -114,8 +112,8 @@ class FoundPoses:
         cls, outputs: ModelOutput, settings: EvaluationSettings, refiner: PreTrainedModel | None
     ) -> "FoundPoses":
         """Assemble the network's outputs, which are where the refinement network is."""
-        detected = assemble_poses(outputs, settings.threshold, refiner, settings.assignment)
-        likeliest = assemble_poses(outputs, 0.0, None, settings.assignment)
+        detected = assemble_poses(outputs, settings.threshold, refiner)
+        likeliest = assemble_poses(outputs, 0.0)
         joints = torch.where(detected.joints.isfinite(), detected.joints, likeliest.joints)
         return cls(detected, likeliest, joints, refiner is not None)
 
