@@ -161,7 +161,7 @@ def _animate(rotations: Tensor, path: Tensor, seed: int, on_ground: bool = False
 
 def write_clip(clip: Clip, path: Path) -> None:
     """Write the pictures as a film."""
-    from jointdetr.video.drawing import FilmWriter
+    from jointdetr.formats.film import FilmWriter
 
     with FilmWriter(path, RATE) as film:
         for image, time_s in zip(clip.images, clip.times_s, strict=True):

@@ -25,8 +25,7 @@ from jointdetr.camera_jointdetr import Camera
 from jointdetr.motion import PoseMotion
 from jointdetr.motion.angles import joint_angles
 from jointdetr.motion.floor import feet_of, level_rotation, runs, stand_on_floor
-from jointdetr.video.estimation import estimate_video
-from jointdetr.video.prediction import VideoSettings
+from jointdetr.motion.prediction import VideoSettings, estimate_video
 
 # File, frames at 30 a second, seed of body, room and camera.
 WALKS = (

@@ -73,7 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     source = str(files("jointdetr") / "pretrained")
-    changes = {"decoder_layers": 6, "num_queries": options.queries, "num_dense_parts": 0, "predict_confidence": False}
+    changes = {"decoder_layers": 6, "num_queries": options.queries, "predict_confidence": False}
     config = JointDetrConfig.from_pretrained(source, **changes)
     model = JointDetrForPoseEstimation(config).train()
     pictures, labels = torch.randn(options.batch, 3, 128, 128), draw_labels(config, options.batch)

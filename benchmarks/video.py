@@ -22,12 +22,12 @@ from clips import Clip, recorded_motion, render_clip, write_clip
 from transformers import pipeline
 
 from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe
-from jointdetr.formats.film import FrameReader, iterate_frames
+from jointdetr.formats.film import FrameReader
 from jointdetr.motion import PoseMotion, motions_from_rows
-from jointdetr.motion.motions import smooth_motion
-from jointdetr.motion.smoothing import METHODS, SmoothingSettings, acceleration_error, measure_delay_s
-from jointdetr.video.drawing import write_overlay
-from jointdetr.video.prediction import VideoSettings, predict_motion
+from jointdetr.motion.jitter import acceleration_error, measure_delay_s
+from jointdetr.motion.prediction import VideoSettings, predict_motion
+from jointdetr.motion.smoothing import METHODS, SmoothingSettings, smooth_motion
+from jointdetr.visualization.film_overlay import write_overlay
 
 # Name, file, frames at 30 a second, seed of body, room and camera.
 MOTIONS = (
@@ -64,7 +64,7 @@ def measure_speed(film: Path, estimator: Any, settings: VideoSettings) -> tuple[
     seconds: dict[str, list[float]] = {"read": [], "read and estimate": [], "draw": []}
     for _ in range(ROUNDS):
         started = time.process_time()
-        count = sum(1 for _ in iterate_frames(film))
+        count = sum(1 for _ in FrameReader(film))
         seconds["read"].append(time.process_time() - started)
         started = time.process_time()
         rows = [row for result in predict_motion(film, estimator, settings) for row in result.people]

@@ -176,6 +176,7 @@ class BlazePosePreTrainedModel(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
     input_modalities = ["image"]
+    _supports_sdpa = True  # there is no attention in it; the network around it may have any
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -249,8 +250,11 @@ class BlazePoseBackbone(BackboneMixin, BlazePosePreTrainedModel):
         """Return the maps of `config.out_features` for pictures (batch, 3, height, width) normalised as ImageNet's.
 
         Raises:
-            ValueError: If a side of the pictures is not a multiple of 64 px.
+            ValueError: If these are no colour pictures, or a side of them is not a multiple of 64 px.
         """
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3:
+            shape = tuple(pixel_values.shape)
+            raise ValueError(f"pictures must have the shape (batch, 3, height, width), got {shape}.")
         if any(side % 64 for side in pixel_values.shape[-2:]):
             raise ValueError(f"pictures must have sides of multiples of 64 px, got {tuple(pixel_values.shape[-2:])}.")
         # depthwise convolutions are slower in bfloat16 than in float32 on CPUs, and range farther without norms

@@ -11,6 +11,8 @@ from transformers.configuration_utils import SubConfigSpec
 from .backbone_jointdetr import BlazePoseConfig  # noqa: F401 (a checkpoint may name it)
 from .skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
 
+QUERY_GROUPS = 5  # of a hundred queries, each with room for Human3.6M's 17 joints
+
 
 def validate_skeleton(config: "_SkeletonConfig") -> None:
     """Raise `ValueError` unless the config's joint names are unique and its parents form one tree under its root."""
@@ -165,12 +167,15 @@ class JointDetrConfig(_SkeletonConfig):
             loaded, statistics and weights, as DETRs do with pretrained backbones. Switch it on to train adapters such
             as LoRA's: they are saved without the statistics that training would change.
         query_alignment (`str`, *optional*, defaults to `"set"`): `"set"` matches queries to joints (JointDETR),
-            `"fixed"` makes query j joint j (the force-aligned baseline: no class head, loss on the last layer alone).
-        intermediate_supervision (`bool`, *optional*, defaults to `False`): With fixed alignment, put the
-            coarse-to-fine loss on every decoder layer, as it always is with set alignment.
+            `"fixed"` makes query j joint j (the force-aligned baseline, without a class head).
+        auxiliary_loss (`bool`, *optional*, defaults to `False`): Put the coarse-to-fine loss on every decoder layer,
+            as the paper does for JointDETR; otherwise the last one alone has a loss, which learns 3D faster.
         id2label, joint_parents, root_joint, joint_scale: The skeleton, see [`JointRefinerConfig`].
         flip_pairs (`list[tuple[int, int]]`, *optional*): Left/right pairs. Human3.6M's, or none with a given skeleton.
         num_queries (`int`, *optional*, defaults to 100): Number N of joint queries; J with `"fixed"` alignment.
+        query_groups (`int`, *optional*): Groups of `num_queries / query_groups` queries that do not see each other and
+            are matched to the joints each for itself, so that a step teaches more (Group DETR, Chen et al., ICCV
+            2023); poses are means over all of them. 5 by default where each has room for all joints, or else 1.
         num_feature_levels (`int`, *optional*, defaults to 4): Feature levels; those beyond the backbone's stages come
             from stride-2 convolutions, fewer take the last stages.
         d_model, encoder_*, decoder_* (`int`): Sizes of encoder and decoder: `layers`, `attention_heads`, `ffn_dim` and
@@ -200,10 +205,6 @@ class JointDetrConfig(_SkeletonConfig):
         predict_confidence (`bool`, *optional*, defaults to `False`): Add a head that says how far from the truth each
             joint is expected to be, and how probably it is visible. It reads the last decoder layer without gradient,
             and so changes no prediction.
-        num_dense_parts (`int`, *optional*, defaults to 0): Body parts (background included) of the dense training
-            head on the finest encoded level; 0 leaves the head out.
-        dense_upscaling (`int`, *optional*, defaults to 4): Pixels per side of a token that the dense head predicts.
-        dense_weight (`float`, *optional*, defaults to 1.0): Weight of the dense losses.
 
     Raises:
         StrictDataclassError: If the skeleton is no tree, pairs overlap, sizes do not fit, or a number is out of
@@ -225,8 +226,6 @@ class JointDetrConfig(_SkeletonConfig):
         "auxiliary_outputs",
         "last_hidden_state",
         "encoder_last_hidden_state",
-        "part_logits",
-        "part_depths",
         "matched_queries",
         "matching_cost",
     ]
@@ -235,13 +234,15 @@ class JointDetrConfig(_SkeletonConfig):
     refiner_config: dict | PreTrainedConfig | None = None
     freeze_batch_norm: bool = False
     query_alignment: Literal["set", "fixed"] = "set"
-    intermediate_supervision: bool = False
+    auxiliary_loss: bool = False
     if TYPE_CHECKING:
         flip_pairs: Sequence[Sequence[int]] = ()
         num_queries: int = 100
+        query_groups: int = 5
     else:
         flip_pairs: list | tuple | None = None
         num_queries: int | None = None
+        query_groups: int | None = None
     num_feature_levels: int = 4
     d_model: int = 256
     encoder_layers: int = 6
@@ -269,9 +270,6 @@ class JointDetrConfig(_SkeletonConfig):
     coarse_thresholds: list | tuple | None = None
     coarse_discounts: list | tuple | None = None
     predict_confidence: bool = False
-    num_dense_parts: int = 0
-    dense_upscaling: int = 4
-    dense_weight: float | int = 1.0
 
     def __post_init__(self, **kwargs):
         if self.flip_pairs is None:
@@ -282,16 +280,23 @@ class JointDetrConfig(_SkeletonConfig):
         super().__post_init__(**kwargs)
         if self.num_queries is None:
             self.num_queries = 100 if self.query_alignment == "set" else self.num_joints
+        if self.query_groups is None:
+            has_room = self.num_queries % QUERY_GROUPS == 0 and self.num_queries >= QUERY_GROUPS * self.num_joints
+            self.query_groups = QUERY_GROUPS if has_room else 1
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs) -> "JointDetrConfig":
         """Read a saved configuration; what was saved before a field existed has it as it was then."""
+        fields = dict(config_dict)
+        early = fields.pop("intermediate_supervision", False)  # with fixed alignment; set alignment had it always
         before = {
             "learned_start": False,
+            "query_groups": 1,
             "detach_layers": True,
-            "matching_class_weight": config_dict.get("class_weight", 1.0),
+            "matching_class_weight": fields.get("class_weight", 1.0),
+            "auxiliary_loss": early or fields.get("query_alignment", "set") == "set",
         }
-        return super().from_dict(before | config_dict, **kwargs)
+        return super().from_dict(before | fields, **kwargs)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -322,8 +327,8 @@ class JointDetrConfig(_SkeletonConfig):
 
     def validate_sizes(self) -> None:
         """Raise `ValueError` for sizes that are out of range or do not fit each other."""
-        validate_range(self, "d_model encoder_ffn_dim decoder_ffn_dim num_feature_levels dense_upscaling", 1)
-        validate_range(self, "encoder_layers num_dense_parts", 0)
+        validate_range(self, "d_model encoder_ffn_dim decoder_ffn_dim num_feature_levels", 1)
+        validate_range(self, "encoder_layers", 0)
         validate_range(self, "decoder_layers encoder_n_points decoder_n_points", 1)
         validate_range(self, "dropout attention_dropout", 0.0, 1.0)
         validate_range(self, "class_spread" if self.init_std is None else "init_std class_spread", 0.0)
@@ -344,12 +349,20 @@ class JointDetrConfig(_SkeletonConfig):
             raise ValueError(
                 f'`query_alignment="fixed"` needs one query per joint ({self.num_joints}), got {self.num_queries}.'
             )
-        if self.num_queries < self.num_joints:
-            raise ValueError(f"`num_queries` must be at least {self.num_joints} (joints), got {self.num_queries}.")
+        if self.query_groups < 1 or self.num_queries % self.query_groups:
+            raise ValueError(
+                f"`query_groups` must divide `num_queries` ({self.num_queries}), got {self.query_groups}."
+            )
+        needed = self.num_joints * self.query_groups
+        if self.num_queries < needed:
+            raise ValueError(
+                f"`num_queries` must be at least {needed} (joints, in groups: {self.query_groups}), "
+                f"got {self.num_queries}."
+            )
 
     def validate_losses(self) -> None:
         """Raise `ValueError` for a negative weight or a coarse-to-fine list of the wrong length."""
-        weights = "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight dense_weight"
+        weights = "class_weight joint_weight joint_2d_weight projection_weight no_joint_weight"
         validate_range(self, f"matching_class_weight {weights}", 0.0)
         for name in ("coarse_thresholds", "coarse_discounts"):
             values = getattr(self, name)

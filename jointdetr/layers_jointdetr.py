@@ -142,12 +142,13 @@ def eager_attention_forward(
 
 
 class JointDetrSelfAttention(nn.Module):
-    """Multi-head attention among the queries; position embeddings enter queries and keys, not values."""
+    """Multi-head attention among a group's queries; position embeddings enter queries and keys, not values."""
 
     def __init__(self, config: JointDetrConfig):
         super().__init__()
         self.config = config
         self.head_dim = config.d_model // config.decoder_attention_heads
+        self.group_size = config.num_queries // config.query_groups
         self.scaling = self.head_dim**-0.5
         self.is_causal = False  # read by the sdpa interface
         self.q_proj = nn.Linear(config.d_model, config.d_model)
@@ -161,10 +162,13 @@ class JointDetrSelfAttention(nn.Module):
         position_embeddings: torch.Tensor,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Map (batch, queries, d_model) to the same shape and the attention weights, where the backend has them."""
-        heads_shape = (*hidden_states.shape[:-1], self.config.decoder_attention_heads, self.head_dim)
+        """Map (batch, queries, d_model) to the same shape and, where the backend has them, the attention weights.
+
+        These are (batch * groups, heads, queries of a group, queries of a group).
+        """
+        heads_shape = (-1, self.group_size, self.config.decoder_attention_heads, self.head_dim)
         placed = hidden_states + position_embeddings
-        query = self.q_proj(placed).reshape(heads_shape).transpose(1, 2)  # (batch, heads, queries, head_dim)
+        query = self.q_proj(placed).reshape(heads_shape).transpose(1, 2)  # (batch * groups, heads, queries, head_dim)
         key = self.k_proj(placed).reshape(heads_shape).transpose(1, 2)
         value = self.v_proj(hidden_states).reshape(heads_shape).transpose(1, 2)
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(

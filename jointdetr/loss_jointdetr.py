@@ -28,6 +28,15 @@ class PosePredictions:
     logits: torch.Tensor | None  # (layers, batch, queries, classes); None with fixed alignment
     confidence: torch.Tensor | None = None  # (batch, queries, 2) log expected error and visibility, last layer alone
 
+    def in_groups(self, groups: int) -> "PosePredictions":
+        """Return each group of queries as the prediction of a picture of its own: (layers, batch * groups, ...)."""
+        joints, points, logits = (
+            None if values is None else values.unflatten(2, (groups, -1)).flatten(1, 2)
+            for values in (self.joints, self.points, self.logits)
+        )
+        confidence = None if self.confidence is None else self.confidence.unflatten(1, (groups, -1)).flatten(0, 1)
+        return PosePredictions(joints, points, logits, confidence)
+
     def of_last_layer(self) -> "PosePredictions":
         """Return what the last layer predicts, with the confidence."""
         logits = None if self.logits is None else self.logits[-1:]
@@ -40,8 +49,8 @@ class PoseLoss:
 
     total: torch.Tensor  # scalar, weighted sum of the terms
     terms: dict[str, torch.Tensor]  # unweighted scalars
-    queries: torch.Tensor | None  # (layers, batch, joints) int64, the query of every joint; None with fixed alignment
-    matching_cost: torch.Tensor | None  # (layers,) mean over the labelled joints; None with fixed alignment
+    queries: torch.Tensor | None  # (layers, batch, joints) int64, of the first group; None with fixed alignment
+    matching_cost: torch.Tensor | None  # (layers with a loss,) mean over labelled joints; None with fixed alignment
 
 
 @dataclass
@@ -75,6 +84,10 @@ class PoseLabels:
         somebody = torch.zeros((), dtype=torch.bool, device=device)
         nobody = [torch.as_tensor(label.get("nobody", somebody), device=device).bool() for label in labels]
         return cls(joints / config.joint_scale, joints_valid, points, points_valid, visible, torch.stack(nobody))
+
+    def of_groups(self, groups: int) -> "PoseLabels":
+        """Return the labels of each picture for each group of queries: (batch * groups, ...)."""
+        return PoseLabels(**{name: values.repeat_interleave(groups, 0) for name, values in vars(self).items()})
 
     @property
     def labelled(self) -> torch.Tensor:
@@ -161,7 +174,7 @@ def coarse_to_fine_weights(
 
 
 class JointDetrLoss:
-    """The losses of a pose model: set prediction over all decoder layers, or fixed alignment.
+    """The losses of a pose model, on the last decoder layer or on all: set prediction, or fixed alignment.
 
     Every term is a mean over what is labelled in the batch; while gradients are recorded in several processes, over
     the batches of all of them, so that the mean of their gradients is the gradient of the whole batch.
@@ -181,20 +194,24 @@ class JointDetrLoss:
         `loss_bones`, with `_{layer}` behind them for all but the last layer; and of the confidence head `loss_sigma`
         and `loss_visible`.
         """
+        layers = len(predictions.joints)
+        if not self.config.auxiliary_loss:
+            predictions = predictions.of_last_layer()
         if self.config.query_alignment == "fixed":
             return self._aligned_loss(predictions, labels)
+        groups = self.config.query_groups
+        if groups > 1:
+            predictions, labels = predictions.in_groups(groups), labels.of_groups(groups)
         queries, cost = self.matcher(predictions, labels)
         terms = self._pose_terms(predictions, queries, labels)
         if predictions.confidence is not None:
             # as at inference, where nobody knows which query is nearest
             chosen = predictions.logits[-1, ..., :-1].argmax(dim=1)
             terms |= self._confidence_terms(predictions, chosen, labels)
-        return _weighted(terms, queries, cost)
+        return _weighted(terms, queries[:, ::groups].expand(layers, -1, -1), cost)
 
     def _aligned_loss(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
-        """Query j is joint j; the last layer alone has a loss, unless the config asks for all."""
-        if not self.config.intermediate_supervision:
-            predictions = predictions.of_last_layer()
+        """Query j is joint j."""
         queries = _slots(predictions, labels)
         terms = self._pose_terms(predictions, queries, labels)
         if predictions.confidence is not None:
@@ -252,7 +269,7 @@ class JointDetrLoss:
 
     def _coarse_to_fine(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Weights of matched joints (layers, batch, joints), 1 where the last layer alone has a loss."""
-        if self.config.query_alignment == "fixed" and not self.config.intermediate_supervision:
+        if not self.config.auxiliary_loss:
             return torch.ones((), device=joints.device)
         scale = self.config.joint_scale
         by_layer = torch.tensor([self.config.layer_thresholds, self.config.layer_discounts], dtype=torch.float32)
@@ -322,41 +339,6 @@ class JointDetrLoss:
             logits, torch.where(known, labels.visible, 0.0), reduction="none"
         )
         return _masked_mean(losses[None], known)[0]
-
-
-def dense_losses(
-    part_logits: torch.Tensor, depths: torch.Tensor, labels: list[dict], config: JointDetrConfig
-) -> dict[str, torch.Tensor]:
-    """Losses of the dense training head against maps that a renderer knows: `loss_part` and `loss_depth`.
-
-    Args:
-        part_logits (`torch.Tensor` of shape `(batch, parts, height, width)`): Body parts, 0 being background.
-        depths (`torch.Tensor` of shape `(batch, height, width)`): Depth relative to the root, units of `joint_scale`.
-        labels (`list[dict]`): Each with `part_map` (h, w) int64, -1 where unknown, and `depth_map` (h, w) millimetres,
-            NaN where there is none; pictures without maps are left out.
-        config (`JointDetrConfig`): Gives `joint_scale`.
-    """
-    parts = _stack_maps(labels, "part_map", -1, part_logits).long()
-    surface = _stack_maps(labels, "depth_map", torch.nan, depths) / config.joint_scale
-    known = surface.isfinite()
-    errors = (depths.float() - torch.where(known, surface, 0.0)).abs() * known
-    losses = nn.functional.cross_entropy(part_logits.float(), parts, ignore_index=-1, reduction="sum")
-    return {
-        "loss_part": losses / over_processes((parts >= 0).sum()).clamp(min=1e-6),
-        "loss_depth": errors.sum() / over_processes(known.sum()).clamp(min=1e-6),
-    }
-
-
-def _stack_maps(labels: list[dict], name: str, unknown: float, predicted: torch.Tensor) -> torch.Tensor:
-    """Stack one map of the labels (batch, height, width), of the size and on the device of what is predicted."""
-    size, device = predicted.shape[-2:], predicted.device
-    absent = torch.full(size, unknown, device=device)
-    maps = [label[name].to(device) if name in label else absent for label in labels]
-    for index, stored in enumerate(maps):
-        if stored.shape != size:
-            resized = nn.functional.interpolate(stored[None, None].float(), size=size, mode="nearest-exact")
-            maps[index] = resized[0, 0].to(stored.dtype)
-    return torch.stack(maps)
 
 
 def over_processes(count: torch.Tensor) -> torch.Tensor:
@@ -437,6 +419,5 @@ __all__ = [
     "PoseLabels",
     "PoseLoss",
     "PosePredictions",
-    "dense_losses",
     "over_processes",
 ]

@@ -39,7 +39,7 @@ from .layers_jointdetr import (
     QueryStart,
     sine_position_embedding,
 )
-from .loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions, dense_losses
+from .loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions
 from .refinement_jointdetr import JointRefiner
 
 logger = logging.get_logger(__name__)
@@ -99,7 +99,7 @@ class JointDetrPoseEstimationOutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` are given):
-            Weighted sum of all terms over all decoder layers.
+            Weighted sum of all terms, over all decoder layers with `config.auxiliary_loss`.
         loss_dict (`dict[str, torch.Tensor]`, *optional*, returned when `labels` are given):
             The unweighted terms by name and layer.
         logits (`torch.Tensor` of shape `(batch, queries, classes)`, *optional*):
@@ -115,15 +115,10 @@ class JointDetrPoseEstimationOutput(ModelOutput):
         auxiliary_outputs (`list[dict]`):
             `logits`, `pred_joints` and `pred_points` of each earlier decoder layer.
         matched_queries (`torch.Tensor` of shape `(layers, batch, joints)`, *optional*):
-            The query matched to each joint in every decoder layer, returned when `labels` are given; None with fixed
-            alignment.
+            The query of the first group matched to each joint in every decoder layer (for all layers that of the last
+            one, where it alone has a loss), returned when `labels` are given; None with fixed alignment.
         matching_cost (`torch.Tensor` of shape `(layers,)`, *optional*):
-            Mean cost of the labelled joints' matches; as `matched_queries`.
-        part_logits (`torch.Tensor` of shape `(batch, parts, height, width)`, *optional*):
-            Body parts, `config.dense_upscaling` times finer than the finest level, returned when `labels` are given
-            and the model has the dense training head.
-        part_depths (`torch.Tensor` of shape `(batch, height, width)`, *optional*):
-            Depth of the body's surface relative to the root, in units of `config.joint_scale`; as `part_logits`.
+            Mean cost of the labelled joints' matches in the layers that have a loss; as `matched_queries`.
         cross_attentions (`tuple`, *optional*):
             Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
         encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
@@ -142,8 +137,6 @@ class JointDetrPoseEstimationOutput(ModelOutput):
     auxiliary_outputs: list[dict] | None = None
     matched_queries: torch.Tensor | None = None
     matching_cost: torch.Tensor | None = None
-    part_logits: torch.Tensor | None = None
-    part_depths: torch.Tensor | None = None
     last_hidden_state: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor] | None = None
     attentions: tuple[torch.Tensor] | None = None
@@ -306,8 +299,8 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
         """
         hidden_states, position_embeddings = content, positions
         # with a loss on the last layer alone, its gradient must reach back through all of them
-        last_alone = self.config.query_alignment == "fixed" and not self.config.intermediate_supervision
-        pass_on = torch.Tensor.detach if self.config.detach_layers and not last_alone else torch.Tensor.clone
+        detach = self.config.detach_layers and self.config.auxiliary_loss
+        pass_on = torch.Tensor.detach if detach else torch.Tensor.clone
         joints, points = start.joints, start.points
         predictions = []
         for index, layer in enumerate(self.layers):
@@ -446,14 +439,12 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
     """
 
     accepts_loss_kwargs = False  # the loss normalises by labelled joints, not by `num_items_in_batch`
+    _keys_to_ignore_on_load_unexpected = ["dense_head"]  # of checkpoints from before it was given up
 
     def __init__(self, config: JointDetrConfig):
         super().__init__(config)
         self.model = JointDetrModel(config)
         self.confidence_head = JointDetrConfidenceHead(config) if config.predict_confidence else None
-        # body part and depth of the visible surface in the patch of every finest token, for training alone
-        patch = (config.num_dense_parts + 1) * config.dense_upscaling**2
-        self.dense_head = nn.Linear(config.d_model, patch) if config.num_dense_parts else None
         self.refiner = None
         if config.refiner_config is not None:
             self.set_refiner(JointRefiner(cast(JointRefinerConfig, config.refiner_config)))
@@ -516,8 +507,7 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
                 matter, but the backbone's and the projections' borders do see that it is there.
             labels (`list[dict]`, *optional*): One dict per picture: `joints_3d` (J, 3) root-relative millimetres in
                 camera axes, `joints_3d_valid` (J,), and optionally `joints_2d` (J, 2) in `[0, 1]` of the picture,
-                `joints_2d_valid` (J,), `visible` (J,) for the confidence head, and `part_map` (h, w) and `depth_map`
-                (h, w) for the dense training head.
+                `joints_2d_valid` (J,), and `visible` (J,) for the confidence head.
             kwargs: See [`JointDetrModel.forward`].
 
         Returns:
@@ -548,11 +538,6 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
             loss = self.loss_function(predictions, pose_labels)
             result.loss, result.loss_dict = loss.total, loss.terms
             result.matched_queries, result.matching_cost = loss.queries, loss.matching_cost
-            if labels is not None and self.dense_head is not None:
-                result.part_logits, result.part_depths = self._dense_predictions(self.dense_head, outputs)
-                dense = dense_losses(result.part_logits, result.part_depths, labels, self.config)
-                result.loss = loss.total + self.config.dense_weight * sum(dense.values())
-                result.loss_dict = loss.terms | dense
         return result
 
     def _layer_predictions(self, outputs: JointDetrModelOutput, layer: int) -> dict[str, Any]:
@@ -571,16 +556,6 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         result.pred_sigmas = confidence[..., 0].exp() * self.config.joint_scale
         result.pred_visibility = confidence[..., 1].sigmoid()
         return confidence
-
-    def _dense_predictions(
-        self, dense_head: nn.Linear, outputs: JointDetrModelOutput
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Body part logits (batch, parts, height, width) and depths (batch, height, width), finer than any level."""
-        height, width = outputs.spatial_shapes[0]
-        patches = dense_head(outputs.encoder_last_hidden_state[:, : height * width])
-        maps = patches.transpose(1, 2).unflatten(-1, (height, width))
-        maps = nn.functional.pixel_shuffle(maps, self.config.dense_upscaling)
-        return maps[:, :-1], maps[:, -1]
 
     @classmethod
     def from_deformable_detr(

@@ -10,11 +10,12 @@ import os
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from transformers.image_transforms import convert_to_rgb
 from transformers.image_utils import ChannelDimension
 
@@ -23,6 +24,8 @@ CHANNEL_COUNTS = (1, 3, 4)
 DECODING_ERRORS = (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError)
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that trade width and height
 TIMEOUT_SECONDS = 60
+SHORTEST_PICTURE_BYTES = 24  # a GIF of one pixel has 35
+HEIC_BRANDS = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1")
 FLOAT_TOLERANCE = 1e-3  # interpolation leaves values a little outside [0, 1]
 
 
@@ -86,18 +89,46 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 def _open(source: str, name: str) -> Image.Image:
     """Open a path, URL or base64 string without decoding the pixels."""
+    if os.path.isdir(source):
+        raise ValueError(f"`{name}` must be a picture, got the folder {_short(source)}: name the files in it")
     try:
         if source.startswith(("http://", "https://")):
             with urlopen(Request(source, headers={"User-Agent": "jointdetr"}), timeout=TIMEOUT_SECONDS) as response:
                 return Image.open(BytesIO(response.read()))
         if os.path.isfile(source):
             return Image.open(source)
-        encoded = source.split(",", 1)[1] if source.startswith("data:image/") else source
-        return Image.open(BytesIO(base64.b64decode("".join(encoded.split()), validate=True)))
+        return _open_base64(source)
     except binascii.Error as error:
         raise ValueError(f"`{name}` must be an existing file, a URL or base64, got {_short(source)}") from error
     except (*DECODING_ERRORS, IndexError) as error:
-        raise ValueError(f"`{name}` must be a readable picture, got {_short(source)}: {_short(str(error))}") from error
+        reason = _reason(error, source)
+        raise ValueError(f"`{name}` must be a readable picture, got {_short(source)}: {reason}") from error
+
+
+def _open_base64(source: str) -> Image.Image:
+    """Open a picture in base64; `binascii.Error` for what is none, such as the name of a file that is missing."""
+    encoded = source.split(",", 1)[1] if source.startswith("data:image/") else source
+    decoded = base64.b64decode("".join(encoded.split()), validate=True)
+    if len(decoded) < SHORTEST_PICTURE_BYTES:  # many a name is made of base64's letters
+        raise binascii.Error("too short for a picture")
+    return Image.open(BytesIO(decoded))
+
+
+def _reason(error: Exception, source: str) -> str:
+    """What is wrong with a picture, without the address of a buffer or a second mention of the file."""
+    if isinstance(error, URLError) and not isinstance(error, HTTPError):
+        return f"it cannot be fetched: {getattr(error.reason, 'strerror', None) or error.reason}"
+    if not isinstance(error, UnidentifiedImageError):
+        return _short(str(error))
+    return "HEIC is not read here: save it as JPEG" if _is_heic(source) else "no kind of picture that Pillow knows"
+
+
+def _is_heic(source: str) -> bool:
+    """Whether a file is a picture in Apple's usual format, whatever its name."""
+    if not os.path.isfile(source):
+        return False
+    with open(source, "rb") as file:
+        return file.read(12)[4:] in HEIC_BRANDS
 
 
 def _short(text: str) -> str:

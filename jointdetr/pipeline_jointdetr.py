@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
+from io import IOBase
 from types import GeneratorType
 from typing import Any, TypeVar
 
@@ -311,7 +312,7 @@ class _Rows(torch.utils.data.Dataset):
 
 def _are_many(images: Any) -> bool:
     """Whether this is a data set or generator of pictures; a list of them is none."""
-    single = isinstance(images, (str, bytes, os.PathLike, Mapping, np.ndarray, torch.Tensor, Image.Image))
+    single = isinstance(images, (str, bytes, os.PathLike, IOBase, Mapping, np.ndarray, torch.Tensor, Image.Image))
     return not single and isinstance(images, (Iterable, torch.utils.data.Dataset))
 
 

@@ -143,6 +143,7 @@ class JointRefiner(PreTrainedModel):
     base_model_prefix = "refiner"
     main_input_name = "joints"
     input_modalities = []
+    _supports_sdpa = True  # there is no attention in it; the network around it may have any
 
     @classmethod
     def is_custom_code(cls) -> bool:

@@ -124,12 +124,11 @@ def recipe_values(pose_folder, tmp_path) -> dict:
                 "decoder_attention_heads": 2,
                 "encoder_ffn_dim": 16,
                 "decoder_ffn_dim": 16,
-                "num_dense_parts": 16,
                 "dropout": 0.1,
             }
         },
         "input": {"height": 64, "width": 64},
-        "train": {"sources": [{"path": str(pose_folder)}], "workers": 0, "dense_reduction": 4},
+        "train": {"sources": [{"path": str(pose_folder)}], "workers": 0},
         "evaluation": {"sources": [{"path": str(pose_folder), "limit": 5}], "every_epochs": 1, "batch_size": 2},
         "schedule": {"max_steps": 6, "warmup_steps": 2},
         "optimizer": {"learning_rate": 1e-3},

@@ -34,6 +34,18 @@ def small(**fields) -> BlazePoseBackbone:
     return BlazePoseBackbone(BlazePoseConfig(**SMALL, out_features=STAGES, **fields)).eval()
 
 
+def test_the_attention_of_the_network_around_it_may_be_chosen(shipped_checkpoint):
+    for name in ("sdpa", "eager"):
+        model = JointDetrForPoseEstimation.from_pretrained(shipped_checkpoint, attn_implementation=name)
+        assert model.config._attn_implementation == name
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 64, 64), (3, 64, 64)])
+def test_what_are_no_colour_pictures_is_refused(shape):
+    with pytest.raises(ValueError, match=r"must have the shape \(batch, 3, height, width\), got \(.*64, 64\)"):
+        small()(torch.zeros(shape))
+
+
 def test_the_trunk_of_the_shipped_checkpoint_gives_mediapipes_values(shipped_checkpoint):
     """As far as it was frozen when the checkpoint was trained."""
     trained = JointDetrForPoseEstimation.from_pretrained(shipped_checkpoint).model.backbone

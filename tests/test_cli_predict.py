@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from jointdetr.cli import app
 from jointdetr.cli.predict import PredictOptions
+from jointdetr.skeleton_jointdetr import HUMAN36M
 
 
 def run(*arguments: object) -> Result:
@@ -153,3 +155,16 @@ def test_boxes_and_a_detector_are_too_much(asked):
     result = run("predict", "a.jpg", "--box", 1, 2, 3, 4, "--detector", "some/detector")
     assert result.exit_code == 2
     assert not asked
+
+
+def test_a_table_is_as_wide_as_its_title(capsys):
+    from jointdetr.cli.predict_pictures import _print_joints
+
+    joints = torch.full((17, 3), -0.4)
+    person = {"joints": joints, "scores": torch.ones(17), "detected": torch.ones(17, dtype=torch.bool)}
+    person |= {"sigmas": torch.full((17,), 43.0), "joints_camera": joints, "intrinsics_guessed": torch.tensor(True)}
+    _print_joints([person], HUMAN36M)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "person 1: 17 of 17 joints found, expected error about 45 mm"
+    assert "(a guess: no focal length is known)" in lines
+    assert "-0" not in " ".join(lines).split()

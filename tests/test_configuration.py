@@ -36,6 +36,11 @@ def test_the_skeleton_is_the_shipped_one_or_its_own():
 
 def test_fixed_alignment_has_one_query_per_joint():
     assert JointDetrConfig(query_alignment="fixed").num_queries == 17
+    assert JointDetrConfig(query_alignment="fixed").query_groups == 1
+
+
+def test_groups_of_queries_have_room_for_all_joints():
+    assert [JointDetrConfig(num_queries=queries).query_groups for queries in (100, 85, 80, 40)] == [5, 5, 1, 1]
 
 
 def test_json_round_trip_keeps_every_field(tmp_path):
@@ -48,15 +53,22 @@ def test_json_round_trip_keeps_every_field(tmp_path):
 
 
 def test_what_was_saved_before_a_field_existed_is_as_it_was_then():
-    new = ("learned_start", "detach_layers", "matching_class_weight")
+    new = ("learned_start", "detach_layers", "matching_class_weight", "auxiliary_loss", "query_groups")
     saved = {name: value for name, value in JointDetrConfig(class_weight=2.0).to_dict().items() if name not in new}
     old = JointDetrConfig.from_dict(saved)
     assert (old.learned_start, old.detach_layers, old.matching_class_weight) == (False, True, 2.0)
+    assert old.auxiliary_loss and old.query_groups == 1
+    for early in (False, True):
+        aligned = {"query_alignment": "fixed", "num_queries": 17, "intermediate_supervision": early}
+        read = JointDetrConfig.from_dict({**saved, **aligned})
+        assert read.auxiliary_loss is early and not hasattr(read, "intermediate_supervision")
     assert JointDetrConfig.from_dict(old.to_dict()).to_dict() == old.to_dict()
 
 
-def test_the_shipped_checkpoint_has_all_weights_that_its_configuration_asks_for(shipped_checkpoint):
-    _, info = JointDetrForPoseEstimation.from_pretrained(shipped_checkpoint, output_loading_info=True)
+@pytest.mark.parametrize("name", ["pretrained", "pretrained_synthetic"])  # the latter still has a dense head
+def test_shipped_checkpoints_have_all_weights_that_their_configurations_ask_for(shipped_checkpoint, name):
+    folder = shipped_checkpoint.with_name(name)
+    _, info = JointDetrForPoseEstimation.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
 
 
@@ -69,6 +81,8 @@ def test_one_decoder_layer_is_held_to_the_millimetre():
     [
         ({"query_alignment": "free"}, "query_alignment"),
         ({"num_queries": 5}, "at least 17.*got 5"),
+        ({"num_queries": 100, "query_groups": 3}, r"divide `num_queries` \(100\), got 3"),
+        ({"num_queries": 100, "query_groups": 10}, "at least 170.*got 100"),
         ({"query_alignment": "fixed", "num_queries": 100}, r"\(17\), got 100"),
         ({"id2label": {0: "a", 1: "a"}, "joint_parents": [-1, 0]}, "unique.*'a'"),
         ({"id2label": {0: "a", 2: "b"}, "joint_parents": [-1, 0]}, "keys 0 to 1"),
@@ -110,6 +124,7 @@ def test_a_checkpoint_with_fields_of_earlier_versions_loads(tiny_model_folder, t
     fields = json.loads((tmp_path / "config.json").read_text())
     assert "look_forward_twice" not in fields
     gone = {"look_forward_twice": False, "num_query_groups": 1, "joint_loss": "l1", "class_quality_scale": None}
+    gone |= {"num_dense_parts": 16, "dense_upscaling": 4, "dense_weight": 1.0}
     (tmp_path / "config.json").write_text(json.dumps(fields | gone))
     again, info = JointDetrForPoseEstimation.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]

@@ -18,6 +18,7 @@ GONE = (
     Variant("groups", "3 groups of queries"),
     Variant("quality", "class targets by position quality, 100 mm"),
     Variant("likelihood", "residual log-likelihood in place of L1"),
+    Variant("dense", "body parts and depth as an auxiliary task"),
 )
 
 

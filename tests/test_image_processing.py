@@ -386,7 +386,10 @@ def test_truncated_files_are_refused_by_name(tmp_path, colours, processor, file_
     ("source", "message"),
     [
         ("no/such/picture.jpg", "existing file, a URL or base64, got 'no/such/picture.jpg'"),
-        ("A" * 4000, r"readable picture, got .*\(4000 characters\)"),
+        ("A" * 4000, r"readable picture, got .*\(4000 characters\)': no kind of picture that Pillow knows"),
+        ("photo1", "existing file, a URL or base64, got 'photo1'"),  # which happens to be base64
+        ("", "existing file, a URL or base64, got ''"),
+        (".", "got the folder '.': name the files in it"),
         (b"bytes", "got bytes"),
         (None, "got NoneType"),
         (3, "got int"),
@@ -410,6 +413,17 @@ def test_a_text_file_is_no_picture(tmp_path):
     (tmp_path / "notes.txt").write_text("not a picture")
     with pytest.raises(ValueError, match=r"`picture` must be a readable picture, got .*notes.txt"):
         load_picture(tmp_path / "notes.txt")
+
+
+def test_a_picture_of_an_iphone_is_named_for_what_it_is(tmp_path):
+    (tmp_path / "phone.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(ValueError, match="got .*phone.jpg': HEIC is not read here: save it as JPEG"):
+        load_picture(tmp_path / "phone.jpg")
+
+
+def test_an_address_that_nobody_answers():
+    with pytest.raises(ValueError, match="got 'http://127.0.0.1:9/a.jpg': it cannot be fetched: Connection refused"):
+        load_picture("http://127.0.0.1:9/a.jpg")
 
 
 def test_half_precision_spares_the_geometry(processor, colours):

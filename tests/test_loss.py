@@ -11,7 +11,6 @@ from jointdetr.loss_jointdetr import (
     PoseLabels,
     PosePredictions,
     coarse_to_fine_weights,
-    dense_losses,
     projection_errors,
 )
 from jointdetr.matching_jointdetr import assign
@@ -21,7 +20,7 @@ CPU = torch.device("cpu")
 
 def three_joints(**fields) -> JointDetrConfig:
     skeleton = {"id2label": {0: "hip", 1: "knee", 2: "ankle"}, "joint_parents": [-1, 0, 1]}
-    return JointDetrConfig(**skeleton, **{"num_queries": 5, "decoder_layers": 2, **fields})
+    return JointDetrConfig(**skeleton, **{"num_queries": 5, "decoder_layers": 2, "auxiliary_loss": True, **fields})
 
 
 def random_labels(pictures: int) -> list[dict]:
@@ -252,7 +251,8 @@ def test_the_query_of_an_unlabelled_joint_is_not_pushed():
 
 
 def test_fixed_alignment_judges_the_last_layer_alone_and_by_plain_l1():
-    config = three_joints(query_alignment="fixed", num_queries=3, joint_weight=1.0, joint_2d_weight=0.0)
+    fields = {"num_queries": 3, "joint_weight": 1.0, "joint_2d_weight": 0.0, "auxiliary_loss": False}
+    config = three_joints(query_alignment="fixed", **fields)
     labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
     joints = torch.zeros(2, 1, 3, 3)
     joints[0], joints[1, 0, 2, 0] = 7.0, 0.3
@@ -262,9 +262,38 @@ def test_fixed_alignment_judges_the_last_layer_alone_and_by_plain_l1():
     assert loss.queries is loss.matching_cost is None
 
 
-def test_fixed_alignment_with_intermediate_supervision_is_coarse_to_fine():
+def test_without_auxiliary_loss_the_last_layer_alone_is_matched_and_has_a_loss():
+    labels = PoseLabels.from_list(random_labels(2), three_joints(), CPU)
+    predictions = random_predictions(2)
+    alone = JointDetrLoss(three_joints(auxiliary_loss=False))(predictions, labels)
+    all_layers = JointDetrLoss(three_joints())(predictions, labels)
+    assert set(alone.terms) == {"loss_joint", "loss_joint_2d", "loss_class"}
+    for name, value in alone.terms.items():
+        torch.testing.assert_close(value, all_layers.terms[name])
+    assert torch.equal(alone.queries, all_layers.queries[-1].expand(2, -1, -1))  # of every layer, to look at them all
+    assert torch.equal(alone.matching_cost, all_layers.matching_cost[-1:])
+
+
+def test_every_group_of_queries_has_the_loss_of_a_picture_of_its_own():
+    labels = random_labels(2)
+    fields = {"num_queries": 10, "predict_confidence": True}
+    grouped, whole = three_joints(**fields, query_groups=2), three_joints(**fields, query_groups=1)
+    first, second = (random_predictions(2) for _ in range(2))
+    parts = [
+        torch.cat([getattr(each, name) for each in (first, second)], 2) for name in ("joints", "points", "logits")
+    ]
+    predictions = PosePredictions(*parts, confidence=torch.randn(2, 10, 2))
+    loss = JointDetrLoss(grouped)(predictions, PoseLabels.from_list(labels, grouped, CPU))
+    first.confidence, second.confidence = predictions.confidence.split(5, 1)
+    apart = [JointDetrLoss(whole)(each, PoseLabels.from_list(labels, whole, CPU)) for each in (first, second)]
+    for name in loss.terms:
+        torch.testing.assert_close(loss.terms[name], (apart[0].terms[name] + apart[1].terms[name]) / 2)
+    assert torch.equal(loss.queries, apart[0].queries)
+
+
+def test_fixed_alignment_with_auxiliary_loss_is_coarse_to_fine():
     thresholds = {"coarse_thresholds": [100.0, 0.0], "coarse_discounts": [0.5, 0.1]}
-    config = three_joints(query_alignment="fixed", num_queries=3, intermediate_supervision=True, **thresholds)
+    config = three_joints(query_alignment="fixed", num_queries=3, auxiliary_loss=True, **thresholds)
     labels = PoseLabels.from_list([{"joints_3d": torch.zeros(3, 3)}], config, CPU)
     joints = torch.zeros(2, 1, 3, 3)
     joints[:, 0, 1] = torch.tensor([0.03, 0.0, 0.04])  # 50 mm off, 70 mm in L1
@@ -304,17 +333,6 @@ def test_confidence_is_that_of_the_query_that_inference_takes():
     predictions = PosePredictions(joints, torch.zeros(1, 1, 5, 2), logits, confidence)
     terms = JointDetrLoss(config)(predictions, labels).terms
     assert terms["loss_sigma"].item() == pytest.approx((0.5 + 0 + 0) / 3)
-
-
-def test_dense_losses_by_hand():
-    config = three_joints(num_dense_parts=2)
-    logits = torch.zeros(2, 2, 2, 2)
-    depths = torch.zeros(2, 2, 2)
-    part_map = torch.tensor([[0, 1], [-1, -1]])
-    depth_map = torch.tensor([[torch.nan, 200.0], [torch.nan, torch.nan]])
-    terms = dense_losses(logits, depths, [{"part_map": part_map, "depth_map": depth_map}, {}], config)
-    assert terms["loss_part"].item() == pytest.approx(torch.tensor(2.0).log().item())
-    assert terms["loss_depth"].item() == pytest.approx(0.2)
 
 
 def test_labels_of_another_skeleton_are_named():

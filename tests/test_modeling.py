@@ -132,7 +132,7 @@ def test_output_shapes_and_units():
     assert outputs.pred_joints.shape == (2, 20, 3) and outputs.pred_points.shape == (2, 20, 2)
     assert len(outputs.auxiliary_outputs) == 2
     assert outputs.encoder_last_hidden_state.shape == (2, 8 * 12 + 4 * 6 + 2 * 3 + 1 * 2, 32)
-    assert outputs.loss is None and outputs.part_logits is None
+    assert outputs.loss is None
     base = model.model(torch.zeros(2, 3, 64, 96))
     last = model(torch.zeros(2, 3, 64, 96))
     assert torch.allclose(last.pred_joints, base.layer_joints[-1] * 1000.0)
@@ -198,7 +198,8 @@ def test_layers_add_up_changes():
     ("fields", "reached"),
     [
         ({}, [True, True, True]),
-        ({"detach_layers": True}, [False, False, True]),
+        ({"detach_layers": True}, [True, True, True]),
+        ({"detach_layers": True, "auxiliary_loss": True}, [False, False, True]),
         ({"query_alignment": "fixed", "num_queries": 17}, [True, True, True]),
         ({"query_alignment": "fixed", "num_queries": 17, "detach_layers": True}, [True, True, True]),
         (
@@ -206,7 +207,7 @@ def test_layers_add_up_changes():
                 "query_alignment": "fixed",
                 "num_queries": 17,
                 "detach_layers": True,
-                "intermediate_supervision": True,
+                "auxiliary_loss": True,
             },
             [False, False, True],
         ),
@@ -216,6 +217,19 @@ def test_gradient_reaches_back_unless_it_is_kept_and_all_layers_have_a_loss(fiel
     model = tiny_model(decoder_connection=False, **fields)
     model.model(torch.randn(1, 3, 64, 64)).layer_joints[2].sum().backward()
     assert [bool(head.joint_head[-1].bias.grad.any()) for head in model.model.decoder.heads] == reached
+
+
+def test_groups_of_queries_do_not_see_each_other():
+    picture = torch.randn(1, 3, 64, 64)
+    for groups, seen in ((1, True), (2, False)):
+        model = tiny_model(num_queries=40, query_groups=groups, attn_implementation="eager")
+        before = model.model(picture, output_attentions=True)
+        with torch.no_grad():
+            model.model.query_position_embeddings.weight[20:] += torch.randn(20, 1)
+        after = model.model(picture).last_hidden_state
+        assert torch.equal(before.last_hidden_state[:, :20], after[:, :20]) is not seen
+        assert before.decoder_attentions[0].shape[0] == groups
+        assert before.decoder_attentions[0].shape[2:] == (40 // groups, 40 // groups)
 
 
 def test_the_connection_carries_one_layer_into_the_next():
@@ -229,11 +243,8 @@ def test_the_connection_carries_one_layer_into_the_next():
 
 @pytest.mark.parametrize("fields", [{}, {"query_alignment": "fixed", "num_queries": 17, "num_feature_levels": 1}])
 def test_every_parameter_learns(fields):
-    model = lively(tiny_model(num_dense_parts=16, predict_confidence=True, **fields)).train()
-    labels = random_labels(2)
-    for label in labels:
-        label |= {"part_map": torch.randint(0, 16, (16, 16)), "depth_map": torch.randn(16, 16) * 100}
-    model(torch.randn(2, 3, 64, 64), labels=labels).loss.backward()
+    model = lively(tiny_model(predict_confidence=True, **fields)).train()
+    model(torch.randn(2, 3, 64, 64), labels=random_labels(2)).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
 
@@ -321,7 +332,7 @@ def test_compiles_without_a_graph_break():
 
 
 def test_saving_and_loading_keeps_everything(tmp_path):
-    model = lively(tiny_model(refiner_config=JointRefinerConfig(hidden_size=16), num_dense_parts=3))
+    model = lively(tiny_model(refiner_config=JointRefinerConfig(hidden_size=16)))
     model.save_pretrained(tmp_path)
     loaded, info = JointDetrForPoseEstimation.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())

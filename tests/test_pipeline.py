@@ -154,6 +154,8 @@ def test_what_does_not_fit_is_refused(poser):
         poser(images, boxes=[BOXES])
     with pytest.raises(ValueError, match="`intrinsics` must have one entry"):
         poser(images, intrinsics=[INTRINSICS] * 3)
+    with open(__file__, "rb") as file, pytest.raises(ValueError, match="`image` must be a path.*, got BufferedReader"):
+        poser(file)
     with pytest.raises(ValueError, match="key `image`"):
         poser({"picture": images[0]})
     with pytest.raises(ValueError, match="must be one picture, got 2"):

@@ -54,7 +54,7 @@ def test_the_gpu_refuses_and_counts():
 def test_people_are_those_that_the_cpu_draws():
     from pretended_gpu import GPU, pretended_gpu
 
-    settings = RowSettings(seed=3, size=32, dense=True)
+    settings = RowSettings(seed=3, size=32)
     wanted = PersonRows(settings).render(range(2))
     with pretended_gpu():
         assert PersonRows(replace(settings, device=str(GPU))).render(range(2)) == wanted
@@ -79,7 +79,6 @@ def everything_on() -> JointDetrForPoseEstimation:
         decoder_attention_heads=4,
         encoder_ffn_dim=32,
         decoder_ffn_dim=32,
-        num_dense_parts=16,
         predict_confidence=True,
         attn_implementation="eager",  # PyTorch chooses another by the device, and does not know this one
     )
@@ -93,8 +92,6 @@ def draw_label() -> dict[str, torch.Tensor]:
         "joints_2d": torch.rand(17, 2),
         "joints_2d_valid": torch.rand(17) > 0.2,
         "visible": torch.rand(17) > 0.5,
-        "part_map": torch.randint(-1, 16, (16, 16)),
-        "depth_map": torch.randn(16, 16) * 300,
     }
 
 

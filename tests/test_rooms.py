@@ -11,7 +11,7 @@ FLOORS = (
     {"flat"},
     {"data", "formats"},
     {"people", "synthesis", "motion"},
-    {"visualization", "video"},
+    {"visualization"},
     {"converters", "evaluation"},
     {"training", "hub"},
     {"demo"},

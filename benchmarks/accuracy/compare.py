@@ -1,4 +1,4 @@
-"""The paper's experiment: each of its steps, and what lies beyond it, at one budget and over several seeds.
+"""The paper's experiment: its steps, and what its parts are good for, at one budget and over several seeds.
 
 `python -m benchmarks.accuracy.compare [--config RECIPE.yaml] [--seeds 3] [--only NAME] [section.key=value ...]`
 
@@ -55,11 +55,13 @@ class Variant:
     refined: str | None = None
 
 
-_FIXED = ("model.config.query_alignment=fixed", "model.config.num_queries=null")
+_FIXED = (
+    "model.config.query_alignment=fixed",
+    "model.config.num_queries=null",
+    "model.config.auxiliary_loss=false",
+)
 _ONE_LEVEL = "model.config.num_feature_levels=1"
-_DENSE = ("model.config.num_dense_parts=16", "train.dense_reduction=4")
-_SCRATCH = ("model.backbone_from=null", "optimizer.backbone_multiplier=1.0")
-_EARLY = "model.config.intermediate_supervision=true"
+_EARLY = "model.config.auxiliary_loss=true"
 
 SECTIONS = {
     "The paper's steps": (
@@ -79,10 +81,6 @@ SECTIONS = {
     "Thresholds": (
         Variant("flat", "50 mm in every layer", ("model.config.coarse_thresholds=[50, 50, 50]",)),
         Variant("none", "none: plain L1 in every layer", ("model.config.coarse_discounts=[1, 1, 1]",)),
-    ),
-    "Beyond the paper": (
-        Variant("dense", "body parts and depth as an auxiliary task", _DENSE),
-        Variant("scratch", "from scratch, backbone too", _SCRATCH),
     ),
 }
 

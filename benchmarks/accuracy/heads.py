@@ -55,8 +55,13 @@ SMALL = {
     **{"projection_weight": 5.0, "joint_2d_weight": 15.0, "predict_confidence": True},
 }
 FIXED = {"query_alignment": "fixed", "num_queries": 17}
-SET = {"query_alignment": "set", "num_queries": 34}
-BEFORE = {"learned_start": False, "detach_layers": True, "matching_class_weight": 1.0, "class_spread": 1.0}
+SET = {"query_alignment": "set", "num_queries": 51, "query_groups": 3}
+ONE_GROUP = {"query_alignment": "set", "num_queries": 34, "query_groups": 1}
+ALL_LAYERS = {"auxiliary_loss": True}
+BEFORE = {
+    **{"learned_start": False, "detach_layers": True, "matching_class_weight": 1.0},
+    **{"class_spread": 1.0, "auxiliary_loss": True, "init_std": 0.02},
+}
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,14 @@ class Contestant:
 
 CONTESTANTS = (
     Contestant("aligned", "aligned queries, loss on the last layer", fields=FIXED),
-    Contestant("aligned-all", "and on all layers", fields={**FIXED, "intermediate_supervision": True}),
-    Contestant("jointdetr", "JointDETR: set prediction with 34 queries", fields=SET),
-    Contestant("before", "JointDETR as it was", fields={**SET, **BEFORE, "init_std": 0.02}),
+    Contestant("aligned-all", "and on all layers", fields={**FIXED, **ALL_LAYERS}),
+    Contestant("jointdetr", "JointDETR: three groups of 17 queries, loss on the last layer", fields=SET),
+    Contestant("jointdetr-100", "one group of 100", fields={**ONE_GROUP, "num_queries": 100}),
+    Contestant("jointdetr-5x20", "five groups of 20", fields={**SET, "num_queries": 100, "query_groups": 5}),
+    Contestant("jointdetr-34", "one group of 34", fields=ONE_GROUP),
+    Contestant("jointdetr-17", "one group of 17", fields={**ONE_GROUP, "num_queries": 17}),
+    Contestant("jointdetr-all", "one group of 34, loss on all layers", fields={**ONE_GROUP, **ALL_LAYERS}),
+    Contestant("before", "JointDETR as it was", fields={**ONE_GROUP, **BEFORE}),
     Contestant("l1", "direct regression, L1", L1Peer, FIXED),
     Contestant("rle", "direct regression, residual log-likelihood", LikelihoodPeer, FIXED),
     Contestant("volumetric", "volumetric integral regression", VolumetricPeer, FIXED),
@@ -150,7 +160,7 @@ def build(contestant: Contestant, seed: int, crops: Crops) -> nn.Module:
     return model
 
 
-def train(model: nn.Module, crops: Crops, rate: float, seed: int, steps: int, batch_size: int = 16) -> None:
+def train(model: nn.Module, crops: Crops, rate: float, seed: int, steps: int, batch_size: int) -> None:
     """Train by AdamW with a warm-up and a half cosine; the model ends with its averaged weights."""
     groups = parameter_groups(model, OptimizerRecipe(learning_rate=rate, sampling_multiplier=0.3))
     optimizer = torch.optim.AdamW(groups, fused=True)
@@ -230,7 +240,7 @@ def run(contestant: Contestant, options: argparse.Namespace, rate: float, seed: 
     if not file.exists():
         crops = Crops(options.crops, "train")
         model = build(contestant, seed, crops)
-        train(model, crops, rate, seed, options.steps)
+        train(model, crops, rate, seed, options.steps, options.batch_size)
         result = {"name": contestant.name, "rate": rate, "seed": seed, **measure(model, options.crops)}
         file.write_text(json.dumps(result, indent=2) + "\n")
     return json.loads(file.read_text())
@@ -278,7 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--crops", type=Path, required=True, help="folder of the stored maps")
     parser.add_argument("--output", type=Path, default=Path("runs/heads"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=500, help="of 16 crops")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rate", action="append", type=float, help="to be tried, instead of those of the benchmark")
     parser.add_argument("--only", action="append", default=[], choices=[each.name for each in CONTESTANTS])
     parser.add_argument("--trunk", help="folder of the trunk, with --compute")

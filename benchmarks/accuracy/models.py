@@ -19,7 +19,7 @@ from transformers.utils.generic import can_return_tuple
 
 from benchmarks.accuracy.likelihood import LikelihoodLoss, LikelihoodPredictions, ResidualFlow
 from jointdetr import JointDetrConfig
-from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions, dense_losses
+from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput, JointDetrPreTrainedModel
 
 HIDDEN_SIZE = 1024  # of the regression heads
@@ -30,10 +30,7 @@ CUBE_MM = 2200.0  # side of the volume, as in MeTRAbs
 
 
 class Peer(JointDetrPreTrainedModel):
-    """A backbone, a head on its last stage, and the losses that JointDETR's force-aligned baseline has.
-
-    With `config.num_dense_parts` the last stage is also supervised densely, again as the baseline's is.
-    """
+    """A backbone, a head on its last stage, and the losses that JointDETR's force-aligned baseline has."""
 
     accepts_loss_kwargs = False  # the loss normalises by labelled joints
     supports_gradient_checkpointing = False
@@ -44,8 +41,6 @@ class Peer(JointDetrPreTrainedModel):
             raise ValueError(f'`query_alignment` of a peer must be "fixed", got {config.query_alignment!r}.')
         self.backbone = load_backbone(config)
         self.channels = self.backbone.channels[-1]
-        patch = (config.num_dense_parts + 1) * config.dense_upscaling**2
-        self.dense_head = nn.Conv2d(self.channels, patch, 1) if config.num_dense_parts else None
         self.refiner = None
         self.loss_function = JointDetrLoss(config)
 
@@ -88,18 +83,7 @@ class Peer(JointDetrPreTrainedModel):
         if labels is not None:
             found = self.loss_function(predictions, PoseLabels.from_list(labels, self.config, features.device))
             result.loss, result.loss_dict = found.total, found.terms
-            if self.dense_head is not None:
-                self._add_dense_losses(result, features, labels)
         return result
-
-    def _add_dense_losses(
-        self, result: JointDetrPoseEstimationOutput, features: torch.Tensor, labels: list[dict]
-    ) -> None:
-        """Predict body parts and depth, `config.dense_upscaling` times finer than the last stage."""
-        maps = nn.functional.pixel_shuffle(self.dense_head(features), self.config.dense_upscaling)
-        dense = dense_losses(maps[:, :-1], maps[:, -1], labels, self.config)
-        result.loss = result.loss + self.config.dense_weight * sum(dense.values())
-        result.loss_dict = result.loss_dict | dense
 
 
 class RegressionHead(nn.Sequential):

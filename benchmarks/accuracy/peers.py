@@ -43,7 +43,6 @@ TITLE = "Other kinds of models at the same budget"
 _SHARED = [
     *("id2label", "joint_parents", "root_joint", "joint_scale", "flip_pairs", "backbone_config", "freeze_batch_norm"),
     *("d_model", "init_std", "joint_weight", "joint_2d_weight"),
-    *("num_dense_parts", "dense_upscaling", "dense_weight"),
 ]
 
 
@@ -52,7 +51,7 @@ def build_peer(name: str, recipe: Recipe) -> Peer:
 
     Args:
         name: one of `PEERS`.
-        recipe: of a JointDETR; skeleton, backbone, loss weights and dense supervision are taken over.
+        recipe: of a JointDETR; skeleton, backbone and loss weights are taken over.
 
     Raises:
         ValueError: The name is unknown.

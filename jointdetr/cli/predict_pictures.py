@@ -39,7 +39,7 @@ def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
         if len(pictures) == 1:
             _print_joints(people[:MOST_TABLES], skeleton)
         typer.echo(f"{picture}: {_summary(people)}, see {' and '.join(written)} in {options.output}")
-        for doubt in doubts(people, skeleton):
+        for doubt in doubts(people, skeleton, boxes_given=bool(options.boxes)):
             typer.echo(f"{picture}: {doubt}", err=True)
     return not failed
 
@@ -93,7 +93,8 @@ def _joint_table(person: Person, skeleton: "Skeleton", title: str) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, caption=_caption(person, skeleton), box=box.SIMPLE_HEAD)
+    # Rich breaks a title and a caption that are wider than the columns
+    table = Table(title=title, caption=_caption(person, skeleton), box=box.SIMPLE_HEAD, min_width=len(title) + 2)
     table.add_column("joint")
     for column in ("x", "y", "z", "score", "error"):
         table.add_column(column, justify="right")
@@ -112,14 +113,14 @@ def _caption(person: Person, skeleton: "Skeleton") -> str:
     caption = f"millimetres from the {root}\nx right, y down, z away from the camera\nerror: expected, in millimetres"
     if "joints_camera" in person and person["joints_camera"].isfinite().all():
         place = ", ".join(_millimetres(person["joints_camera"][skeleton.root].tolist()))
-        guess = " (a guess: no focal length is known)" if person["intrinsics_guessed"] else ""
+        guess = "\n(a guess: no focal length is known)" if person["intrinsics_guessed"] else ""
         caption += f"\n{root}: {place} from the camera{guess}"
     return caption
 
 
 def _millimetres(position: Sequence[float]) -> list[str]:
     """Whole millimetres, a dash for what is unknown."""
-    return ["-" if math.isnan(value) else f"{value:.0f}" for value in position]
+    return ["-" if math.isnan(value) else f"{round(value)}" for value in position]  # a float would say -0
 
 
 def predict_dataset(name: str, options: PredictOptions) -> None:

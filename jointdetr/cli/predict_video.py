@@ -1,5 +1,6 @@
 """Estimating the 3D poses in films and before a webcam: a table of poses, and what is made from it."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,9 @@ from .predict import PredictOptions, write_formats
 
 if TYPE_CHECKING:
     from ..formats.film import Frame
-    from ..motion.motions import Jitter
+    from ..motion.jitter import Jitter
+    from ..motion.prediction import VideoSettings
     from ..motion.smoothing import SmoothingSettings
-    from ..video.prediction import VideoSettings
 
 
 def predict_video(source: str | int, options: PredictOptions, name: str) -> None:
@@ -42,9 +43,9 @@ class _Film:
 
     def __init__(self, source: str | int, options: PredictOptions, name: str):
         from ..formats.film import FrameReader
-        from ..video.prediction import VideoPredictor
-        from ..video.recording import PoseRecording
-        from ..video.webcam import open_webcam
+        from ..motion.prediction import VideoPredictor
+        from ..motion.recording import PoseRecording
+        from ..motion.webcam import open_webcam
 
         self.source, self.options, self.name = source, options, name
         self.is_live = isinstance(source, int)
@@ -56,15 +57,16 @@ class _Film:
         self.recording = PoseRecording(self._path("parquet"), self.skeleton, self._describe(settings))
         self.frames_done, self.seconds_spent = 0, 0.0
         self.people: set[int] = set()
+        self.error_sum_mm, self.errors_known = 0.0, 0
 
     def _path(self, suffix: str) -> Path:
         return self.options.output / f"{self.name}.poses.{suffix}"
 
     def _settings(self, first: "Frame") -> "VideoSettings":
         """What the options mean for a film that begins with this frame."""
+        from ..motion.prediction import VideoSettings
         from ..motion.smoothing import SmoothingSettings
         from ..motion.tracking import TrackingSettings
-        from ..video.prediction import VideoSettings
 
         return VideoSettings(
             boxes=self.options.boxes,
@@ -93,7 +95,7 @@ class _Film:
 
     def estimate(self) -> None:
         """Go through the frames, or through those that an earlier run has left."""
-        from ..video.recording import record_poses
+        from ..motion.recording import record_poses
 
         done = self.recording.progress
         if done.next_frame:
@@ -113,8 +115,8 @@ class _Film:
 
     def _frames(self, start: int) -> Iterable["Frame"]:
         """The frames from an index on; those of a webcam are kept as a film if they are to be drawn on later."""
-        from ..video.drawing import FilmWriter
-        from ..video.webcam import newest_frames
+        from ..formats.film import FilmWriter
+        from ..motion.webcam import newest_frames
 
         if not self.is_live:
             self.reader.start = start
@@ -153,7 +155,8 @@ class _Film:
     def finish(self) -> None:
         """Smooth the rows, write the table and all that is made of it, and report."""
         from ..formats.motions import load_motions, motion_rows
-        from ..motion.motions import Jitter, measure_jitter, smooth_rows
+        from ..motion.jitter import Jitter, measure_jitter
+        from ..motion.smoothing import smooth_rows
 
         before, after = Jitter(), Jitter()
         smoothing, about = self.predictor.settings.smoothing, self.recording.settings
@@ -172,16 +175,22 @@ class _Film:
         typer.echo(f"see {', '.join(written)} in {self.options.output}")
 
     def _count_people(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Hand rows on and note whose they are."""
+        """Hand rows on, and note whose they are and how far off they are expected to be."""
+        from ..people.words import expected_error_mm
+
         for row in rows:
             self.people.add(row["person"])
+            error_mm = expected_error_mm(row)
+            if math.isfinite(error_mm):
+                self.error_sum_mm += error_mm
+                self.errors_known += 1
             yield row
 
     def _write_overlay(self) -> str:
         """Draw the people over the film, and return the name of the file."""
         from ..formats.film import FrameReader
-        from ..video.drawing import write_overlay
-        from ..video.recording import read_rows
+        from ..motion.recording import read_rows
+        from ..visualization.film_overlay import write_overlay
 
         film = FrameReader(self._kept_film() if self.is_live else self.source, self.predictor.settings.step)
         for _ in write_overlay(film, read_rows(self._path("parquet")), self.skeleton, self._path("mp4")):
@@ -190,21 +199,29 @@ class _Film:
 
     def _report(self, before: "Jitter", after: "Jitter") -> None:
         """Say what was found, how fast, and how much steadier it became."""
-        from ..people.words import NOBODY, count_people
+        from ..people.words import NOBODY, count_people, describe_error, doubt_of_error
 
-        people = count_people(len(self.people)) if self.people else NOBODY
+        error_mm = self.error_sum_mm / self.errors_known if self.errors_known else math.nan
+        people = ", ".join(filter(None, (count_people(len(self.people)), describe_error(error_mm))))
         broken = f", {self.reader.broken} broken frames left out" if self.reader.broken else ""
         rate = self.frames_done / self.seconds_spent if self.frames_done else 0.0
-        typer.echo(f"{self.source}: {self.frames_done} frames, {people}, {rate:.1f} frames/s{broken}")
-        smoothing = self.predictor.settings.smoothing
-        (frame_before, second_before), (frame_after, second_after) = before.means(), after.means()
-        if smoothing.method == "none" or not before.count:
-            typer.echo(f"mean acceleration {frame_before:.1f} mm/frame^2, {second_before:.0f} mm/s^2; not smoothed")
-            return
-        typer.echo(
-            f"mean acceleration {frame_before:.1f} -> {frame_after:.1f} mm/frame^2, "
-            f"{second_before:.0f} -> {second_after:.0f} mm/s^2, {_describe_smoothing(smoothing)}"
-        )
+        frames = "1 frame" if self.frames_done == 1 else f"{self.frames_done} frames"
+        typer.echo(f"{self.source}: {frames}, {people if self.people else NOBODY}, {rate:.1f} frames/s{broken}")
+        if doubt := doubt_of_error(error_mm, "give a box of the first frame"):
+            typer.echo(f"{self.source}: {doubt}", err=True)
+        if before.count:
+            typer.echo(f"mean acceleration {_describe_jitter(before, after, self.predictor.settings.smoothing)}")
+
+
+def _describe_jitter(before: "Jitter", after: "Jitter", smoothing: "SmoothingSettings") -> str:
+    """How much the joints shake, and what smoothing did to it."""
+    (frame_before, second_before), (frame_after, second_after) = before.means(), after.means()
+    if smoothing.method == "none":
+        return f"{frame_before:.1f} mm/frame^2, {second_before:.0f} mm/s^2; not smoothed"
+    return (
+        f"{frame_before:.1f} -> {frame_after:.1f} mm/frame^2, {second_before:.0f} -> {second_after:.0f} mm/s^2, "
+        f"{_describe_smoothing(smoothing)}"
+    )
 
 
 def _describe_smoothing(smoothing: "SmoothingSettings") -> str:

@@ -80,12 +80,10 @@ class CocoKeypoints(Converter):
             picture = file.pictures[key]
             for annotation in file.people[key]:
                 row = self._row(annotation, file.categories)
-                where = {"frame": picture.frame}
-                yield (
-                    row._replace(**where)
-                    if isinstance(row, Skipped)
-                    else row | where | {"image": folder / picture.name}
-                )
+                if isinstance(row, Skipped):
+                    yield row._replace(frame=picture.frame)
+                else:
+                    yield row | {"frame": picture.frame, "image": folder / picture.name}
 
     def remarks(self, recording: Recording) -> list[str]:
         """Joints that the file has and COCO does not, and the other way round."""
@@ -241,10 +239,8 @@ class _File:
         """Gather annotations by picture; people of whom nothing is labelled are of no use."""
         unknown = []
         for number in range(len(entries.all)):
-            picture, annotation = (
-                str(entries.identity(number, "image_id")),
-                entries.annotation(number, self.categories),
-            )
+            picture = str(entries.identity(number, "image_id"))
+            annotation = entries.annotation(number, self.categories)
             category = self.categories.get(annotation.category)
             is_empty = entries.count(number, "num_keypoints") == 0 or not annotation.keypoints[2::3].any()
             if category is not None and category.order is not None and is_empty:

@@ -19,7 +19,7 @@ class MyCaptures(Converter):
     def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
         with np.load(recording.source) as labels:
             joints, points = labels["joints_mm"], labels["points_px"]
-        for frame in iterate_frames(recording.source.with_suffix(".mp4"), self.step):
+        for frame in FrameReader(recording.source.with_suffix(".mp4"), self.step):
             if frame.index >= len(joints):
                 yield Skipped("the film is longer than its labels", frame=frame.index)
                 continue

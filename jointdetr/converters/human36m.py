@@ -43,7 +43,7 @@ from scipy.spatial.transform import Rotation
 from ..formats.safe_pickle import load_npz_objects
 from ..skeleton_jointdetr import HUMAN36M
 from .conversion import Converter, Labels, Recording, Skipped
-from .reading import fit_intrinsics, labelled_frames, require_shape, see
+from .reading import Lens, fit_intrinsics, labelled_frames, require_shape, see
 
 JOINTS_OF_32 = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
 """Where the 17 joints of the skeleton `human36m` stand among the 32 of the motion capture."""
@@ -79,27 +79,6 @@ def human36m_converter(source: Path, images: Path | None = None, step: int | Non
 
 
 @dataclass(frozen=True)
-class Human36mLens:
-    """Human3.6M's lens; its tangential part is half of OpenCV's in two of four terms.
-
-    Args:
-        radial: `k1, k2, k3`.
-        tangential: `p1, p2`.
-    """
-
-    radial: tuple[float, ...]
-    tangential: tuple[float, ...]
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Move normalised points `(joints, 2)`."""
-        squared = (points**2).sum(axis=-1, keepdims=True)  # (joints, 1)
-        powers = squared ** np.arange(1, 1 + len(self.radial))
-        swapped = np.array(self.tangential)[::-1]
-        gain = 1.0 + powers @ np.array(self.radial)[:, None] + points @ swapped[:, None]
-        return points * gain + squared * swapped
-
-
-@dataclass(frozen=True)
 class Human36mCamera:
     """A camera as one subject was filmed by it.
 
@@ -113,7 +92,7 @@ class Human36mCamera:
     rotation: np.ndarray
     position: np.ndarray
     intrinsics: np.ndarray
-    lens: Human36mLens
+    lens: Lens
 
     def to_camera(self, joints_world: np.ndarray) -> np.ndarray:
         """Turn `(..., 3)` mm in the room into camera axes."""
@@ -435,7 +414,7 @@ def _array_names(path: Path) -> list[str]:
 def _camera(placed: np.ndarray, inner: np.ndarray) -> Human36mCamera:
     """Make a camera of its 6 and its 9 numbers."""
     intrinsics = np.array([[inner[0], 0.0, inner[2]], [0.0, inner[1], inner[3]], [0.0, 0.0, 1.0]])
-    lens = Human36mLens(tuple(inner[4:7]), tuple(inner[7:9]))
+    lens = Lens(tuple(inner[4:7]), tuple(inner[7:9]), skew=1.0)
     rotation = Rotation.from_euler("XYZ", placed[:3]).as_matrix()  # about z, then y, then x; radians
     return Human36mCamera(rotation, placed[3:], intrinsics, lens)
 

@@ -152,14 +152,15 @@ def _spellings(of_limbs: bool) -> set[str]:
 
 def _known_joint(side: str, part: str, parts: Collection[str]) -> str | None:
     """Name of a joint in this package among `parts` of the same file, None if it is not a well-known one."""
-    if part == "shoulder" and ARM_BEGINS & set(parts):
-        return f"{side}_collar" if side else None
-    if part == "leg" and "knee" in parts and not set(LIMB_JOINTS["hip"]) & set(parts):
-        return f"{side}_hip" if side else None
-    if part == "foot" and "ankle" in parts:
-        return f"{side}_foot" if side else None
-    if part == "hand" and "wrist" in parts:
-        return f"{side}_hand" if side else None
+    in_company = {
+        "shoulder": ("collar", ARM_BEGINS & set(parts)),
+        "leg": ("hip", "knee" in parts and not set(LIMB_JOINTS["hip"]) & set(parts)),
+        "foot": ("foot", "ankle" in parts),
+        "hand": ("hand", "wrist" in parts),
+    }
+    joint, is_another = in_company.get(part, ("", False))
+    if is_another:
+        return f"{side}_{joint}" if side else None
     for joint, spellings in (LIMB_JOINTS if side else TRUNK_JOINTS).items():
         if part in spellings:
             return f"{side}_{joint}" if side else joint

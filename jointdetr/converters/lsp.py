@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import scipy.io
@@ -63,8 +63,8 @@ class LeedsSportsPose(Converter):
 
     def recordings(self) -> list[Recording]:
         """People of each split by the hundred; `data` are their indices."""
-        test = held_out_people(len(self._joints), self.held_out)
-        train = np.setdiff1d(np.arange(len(self._joints)), test)
+        test = held_out_people(len(self._people.joints), self.held_out)
+        train = np.setdiff1d(np.arange(len(self._people.joints)), test)
         parts = []
         for split, people in (("train", train), ("test", test)):
             for number, start in enumerate(range(0, len(people), PICTURES_PER_RECORDING)):
@@ -75,7 +75,7 @@ class LeedsSportsPose(Converter):
     def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
         """One row for each person."""
         for person in recording.data:
-            joints, labelled, visible = self._joints[person], self._labelled[person], self._visible[person]
+            joints, labelled, visible = (values[person] for values in self._people[:3])
             if self._opinion is not None and recording.split == "train":
                 joints, labelled = mend(joints, labelled, self._opinion[person])
                 visible = visible & labelled
@@ -94,54 +94,11 @@ class LeedsSportsPose(Converter):
     def _picture(self, person: int) -> Path:
         """File of a person's picture."""
         folder = self.source / "images" if self.images is None else self.images
-        digits = 4 if self._is_lsp else 5
-        return folder / f"im{person + 1:0{digits}d}.jpg"
+        return folder / f"im{person + 1:0{self._people.digits}d}.jpg"
 
     @cached_property
-    def _matrix(self) -> np.ndarray:
-        """What the file holds, in its own order.
-
-        Raises:
-            ValueError: The file is missing or holds something else.
-        """
-        path = self.source / "joints.mat"
-        if not path.is_file():
-            raise ValueError(f"LSP must have its labels as {path}, which does not exist")
-        try:
-            stored = scipy.io.loadmat(path, variable_names=["joints"])
-        except (MatReadError, ValueError, NotImplementedError, TypeError) as error:
-            raise ValueError(f"{path} must be a MATLAB file, got a broken one: {error}") from error
-        joints = stored.get("joints")
-        shape = None if joints is None else joints.shape
-        if shape is None or len(shape) != 3 or shape[:2] not in ((3, 14), (14, 3)) or joints.dtype.kind not in "fiu":
-            raise ValueError(f"{path} must hold numbers `joints` of (3, 14, people) or (14, 3, people), got {shape}")
-        return joints
-
-    @property
-    def _is_lsp(self) -> bool:
-        return self._matrix.shape[0] == 3
-
-    @cached_property
-    def _joints(self) -> np.ndarray:
-        """Joints of all people (people, 14, 2), px."""
-        return self._people[..., :2]
-
-    @cached_property
-    def _people(self) -> np.ndarray:
-        axes = (2, 1, 0) if self._is_lsp else (2, 0, 1)
-        return self._matrix.transpose(axes).astype(np.float64)
-
-    @cached_property
-    def _labelled(self) -> np.ndarray:
-        """Which joints are labelled (people, 14)."""
-        finite = np.isfinite(self._joints).all(axis=-1)
-        return finite if self._is_lsp else finite & (self._people[..., 2] > 0)
-
-    @cached_property
-    def _visible(self) -> np.ndarray:
-        """Which joints are labelled and not hidden (people, 14)."""
-        flags = self._people[..., 2] > 0
-        return self._labelled & (~flags if self._is_lsp else flags)
+    def _people(self) -> "_People":
+        return _read_people(self.source / "joints.mat")
 
     @cached_property
     def _opinion(self) -> np.ndarray | None:
@@ -150,10 +107,41 @@ class LeedsSportsPose(Converter):
             return None
         with np.load(self.opinion, allow_pickle=False) as stored:
             points = stored["points"] if "points" in stored else np.empty(0)
-        if points.ndim != 3 or points.shape[:2] != (len(self._joints), 33) or points.shape[2] < 2:
-            expected = f"({len(self._joints)}, 33, 2 or more)"
+        if points.ndim != 3 or points.shape[:2] != (len(self._people.joints), 33) or points.shape[2] < 2:
+            expected = f"({len(self._people.joints)}, 33, 2 or more)"
             raise ValueError(f"{self.opinion} must hold `points` of {expected}, got {points.shape}")
         return points[:, BLAZEPOSE_JOINTS, :2].astype(np.float64)
+
+
+class _People(NamedTuple):
+    """Joints `(people, 14, 2)` px, which are labelled and which visible `(people, 14)`; digits of pictures' names."""
+
+    joints: np.ndarray
+    labelled: np.ndarray
+    visible: np.ndarray
+    digits: int
+
+
+def _read_people(path: Path) -> _People:
+    """Read the labels of LSP or LSPET.
+
+    Raises:
+        ValueError: The file is missing or holds something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"LSP must have its labels as {path}, which does not exist")
+    try:
+        stored = scipy.io.loadmat(path, variable_names=["joints"]).get("joints")
+    except (MatReadError, ValueError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"{path} must be a MATLAB file, got a broken one: {error}") from error
+    shape = None if stored is None else stored.shape
+    if shape is None or len(shape) != 3 or shape[:2] not in ((3, 14), (14, 3)) or stored.dtype.kind not in "fiu":
+        raise ValueError(f"{path} must hold numbers `joints` of (3, 14, people) or (14, 3, people), got {shape}")
+    is_lsp = shape[0] == 3
+    people = stored.transpose((2, 1, 0) if is_lsp else (2, 0, 1)).astype(np.float64)  # (people, 14, 3)
+    joints, flags = people[..., :2], people[..., 2] > 0
+    labelled = np.isfinite(joints).all(axis=-1) & (is_lsp | flags)
+    return _People(joints, labelled, labelled & (flags != is_lsp), 4 if is_lsp else 5)
 
 
 def held_out_people(people: int, count: int) -> np.ndarray:

@@ -187,8 +187,8 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
     """
     skeleton = skeleton or bvh_skeleton(motion)
     pose = replace(motion, values=motion.values[:1]).positions()[0]  # (joints, 3); files may overrule their offsets
-    lengths = [(_bone_length(pose, skeleton, *bone[:2]), *bone[2:]) for bone in BONES_MM]
-    known = [bone for bone in lengths if np.isfinite(bone[0])]
+    bones = {below: (_bone_length(pose, skeleton, above, below), *limits) for above, below, *limits in BONES_MM}
+    known = {below: bone for below, bone in bones.items() if np.isfinite(bone[0])}
     if not known:
         raise ValueError(
             f"{path}: the unit is told by thighs and upper arms, of which none is known by its name among "
@@ -197,23 +197,18 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
     fits = {
         name: unit
         for name, unit in GUESSED_UNITS_MM.items()
-        if all(shortest <= length * unit <= longest for length, shortest, longest in known)
+        if all(shortest <= length * unit <= longest for length, shortest, longest in known.values())
     }
     is_cmu = {re.sub(r"[^a-z]", "", name.lower()) for name in motion.names} >= CMU_JOINTS
     if len(fits) > 1 and is_cmu and CMU_UNIT in fits:
         return fits[CMU_UNIT]
     if len(fits) != 1:
-        said = " and ".join(f"{length:.4g} to the {below}" for (length, _, _), (_, below, _, _) in _told(lengths))
+        said = " and ".join(f"{length:.4g} to the {below}" for below, (length, _, _) in known.items())
         raise ValueError(
             f"{path}: bones must be as long as a person's in one of {', '.join(GUESSED_UNITS_MM)}, got {said}, which "
             f"fits {', '.join(fits) or 'none'}; say the unit, as `--set unit=cm` or `--set unit=56.44` (mm) does"
         )
     return next(iter(fits.values()))
-
-
-def _told(lengths: list[tuple[float, float, float]]) -> list[tuple]:
-    """Lengths that are known, with their bones."""
-    return [pair for pair in zip(lengths, BONES_MM, strict=True) if np.isfinite(pair[0][0])]
 
 
 def _bone_length(pose: np.ndarray, skeleton: Skeleton, above: str, below: str) -> float:

@@ -90,9 +90,8 @@ class MpiInf3dhp(Converter):
     def _training_rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
         """Rows of one camera of a training sequence."""
         path, camera = recording.source, recording.data
-        annotations = read_training_labels(path, self.labels or TRUE_LABELS)
+        points, joints = read_training_labels(path, self.labels or TRUE_LABELS)[camera]
         intrinsics = read_calibration(path.with_name("camera.calibration"))[camera]
-        points, joints = annotations.points[camera], annotations.joints[camera]
         film = path.parent / "imageSequence" / f"video_{camera}.avi"
         subject, sequence = path.parts[-3:-1]
         for frame in labelled_frames(film, len(joints), self.step or USUAL_TRAINING_STEP):
@@ -156,14 +155,6 @@ class MpiInf3dhpNpz(Human36mNpz):
 
 
 @dataclass(frozen=True)
-class TrainingLabels:
-    """Labels of a training sequence by camera: `points` (frames, joints, 2) px, `joints` (frames, joints, 3) mm."""
-
-    points: dict[int, np.ndarray]
-    joints: dict[int, np.ndarray]
-
-
-@dataclass(frozen=True)
 class SequenceLabels:
     """A test sequence.
 
@@ -188,8 +179,8 @@ class SequenceLabels:
 
 
 @lru_cache(maxsize=1)  # the recordings of the cameras of one file follow one another
-def read_training_labels(path: Path, labels: str) -> TrainingLabels:
-    """Read `annot.mat`.
+def read_training_labels(path: Path, labels: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Read `annot.mat`: by camera, points `(frames, joints, 2)` px and joints `(frames, joints, 3)` mm.
 
     Args:
         path: the file.
@@ -205,13 +196,15 @@ def read_training_labels(path: Path, labels: str) -> TrainingLabels:
     missing = {"annot2", labels} - set(content)
     if missing:
         raise ValueError(f"{path} must have the variables annot2 and {labels}, {sorted(missing)} are missing")
-    points = {camera: _cell(path, content, "annot2", camera, 2) for camera in CHEST_CAMERAS}
-    joints = {camera: _cell(path, content, labels, camera, 3) for camera in CHEST_CAMERAS}
-    for camera in CHEST_CAMERAS:
-        if len(points[camera]) != len(joints[camera]):
-            counts = f"{len(points[camera])} and {len(joints[camera])}"
+    by_camera = {
+        camera: (_cell(path, content, "annot2", camera, 2), _cell(path, content, labels, camera, 3))
+        for camera in CHEST_CAMERAS
+    }
+    for camera, (points, joints) in by_camera.items():
+        if len(points) != len(joints):
+            counts = f"{len(points)} and {len(joints)}"
             raise ValueError(f"{path}: annot2 and {labels} of camera {camera} must have as many frames, got {counts}")
-    return TrainingLabels(points, joints)
+    return by_camera
 
 
 def read_test_sequence(path: Path) -> SequenceLabels:

@@ -27,11 +27,11 @@ import numpy as np
 from PIL import Image
 
 from ..data.rows import encode_picture, is_inside
-from ..formats.film import iterate_frames
+from ..formats.film import FrameReader
 from ..picture_jointdetr import upright_size
 from ..skeleton_jointdetr import PANOPTIC, Skeleton
 from .conversion import Converter, Labels, Recording, Skipped
-from .reading import numbers, read_json, see, shown, whole_number
+from .reading import Lens, numbers, read_json, see, shown, whole_number
 
 TEST_CAMERAS = ("00_16", "00_30")
 CM_TO_MM = 10.0
@@ -105,14 +105,14 @@ class DomeCamera(NamedTuple):
 
     Args:
         intrinsics: `(3, 3)` px.
-        distortion: `(5,)`, as OpenCV has it.
+        lens: its distortion.
         rotation: `(3, 3)` from the dome to the camera.
         translation_mm: `(3,)` from the dome to the camera.
         size: width and height in px.
     """
 
     intrinsics: np.ndarray
-    distortion: np.ndarray
+    lens: Lens
     rotation: np.ndarray
     translation_mm: np.ndarray
     size: tuple[int, int]
@@ -140,7 +140,9 @@ def read_camera(path: Path, name: str) -> DomeCamera:
             raise ValueError(f"{path}: `{key}` of camera {name} must be {shape} finite numbers, got {got}")
         arrays[key] = array
     width, height = arrays["resolution"].clip(0, 2**31).astype(int).tolist()
-    return DomeCamera(arrays["K"], arrays["distCoef"], arrays["R"], CM_TO_MM * arrays["t"][:, 0], (width, height))
+    k1, k2, p1, p2, k3 = arrays["distCoef"].tolist()
+    lens = Lens((k1, k2, k3), (p1, p2))
+    return DomeCamera(arrays["K"], lens, arrays["R"], CM_TO_MM * arrays["t"][:, 0], (width, height))
 
 
 class DomePerson(NamedTuple):
@@ -179,26 +181,6 @@ def read_bodies(path: Path) -> list[DomePerson]:
     return people
 
 
-@dataclass(frozen=True)
-class OpenCvLens:
-    """OpenCV's lens of five coefficients.
-
-    Args:
-        coefficients: `k1, k2, p1, p2, k3`.
-    """
-
-    coefficients: np.ndarray
-
-    def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Move normalised points `(joints, 2)`."""
-        k1, k2, p1, p2, k3 = self.coefficients
-        squared = (points**2).sum(axis=-1, keepdims=True)  # (joints, 1)
-        radial = 1.0 + squared * (k1 + squared * (k2 + squared * k3))
-        product = points[:, :1] * points[:, 1:]
-        swapped = np.array([p2, p1])
-        return points * radial + 2 * product * np.array([p1, p2]) + swapped * (squared + 2 * points**2)
-
-
 def _labels(camera: DomeCamera, body: DomePerson) -> dict[str, Any]:
     """What a row says about a person; 2D is known within the camera's view and a little around it."""
     joints = body.joints_dome @ camera.rotation.T + camera.translation_mm  # (joints, 3)
@@ -208,7 +190,7 @@ def _labels(camera: DomeCamera, body: DomePerson) -> dict[str, Any]:
     near = body.valid & (np.abs(slopes) <= reach).all(axis=1)  # farther out a lens's polynomial turns back
     points = np.full((len(joints), 2), np.nan)
     if near.any():
-        points[near], labels["intrinsics"] = see(joints[near], camera.intrinsics, OpenCvLens(camera.distortion))
+        points[near], labels["intrinsics"] = see(joints[near], camera.intrinsics, camera.lens)
     return labels | {"joints_2d": points}
 
 
@@ -220,7 +202,7 @@ def _is_in_view(points: np.ndarray, size: tuple[int, int]) -> bool:
 def _frames(recording: Recording, step: int) -> Iterator[tuple[int, Image.Image | Path]]:
     """Index and picture of every `step`-th frame of a film, or of a folder of its frames."""
     if recording.source.is_file():
-        yield from ((frame.index, frame.image) for frame in iterate_frames(recording.source, step))
+        yield from ((frame.index, frame.image) for frame in FrameReader(recording.source, step))
         return
     for path in sorted(recording.source.glob(f"{recording.data}_*.jpg")):
         index = int(path.stem.rpartition("_")[2])

@@ -10,7 +10,8 @@ Shape vocabulary: `joints` (J). Normalised points are (x / z, y / z) in camera a
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,6 @@ from .conversion import Skipped
 LARGEST_WHOLE = 2**63 - 1  # what a column of whole numbers holds
 LARGEST_SURPLUS = 0.1  # of frames that a film has more than labels
 DIFFERENCE = 1e-4
-
-Lens = Callable[[np.ndarray], np.ndarray]
-"""Where a lens moves normalised points: `(joints, 2)` -> `(joints, 2)`."""
 
 
 def read_json(path: Path, what: str = "a JSON file") -> Any:
@@ -103,6 +101,29 @@ def labelled_frames(film: Path, num_labels: int, step: int) -> Iterator[Frame | 
             f"{film} gave {read} frames of {read + missing}, the last was number {last}",
             count=missing,
         )
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A lens by Brown's model.
+
+    Args:
+        radial: `k1, k2, k3`.
+        tangential: `p1, p2`.
+        skew: factor of two of the four tangential terms: 2 in OpenCV, 1 in Human3.6M.
+    """
+
+    radial: tuple[float, ...]
+    tangential: tuple[float, ...]
+    skew: float = 2.0
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Move normalised points `(joints, 2)`."""
+        squared = (points**2).sum(axis=-1, keepdims=True)  # (joints, 1)
+        powers = squared ** np.arange(1, 1 + len(self.radial))
+        swapped = np.array(self.tangential)[::-1]
+        gain = 1.0 + powers @ np.array(self.radial)[:, None] + self.skew * points @ swapped[:, None]
+        return points * gain + squared * swapped
 
 
 def see(joints_camera: np.ndarray, intrinsics: np.ndarray, lens: Lens) -> tuple[np.ndarray, np.ndarray]:

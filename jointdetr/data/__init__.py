@@ -1,1 +1,1 @@
-"""Pose datasets: the row's schema, loading and checking, converters."""
+"""Rows of pose datasets: their schema, checks, loading, mixing, other skeletons, examples and predictions."""

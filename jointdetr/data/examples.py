@@ -21,8 +21,6 @@ from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
 from .loading import check_row, check_rows, describe_row, fitting_rows, open_stored, undecoded
 
-MAPS = ("part_map", "depth_map")
-
 Labels = dict[str, torch.Tensor]
 Example = dict[str, torch.Tensor | Labels]
 
@@ -100,7 +98,8 @@ class PoseDataset(torch.utils.data.Dataset):
     def __init__(self, rows: datasets.Dataset, examples: PoseExamples, seed: int = 0):
         check_rows(rows, examples.skeleton)
         self.rows = undecoded(fitting_rows(rows).with_format(None))
-        self._poses = self.rows.remove_columns([name for name in ("image", *MAPS) if name in rows.column_names])
+        pictures = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+        self._poses = self.rows.remove_columns(pictures)
         self.examples = examples
         self.seed = seed
         self.epoch = 0
@@ -123,8 +122,7 @@ class PoseDataset(torch.utils.data.Dataset):
         Returns:
             `pixel_values` `(3, height, width)` float32 and `labels`: `joints_3d` `(J, 3)` root-relative mm,
             `joints_3d_valid` `(J,)`, `joints_2d` `(J, 2)` in [0, 1] of the input, `joints_2d_valid` `(J,)`,
-            `visible` `(J,)` inside the view, `nobody` `()`, and with dense maps `part_map` `(h, w)` int64 and
-            `depth_map` `(h, w)` mm. What is not valid is NaN.
+            `visible` `(J,)` inside the view, and `nobody` `()`. What is not valid is NaN.
         """
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:

@@ -23,7 +23,7 @@ from PIL import Image
 from ..formats.shards import is_saved_dataset
 from ..picture_jointdetr import DECODING_ERRORS, upright_size
 from ..skeleton_jointdetr import Skeleton
-from .rows import Problem, box_problem
+from .rows import Problem, box_problem, joints_not_finite
 from .schema import pose_features
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,11 @@ PoseRows = datasets.Dataset | datasets.IterableDataset
 
 SAVED_SHARDS = 64
 """Parts that a folder of `save_to_disk` is streamed in, for workers and processes to share."""
+
+LAST_READS_S = 0.3
+"""Time for reads of pyarrow's threads that have begun: they would abort as Python ends, and cannot be waited for."""
+
+_readers: WeakSet[Generator] = WeakSet()
 
 
 def load_pose_dataset(
@@ -92,6 +97,52 @@ def _load_files(name: str, split: str, streaming: bool, files: str | dict[str, l
     return builder.as_streaming_dataset(split=split)
 
 
+def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:
+    """Read a folder by the paths of its files: by its name, `load_dataset` takes it for another one in its cache."""
+    files = datasets.load_dataset_builder(str(path)).config.data_files
+    if split not in files:
+        raise ValueError(f"`split` must be one of {sorted(files)} for {path}, got {split!r}")
+    paths = {name: list(of_split) for name, of_split in files.items()}
+    return _load_files("parquet", split, streaming, paths)
+
+
+def _load_saved(path: Path, split: str) -> datasets.Dataset:
+    """Read what `save_to_disk` wrote: one dataset, or one for each split."""
+    saved = datasets.load_from_disk(str(path))
+    if isinstance(saved, datasets.Dataset):
+        saved = datasets.DatasetDict({"train": saved})
+    if split not in saved:
+        raise ValueError(f"`split` must be one of {sorted(saved)} for {path}, got {split!r}")
+    return saved[split]
+
+
+class _Reading:
+    """Reads tables as a builder of `datasets` does, and remembers the readers that have not come to their end."""
+
+    def __init__(self, builder: datasets.ArrowBasedBuilder):
+        self.builder = builder
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Generator:
+        # by its class: a method of the builder would be this object, once it has been sent to a worker
+        reader = type(self.builder)._generate_tables(self.builder, *args, **kwargs)
+        _readers.add(reader)
+        return reader
+
+
+@atexit.register
+def close_readers() -> None:
+    """Close the files of this module's streams that were not read to their end.
+
+    Python does not end, or crashes at its end, while pyarrow reads ahead in a file that Python has opened; see
+    https://github.com/apache/arrow/issues/45214.
+    """
+    left = list(_readers)
+    for reader in left:
+        reader.close()
+    if left:
+        time.sleep(LAST_READS_S)
+
+
 def check_columns(rows: PoseRows, columns: Collection[str] = POSE_COLUMNS) -> None:
     """Raise `ValueError` unless every column is there."""
     missing = set(columns) - set(rows.column_names or [])
@@ -137,9 +188,8 @@ def check_row(row: Mapping[str, Any], skeleton: Skeleton) -> None:
     if not (np.isfinite(box).all() and (box[2:] > 0).all()):
         raise ValueError(f"`box` must be finite x, y, width, height of positive size, got {row['box']}")
     for name in ("joints_3d", "joints_2d"):
-        joints, valid = np.asarray(row[name], dtype=np.float64), np.asarray(row[f"{name}_valid"], dtype=bool)
-        if not np.isfinite(joints[valid]).all():
-            wrong = np.flatnonzero(valid & ~np.isfinite(joints).all(axis=-1))
+        wrong = joints_not_finite(row, name)
+        if len(wrong):
             names = ", ".join(skeleton.joints[joint] for joint in wrong)
             raise ValueError(f"`{name}` must be finite where `{name}_valid` is true, got NaN or infinity for {names}")
 
@@ -203,58 +253,6 @@ def _formats(content: bytes) -> tuple[str] | None:
     if content.startswith(b"\xff\xd8"):
         return ("JPEG",)
     return ("PNG",) if content.startswith(b"\x89PNG") else None
-
-
-LAST_READS_S = 0.3
-"""Time for reads of pyarrow's threads that have begun: they would abort as Python ends, and cannot be waited for."""
-
-_readers: WeakSet[Generator] = WeakSet()
-
-
-class _Reading:
-    """Reads tables as a builder of `datasets` does, and remembers the readers that have not come to their end."""
-
-    def __init__(self, builder: datasets.ArrowBasedBuilder):
-        self.builder = builder
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Generator:
-        # by its class: a method of the builder would be this object, once it has been sent to a worker
-        reader = type(self.builder)._generate_tables(self.builder, *args, **kwargs)
-        _readers.add(reader)
-        return reader
-
-
-@atexit.register
-def close_readers() -> None:
-    """Close the files of this module's streams that were not read to their end.
-
-    Python does not end, or crashes at its end, while pyarrow reads ahead in a file that Python has opened; see
-    https://github.com/apache/arrow/issues/45214.
-    """
-    left = list(_readers)
-    for reader in left:
-        reader.close()
-    if left:
-        time.sleep(LAST_READS_S)
-
-
-def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:
-    """Read a folder by the paths of its files: by its name, `load_dataset` takes it for another one in its cache."""
-    files = datasets.load_dataset_builder(str(path)).config.data_files
-    if split not in files:
-        raise ValueError(f"`split` must be one of {sorted(files)} for {path}, got {split!r}")
-    paths = {name: list(of_split) for name, of_split in files.items()}
-    return _load_files("parquet", split, streaming, paths)
-
-
-def _load_saved(path: Path, split: str) -> datasets.Dataset:
-    """Read what `save_to_disk` wrote: one dataset, or one for each split."""
-    saved = datasets.load_from_disk(str(path))
-    if isinstance(saved, datasets.Dataset):
-        saved = datasets.DatasetDict({"train": saved})
-    if split not in saved:
-        raise ValueError(f"`split` must be one of {sorted(saved)} for {path}, got {split!r}")
-    return saved[split]
 
 
 def _doubtful(rows: datasets.Dataset) -> list[int]:

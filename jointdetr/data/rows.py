@@ -26,6 +26,7 @@ from .schema import NOBODY, pose_features
 SKELETON_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton", "subject", "action", "frame")
 LABEL_COLUMNS = tuple(name for name in pose_features(nobody=True) if name != "image")
 BOX_PADDING = 0.1
+JPEG_QUALITY = 90
 
 SHORTEST_LONGEST_BONE_MM, LONGEST_BONE_MM = 60.0, 1500.0
 REPROJECTION_TOLERANCE = 0.05  # of the longer side of the joints' extent in the picture
@@ -111,7 +112,7 @@ def complete_skeleton_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict
     return row | _texts(labels, skeleton, ("subject", "action"))
 
 
-def encode_picture(image: Image.Image | bytes | str | Path | None, quality: int = 90) -> dict[str, bytes | None]:
+def encode_picture(image: Image.Image | bytes | str | Path | None) -> dict[str, bytes | None]:
     """Return a picture as `datasets.Image` stores it: a file's bytes as they are, a `PIL` picture as upright JPEG.
 
     Raises:
@@ -119,7 +120,7 @@ def encode_picture(image: Image.Image | bytes | str | Path | None, quality: int 
     """
     if isinstance(image, Image.Image):
         stream = BytesIO()
-        load_picture(image, "image").save(stream, "JPEG", quality=quality)
+        load_picture(image, "image").save(stream, "JPEG", quality=JPEG_QUALITY)
         return {"bytes": stream.getvalue(), "path": None}
     if isinstance(image, str | Path):
         try:
@@ -176,6 +177,12 @@ def project_row(row: Mapping[str, Any]) -> np.ndarray:
     """Project the 3D labels of a row: `(joints, 2)` px, NaN where they are missing or the camera is unknown."""
     joints = np.where(row["joints_3d_valid"][:, None], row["joints_3d"], np.nan).astype(np.float64)
     return project(joints, np.asarray(row["intrinsics"], np.float64))
+
+
+def joints_not_finite(row: Mapping[str, Any], name: str) -> np.ndarray:
+    """Indices of joints whose label, in the column `name`, is said to be known and is not finite."""
+    joints, valid = np.asarray(row[name], dtype=np.float64), np.asarray(row[f"{name}_valid"], dtype=bool)
+    return np.flatnonzero(valid & ~np.isfinite(joints).all(axis=-1))
 
 
 def knee_bend(joints: np.ndarray, skeleton: Skeleton) -> float:
@@ -262,8 +269,7 @@ def _texts(labels: Mapping[str, Any], skeleton: Skeleton, names: tuple[str, ...]
 def _finite_problem(row: Mapping[str, Any]) -> Problem | None:
     """Find numbers that are not finite where a value is claimed to be known, and rows without a label."""
     for name in ("joints_3d", "joints_2d"):
-        if name in row and not np.isfinite(row[name][row[f"{name}_valid"]]).all():
-            joints = np.flatnonzero(row[f"{name}_valid"] & ~np.isfinite(row[name]).all(axis=-1))
+        if name in row and len(joints := joints_not_finite(row, name)):
             return Problem(f"NaN or infinity in `{name}`", f"joints {joints.tolist()}")
     labelled = any(row[f"{name}_valid"].any() for name in ("joints_3d", "joints_2d") if name in row)
     if labelled == row.get("nobody", False):

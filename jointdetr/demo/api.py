@@ -6,9 +6,9 @@ import gradio as gr
 
 from ..people.boxes import parse_boxes, read_boxes
 from ..people_jointdetr import SEARCH, PeopleRequest
-from .camera import FOCAL_LENGTH, camera_of
 from .estimator import PoseEstimator
 from .guard import open_picture, plain_errors
+from .parts import FOCAL_LENGTH, camera_of
 from .settings import DemoSettings
 
 

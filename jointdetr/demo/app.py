@@ -1,23 +1,25 @@
-"""The page of the demo, and the server that shows it."""
+"""The page of the demo, what it says of the model, and the server that shows it."""
 
-from pathlib import Path
+import re
 
 import gradio as gr
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
-from .about import TITLE, about_model, notice
 from .api import Endpoint
 from .estimator import PoseEstimator
-from .film_tab import FilmTab
 from .guard import GuardedBlocks, RequestGuard
-from .live import ADDRESS, LiveEndpoint
-from .open_tab import OpenTab
+from .live import LiveEndpoint
+from .motion_tabs import FilmTab, OpenTab
+from .parts import LIVE_ADDRESS, PAGE_SCRIPT, STATIC, live_view, static_files
 from .picture_tab import PictureTab
 from .settings import DemoSettings
-from .viewer import PAGE_SCRIPT, live_view, static_files
 
-STYLE = Path(__file__).parent / "static" / "style.css"
+TITLE = """# Photo in, 3D skeleton out
+
+Give a picture or a film of people, or stand before your camera; turn the skeletons in 3D, take them home as files."""
+OWN_SECTIONS = ("Numbers", "Limits")  # of the model's card
+NOT_FOR = "Not for identifying people, nor for medical or safety decisions."
 BASE64_GROWTH = 1.4  # a picture sent as text, with room for the rest of the request
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 SYSTEM_MONO_FONTS = ["ui-monospace", "monospace"]
@@ -52,6 +54,35 @@ def theme() -> gr.Theme:
     )
 
 
+def notice(settings: DemoSettings) -> str:
+    """Return what a visitor must know before trusting a number, in a sentence or two."""
+    if settings.model:
+        return f"Model: `{settings.model}`; what it can do is said in its card. {NOT_FOR}"
+    error = re.search(r"^\| this checkpoint \| ([\d.]+)", settings.card.read_text(encoding="utf-8"), re.MULTILINE)
+    if error is None:
+        raise ValueError(f"{settings.card} has no row `| this checkpoint | MPJPE | ...`")
+    return (
+        f"This is the small model of the package. In its test joints are {float(error[1]):.0f} mm off in the mean: "
+        "see the tab About for what it was tested on and what it cannot do. It does best on one upright adult who "
+        f"is seen whole; wrists and ankles are its weakest joints. {NOT_FOR}"
+    )
+
+
+def about_model(settings: DemoSettings) -> str:
+    """Return the sections of the model's card with its numbers and limits, as Markdown."""
+    if not settings.card.is_file():
+        return f"See the model's card: [{settings.model}](https://huggingface.co/{settings.model})."
+    text = settings.card.read_text(encoding="utf-8")
+    sections = "\n\n".join(section for title in OWN_SECTIONS if (section := card_section(text, title)))
+    return sections.replace("@", "&#64;")  # PCK@0.2 is no address
+
+
+def card_section(text: str, title: str) -> str:
+    """Return the section `## title` of a Markdown text, heading included; empty if there is none."""
+    section = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return section[0].strip() if section else ""
+
+
 def build_app(estimator: PoseEstimator, settings: DemoSettings) -> gr.Blocks:
     """Lay out the page."""
     gr.set_static_paths([str(path) for path in static_files()])
@@ -65,7 +96,7 @@ def build_app(estimator: PoseEstimator, settings: DemoSettings) -> gr.Blocks:
         with gr.Tab("Film"):
             FilmTab(estimator, settings).listen_to_page(app)
         with gr.Tab("Live"):
-            live_view(ADDRESS, "live")
+            live_view("live")
         with gr.Tab("Open"):
             OpenTab(settings)
         with gr.Tab("About"):
@@ -95,11 +126,11 @@ def launch(
         prevent_thread_lock=not block,
         theme=theme(),
         js=PAGE_SCRIPT,
-        css_paths=STYLE,
+        css_paths=STATIC / "style.css",
         max_file_size=max_bytes,
         app_kwargs={
             "middleware": [Middleware(RequestGuard, max_bytes=int(max_bytes * BASE64_GROWTH))],
-            "routes": [WebSocketRoute(ADDRESS, LiveEndpoint(estimator, settings).serve)],
+            "routes": [WebSocketRoute(f"/{LIVE_ADDRESS}", LiveEndpoint(estimator, settings).serve)],
         },
         state_session_capacity=MAX_SESSIONS,
         footer_links=["api", "settings", "gradio"],

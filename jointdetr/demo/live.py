@@ -20,15 +20,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..formats.film import Frame
 from ..formats.skeletons import joint_sides
-from ..motion.motions import LiveSmoother
-from ..motion.smoothing import SmoothingSettings
+from ..motion.prediction import VideoPredictor, VideoSettings
+from ..motion.smoothing import LiveSmoother, SmoothingSettings
 from ..people.words import NOBODY, count_people, describe_person
 from ..picture_jointdetr import DECODING_ERRORS
-from ..video.prediction import VideoPredictor, VideoSettings
 from .estimator import PoseEstimator
 from .settings import DemoSettings
 
-ADDRESS = "/live"
 TIME = struct.Struct("<d")  # seconds by the visitor's clock, before the JPEG of each frame
 MAX_FRAME_BYTES = 1_000_000
 MAX_SIDE_PX = 1280
@@ -66,7 +64,7 @@ class LiveSession:
 
 
 class LiveEndpoint:
-    """The WebSocket at `ADDRESS`: a frame is answered before the next one is read, one at a time for all visitors."""
+    """The WebSocket for cameras: a frame is answered before the next one is read, one at a time for all visitors."""
 
     def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
         self.estimator, self.settings = estimator, settings

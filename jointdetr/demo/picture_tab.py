@@ -1,9 +1,8 @@
 """The tab for a picture: everything on it answers at once, and only a new picture or new boxes run the network."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,11 +12,24 @@ from ..formats.motions import motions_from_rows
 from ..people.boxes import Box, parse_boxes
 from ..people.words import NOBODY, describe_person, doubts, root_distance_m
 from ..skeleton_jointdetr import Skeleton
-from .camera import UNKNOWN, camera_of
-from .controls import CameraControls, add_threshold
-from .drawing import drawing_value, drawn_boxes
 from .estimator import Person, PoseEstimator, Sighting
 from .guard import open_picture, plain_errors
+from .parts import (
+    CLEAR_ERRORS,
+    EXAMPLES,
+    THRESHOLD,
+    UNKNOWN,
+    CameraControls,
+    Update,
+    Values,
+    acted_picture,
+    add_threshold,
+    camera_of,
+    drawing_value,
+    drawn_boxes,
+    pose_viewer,
+    show_result,
+)
 from .results import (
     TABLE_HEADERS,
     download_buttons,
@@ -28,18 +40,9 @@ from .results import (
     write_files,
 )
 from .settings import DemoSettings
-from .viewer import CLEAR_ERRORS, acted_picture, pose_viewer, show_result
 
-EXAMPLES = Path(__file__).parent / "examples"
 PICTURES = [EXAMPLES / f"{name}.jpg" for name in ("astronaut", "photographer", "walking", "waving")]
-THRESHOLD = 0.5
 WORDS = "The skeleton appears here.<br>Drag to turn it, scroll or pinch to come closer."
-HELP = (
-    "The boxes are the people. Drag a box or its corners, remove it by its ✕, or draw another one; "
-    "with a finger, tap a box first."
-)
-Values = Mapping[gr.components.Component, Any]
-Update = dict[gr.components.Component, Any]
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class PictureTab:
                 self._add_results()
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
-                self.threshold = add_threshold("threshold", THRESHOLD)
+                self.threshold = add_threshold("threshold")
             with gr.Column(min_width=320):
                 self.camera = CameraControls("camera")
         self.table = gr.Dataframe(
@@ -102,8 +105,11 @@ class PictureTab:
         with gr.Row(elem_id="downloads"):
             self.downloads = download_buttons("download")
         pictures = [[str(path)] for path in PICTURES]
-        gr.Examples(pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None)
-        gr.Markdown(" ".join(filter(None, [HELP, self.estimator.detector_note])), elem_id="people-help")
+        self.examples = gr.Examples(
+            pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None
+        )
+        if self.estimator.detector_note:
+            gr.Markdown(self.estimator.detector_note, elem_id="detector-note")
 
     def _listen(self) -> None:
         shown = [self.picture, self.view, self.status, self.table, *self.downloads]
@@ -111,8 +117,10 @@ class PictureTab:
         private = {"api_visibility": "private", "show_progress_on": [self.view], "trigger_mode": "always_last"}
         network = {**private, "concurrency_id": "network", "concurrency_limit": 1}
         again = {**private, "concurrency_id": "again", "concurrency_limit": 1}
-        given = self.picker.change(self.on_picture, asked | {self.picker}, [self.seen, self.picker, *shown], **network)
-        given.success(None, js=show_result("view", "people"), api_visibility="private")
+        for source in (self.picker.input, self.examples.load_input_event.success):
+            given = source(self.on_picture, asked | {self.picker}, [self.seen, self.picker, *shown], **network)
+            given.success(None, js=show_result("view", "people"), api_visibility="private")
+            given.failure(lambda: None, None, self.picker, api_visibility="private", queue=False)
         drawn = self.picture.input(self.on_boxes, asked | {self.picture, self.seen}, [self.seen, *shown], **network)
         viewed = [
             self.camera.named.then(self.on_view, asked | {self.seen}, shown, **again),
@@ -148,8 +156,6 @@ class PictureTab:
     @plain_errors()
     def on_picture(self, values: Values) -> Update:
         """Find the people of a new picture and show them; the place for the next picture is empty again."""
-        if values[self.picker] is None:
-            return gr.skip()
         return self._look(values[self.picker], values, None) | {self.picker: None}
 
     @plain_errors()

@@ -37,16 +37,10 @@ FILE_PURPOSES = {
 FILE_FORMATS = tuple(FILE_PURPOSES)
 
 
-def display_copy(image: Image.Image) -> Image.Image:
-    """Return a copy of a picture no larger than a screen needs."""
-    copy = image.copy()
-    copy.thumbnail((DISPLAY_SIDE_PX, DISPLAY_SIDE_PX))
-    return copy
-
-
 def overlay(image: Image.Image, people: Sequence[Person], skeleton: Skeleton) -> Image.Image:
-    """Return a picture for the screen with the people's skeletons on it."""
-    display = display_copy(image)
+    """Return a copy of a picture, no larger than a screen needs, with the people's skeletons on it."""
+    display = image.copy()
+    display.thumbnail((DISPLAY_SIDE_PX, DISPLAY_SIDE_PX))
     if not people:
         return display
     scale = np.array([display.width / image.width, display.height / image.height])

@@ -14,6 +14,7 @@ parents first).
 
 import codecs
 import re
+import sys
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -220,12 +221,13 @@ class _Tree:
         return names
 
 
-def unique_name(name: str, taken: Collection[str]) -> str:
-    """Return a name that is not taken: itself, or with a number behind it."""
-    number, free = 1, name
+def unique_name(name: str, taken: Collection[str], size: int = sys.maxsize) -> str:
+    """Return a name that is not taken, of at most `size` bytes of UTF-8: itself, or with a number behind it."""
+    number, free = 1, _shortened(name, size)
     while free in taken:
         number += 1
-        free = f"{name}_{number}"
+        ending = f"_{number}"
+        free = _shortened(name, size - len(ending)) + ending
     return free
 
 
@@ -302,13 +304,7 @@ def bvh_names(names: Sequence[str]) -> list[str]:
     """
     written: list[str] = []
     for name in names:
-        word = re.sub(r"[\s{}]+|[^\w .:|()\[\]+-]+", "_", name)
-        number, free = 1, _shortened(word, LONGEST_NAME)
-        while free in written:
-            number += 1
-            ending = f"_{number}"
-            free = _shortened(word, LONGEST_NAME - len(ending)) + ending
-        written.append(free)
+        written.append(unique_name(re.sub(r"[\s{}]+|[^\w .:|()\[\]+-]+", "_", name), written, LONGEST_NAME))
     return written
 
 

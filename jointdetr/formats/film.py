@@ -1,4 +1,4 @@
-"""Frames of a film, one at a time: upright pictures with the times at which a player shows them.
+"""Films read and written, a frame at a time: upright pictures with the times at which a player shows them.
 
 PyAV (FFmpeg) decodes. Only one frame is held at a time, however long the film is. Times are seconds from the start of
 the film as a player counts it, and always grow; indices count every frame of the film from 0, broken ones included.
@@ -12,21 +12,21 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlparse
 
 import numpy as np
 from PIL import Image
 
+from ..picture_jointdetr import DECODING_ERRORS
+
 if TYPE_CHECKING:
     from av import VideoFrame
-    from av.container import InputContainer
+    from av.container import InputContainer, OutputContainer
     from av.video.stream import VideoStream
-
-from urllib.parse import urlparse
-
-from ..picture_jointdetr import DECODING_ERRORS
 
 logger = logging.getLogger(__name__)
 FILM_SUFFIXES = frozenset(
@@ -34,10 +34,10 @@ FILM_SUFFIXES = frozenset(
 )
 PICTURE_SUFFIXES = frozenset((".bmp", ".heic", ".jpeg", ".jpg", ".jxl", ".png", ".tif", ".tiff", ".webp"))
 MOVING_FORMATS = ("GIF",)  # of those that Pillow reads
-
-
 FALLBACK_RATE = 25.0  # frames a second where neither the file nor its frames tell
 CAMERA_PAUSE_S = 0.005
+TIME_BASE = Fraction(1, 90_000)  # of MPEG; every usual rate fits
+QUALITY = "18"  # x264's constant rate factor: hardly to be told from the original
 # The linear part (a, b, c, d) of a display matrix, which takes pixel (x, y) to (a x + c y, b x + d y).
 TRANSPOSITIONS = {
     (0, 1, -1, 0): Image.Transpose.ROTATE_270,
@@ -82,7 +82,11 @@ class FilmInfo(NamedTuple):
 
 @dataclass
 class FrameReader:
-    """Reads a film; iterating over it gives its frames, as [`iterate_frames`] does.
+    """Reads a film; iterating over it gives its frames in the order in which they are shown, in constant memory.
+
+    Rotation and mirroring that the file asks for are applied, pixels that are not square are made so, and times are
+    true presentation times, also at a variable frame rate. Broken frames are left out and counted in a warning of this
+    module's logger; the index goes on counting over them.
 
     Args:
         path: A film, or the name of a camera.
@@ -90,6 +94,11 @@ class FrameReader:
         start, stop: Index of the first frame to give and of the first one after the last; None: to the end.
         container_format: FFmpeg's name of the format where the file does not tell, such as "v4l2" for a camera.
         options: Options of that format, such as a camera's frame rate.
+
+    Raises:
+        ImportError: PyAV is not installed.
+        FileNotFoundError: There is no such file; said, as what follows, when it is read.
+        ValueError: The file is no film or holds no frame that can be read.
     """
 
     path: str | Path
@@ -184,27 +193,6 @@ class FrameReader:
                 index += 1
 
 
-def iterate_frames(path: str | Path, step: int = 1, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
-    """Yield the frames of a film in the order in which they are shown, in constant memory.
-
-    Rotation and mirroring that the file asks for are applied, pixels that are not square are made so, and times are
-    true presentation times, also at a variable frame rate. Broken frames are left out and counted in a warning of this
-    module's logger; the index goes on counting over them.
-
-    Args:
-        path: The film.
-        step: Gives every `step`-th frame, from `start` on.
-        start: Index of the first frame to give.
-        stop: Index of the first frame not to give any more; None: to the end.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is no film or holds no frame that can be read.
-        ImportError: PyAV is not installed.
-    """
-    return iter(FrameReader(path, step, start, stop))
-
-
 def require_av() -> ModuleType:
     """Import PyAV, or say which extra brings it."""
     try:
@@ -247,6 +235,51 @@ def _upright_image(frame: "VideoFrame", stream: "VideoStream", turn: Image.Trans
 def _square_width(width: int, stream: "VideoStream") -> int:
     """Return how many pixels wide a picture is once they are square."""
     return max(round(width * float(stream.sample_aspect_ratio or 1)), 1)
+
+
+@dataclass
+class FilmWriter:
+    """Writes pictures as an H.264 film (MP4), each shown at its own time; a context manager.
+
+    Pictures have the size of the first one; a last column or row that makes it odd is cut off.
+
+    Args:
+        path: File to write.
+        frame_rate: Frames a second, about; the times count.
+    """
+
+    path: str | Path
+    frame_rate: float = 25.0
+    _container: "OutputContainer" = field(init=False, repr=False)
+    _stream: "VideoStream | None" = field(init=False, default=None, repr=False)
+
+    def __enter__(self) -> "FilmWriter":
+        self.av = require_av()
+        self._container = self.av.open(str(self.path), "w", format="mp4")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._container:
+            if self._stream is not None:
+                self._container.mux(self._stream.encode())
+
+    def write(self, image: Image.Image, time_s: float) -> None:
+        """Add a picture that is shown from `time_s` on."""
+        stream = self._stream or self._start(image.size)
+        picture = image.crop((0, 0, stream.width, stream.height))
+        frame = self.av.VideoFrame.from_image(picture)
+        frame.pts, frame.time_base = round(time_s / TIME_BASE), TIME_BASE
+        self._container.mux(stream.encode(frame))
+
+    def _start(self, size: tuple[int, int]) -> "VideoStream":
+        rate = Fraction(self.frame_rate).limit_denominator(1001)
+        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": QUALITY, "preset": "veryfast"})
+        self._stream.width, self._stream.height = (max(length - length % 2, 2) for length in size)
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = TIME_BASE
+        return self._stream
 
 
 def is_film(source: str) -> bool:

@@ -1,4 +1,4 @@
-"""Marker trajectories in files: TRC, the text that OpenSim takes, and C3D, the binary file of motion laboratories.
+"""Motions as marker trajectories in files: TRC, the text that OpenSim takes, and C3D, the binary file of laboratories.
 
 Sources: OpenSim's documentation, "Marker (.trc) Files"; "The C3D File Format", https://www.c3d.org
 """
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .motions import PoseMotion, even_times, resample, step_of
+
 TRC_HEAD = (
     *("DataRate", "CameraRate", "NumFrames", "NumMarkers"),
     *("Units", "OrigDataRate", "OrigDataStartFrame", "OrigNumFrames"),
@@ -18,6 +20,7 @@ Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 MOST_FRAMES = 65535  # that the header of a C3D file can count
 MISSING = -1.0  # residual of a point in C3D that is not there
 MODELLED = 0.0  # residual of a point that no marker was seen for, as all of ours
+Y_UP = np.array([1.0, -1.0, -1.0])  # from x right, y down, z forward
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,35 @@ class Markers:
     rate_hz: float
     first_s: float
     positions: np.ndarray
+
+
+def markers_of(motion: PoseMotion) -> Markers:
+    """Joints as markers, at even times, in axes x right, y up, z towards the camera.
+
+    They are measured from the camera where `root_camera` is known. Without it the root stays at x = z = 0, and the
+    lowest joint of the film touches the ground y = 0.
+
+    Raises:
+        ValueError: No joint is known in any frame.
+    """
+    if motion.missing.all():
+        raise ValueError(f"person {motion.person}: no joint has a position in any frame.")
+    times_s = even_times(motion.times_s)
+    places = motion.joints if motion.joints_camera is None else motion.joints_camera
+    positions = resample(places, motion.times_s, times_s) * Y_UP
+    if motion.root_camera is None:
+        positions[..., 1] -= np.nanmin(positions[..., 1])
+    names = tuple("_".join(name.split()) for name in motion.skeleton.joints)
+    return Markers(names, 1 / step_of(times_s), float(times_s[0]), positions)
+
+
+def describe(markers: Markers) -> str:
+    """What the reader of a file should know: how long and how fast, and which markers are missing at times."""
+    frames = len(markers.positions)
+    words = f"{frames} frames at {markers.rate_hz:.4g} Hz"
+    missing = np.isnan(markers.positions).any(-1).sum(0)
+    counts = [f"{name} in {count}" for name, count in zip(markers.names, missing, strict=True) if count]
+    return f"{words}; missing: {', '.join(counts)}" if counts else words
 
 
 def write_trc(markers: Markers, path: str | Path) -> None:

@@ -42,7 +42,7 @@ NPZ_SKELETON = {"skeleton_name": "name", "joint_names": "joints"} | {
 
 OPTIONAL = ("name", "flip_pairs")  # what other programs may leave out of a skeleton
 REQUIRED = ("frame", "time_s", "person", "joints", "detected")
-MOTION_FIELDS = {"box": "boxes", "joints_2d": "points", "scores": "scores", "sigmas": "sigmas"}
+MOTION_FIELDS = {"box": "boxes", "joints_2d": "joints_2d", "scores": "scores", "sigmas": "sigmas"}
 """Columns that may be left out, and what a motion calls them."""
 
 EVEN = 0.02  # share by which steps of time may differ and still count as equal
@@ -61,7 +61,7 @@ class PoseMotion:
         joints: `(frames, joints, 3)`, millimetres relative to the root joint; NaN where missing.
         detected: `(frames, joints)` bool, False where a joint is a guess or missing.
         scores: `(frames, joints)`, probabilities, if known.
-        points: `(frames, joints, 2)`, pixels of the picture, if known.
+        joints_2d: `(frames, joints, 2)`, pixels of the picture, if known.
         root_camera: `(frames, 3)`, the root's place from the camera's centre in millimetres, if known.
         person: Number of the person in the film.
         frames: `(frames,)`, numbers of the frames in the film; 0, 1, 2 ... if left out.
@@ -77,7 +77,7 @@ class PoseMotion:
     joints: np.ndarray
     detected: np.ndarray
     scores: np.ndarray | None = None
-    points: np.ndarray | None = None
+    joints_2d: np.ndarray | None = None
     root_camera: np.ndarray | None = None
     person: int = 0
     frames: np.ndarray | None = None
@@ -97,7 +97,7 @@ class PoseMotion:
         self.detected = _checked("detected", self.detected, (count, joints), np.bool_)
         optional = {
             "scores": (joints,),
-            "points": (joints, 2),
+            "joints_2d": (joints, 2),
             "root_camera": (3,),
             "boxes": (4,),
             "sigmas": (joints,),

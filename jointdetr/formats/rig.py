@@ -105,6 +105,7 @@ class RigMotion:
         times_s: `(frames,)`.
         root: `(frames, 3)`, the root's place: from the camera if it is known, else above the ground y = 0.
         rotations: `(frames, nodes, 3, 3)`, from each node's axes to its parent's; at rest all axes are the world's.
+        placed: `(frames, joints, 3)`, where that brings the joints, seen from the root.
         error_mm: `(frames, joints)`, how far constant bone lengths moved each joint, NaN where it was missing.
         filled: In how many frames each missing joint had to be filled in.
     """
@@ -115,6 +116,7 @@ class RigMotion:
     times_s: np.ndarray
     root: np.ndarray
     rotations: np.ndarray
+    placed: np.ndarray
     error_mm: np.ndarray
     filled: dict[str, int] = field(default_factory=dict)
 
@@ -167,6 +169,7 @@ def fit_rig(motion: PoseMotion, times_s: np.ndarray | None = None) -> RigMotion:
         times,
         _root_places(motion, times, placed),
         rotations,
+        placed,
         error_mm,
         {name: int(count) for name, count in zip(skeleton.joints, counts, strict=True) if count},
     )
@@ -175,13 +178,7 @@ def fit_rig(motion: PoseMotion, times_s: np.ndarray | None = None) -> RigMotion:
 def with_constant_bones(motion: PoseMotion) -> tuple[PoseMotion, RigMotion]:
     """The motion with joints where bones of constant length bring them, and the rig that says how far that is."""
     rig = fit_rig(motion)
-    world, places = rig.rotations.copy(), np.zeros((len(motion), len(rig.nodes), 3))
-    for index, node in enumerate(rig.nodes):
-        if node.parent >= 0:
-            places[:, index] = places[:, node.parent] + world[:, node.parent] @ rig.offsets[index]
-            world[:, index] = world[:, node.parent] @ rig.rotations[:, index]
-    joints = np.stack([places[:, _node_of(rig.nodes, joint)] for joint in range(len(motion.skeleton.joints))], axis=1)
-    joints = joints / TO_RIG_AXES
+    joints = rig.placed / TO_RIG_AXES
     joints[motion.missing] = np.nan
     return replace(motion, joints=joints), rig
 
@@ -314,11 +311,9 @@ def rest_directions(skeleton: Skeleton) -> np.ndarray:
 
 def _bone_lengths(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
     """Median length of the bone that leads to each joint: `(joints,)`, zero for the root."""
-    lengths = np.zeros(len(skeleton.joints))
-    for child, parent in enumerate(skeleton.parents):
-        if parent < 0:
-            continue
-        lengths[child] = np.median(np.linalg.norm(positions[:, child] - positions[:, parent], axis=-1))
+    bones = positions - positions[:, list(skeleton.parents)]
+    lengths = np.median(np.linalg.norm(bones, axis=-1), axis=0)
+    lengths[skeleton.root] = 0.0
     return lengths
 
 

@@ -169,11 +169,11 @@ def _csv_rows(motion: PoseMotion) -> Iterator[list[Any]]:
     """Rows of one person's joints, in the order of `CSV_COLUMNS`."""
     unknown = np.full(motion.joints.shape, np.nan)
     camera = unknown if motion.joints_camera is None else motion.joints_camera
-    points = unknown[..., :2] if motion.points is None else motion.points
+    joints_2d = unknown[..., :2] if motion.joints_2d is None else motion.joints_2d
     scores = unknown[..., 0] if motion.scores is None else motion.scores
     sigmas = unknown[..., 0] if motion.sigmas is None else motion.sigmas
     for frame, joint in np.ndindex(motion.detected.shape):
-        place = (*motion.joints[frame, joint], *camera[frame, joint], *points[frame, joint])
+        place = (*motion.joints[frame, joint], *camera[frame, joint], *joints_2d[frame, joint])
         trust = _decimals(scores[frame, joint], 4), _decimals(sigmas[frame, joint], 1)
         numbers = [*(_decimals(value, 2) for value in place), *trust]
         when = [motion.frames[frame], f"{motion.times_s[frame]:.6f}", motion.person]

@@ -2,22 +2,32 @@
 
 Both take frames at uneven times and joints that are missing (NaN) now and then. The One-Euro filter is for live
 pictures: it sees the past alone, and so is late, by `OneEuroFilter.delay_s`. The spline sees past and future and is
-not late.
+not late. A table of any length is smoothed in stretches that overlap by seconds: what is farther away changes nothing
+any more.
 
 Shape vocabulary: frames, points (mostly joints), channels (3 for mm, 2 for px). Times are seconds and grow.
+`rows` are those of `jointdetr.motion.motion_schema`, in the order of time.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
-from scipy.interpolate import CubicSpline, make_smoothing_spline
+from scipy.interpolate import make_smoothing_spline
+
+from ..formats.motions import PoseMotion, motion_rows, motions_from_rows
+from ..skeleton_jointdetr import Skeleton
 
 Method = Literal["offline", "one-euro", "none"]
 METHODS: tuple[Method, ...] = ("offline", "one-euro", "none")
 GUESS_WEIGHT = 0.1  # of a joint that was not detected, against 1 for one that was
 LONGEST_SHARE_S = 0.1  # of time that one frame stands for at most
 SPLINE_MINIMUM = 5  # points that SciPy's smoothing spline needs
+STRETCH_S = 60.0  # of a table that is smoothed at once
+OVERLAP_S = 4.0  # by then either smoother has forgotten all but a millionth
+PERSON_MM = 1700.0  # the longer side of a person's box is about this, which tells what a pixel is
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -162,75 +172,121 @@ def _evaluate_spline(
     return np.stack([make_smoothing_spline(times_s, channel, weights, penalty)(at_s) for channel in values.T], -1)
 
 
-def acceleration(joints: np.ndarray, times_s: np.ndarray | None = None) -> np.ndarray:
-    """Second differences of positions.
+def smooth_motion(motion: PoseMotion, settings: SmoothingSettings) -> PoseMotion:
+    """Smooth one person's joints, in 3D and in the picture, and the way through the camera's space.
+
+    Joints that were not detected are guesses and count for little. `detected`, `scores` and `boxes` stay as they are.
 
     Args:
-        joints: `(frames, joints, 3)` mm; NaN where missing.
-        times_s: `(frames,)`; without them the unit is mm/frame^2.
+        motion: The motion of one person.
+        settings: What to do.
 
     Returns:
-        `(frames - 2, joints, 3)` mm/s^2, or mm/frame^2, in the middle of three frames; NaN where one is missing.
+        Another motion of the same frames. With "offline", joints that are missing for a short time are filled in.
     """
-    if times_s is None:
-        return joints[2:] - 2 * joints[1:-1] + joints[:-2]
-    steps_s = np.diff(times_s)[:, None, None]  # (frames - 1, 1, 1)
-    velocity = np.diff(joints, axis=0) / steps_s
-    return np.diff(velocity, axis=0) / ((steps_s[1:] + steps_s[:-1]) / 2)
+    if settings.method == "none":
+        return motion
+    weights = np.where(motion.detected, 1.0, GUESS_WEIGHT)
+    joints = _smooth(motion.joints, motion, weights, settings)
+    joints_2d, root = motion.joints_2d, motion.root_camera
+    if joints_2d is not None:
+        joints_2d = _smooth(joints_2d, motion, weights, settings, _mm_per_px(motion))
+    if root is not None:
+        root = _smooth(root[:, None], motion, np.ones((len(motion), 1)), settings)[:, 0]
+    return replace(motion, joints=joints, joints_2d=joints_2d, root_camera=root)
 
 
-def mean_acceleration(joints: np.ndarray, times_s: np.ndarray | None = None) -> float:
-    """Mean size of the [`acceleration`], in its units: how much a motion jitters, where the truth is not known."""
-    return _mean_norm(acceleration(joints, times_s))
+def _smooth(
+    values: np.ndarray,
+    motion: PoseMotion,
+    weights: np.ndarray,
+    settings: SmoothingSettings,
+    mm_per_unit: np.ndarray | None = None,
+) -> np.ndarray:
+    """Smooth `(frames, points, channels)` at the motion's times; `mm_per_unit` `(frames,)` is 1 by default."""
+    if settings.method == "offline":
+        return smooth_offline(values, motion.times_s, weights, settings)
+    one_euro = OneEuroFilter(settings)
+    scales = np.ones(len(motion)) if mm_per_unit is None else mm_per_unit
+    moments = zip(values, motion.times_s, scales, strict=True)
+    return np.stack([one_euro(of_frame, time_s, scale) for of_frame, time_s, scale in moments])
 
 
-def acceleration_error(predicted: np.ndarray, target: np.ndarray, times_s: np.ndarray | None = None) -> float:
-    """Mean distance between predicted and true accelerations, over all joints that have both.
+def _mm_per_px(motion: PoseMotion) -> np.ndarray:
+    """About how many millimetres a pixel is at the person, `(frames,)`."""
+    if motion.boxes is None:
+        low, high = np.nanmin(motion.joints_2d, 1), np.nanmax(motion.joints_2d, 1)
+        return PERSON_MM / np.maximum((high - low).max(-1), 1.0)
+    return PERSON_MM / motion.boxes[:, 2:].max(-1)
 
-    In mm/frame^2 it is the "acceleration error" of Kanazawa et al., "Learning 3D Human Dynamics from Video", CVPR
-    2019, which says little without the rate of the frames.
+
+def smooth_rows(rows: Iterable[Row], skeleton: Skeleton, settings: SmoothingSettings) -> Iterator[Row]:
+    """Smooth a table of poses of any length, in the memory of a minute.
 
     Args:
-        predicted: `(frames, joints, 3)` root-relative mm; NaN where missing.
-        target: `(frames, joints, 3)` root-relative mm.
-        times_s: `(frames,)`; without them the unit is mm/frame^2, with them mm/s^2.
+        rows: One for each person in each frame, ordered by frame.
+        skeleton: Names and parents of the joints.
+        settings: What to do.
 
-    Returns:
-        The mean; NaN where no joint is there in three frames running.
+    Yields:
+        The rows, smoothed, in the same order.
     """
-    return _mean_norm(acceleration(predicted, times_s) - acceleration(target, times_s))
+    if settings.method == "none":
+        yield from rows
+        return
+    held: list[Row] = []
+    begin_s = -np.inf  # of the stretch that is to be given out next
+    for row in rows:
+        held.append(row)
+        begin_s = row["time_s"] if begin_s == -np.inf else begin_s
+        if row["time_s"] > begin_s + STRETCH_S + OVERLAP_S:
+            yield from _stretch(held, (begin_s, begin_s + STRETCH_S), skeleton, settings)
+            begin_s += STRETCH_S
+            held = [old for old in held if old["time_s"] >= begin_s - OVERLAP_S]
+    yield from _stretch(held, (begin_s, np.inf), skeleton, settings)
 
 
-def _mean_norm(vectors: np.ndarray) -> float:
-    """Mean length of the vectors `(..., 3)` that are not NaN."""
-    norms = np.linalg.norm(vectors, axis=-1)
-    norms = norms[np.isfinite(norms)]
-    return float(norms.mean()) if len(norms) else float("nan")
+def _stretch(
+    rows: list[Row], span_s: tuple[float, float], skeleton: Skeleton, settings: SmoothingSettings
+) -> list[Row]:
+    """Smooth rows and return those of a span of time, its end excluded."""
+    begin_s, end_s = span_s
+    motions = [smooth_motion(motion, settings) for motion in motions_from_rows(rows, skeleton)]
+    return [row for row in motion_rows(motions) if begin_s <= row["time_s"] < end_s]
 
 
-def measure_delay_s(reference: np.ndarray, motion: np.ndarray, times_s: np.ndarray, longest_s: float = 0.5) -> float:
-    """Find by how much a motion is late: the delay of the reference that fits it best.
+class LiveSmoother:
+    """Smooths the rows of one frame after another as they come, by One-Euro filters for each person.
 
     Args:
-        reference: `(frames, joints, 3)`, a motion that is not late and does not jitter: the truth, or what the offline
-            smoother makes of it. Frames in which anything is missing are left out.
-        motion: `(frames, joints, 3)`.
-        times_s: `(frames,)`, growing.
-        longest_s: Longest delay to try, in steps of a millisecond.
+        settings: Those of the filters; "none" leaves the rows as they are.
 
-    Returns:
-        Seconds; NaN where the motion is shorter than twice the longest delay.
+    Raises:
+        ValueError: The method is "offline", which needs the future.
     """
-    whole = np.isfinite(reference).all((1, 2)) & np.isfinite(motion).all((1, 2))
-    times_s = times_s[whole]
-    reference, motion = (values[whole].reshape(len(times_s), -1) for values in (reference, motion))
-    later = times_s >= times_s[0] + longest_s if len(times_s) else np.zeros(0, bool)
-    if not later.any() or times_s[-1] - times_s[0] < 2 * longest_s:
-        return float("nan")
 
-    between_frames = CubicSpline(times_s, reference)
+    def __init__(self, settings: SmoothingSettings) -> None:
+        if settings.method == "offline":
+            raise ValueError('live frames are smoothed by "one-euro" or "none", got "offline"')
+        self.settings = settings
+        self._filters: dict[int, tuple[OneEuroFilter, OneEuroFilter]] = {}  # by person: of joints, of their points
+        self._seen_s: dict[int, float] = {}
 
-    def misfit(delay_s: float) -> float:
-        return float(((between_frames(times_s[later] - delay_s) - motion[later]) ** 2).sum())
+    def __call__(self, rows: Iterable[Row], time_s: float) -> list[Row]:
+        """Smooth the rows of the frame at `time_s`, which is later than the one before."""
+        if self.settings.method == "none":
+            return list(rows)
+        gone = [person for person, seen_s in self._seen_s.items() if time_s - seen_s > self.settings.max_gap_s]
+        for person in gone:
+            del self._seen_s[person], self._filters[person]
+        return [self._smooth(row) for row in rows]
 
-    return min((step / 1000 for step in range(int(longest_s * 1000) + 1)), key=misfit)
+    def _smooth(self, row: Row) -> Row:
+        """Smooth one person's joints, in mm and in px."""
+        person, time_s = row["person"], row["time_s"]
+        self._seen_s[person] = time_s
+        of_joints, of_points = self._filters.setdefault(
+            person, (OneEuroFilter(self.settings), OneEuroFilter(self.settings))
+        )
+        points = of_points(row["joints_2d"], time_s, PERSON_MM / max(row["box"][2:]))
+        return {**row, "joints": of_joints(row["joints"], time_s), "joints_2d": points}

@@ -6,12 +6,12 @@ Shape vocabulary: joints.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..camera_jointdetr import GUESSED_FIELD_OF_VIEW
+from ..postprocessing_jointdetr import MIN_JOINTS_FOR_TRANSLATION
 from ..search_jointdetr import TRUSTED_ERROR_MM
 from ..skeleton_jointdetr import Skeleton
 
@@ -44,28 +44,56 @@ def count_found(person: Person) -> str:
 
 def describe_person(person: Person) -> str:
     """What was found of a person, and how far off it is expected to be."""
-    error = expected_error_mm(person)
-    return f"{count_found(person)}{'' if math.isnan(error) else f', expected error about {_about(error)}'}"
+    return ", ".join(filter(None, (count_found(person), describe_error(expected_error_mm(person)))))
 
 
-def doubts(people: Sequence[Person], skeleton: Skeleton) -> list[str]:
-    """Say what is to be doubted of each person, in sentences; an empty list if nothing is."""
+def describe_error(error_mm: float) -> str:
+    """An expected error as "expected error about 45 mm"; nothing if it is not known."""
+    return "" if math.isnan(error_mm) else f"expected error about {_about(error_mm)}"
+
+
+def doubt_of_error(error_mm: float, advice: str) -> str:
+    """What to say of an expected error in which no trust is to be put; nothing of a smaller one."""
+    if not error_mm > TRUSTED_ERROR_MM:
+        return ""
+    return f"{describe_error(error_mm)}: probably not a person, or too small; {advice}"
+
+
+def doubts(people: Sequence[Person], skeleton: Skeleton, boxes_given: bool = False) -> list[str]:
+    """Say what is to be doubted of each person, in sentences; an empty list if nothing is.
+
+    Args:
+        people: Everybody who was found.
+        skeleton: Names their joints.
+        boxes_given: Whether somebody said where they are, who may have meant another box.
+    """
     sentences = []
     for number, person in enumerate(people, start=1):
         name = f"person {number}" if len(people) > 1 else "the person"
-        error, distance_m = expected_error_mm(person), root_distance_m(person, skeleton)
-        if error > TRUSTED_ERROR_MM:
-            sentences.append(
-                f"{name}: expected error about {_about(error)}: probably not a person, or too small; draw a box"
-            )
-        if distance_m is not None and not NEAREST_M <= distance_m <= FARTHEST_M:
-            advice = (
-                f"a guess of {GUESSED_FIELD_OF_VIEW:g} degrees does not fit this picture"
-                if np.asarray(person["intrinsics_guessed"])
-                else "is the focal length right, and in pixels of this picture?"
-            )
-            sentences.append(f"{name} would stand {distance_m:.1f} m from the camera: {advice}")
+        sentences += [f"{name}{doubt}" for doubt in _doubts_of_one(person, skeleton, boxes_given)]
     return sentences
+
+
+def _doubts_of_one(person: Person, skeleton: Skeleton, boxes_given: bool) -> Iterator[str]:
+    """Say what is to be doubted of a person, without the name."""
+    num_found = int(np.asarray(person["detected"], dtype=bool).sum())
+    if not num_found:
+        yield ": no joint is probable enough: nobody is there, or the threshold is too high"
+    advice = "is the box x, y, width, height?" if boxes_given else "draw a box"
+    if doubt := doubt_of_error(expected_error_mm(person), advice):
+        yield f": {doubt}"
+    distance_m = root_distance_m(person, skeleton)
+    if distance_m is not None and not NEAREST_M <= distance_m <= FARTHEST_M:
+        yield f" would stand {distance_m:.1f} m from the camera: {_camera_advice(person)}"
+    if distance_m is None and "joints_camera" in person and num_found >= MIN_JOINTS_FOR_TRANSLATION:
+        yield f" has no place before this camera: {_camera_advice(person)}"
+
+
+def _camera_advice(person: Person) -> str:
+    """What may be wrong with the camera."""
+    if np.asarray(person["intrinsics_guessed"]):
+        return "the guessed field of view does not fit this picture"
+    return "is the focal length right, and in pixels of this picture?"
 
 
 def root_distance_m(person: Person, skeleton: Skeleton) -> float | None:

@@ -90,7 +90,8 @@ Range = tuple[float, float]
 
 def _aimed(draws: Draws, bone: int, box: tuple[Range, Range, Range], swivel: Range) -> Arms:
     """Arms whose wrists go to a point of a box (outward, forward, up) of metres from a bone."""
-    loose = _hang_straight(draws)
+    zero = torch.zeros_like(draws.numbers[:, :2])
+    loose = _arms(draws, zero, zero, zero, zero)
     target = torch.stack([draws.sides(*extent) for extent in box], dim=-1)
     return replace(
         loose,
@@ -99,12 +100,6 @@ def _aimed(draws: Draws, bone: int, box: tuple[Range, Range, Range], swivel: Ran
         target_bone=torch.full_like(loose.target_bone, bone),
         swivel=draws.sides(*swivel),
     )
-
-
-def _hang_straight(draws: Draws) -> Arms:
-    """Arms straight down."""
-    zero = torch.zeros_like(draws.numbers[:, :2])
-    return _arms(draws, zero, zero, zero, zero)
 
 
 def hang(draws: Draws, posture: Posture) -> Arms:

@@ -46,25 +46,6 @@ REGION_OF_BONE = {
     "neck": HEAD,
     "head": HEAD,
 }
-PART_OF_BONE = {
-    "root": 1,
-    "pelvis": 1,
-    "spine05": 1,
-    "spine04": 1,
-    "spine": 2,
-    "clavicle": 2,
-    "shoulder": 2,
-    "neck": 3,
-    "head": 3,
-    "upperarm": 4,
-    "lowerarm": 6,
-    "wrist": 8,
-    "upperleg": 10,
-    "lowerleg": 12,
-    "foot": 14,
-}
-"""Value of the part map by the start of a bone's name; limbs of the right side are one more."""
-
 BROW, LIP = 1.0, -1.0
 PAINT_FIELDS = 11
 GRAIN_FREQUENCY = 40.0
@@ -93,14 +74,12 @@ class SurfaceMap:
         coordinates: `(6, vertices)` place at rest (metres), along the arm and along the leg (0 shoulder or hip, 1
             elbow or knee, 2 wrist or ankle), and the face's marks (1 brow, -1 lip).
         region: `(vertices,)` int64, one of HAND to NAPE.
-        part: `(vertices,)` int64 value of the part map.
         hip_height: height of the hips at rest, metres.
         neck_height: height of the neck at rest, metres.
     """
 
     coordinates: Tensor
     region: Tensor
-    part: Tensor
     hip_height: float
     neck_height: float
 
@@ -112,8 +91,6 @@ class SurfaceMap:
         heads = dict(zip(names, body.bone_rest.cpu().numpy(), strict=True))
         bone = body.dominant_bone.cpu().numpy()
         regions = np.array([_by_prefix(REGION_OF_BONE, name) for name in names])
-        parts = np.array([_by_prefix(PART_OF_BONE, name) for name in names])
-        parts += np.array([name.endswith(".R") and part > 3 for name, part in zip(names, parts, strict=True)])
         is_head = np.array([name.startswith(("head", "neck")) for name in names])[bone]
         region, marks = _face(reference, regions[bone], is_head, body.faces.cpu().numpy())
         arm = _along(reference, heads, ("upperarm01", "lowerarm01", "wrist"))
@@ -123,7 +100,6 @@ class SurfaceMap:
         return cls(
             coordinates=torch.from_numpy(coordinates).to(device),
             region=torch.from_numpy(region).to(device),
-            part=torch.from_numpy(parts[bone]).to(device),
             hip_height=float(heads["upperleg01.L"][2]),
             neck_height=float(heads["neck01"][2]),
         )

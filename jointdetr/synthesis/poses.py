@@ -24,6 +24,7 @@ RETRIES = (range(2, 6), range(6, 21))
 # Flesh gives way, and hands that hold each other touch.
 ALLOWED_PENETRATION_M = 0.02
 SHAPE_JITTER = 0.2
+MOTION_SHARE = 0.5  # of the people, where there are recorded motions
 METRES_TO_MM = 1000.0
 
 # Which of a person's random numbers the parts of a pose take: (first, how many).
@@ -204,27 +205,8 @@ class Poses:
             self.activity[person] = others.activity[other]
 
 
-@dataclass(frozen=True)
-class PoseSource:
-    """Where poses come from: a population's activities, and the frames of a library for a share of the people.
-
-    Args:
-        population: Activities and statures.
-        motions: Recorded motions, or None.
-        motion_share: Share of the people who take their pose from `motions`.
-    """
-
-    population: Population
-    motions: MotionLibrary | None = None
-    motion_share: float = 0.5
-
-
 def sample_people(
-    body: Body,
-    seeds: Sequence[int],
-    preset: str = "everyday",
-    motions: MotionLibrary | None = None,
-    motion_share: float = 0.5,
+    body: Body, seeds: Sequence[int], preset: str = "everyday", motions: MotionLibrary | None = None
 ) -> PosedPeople:
     """People in random shapes and poses, one for each seed and the same whatever other seeds are asked for.
 
@@ -232,16 +214,15 @@ def sample_people(
         body: The body model; the result lives on its device.
         seeds: One non-negative whole number per person.
         preset: "everyday" is adults, mostly upright; "everything" has children, free limbs, crawling, lying, jumping.
-        motions: Recorded motions to take some of the poses from.
-        motion_share: Share of the people who take a pose from `motions`.
+        motions: Recorded motions that half of the people take a pose from.
 
     Returns:
         The people, in metres, on the ground.
 
     Raises:
-        ValueError: The preset is unknown, there is no seed, a seed is negative, or the share is not in [0, 1].
+        ValueError: The preset is unknown, there is no seed, or a seed is negative.
     """
-    poses = sample_poses(body, seeds, preset, motions, motion_share)
+    poses = sample_poses(body, seeds, preset, motions)
     posed = body.pose(poses.shape.float().to(body.device), poses.rotations.float().to(body.device))
     origin = posed.joints[:, 0].clone()  # (batch, 3)
     origin[:, 2] = posed.vertices[..., 2].amin(dim=1) - poses.lift.float().to(body.device)
@@ -249,28 +230,20 @@ def sample_people(
 
 
 def sample_skeletons(
-    body: Body,
-    seeds: Sequence[int],
-    preset: str = "everyday",
-    motions: MotionLibrary | None = None,
-    motion_share: float = 0.5,
+    body: Body, seeds: Sequence[int], preset: str = "everyday", motions: MotionLibrary | None = None
 ) -> Tensor:
     """The joints of `sample_people` without their surface, relative to the pelvis: (batch, 17, 3), mm, z up.
 
     Raises:
         ValueError: As `sample_people`.
     """
-    poses = sample_poses(body, seeds, preset, motions, motion_share)
+    poses = sample_poses(body, seeds, preset, motions)
     joints = body.joints(poses.shape.float().to(body.device), poses.rotations.float().to(body.device))
     return (joints - joints[:, :1]) * METRES_TO_MM
 
 
 def sample_poses(
-    body: Body,
-    seeds: Sequence[int],
-    preset: str = "everyday",
-    motions: MotionLibrary | None = None,
-    motion_share: float = 0.5,
+    body: Body, seeds: Sequence[int], preset: str = "everyday", motions: MotionLibrary | None = None
 ) -> Poses:
     """Shapes and bone rotations of random people, for each the first of 20 attempts that does not overlap.
 
@@ -283,10 +256,7 @@ def sample_poses(
         raise ValueError(f"`preset` must be one of {sorted(PRESETS)}, got {preset!r}")
     if len(seeds) == 0 or min(seeds) < 0:
         raise ValueError(f"`seeds` must be one or more non-negative whole numbers, got {list(seeds)}")
-    if not 0 <= motion_share <= 1:
-        raise ValueError(f"`motion_share` must be in [0, 1], got {motion_share}")
-    source = PoseSource(PRESETS[preset], motions, motion_share)
-    return _poser(body).sample([int(seed) for seed in seeds], source)
+    return _poser(body).sample([int(seed) for seed in seeds], PRESETS[preset], motions)
 
 
 @dataclass(frozen=True)
@@ -315,45 +285,46 @@ class Poser:
         heights = [body.rest_surface(chunk)[..., 2] for chunk in body.shape_samples.split(50)]
         self.stature_m = torch.cat([height.amax(dim=1) - height.amin(dim=1) for height in heights]).cpu()
 
-    def sample(self, seeds: list[int], source: PoseSource) -> Poses:
+    def sample(self, seeds: list[int], population: Population, motions: MotionLibrary | None) -> Poses:
         """One pose for each seed; one that overlaps is drawn again, the same activity in the same shape."""
-        traits = self._traits(Draws.from_seeds(seeds, [TRAITS_HAND]), source)
-        best = self._attempt(Draws.from_seeds(seeds, [FIRST_ATTEMPT]), traits, source)
+        traits = self._traits(Draws.from_seeds(seeds, [TRAITS_HAND]), population, motions)
+        best = self._attempt(Draws.from_seeds(seeds, [FIRST_ATTEMPT]), traits, population, motions)
         for attempts in RETRIES:
             bad = (best.penetration > ALLOWED_PENETRATION_M).nonzero()[:, 0]
             if len(bad) == 0:
                 break
             draws = Draws.from_seeds([seeds[person] for person in bad.tolist()], attempts)
-            retries = self._attempt(draws, traits.of(bad.repeat_interleave(len(attempts))), source)
+            again = traits.of(bad.repeat_interleave(len(attempts)))
+            retries = self._attempt(draws, again, population, motions)
             taken = _first_apart(retries.penetration.unflatten(0, (len(bad), len(attempts))))
             taken += torch.arange(len(bad)) * len(attempts)
             better = retries.penetration[taken] < best.penetration[bad]
             best.replace(bad[better], retries, taken[better])
         return best
 
-    def _traits(self, draws: Draws, source: PoseSource) -> _Traits:
+    def _traits(self, draws: Draws, population: Population, motions: MotionLibrary | None) -> _Traits:
         """Who a person is and what it does."""
-        shortest, tallest = source.population.stature_m
+        shortest, tallest = population.stature_m
         suitable = ((self.stature_m >= shortest) & (self.stature_m <= tallest)).nonzero()[:, 0]
         person = suitable[(draws.uniform(0, 1) * len(suitable)).long()]
         return _Traits(
             shape=self.samples[person] + SHAPE_JITTER * draws.standard_normal(self.samples.shape[1]),
-            activity=draws.choice([activity.weight for activity in source.population.activities]),
-            recorded=draws.chance(source.motion_share if source.motions is not None else 0.0),
+            activity=draws.choice([activity.weight for activity in population.activities]),
+            recorded=draws.chance(MOTION_SHARE if motions is not None else 0.0),
             heading=draws.uniform(-torch.pi, torch.pi),
             mirrored=draws.chance(0.5),
         )
 
-    def _attempt(self, draws: Draws, traits: _Traits, source: PoseSource) -> Poses:
+    def _attempt(self, draws: Draws, traits: _Traits, population: Population, motions: MotionLibrary | None) -> Poses:
         """One try at the pose of each person."""
-        chosen = [source.population.activities[index] for index in traits.activity.tolist()]
+        chosen = [population.activities[index] for index in traits.activity.tolist()]
         posture, arms = draw_limbs(draws, chosen)
         posture, arms = posture.mirrored(traits.mirrored), arms.mirrored(traits.mirrored)
         rest = self.body.rest_bones(traits.shape)
         rotations = bone_rotations(self.body, rest, Pose(posture, arms, traits.heading))
         lift, names = posture.lift.clone(), [activity.name for activity in chosen]
-        if source.motions is not None:
-            frames, clips = source.motions.draw(draws.part(*OTHER_NUMBERS))
+        if motions is not None:
+            frames, clips = motions.draw(draws.part(*OTHER_NUMBERS))
             frames[:, 0] = rotation_about("z", traits.heading) @ frames[:, 0]
             rotations[traits.recorded] = frames[traits.recorded]
             lift[traits.recorded] = 0.0

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.schema import DENSE_MAP_REDUCTION
 from .materials import (
     EYES,
     SKIN,
@@ -58,7 +57,7 @@ class RenderSettings:
     """How people are pictured.
 
     Attributes:
-        size: width and height in px, a multiple of 4.
+        size: width and height in px.
         supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
         preset: "everyday" (level views, the whole person), "everything" (steep views, small and cut-off people too) or
             "nobody" (the rooms of "everyday" without anybody).
@@ -72,11 +71,10 @@ class RenderSettings:
     preset: Preset = "everyday"
 
     def __post_init__(self) -> None:
-        """Refuse sizes the dense maps cannot be cut from."""
-        if self.size < DENSE_MAP_REDUCTION or self.size % DENSE_MAP_REDUCTION:
-            raise ValueError(f"`size` must be a positive multiple of {DENSE_MAP_REDUCTION}, got {self.size}")
-        if self.supersampling < 1:
-            raise ValueError(f"`supersampling` must be at least 1, got {self.supersampling}")
+        """Refuse what could only fail later."""
+        for name in ("size", "supersampling"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if self.preset not in get_args(Preset):
             raise ValueError(f"`preset` must be one of {', '.join(get_args(Preset))}, got {self.preset!r}")
 
@@ -92,8 +90,6 @@ class Rendering:
         visible: `(batch, joints)` bool, inside the picture and not hidden.
         intrinsics: `(batch, 3, 3)` px.
         box: `(batch, 4)` x, y, width, height of the clothed body inside the picture, px.
-        part_map: `(batch, height / 4, width / 4)` uint8, values of `jointdetr.data.schema.PART_NAMES`.
-        depth_map: `(batch, height / 4, width / 4)` float, depth below the root joint in mm, NaN where no body is seen.
     """
 
     images: Tensor
@@ -102,8 +98,6 @@ class Rendering:
     visible: Tensor
     intrinsics: Tensor
     box: Tensor
-    part_map: Tensor
-    depth_map: Tensor
 
 
 class PersonRenderer:
@@ -157,7 +151,7 @@ class PersonRenderer:
         add_boxes(buffer, scene, self.rays_per_edge)
         is_there = self.settings.preset != "nobody"
         fragments = fragments.select(is_there & (fragments.depth < buffer.depth.view(-1)[fragments.pixel]))
-        part = self._add_body(buffer, fragments, normals, (outfit, palette))
+        self._add_body(buffer, fragments, normals, (outfit, palette))
 
         paint = paint_surface(buffer.texture, buffer.material, palette)
         shadow = ShadowMap.of_mesh(
@@ -165,7 +159,7 @@ class PersonRenderer:
         )
         light = light_surface(buffer, paint, scene, shadow)
         images = develop(light.view(3, -1, self.rays_per_edge, self.rays_per_edge), scene)
-        labels = self._label((buffer, part), people.joints.permute(2, 0, 1), screen, scene)
+        labels = self._label(buffer, people.joints.permute(2, 0, 1), screen, scene)
         return Rendering(images=self._expose(images, scene, generators), **labels)
 
     def _draw(self, generators: list[np.random.Generator], people: "PosedPeople") -> tuple[Scene, Outfit, Palette]:
@@ -194,8 +188,8 @@ class PersonRenderer:
 
     def _add_body(
         self, buffer: GeometryBuffer, fragments: Fragments, normals: Tensor, look: tuple[Outfit, Palette]
-    ) -> Tensor:
-        """Write the body over the room; returns the part map `(batch, pixels)`."""
+    ) -> None:
+        """Write the body over the room."""
         (outfit, palette), surface = look, self.surface
         coordinates = interpolate(fragments, self.faces, surface.coordinates)  # (6, fragments)
         strongest = fragments.weights.argmax(0)
@@ -211,9 +205,6 @@ class PersonRenderer:
         buffer.material.view(-1)[pixel] = material
         buffer.normal.view(3, -1)[:, pixel] = normal
         buffer.texture.view(3, -1)[:, pixel] = place
-        part = torch.zeros_like(buffer.material)
-        part.view(-1)[pixel] = surface.part[vertex]
-        return part
 
     def _expose(self, images: Tensor, scene: Scene, generators: list[np.random.Generator]) -> Tensor:
         """Average the rays of a pixel and add noise: `(3, batch, rays, rays)` -> `(batch, height, width, 3)` uint8."""
@@ -224,11 +215,8 @@ class PersonRenderer:
         noisy = images + torch.from_numpy(noise).to(self.device) * scene.grain[:, None, None]
         return (noisy.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 3, 0).contiguous()
 
-    def _label(
-        self, shown: tuple[GeometryBuffer, Tensor], joints: Tensor, screen: Tensor, scene: Scene
-    ) -> dict[str, Tensor]:
+    def _label(self, buffer: GeometryBuffer, joints: Tensor, screen: Tensor, scene: Scene) -> dict[str, Tensor]:
         """The fields of `Rendering` besides the pictures, from joints `(3, batch, joints)` in world metres."""
-        buffer, part = shown
         size, rays = self.settings.size, self.rays_per_edge
         points = self._to_screen(joints, scene)  # (3, batch, joints)
         low, high = (
@@ -237,17 +225,12 @@ class PersonRenderer:
         focal = scene.focal * size
         zero, one, middle = torch.zeros_like(focal), torch.ones_like(focal), torch.full_like(focal, size / 2)
         intrinsics = torch.stack([focal, zero, middle, zero, focal, middle, zero, zero, one], -1)
-        cells = self._dense_cells()
-        part_map = part[:, cells]  # (batch, height / 4, width / 4)
-        below_root = buffer.depth[:, cells] - points[2, :, 0, None, None]
         return {
             "joints_camera": to_camera(joints, scene).permute(1, 2, 0) * 1000,
             "joints_2d": points[:2].permute(1, 2, 0) / self.settings.supersampling,
             "visible": self._visible(buffer.depth, points),
             "intrinsics": intrinsics.view(-1, 3, 3),
             "box": torch.cat([low, high - low], -1),
-            "part_map": part_map.to(torch.uint8),
-            "depth_map": torch.where(part_map > 0, below_root * 1000, torch.nan),
         }
 
     def _visible(self, depth: Tensor, points: Tensor) -> Tensor:
@@ -256,12 +239,6 @@ class PersonRenderer:
         column, row = points[:2].clamp(0, self.rays_per_edge - 1).long()
         seen = depth.gather(1, row * self.rays_per_edge + column)
         return inside & (seen > points[2] - torch.tensor(VISIBILITY_MARGIN, device=self.device))
-
-    def _dense_cells(self) -> Tensor:
-        """Indices of the rays at the middle of each 4 x 4 block of pixels: `(height / 4, width / 4)`."""
-        step = DENSE_MAP_REDUCTION * self.settings.supersampling
-        line = torch.arange(step // 2, self.rays_per_edge, step, device=self.device)
-        return line[:, None] * self.rays_per_edge + line
 
 
 def _some_of(people: "PosedPeople", chosen: slice) -> "PosedPeople":

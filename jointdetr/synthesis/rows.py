@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..data.schema import encode_depth_map, pose_features
+from ..data.schema import pose_features
 from ..formats.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
 from ..skeleton_jointdetr import HUMAN36M
 from .body import load_body
@@ -46,7 +46,7 @@ No photograph and no real person is in it: body shapes come from MakeHuman's dat
 light are drawn at random.
 
 Each row has the picture, the 17 joints of the Human3.6M skeleton in camera space (millimetres; x right, y down,
-z forward) and in pixels, which of them are visible, the camera's intrinsics and the person's box{dense}.
+z forward) and in pixels, which of them are visible, the camera's intrinsics and the person's box.
 Joints follow the body model, so they agree with markers on real people to a few centimetres only.
 
 ```python
@@ -66,7 +66,6 @@ class RowSettings(RenderSettings):
 
     Attributes:
         seed: non-negative; another seed gives other people.
-        dense: add the `part_map` and `depth_map` columns.
         quality: of the JPEG pictures, 1 to 95.
         motions: folder of motion capture (ASF/AMC files) to take half of the poses from.
         device: where to pose and render, such as "cpu" or "cuda" (untested).
@@ -76,7 +75,6 @@ class RowSettings(RenderSettings):
     """
 
     seed: int = 0
-    dense: bool = False
     quality: int = 90
     motions: str | Path | None = None
     device: str = "cpu"
@@ -122,8 +120,8 @@ class PersonRows:
         nobody = self.settings.preset == "nobody"
         known = [not nobody] * len(HUMAN36M.joints)
         for index, (number, activity) in enumerate(zip(numbers, activities, strict=True)):
-            row = {
-                "image": _encode(arrays["images"][index], "JPEG", quality=self.settings.quality),
+            yield {
+                "image": _encode(arrays["images"][index], self.settings.quality),
                 "joints_3d": arrays["joints_camera"][index].tolist(),
                 "joints_3d_valid": known,
                 "joints_2d": arrays["joints_2d"][index].tolist(),
@@ -138,11 +136,6 @@ class PersonRows:
                 "frame": number,
                 "nobody": nobody,
             }
-            if self.settings.dense:
-                part = arrays["part_map"][index]
-                depth = encode_depth_map(arrays["depth_map"][index], part > 0)
-                row |= {"part_map": _encode(part, "PNG"), "depth_map": _encode(depth, "PNG")}
-            yield row
 
 
 def person_seed(seed: int, number: int) -> int:
@@ -250,7 +243,7 @@ def fill_shards(settings: SynthesisSettings, on_progress: OnProgress) -> None:
 def _write_shard(settings: SynthesisSettings, people: PersonRows, on_progress: OnProgress, shard: int) -> None:
     """Render the people of a shard and write it."""
     numbers = settings.shard_people(shard)
-    schema = pose_features(len(HUMAN36M.joints), settings.dense, nobody=settings.preset == "nobody").arrow_schema
+    schema = pose_features(len(HUMAN36M.joints), nobody=settings.preset == "nobody").arrow_schema
     with parquet_aside(settings.shard_path(shard), schema) as file:
         for first in range(0, len(numbers), PEOPLE_AT_ONCE):
             rows = people.render(numbers[first : first + PEOPLE_AT_ONCE])
@@ -269,12 +262,11 @@ def _card(settings: SynthesisSettings) -> str:
     """The dataset's README."""
     limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
     category = next((name for limit, name in limits.items() if settings.count < limit), "n>1M")
-    dense = ", and at a quarter of the resolution a map of body parts and one of depth" if settings.dense else ""
-    return CARD.format(**settings.identity() | {"dense": dense}, size_category=category, settings_file=SETTINGS_FILE)
+    return CARD.format(**settings.identity(), size_category=category, settings_file=SETTINGS_FILE)
 
 
-def _encode(pixels: np.ndarray, kind: str, **options: Any) -> dict[str, bytes | None]:
-    """An encoded picture as `datasets.Image` stores it."""
+def _encode(pixels: np.ndarray, quality: int) -> dict[str, bytes | None]:
+    """A picture as `datasets.Image` stores it, as a JPEG of a quality from 1 to 95."""
     stream = BytesIO()
-    Image.fromarray(pixels).save(stream, kind, **options)
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
     return {"bytes": stream.getvalue(), "path": None}

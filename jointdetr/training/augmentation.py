@@ -1,4 +1,4 @@
-"""Rows as augmented training examples: one view of a person, whose picture, 2D, 3D, intrinsics and maps move together.
+"""Rows as augmented training examples: one view of a person, whose picture, 2D, 3D and intrinsics move together.
 
 A view is one affine map of the picture, so the picture is sampled once, and one orthogonal matrix of the 3D world.
 Turning a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis
@@ -21,19 +21,13 @@ from PIL import Image, ImageFilter
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from ..crops_jointdetr import body_tilt
-from ..data.examples import MAPS, Example, Labels, PoseExamples
+from ..data.examples import Example, PoseExamples
 from ..data.loading import open_stored
-from ..data.schema import PART_FLIP_PAIRS, PART_NAMES, decode_depth_map
 from ..geometry_jointdetr import flip_permutation
 from ..image_processing_jointdetr import JointDetrImageProcessorMixin
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
 
-IGNORED_PART = -1
-"""Value of `part_map` where nothing is known: outside the picture and under a cut-out."""
-_OUTSIDE_PART = 255  # becomes IGNORED_PART once the map is signed
-MIRRORED_PARTS = np.array(flip_permutation(PART_FLIP_PAIRS, len(PART_NAMES)))
-"""Value of every part in a mirrored picture: `(parts,)`."""
 LEG_JOINTS = ("knee", "ankle", "heel", "foot", "toe")  # parts of the names of joints below the hips
 
 PROBABILITIES = (
@@ -183,28 +177,6 @@ def half_body_box(points: np.ndarray, legs: np.ndarray, rng: np.random.Generator
     return [*(low - margin).tolist(), *(high - low + 2 * margin).clip(min=1.0).tolist()]
 
 
-def sample_map(stored: np.ndarray, affine: np.ndarray, size: tuple[int, int], outside: int) -> np.ndarray:
-    """Take the nearest value of a map for each pixel of a warped one.
-
-    Args:
-        stored: `(height, width)` map.
-        affine: `(2, 3)`, px of `stored` -> px of the result.
-        size: height and width of the result.
-        outside: value where the result lies outside `stored`.
-
-    Returns:
-        Map of the given size, of the type of `stored`.
-    """
-    inverse = np.linalg.inv(np.vstack([affine, (0.0, 0.0, 1.0)]))[:2]
-    x, y = np.arange(size[1]) + 0.5, (np.arange(size[0]) + 0.5)[:, None]
-    column = np.floor(inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2]).astype(np.int64)  # (height, width)
-    row = np.floor(inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]).astype(np.int64)
-    height, width = stored.shape
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    taken = stored[row.clip(0, height - 1), column.clip(0, width - 1)]
-    return np.where(inside, taken, np.asarray(outside, dtype=stored.dtype))
-
-
 def augment_appearance(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:
     """Change how a crop looks, not where anything is: sharpness, colours, noise, compression, in a camera's order."""
     if rng.random() < settings.downscale:
@@ -294,19 +266,11 @@ class AugmentedExamples(PoseExamples):
         processor: crops and normalises; changes to it later are not seen.
         skeleton: the skeleton of the rows' joints.
         augmentation: how far views go.
-        dense_reduction: make `part_map` and `depth_map` this many times smaller than the input; None leaves them out.
     """
 
-    def __init__(
-        self,
-        processor: JointDetrImageProcessorMixin,
-        skeleton: Skeleton,
-        augmentation: Augmentation,
-        dense_reduction: int | None = None,
-    ):
+    def __init__(self, processor: JointDetrImageProcessorMixin, skeleton: Skeleton, augmentation: Augmentation):
         super().__init__(processor, skeleton)
         self.augmentation = augmentation
-        self.dense_reduction = dense_reduction
         self._flip = np.array(flip_permutation(skeleton.flip_pairs, len(skeleton.joints)))
         self._legs = np.array([any(part in name for part in LEG_JOINTS) for name in skeleton.joints])
 
@@ -320,8 +284,6 @@ class AugmentedExamples(PoseExamples):
         labels = self._labels(row, affine)
         if view.flip:
             labels = {name: values[self._flip] if values.ndim else values for name, values in labels.items()}
-        if self.dense_reduction is not None:
-            labels |= self._dense_labels(row, image.width, view)
         return {"pixel_values": torch.from_numpy(self.cropper.pixel_values([pixels])[0]), "labels": labels}
 
     def _draw_view(self, row: dict, rng: np.random.Generator) -> _DrawnView:
@@ -335,32 +297,6 @@ class AugmentedExamples(PoseExamples):
         plain = self.cropper.affine(row["box"] if half is None else half).numpy()
         affine = view.affine(plain, self.cropper.size)
         return _DrawnView(view.flip, affine, sample_cutouts(self.augmentation, self.cropper.size, rng))
-
-    def _dense_labels(self, row: dict, image_width: int, view: _DrawnView) -> Labels:
-        """Part and depth map of the view; unknown outside the picture, under a cut-out and where a row has none."""
-        reduction = self.dense_reduction
-        size = (self.cropper.size[0] // reduction, self.cropper.size[1] // reduction)
-        if any(row.get(name) is None for name in MAPS):
-            unknown = torch.full(size, IGNORED_PART, dtype=torch.int64)
-            return {"part_map": unknown, "depth_map": torch.full(size, torch.nan)}
-        part_map, depth_map = (np.asarray(open_stored(row[name])) for name in MAPS)
-        scale = image_width / part_map.shape[1]  # px of the picture per px of the stored maps
-        affine = view.affine * (scale, scale, 1.0) / reduction
-        parts = sample_map(part_map, affine, size, outside=_OUTSIDE_PART).astype(np.int64)
-        depths = decode_depth_map(sample_map(depth_map, affine, size, outside=0))
-        known = parts != _OUTSIDE_PART
-        for rows, columns in view.cutouts:
-            known[_reduced(rows, reduction), _reduced(columns, reduction)] = False
-        if view.flip:
-            parts = MIRRORED_PARTS[np.where(known, parts, 0)]
-        parts = np.where(known, parts, IGNORED_PART)
-        depths = np.where(known, depths, np.float32(np.nan))
-        return {"part_map": torch.from_numpy(parts), "depth_map": torch.from_numpy(depths)}
-
-
-def _reduced(pixels: slice, reduction: int) -> slice:
-    """Map px that a range of input px touches."""
-    return slice(pixels.start // reduction, -(-pixels.stop // reduction))
 
 
 class AugmentationEpoch(TrainerCallback):

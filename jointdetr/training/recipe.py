@@ -86,7 +86,7 @@ class SynthesisRecipe:
 
     Args:
         weight: how often they are drawn, relative to the weights of the sources.
-        size: width and height of the pictures in px, a multiple of 4; half as much again as the input is enough.
+        size: width and height of the pictures in px; half as much again as the input is enough.
         preset: `everyday` (mostly upright, level views), `everything` (all poses, steep views, cut-off people) or
             `nobody` (rooms without people).
         supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
@@ -116,7 +116,6 @@ class TrainData:
         streaming: read rows as they are needed, from the disk or the Hub, and draw them from the sources by their
             weights, without end; `schedule.max_steps` says when to stop.
         shuffle_buffer: rows of each source and worker that are held to be shuffled, with streaming.
-        dense_reduction: make the dense maps this many times smaller than the input; null trains without them.
     """
 
     sources: list[DataSource] = field(default_factory=list)
@@ -124,7 +123,6 @@ class TrainData:
     workers: int = 1
     streaming: bool = False
     shuffle_buffer: int = 1000
-    dense_reduction: int | None = None
 
     @property
     def is_stream(self) -> bool:

@@ -137,7 +137,7 @@ class SyntheticStream(ExampleStream):
     take turns at groups of numbers, so that any number of readers draw the same people, in another order.
 
     Args:
-        settings: who is drawn, and how they are pictured; `dense` and the size of the dense maps belong to `examples`.
+        settings: who is drawn, and how they are pictured.
         examples: turns rows into examples.
         share: which part this process draws.
         at_once: people who are posed and rendered in one go.

@@ -121,7 +121,7 @@ def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
     processor = build_processor(recipe)
-    examples = AugmentedExamples(processor, skeleton, recipe.augmentation, recipe.train.dense_reduction)
+    examples = AugmentedExamples(processor, skeleton, recipe.augmentation)
     data = training_data(recipe, examples, accelerator)
     if is_new and isinstance(data, PoseMixture):
         start_at_mean_pose(model, data)

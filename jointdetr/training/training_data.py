@@ -70,7 +70,6 @@ def _row_settings(recipe: Recipe, synthesis: SynthesisRecipe, device: torch.devi
         seed=training_people_seed(recipe.seed),
         size=synthesis.size,
         preset=synthesis.preset,
-        dense=recipe.train.dense_reduction is not None,
         supersampling=synthesis.supersampling,
         motions=synthesis.motions,
         device=str(device) if on_gpu else "cpu",

@@ -3,7 +3,7 @@
 from ..formats.bvh import write_bvh
 from ..formats.glb import write_glb
 from ..formats.tables import write_csv, write_json, write_npz, write_parquet
-from .angle_figure import angle_figure
+from .charts import angle_figure
 from .figures import draw_overlay, pose_figure
 from .files import read_poses, write_angles, write_poses
 from .page import viewer_bundle, viewer_data, write_viewer_html

@@ -6,15 +6,14 @@ from typing import Any
 
 from ..formats.bvh import read_bvh_motion, write_bvh
 from ..formats.glb import read_glb_motions, write_glb
-from ..formats.markers import write_c3d, write_trc
+from ..formats.markers import describe, markers_of, write_c3d, write_trc
 from ..formats.motions import PoseMotion, load_motions, motions_from_rows
 from ..formats.rig import with_constant_bones
 from ..formats.tables import write_columns, write_csv, write_json, write_npz, write_parquet
 from ..motion.angles import ANGLES, angle_columns, joint_angles
 from ..motion.floor import stand_all_on_floor
-from ..motion.markers import describe, markers_of
 from ..skeleton_jointdetr import Skeleton
-from .angle_figure import angle_figure
+from .charts import angle_figure
 from .page import read_viewer_html, write_viewer_html
 
 SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".trc", ".c3d", ".html")

@@ -25,8 +25,7 @@ from jointdetr.training.train import build_model, resolve_skeleton, train
 @pytest.fixture
 def comparison(recipe_values, tmp_path) -> Comparison:
     recipe_values["schedule"] = {"max_steps": 2, "warmup_steps": 1}
-    recipe_values["model"]["config"] |= {"decoder_layers": 3, "num_dense_parts": 0}
-    recipe_values["train"]["dense_reduction"] = None
+    recipe_values["model"]["config"]["decoder_layers"] = 3
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_values))
     config = recipe_values["model"]["config"] | {"refiner_config": {"hidden_size": 8, "num_blocks": 1}}

@@ -21,8 +21,8 @@ from source_files import (
 )
 
 from jointdetr.converters.conversion import ConversionSettings, convert
-from jointdetr.converters.human36m import Human36mLens, Human36mNpz, read_cameras
-from jointdetr.converters.reading import fit_intrinsics, see
+from jointdetr.converters.human36m import Human36mNpz, read_cameras
+from jointdetr.converters.reading import Lens, fit_intrinsics, see
 from jointdetr.converters.report import ConversionReport
 from jointdetr.converters.sources import Source, make_converter
 from jointdetr.data.loading import load_pose_dataset
@@ -261,7 +261,7 @@ def test_the_lens_is_that_of_real_pictures(real_data):
         camera = cameras[subject, film.partition(".")[2]]
         (focal_x, focal_y), (centre_x, centre_y) = camera["f"].ravel(), camera["c"].ravel()
         intrinsics = np.array([[focal_x, 0, centre_x], [0, focal_y, centre_y], [0, 0, 1]])
-        lens = Human36mLens(tuple(camera["k"].ravel()), tuple(camera["p"].ravel()))
+        lens = Lens(tuple(camera["k"].ravel()), tuple(camera["p"].ravel()), skew=1.0)
         seen, tangent = see(joints, intrinsics, lens)
         np.testing.assert_allclose(seen, points, atol=1e-3)  # px
         homogeneous = joints @ tangent.T

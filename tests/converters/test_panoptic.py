@@ -19,7 +19,8 @@ from panoptic_examples import (
 )
 
 from jointdetr.converters.conversion import ConversionSettings, convert
-from jointdetr.converters.panoptic import OpenCvLens, Panoptic, read_bodies, read_camera
+from jointdetr.converters.panoptic import Panoptic, read_bodies, read_camera
+from jointdetr.converters.reading import Lens
 from jointdetr.data.loading import load_pose_dataset
 
 
@@ -46,7 +47,8 @@ def test_the_lens_is_opencvs():
     expected, _ = cv2.projectPoints(
         np.column_stack([points, np.ones(50)]), np.zeros(3), np.zeros(3), np.eye(3), np.array(DISTORTION)
     )
-    np.testing.assert_allclose(OpenCvLens(np.array(DISTORTION))(points), expected[:, 0], atol=1e-12)
+    k1, k2, p1, p2, k3 = DISTORTION
+    np.testing.assert_allclose(Lens((k1, k2, k3), (p1, p2))(points), expected[:, 0], atol=1e-12)
 
 
 def test_sequences_become_rows(tmp_path):

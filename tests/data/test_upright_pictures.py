@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, ImageOps
 from jointdetr.converters.conversion import ConversionSettings, convert
 from jointdetr.converters.folder import Folder
 from jointdetr.converters.panoptic import DomeCamera, _require_size
+from jointdetr.converters.reading import Lens
 from jointdetr.converters.report import draw_row
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.rows import encode_picture
@@ -66,7 +67,7 @@ def test_an_opened_picture_is_stored_upright():
 
 def test_sizes_of_a_calibration_are_of_the_upright_picture(tmp_path):
     (tmp_path / "turned.jpg").write_bytes(stored(8))
-    camera = DomeCamera(np.eye(3), np.zeros(5), np.eye(3), np.zeros(3), SIZE)
+    camera = DomeCamera(np.eye(3), Lens((0.0,) * 3, (0.0,) * 2), np.eye(3), np.zeros(3), SIZE)
     _require_size(tmp_path / "turned.jpg", camera)
     with pytest.raises(ValueError, match=r"size of the calibration, \(100, 60\), got \(60, 100\)"):
         _require_size(tmp_path / "turned.jpg", camera._replace(size=SIZE[::-1]))

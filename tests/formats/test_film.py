@@ -1,4 +1,4 @@
-"""Films read frame by frame: times, indices, orientation and what is broken."""
+"""Films read and written frame by frame: times, indices, orientation and what is broken."""
 
 import logging
 from fractions import Fraction
@@ -10,7 +10,7 @@ import pytest
 from films import corner_pictures, write_film, write_sound
 from PIL import Image
 
-from jointdetr.formats.film import TRANSPOSITIONS, FrameReader, is_film, iterate_frames
+from jointdetr.formats.film import TRANSPOSITIONS, FilmWriter, FrameReader, is_film
 
 UNEVEN_TIMES = [0, 40, 100, 110, 300, 310, 320, 500, 600, 700, 1000, 2000]
 
@@ -29,7 +29,7 @@ def red_corner(image: Image.Image) -> str:
 
 
 def test_times_are_those_of_the_film_also_at_a_variable_rate(film):
-    frames = list(iterate_frames(film(times_ms=UNEVEN_TIMES)))
+    frames = list(FrameReader(film(times_ms=UNEVEN_TIMES)))
 
     assert [frame.index for frame in frames] == list(range(12))
     np.testing.assert_allclose([frame.time_s for frame in frames], np.array(UNEVEN_TIMES) / 1000, atol=1e-6)
@@ -39,7 +39,7 @@ def test_times_are_those_of_the_film_also_at_a_variable_rate(film):
 
 def test_time_starts_with_the_film(film):
     """A transport stream counts from an arbitrary time."""
-    frames = list(iterate_frames(film("film.ts", count=5)))
+    frames = list(FrameReader(film("film.ts", count=5)))
 
     np.testing.assert_allclose([frame.time_s for frame in frames], [0, 0.04, 0.08, 0.12, 0.16], atol=1e-4)
 
@@ -47,11 +47,11 @@ def test_time_starts_with_the_film(film):
 def test_steps_start_and_stop(film):
     path = film(count=12)
 
-    assert [frame.index for frame in iterate_frames(path, step=3, start=2, stop=10)] == [2, 5, 8]
-    assert [frame.time_s for frame in iterate_frames(path, start=11)] == pytest.approx([0.44])
-    assert list(iterate_frames(path, start=12)) == []
+    assert [frame.index for frame in FrameReader(path, step=3, start=2, stop=10)] == [2, 5, 8]
+    assert [frame.time_s for frame in FrameReader(path, start=11)] == pytest.approx([0.44])
+    assert list(FrameReader(path, start=12)) == []
     with pytest.raises(ValueError, match="`step` must be 1 or more"):
-        iterate_frames(path, step=0)
+        FrameReader(path, step=0)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_steps_start_and_stop(film):
 )
 def test_rotation_flag_is_applied(film, rotation, corner, size):
     """A phone held upright writes -90: turn clockwise to show."""
-    image = next(iterate_frames(film(rotation=rotation))).image
+    image = next(iter(FrameReader(film(rotation=rotation)))).image
 
     assert red_corner(image) == corner
     assert image.size == size
@@ -77,7 +77,7 @@ def test_transpositions_move_pixels_as_their_matrices_say():
 
 
 def test_pixels_are_made_square(film):
-    assert next(iterate_frames(film(pixel_aspect=Fraction(2)))).image.size == (128, 48)
+    assert next(iter(FrameReader(film(pixel_aspect=Fraction(2))))).image.size == (128, 48)
 
 
 def test_truncated_film_gives_what_is_there(film, caplog):
@@ -98,7 +98,7 @@ def test_damage_in_the_middle_does_not_end_the_film(film):
     content = bytearray(path.read_bytes())
     content[len(content) // 3 : len(content) // 3 + 400] = bytes(400)
     path.write_bytes(content)
-    frames = list(iterate_frames(path))
+    frames = list(FrameReader(path))
 
     assert len(frames) > 40
     assert frames[-1].time_s == pytest.approx(59 * 0.04, abs=1e-3)
@@ -119,21 +119,39 @@ def test_what_is_no_film_is_named(tmp_path: Path):
 
     for name in ("text.mp4", "empty.mkv"):
         with pytest.raises(ValueError, match=f"{name}: expected a film, got what cannot be opened as one"):
-            list(iterate_frames(tmp_path / name))
+            list(FrameReader(tmp_path / name))
     with pytest.raises(ValueError, match=r"sound.mp4: expected a film, got a file with audio streams only"):
-        list(iterate_frames(tmp_path / "sound.mp4"))
+        list(FrameReader(tmp_path / "sound.mp4"))
     with pytest.raises(FileNotFoundError, match=r"none.mp4: no such file"):
-        list(iterate_frames(tmp_path / "none.mp4"))
+        list(FrameReader(tmp_path / "none.mp4"))
 
 
 def test_memory_does_not_grow_with_the_film(tmp_path: Path):
     """250 frames of 230 kB held at once would be 58 MB."""
-    frames = iterate_frames(write_film(tmp_path / "long.mp4", corner_pictures(300, (320, 240))))
+    frames = FrameReader(write_film(tmp_path / "long.mp4", corner_pictures(300, (320, 240))))
     process = psutil.Process()
     resident = [process.memory_info().rss for frame in frames if frame.index >= 50]
 
     assert len(resident) == 250
     assert max(resident) - resident[0] < 15e6
+
+
+def test_film_has_the_times_it_was_given(tmp_path):
+    times_s = [0.0, 0.04, 0.2, 0.25, 1.0]
+    with FilmWriter(tmp_path / "film.mp4") as film:
+        for picture, time_s in zip(corner_pictures(5, (65, 49)), times_s, strict=True):
+            film.write(picture, time_s)
+    frames = list(FrameReader(tmp_path / "film.mp4"))
+
+    np.testing.assert_allclose([frame.time_s for frame in frames], times_s, atol=1e-4)
+    assert frames[0].image.size == (64, 48)
+
+
+def test_a_film_without_pictures_is_no_file(tmp_path):
+    with FilmWriter(tmp_path / "empty.mp4"):
+        pass
+
+    assert not (tmp_path / "empty.mp4").exists()
 
 
 def gif(path: Path, count: int) -> Path:
@@ -145,7 +163,7 @@ def gif(path: Path, count: int) -> Path:
 def test_a_gif_of_several_pictures_is_a_film_that_can_be_read(tmp_path):
     moving = gif(tmp_path / "moving.gif", 4)
     assert is_film(str(moving))
-    assert len(list(iterate_frames(moving))) == 4
+    assert len(list(FrameReader(moving))) == 4
     assert not is_film(str(gif(tmp_path / "still.gif", 1)))
 
 

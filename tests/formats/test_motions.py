@@ -28,7 +28,7 @@ def make_motions() -> list[PoseMotion]:
             first,
             generator.random((5, 17)) > 0.2,
             scores=generator.random((5, 17)),
-            points=generator.random((5, 17, 2)) * 500,
+            joints_2d=generator.random((5, 17, 2)) * 500,
             root_camera=generator.normal(0, 100, (5, 3)) + [0, 0, 4000],
             boxes=generator.random((5, 4)) * 100,
             sigmas=generator.random((5, 17)) * 50,
@@ -43,7 +43,8 @@ def assert_same(read: list[PoseMotion], written: list[PoseMotion], tolerance: fl
     assert [motion.person for motion in read] == [motion.person for motion in written]
     for got, expected in zip(read, written, strict=True):
         assert got.skeleton == expected.skeleton
-        for name in ("times_s", "frames", "joints", "detected", "scores", "points", "root_camera", "boxes", "sigmas"):
+        optional = ("scores", "joints_2d", "root_camera", "boxes", "sigmas")
+        for name in ("times_s", "frames", "joints", "detected", *optional):
             value = getattr(expected, name)
             assert (getattr(got, name) is None) == (value is None), name
             if value is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from jointdetr.data.schema import encode_depth_map, pose_features
+from jointdetr.data.schema import pose_features
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.augmentation import PROBABILITIES, Augmentation
 
@@ -36,8 +36,6 @@ def make_row(seed: int, pixels: np.ndarray | None = None) -> dict:
     homogeneous = joints @ INTRINSICS.T
     if pixels is None:
         pixels = rng.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    maps = SIDE_PX // 4, SIDE_PX // 4
-    parts = rng.integers(0, 16, maps, dtype=np.uint8)
     return {
         "image": encode(pixels),
         "joints_3d": joints,
@@ -52,13 +50,11 @@ def make_row(seed: int, pixels: np.ndarray | None = None) -> dict:
         "action": "",
         "camera": "",
         "frame": seed,
-        "part_map": encode(parts),
-        "depth_map": encode(encode_depth_map(rng.normal(0, 300, maps), parts > 0)),
     }
 
 
 def make_rows(rows: list[dict]) -> datasets.Dataset:
-    return datasets.Dataset.from_list(rows, features=pose_features(dense=True))
+    return datasets.Dataset.from_list(rows, features=pose_features())
 
 
 def train_in_two_processes(recipe: dict, folder: Path) -> str:

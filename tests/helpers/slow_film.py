@@ -7,9 +7,9 @@ from typing import Any
 
 from squares import SQUARE, SquareEstimator
 
-from jointdetr.formats.film import iterate_frames
-from jointdetr.video.prediction import VideoPredictor, VideoSettings
-from jointdetr.video.recording import PoseRecording, record_poses
+from jointdetr.formats.film import FrameReader
+from jointdetr.motion.prediction import VideoPredictor, VideoSettings
+from jointdetr.motion.recording import PoseRecording, record_poses
 
 
 class SlowEstimator(SquareEstimator):
@@ -23,7 +23,7 @@ class SlowEstimator(SquareEstimator):
 def main(film: str, table: str) -> None:
     predictor = VideoPredictor(SlowEstimator(), VideoSettings(batch_size=2))
     recording = PoseRecording(Path(table), SQUARE, {"film": "squares"})
-    for _ in record_poses(lambda start: iterate_frames(film, start=start), predictor, recording, keep_every_s=0.05):
+    for _ in record_poses(lambda start: FrameReader(film, start=start), predictor, recording, keep_every_s=0.05):
         pass
 
 

@@ -1,18 +1,23 @@
-"""Filters against the formulas of their sources, and measures against hand answers."""
+"""Filters against the formulas of their sources; motions and tables smoothed, whatever the length."""
+
+from itertools import groupby
 
 import numpy as np
 import pytest
 from scipy.signal import butter, filtfilt
+from shaky import shaky_motion
 
+from jointdetr.motion import motion_rows, smoothing
+from jointdetr.motion.jitter import acceleration_error, measure_delay_s
 from jointdetr.motion.smoothing import (
+    LiveSmoother,
     OneEuroFilter,
     SmoothingSettings,
-    acceleration,
-    acceleration_error,
-    mean_acceleration,
-    measure_delay_s,
+    smooth_motion,
     smooth_offline,
+    smooth_rows,
 )
+from jointdetr.skeleton_jointdetr import HUMAN36M
 
 RATE = 30.0
 
@@ -151,22 +156,6 @@ def test_few_frames_are_left_as_they_are():
     assert np.isnan(smooth_offline(values * np.nan, np.arange(4.0), np.ones((4, 1)), SmoothingSettings())).all()
 
 
-def test_acceleration_by_hand():
-    joints = np.zeros((4, 1, 3))
-    joints[:, 0, 0] = [0, 1, 4, 9]  # mm, 2 mm/frame^2
-    even, uneven = np.arange(4) / 10, np.array([0.0, 0.1, 0.2, 0.4])
-
-    np.testing.assert_allclose(acceleration(joints)[:, 0, 0], [2, 2])
-    np.testing.assert_allclose(acceleration(joints, even)[:, 0, 0], [200, 200])
-    np.testing.assert_allclose(acceleration(joints, uneven)[:, 0, 0], [200, (25 - 30) / 0.15])
-    assert acceleration_error(joints, 0 * joints) == 2
-    assert acceleration_error(joints, joints + 5, even) == 0
-    joints[0] = np.nan
-    assert mean_acceleration(joints, even) == pytest.approx(200)
-    joints[1] = np.nan
-    assert np.isnan(mean_acceleration(joints))
-
-
 def test_bad_settings_and_times_are_refused():
     with pytest.raises(ValueError, match="`method` must be one of offline, one-euro, none, got 'kalman'"):
         SmoothingSettings(method="kalman")
@@ -176,3 +165,74 @@ def test_bad_settings_and_times_are_refused():
         SmoothingSettings(beta=-1)
     with pytest.raises(ValueError, match="`times_s` must grow"):
         smooth_offline(np.zeros((2, 1, 3)), np.zeros(2), np.ones((2, 1)), SmoothingSettings())
+
+
+@pytest.mark.parametrize("method", ["offline", "one-euro"])
+def test_smoothing_steadies_joints_points_and_root(method):
+    motion, truth = shaky_motion(120)
+    smooth = smooth_motion(motion, SmoothingSettings(method=method))
+
+    assert acceleration_error(smooth.joints, truth) < 0.5 * acceleration_error(motion.joints, truth)
+    for before, after in ((motion.joints_2d, smooth.joints_2d), (motion.root_camera, smooth.root_camera)):
+        assert np.linalg.norm(np.diff(after, n=2, axis=0)) < 0.5 * np.linalg.norm(np.diff(before, n=2, axis=0))
+    assert np.array_equal(smooth.scores, motion.scores)
+    assert smooth_motion(motion, SmoothingSettings(method="none")) is motion
+
+
+@pytest.mark.parametrize("method", ["offline", "one-euro"])
+def test_long_tables_are_smoothed_in_stretches_without_seams(method, monkeypatch):
+    monkeypatch.setattr(smoothing, "STRETCH_S", 3.0)
+    monkeypatch.setattr(smoothing, "OVERLAP_S", 2.0)
+    people = [shaky_motion(270, person)[0] for person in range(2)]
+    settings = SmoothingSettings(method=method)
+    longest = 0
+
+    def watched(rows):
+        held = smoothing.motions_from_rows(rows, HUMAN36M)
+        nonlocal longest
+        longest = max(longest, *(len(motion) for motion in held))
+        return held
+
+    monkeypatch.setattr(smoothing, "_stretch", _watch(smoothing._stretch, watched))
+    rows = list(smooth_rows(motion_rows(people), HUMAN36M, settings))
+    whole = motion_rows([smooth_motion(motion, settings) for motion in people])
+
+    assert [(row["frame"], row["person"]) for row in rows] == [(row["frame"], row["person"]) for row in whole]
+    for name in ("joints", "joints_2d", "joints_camera"):
+        np.testing.assert_allclose(
+            np.array([row[name] for row in rows]), np.array([row[name] for row in whole]), atol=1e-2
+        )
+    assert longest < 230
+
+
+def _watch(function, look):
+    def watched(rows, *others):
+        look(rows)
+        return function(rows, *others)
+
+    return watched
+
+
+class TestLive:
+    def test_frame_by_frame_is_the_same_as_at_once(self):
+        settings = SmoothingSettings("one-euro")
+        rows = motion_rows([shaky_motion(20, person)[0] for person in (0, 3)])
+        smoother = LiveSmoother(settings)
+        frames = groupby(rows, key=lambda row: row["time_s"])
+        live = [row for time_s, of_frame in frames for row in smoother(of_frame, time_s)]
+        for row, expected in zip(live, smooth_rows(rows, HUMAN36M, settings), strict=True):
+            assert row["person"] == expected["person"]
+            np.testing.assert_allclose(row["joints"], expected["joints"], atol=1e-6)
+            np.testing.assert_allclose(row["joints_2d"], expected["joints_2d"], atol=1e-6)
+
+    def test_who_was_away_for_long_begins_anew(self):
+        smoother = LiveSmoother(SmoothingSettings("one-euro", max_gap_s=0.5))
+        row = motion_rows([shaky_motion(2)[0]])[0]
+        smoother([row], 0.0)
+        smoother([], 2.0)
+        moved = {**row, "joints": row["joints"] + 500, "time_s": 2.1}
+        np.testing.assert_allclose(smoother([moved], 2.1)[0]["joints"], moved["joints"])
+
+    def test_the_future_cannot_be_had(self):
+        with pytest.raises(ValueError, match='got "offline"'):
+            LiveSmoother(SmoothingSettings("offline"))

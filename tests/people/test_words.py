@@ -43,10 +43,13 @@ def test_a_large_error_is_a_warning():
     assert doubts([person(40.0)], HUMAN36M) == []
     (sentence,) = doubts([person(40.0), person(231.0)], HUMAN36M)
     assert sentence == "person 2: expected error about 230 mm: probably not a person, or too small; draw a box"
+    (sentence,) = doubts([person(231.0)], HUMAN36M, boxes_given=True)
+    assert sentence.endswith("or too small; is the box x, y, width, height?")
 
 
 @pytest.mark.parametrize(
-    ("guessed", "advice"), [(False, "is the focal length right"), (True, "a guess of 60 degrees")]
+    ("guessed", "advice"),
+    [(False, "is the focal length right"), (True, "the guessed field of view does not fit this picture")],
 )
 def test_who_would_stand_before_the_lens_is_questioned(guessed, advice):
     (sentence,) = doubts([person(distance_mm=500.0, guessed=guessed)], HUMAN36M)
@@ -54,8 +57,25 @@ def test_who_would_stand_before_the_lens_is_questioned(guessed, advice):
     assert doubts([person(distance_mm=90e3)], HUMAN36M)
 
 
-def test_a_place_that_is_not_known_is_not_questioned():
+def test_a_camera_before_which_nobody_can_stand_is_questioned():
+    nowhere = person(distance_mm=math.nan, guessed=False)
+    (sentence,) = doubts([nowhere], HUMAN36M)
+    assert sentence == (
+        "the person has no place before this camera: is the focal length right, and in pixels of this picture?"
+    )
+    nowhere["detected"][2:] = False  # of too few joints no camera tells a place
+    assert doubts([nowhere], HUMAN36M) == []
+
+
+def test_a_box_in_which_no_joint_is_found_is_doubted():
+    nobody = person(distance_mm=math.nan)
+    nobody["detected"][:] = False
+    (sentence,) = doubts([person(), nobody], HUMAN36M)
+    assert sentence == "person 2: no joint is probable enough: nobody is there, or the threshold is too high"
+
+
+def test_a_place_that_is_not_known():
     unknown = person(distance_mm=math.nan)
     assert root_distance_m(unknown, HUMAN36M) is None and root_distance_m(person(distance_mm=None), HUMAN36M) is None
-    assert doubts([unknown, person(distance_mm=None)], HUMAN36M) == []
+    assert doubts([person(distance_mm=None)], HUMAN36M) == []
     assert np.isclose(root_distance_m(person(distance_mm=2500.0), HUMAN36M), 2.5)

@@ -76,7 +76,7 @@ def open_file(page: Page, path: Path) -> None:
 
 def write_film(path: Path, pictures: Sequence[Image.Image], times_ms: Sequence[int] | None = None) -> Path:
     """Write pictures as an H.264 film, 25 a second if no times are given."""
-    from jointdetr.video.drawing import FilmWriter
+    from jointdetr.formats.film import FilmWriter
 
     times_ms = times_ms or range(0, 40 * len(pictures), 40)
     with FilmWriter(path) as writer:

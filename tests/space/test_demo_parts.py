@@ -17,16 +17,22 @@ gr = pytest.importorskip("gradio")
 
 from jointdetr import HUMAN36M  # noqa: E402
 from jointdetr.demo import DemoSettings  # noqa: E402
-from jointdetr.demo.about import about_model, card_section, notice  # noqa: E402
-from jointdetr.demo.camera import FIELD_OF_VIEW, FOCAL_LENGTH, UNKNOWN, camera_of  # noqa: E402
-from jointdetr.demo.drawing import drawing_value, drawn_boxes  # noqa: E402
+from jointdetr.demo.app import about_model, card_section, notice  # noqa: E402
 from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
-from jointdetr.demo.film_tab import SMOOTHINGS, FilmTab  # noqa: E402
 from jointdetr.demo.guard import require_film  # noqa: E402
+from jointdetr.demo.motion_tabs import SMOOTHINGS, FilmTab  # noqa: E402
+from jointdetr.demo.parts import (  # noqa: E402
+    FIELD_OF_VIEW,
+    FOCAL_LENGTH,
+    UNKNOWN,
+    camera_of,
+    drawing_value,
+    drawn_boxes,
+)
 from jointdetr.demo.picture_tab import PictureTab, report  # noqa: E402
-from jointdetr.demo.results import display_copy, overlay, table_rows, write_files  # noqa: E402
+from jointdetr.demo.results import overlay, table_rows, write_files  # noqa: E402
+from jointdetr.formats.film import FilmWriter  # noqa: E402
 from jointdetr.people.boxes import parse_boxes, read_boxes  # noqa: E402
-from jointdetr.video.drawing import FilmWriter  # noqa: E402
 
 IMAGE = Image.new("RGB", (320, 240), "gray")
 
@@ -83,7 +89,7 @@ class TestBoxes:
             read_boxes("1 2 three 4")
 
     def test_drawing_holds_picture_size_and_boxes(self):
-        value = drawing_value(display_copy(IMAGE), IMAGE.size, [[1, 2, 30, 40]])
+        value = drawing_value(IMAGE, IMAGE.size, [[1, 2, 30, 40]])
         assert json.loads(value)["size"] == [320, 240]
         assert json.loads(value)["picture"].startswith("data:image/jpeg;base64,")
         assert drawn_boxes(value) == [[1, 2, 30, 40]]

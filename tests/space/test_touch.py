@@ -65,6 +65,50 @@ def test_a_box_is_chosen_moved_and_sized(phone):
     assert moved["x"] - sized["x"] == pytest.approx(20, abs=4)
 
 
+def draw_from_corner(page: Page, by: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Draw from the corner of the picture where there is room to go `by` px; returns where the new box has to be."""
+    page.evaluate("window.scrollTo(0, 0)")
+    layer = page.locator(".jointdetr-layer").bounding_box()
+    x = layer["x"] + (6 if by[0] > 0 else layer["width"] - 6)
+    y = layer["y"] + (40 if by[1] > 0 else layer["height"] - 40)
+    swipe(page, (x, y), by)
+    return min(x, x + by[0]), min(y, y + by[1]), abs(by[0]), abs(by[1])
+
+
+def box_edges(page: Page, number: int) -> tuple[float, ...]:
+    box = page.locator(".jointdetr-box").nth(number).bounding_box()
+    return box["x"], box["y"], box["width"], box["height"]
+
+
+def test_a_box_is_drawn_at_once_where_there_is_none(phone):
+    for by in ((90, 90), (-90, 90), (90, -90), (-90, -90), (40, 140), (140, 40)):
+        touch(phone, phone.get_by_label("Remove person 1"))
+        assert phone.locator(".jointdetr-box").count() == 0
+        expected = draw_from_corner(phone, by)
+        assert box_edges(phone, 0) == pytest.approx(expected, abs=3), by
+        assert phone.evaluate("window.scrollY") == 0, "the page stays where it is"
+    wait_for_estimate(phone)
+
+
+def test_a_box_is_drawn_beside_others_once_the_picture_was_tapped(phone):
+    by = (-90, -120)
+    draw_from_corner(phone, by)
+    assert phone.locator(".jointdetr-box").count() == 1
+    assert phone.evaluate("window.scrollY") > 60, "until then the page scrolls under a finger"
+    phone.evaluate("window.scrollTo(0, 0)")
+    layer = phone.locator(".jointdetr-layer").bounding_box()
+    phone.touchscreen.tap(layer["x"] + layer["width"] - 10, layer["y"] + 120)
+    assert phone.locator(".jointdetr-box").count() == 1, "a tap is no box"
+    phone.screenshot(path=SCREENSHOTS / "phone-draw.png")
+    expected = draw_from_corner(phone, by)
+    assert box_edges(phone, 1) == pytest.approx(expected, abs=3)
+    assert phone.evaluate("window.scrollY") == 0
+    wait_for_skeleton(phone, people=2)
+    phone.evaluate("document.activeElement.blur()")
+    draw_from_corner(phone, by)
+    assert phone.locator(".jointdetr-box").count() == 2, "and scrolls again"
+
+
 def test_boxes_are_added_and_removed(phone):
     touch(phone, phone.get_by_role("button", name="Add a box"))
     assert phone.locator(".jointdetr-box").count() == 2

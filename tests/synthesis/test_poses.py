@@ -226,5 +226,3 @@ def test_bad_requests_are_refused(body: Body) -> None:
         sample_people(body, [])
     with pytest.raises(ValueError, match="`seeds` must be one or more"):
         sample_people(body, [3, -1])
-    with pytest.raises(ValueError, match="`motion_share`"):
-        sample_skeletons(body, [0], motion_share=1.5)

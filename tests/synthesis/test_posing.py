@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jointdetr.formats.acclaim import read_amc, read_asf, world_rotations
 from jointdetr.skeleton_jointdetr import HUMAN36M
+from jointdetr.synthesis import poses as poses_module
 from jointdetr.synthesis.body import LIMBS, Body, load_body
 from jointdetr.synthesis.poses import sample_people, sample_poses, sample_skeletons
 from jointdetr.synthesis.posing import (
@@ -72,17 +73,18 @@ def test_a_folder_must_hold_recordings(body: Body, recording: Path, tmp_path: Pa
         MotionLibrary(body, recording)
 
 
-def test_people_take_their_poses_from_motions(body: Body, recording: Path) -> None:
+def test_people_take_their_poses_from_motions(body: Body, recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = MotionLibrary(body, recording, stride=1)
-    poses = sample_poses(body, range(60), motions=library, motion_share=0.5)
+    poses = sample_poses(body, range(60), motions=library)
     plain = sample_poses(body, range(60))
     recorded = torch.tensor([activity == "motion bend" for activity in poses.activity])
     assert 15 < recorded.sum() < 45
     torch.testing.assert_close(poses.rotations[~recorded], plain.rotations[~recorded])
     torch.testing.assert_close(poses.shape, plain.shape)
-    people = sample_people(body, range(8), motions=library, motion_share=1.0)
+    monkeypatch.setattr(poses_module, "MOTION_SHARE", 1.0)
+    people = sample_people(body, range(8), motions=library)
     assert people.activity == ["motion bend"] * 8
-    again = sample_people(body, [5], motions=library, motion_share=1.0)
+    again = sample_people(body, [5], motions=library)
     torch.testing.assert_close(again.vertices[0], people.vertices[5], atol=1e-5, rtol=0)
 
 
@@ -123,8 +125,9 @@ def test_cmu_limbs_keep_their_direction(body: Body, real_data: Path) -> None:
         torch.testing.assert_close(torch.nn.functional.normalize(found, dim=-1), expected, atol=1e-3, rtol=0)
 
 
-def test_cmu_people_are_drawn(body: Body, cmu: MotionLibrary) -> None:
-    skeletons = sample_skeletons(body, range(40), motions=cmu, motion_share=1.0)
+def test_cmu_people_are_drawn(body: Body, cmu: MotionLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poses_module, "MOTION_SHARE", 1.0)
+    skeletons = sample_skeletons(body, range(40), motions=cmu)
     assert skeletons.isfinite().all()
-    poses = sample_poses(body, range(40), motions=cmu, motion_share=1.0)
+    poses = sample_poses(body, range(40), motions=cmu)
     assert len(set(poses.activity)) > 3 and all(activity.startswith("motion 02_") for activity in poses.activity)

@@ -1,4 +1,4 @@
-"""Augmented views and examples: picture, 2D, 3D, intrinsics and maps move together."""
+"""Augmented views and examples: picture, 2D, 3D and intrinsics move together."""
 
 import math
 
@@ -10,11 +10,8 @@ from pose_examples import SIDE_PX, STILL, make_row, make_rows
 
 from jointdetr import JointDetrImageProcessorPil
 from jointdetr.data.examples import PoseDataset, PoseExamples, PoseMixture, collate_poses
-from jointdetr.data.schema import PART_NAMES, decode_depth_map
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.augmentation import (
-    IGNORED_PART,
-    MIRRORED_PARTS,
     Augmentation,
     AugmentedExamples,
     View,
@@ -23,7 +20,6 @@ from jointdetr.training.augmentation import (
     cover,
     half_body_box,
     sample_cutouts,
-    sample_map,
 )
 
 PLAIN_CROP = np.array([[0.8, 0.0, 5.0], [0.0, 0.8, -3.0]])
@@ -39,7 +35,6 @@ VIEWS = {
 GEOMETRY_ALONE = Augmentation(colour=0, greyscale=0, blur=0, downscale=0, jpeg=0, noise=0, cutout=0)
 PROCESSOR = JointDetrImageProcessorPil(size={"height": 64, "width": 64}, do_normalize=False)
 PLAIN = PoseExamples(PROCESSOR, HUMAN36M)
-DENSE = AugmentedExamples(PROCESSOR, HUMAN36M, STILL, dense_reduction=4)
 
 
 def project(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
@@ -131,23 +126,6 @@ def test_half_bodies_are_the_box_around_one_half():
     assert half_body_box(points[:4] * np.nan, legs[:4], np.random.default_rng(0)) is None
 
 
-def test_sample_map_takes_the_nearest_value():
-    stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    np.testing.assert_array_equal(sample_map(stored, np.eye(3)[:2], (3, 4), outside=99), stored)
-    mirror = np.array([[-1.0, 0, 4], [0, 1, 0]])
-    np.testing.assert_array_equal(sample_map(stored, mirror, (3, 4), outside=99), stored[:, ::-1])
-    shifted = np.array([[1.0, 0, 1], [0, 1, 0]])
-    np.testing.assert_array_equal(sample_map(stored, shifted, (1, 3), outside=99), [[99, 0, 1]])
-    double = np.array([[2.0, 0, 0], [0, 2, 0]])
-    np.testing.assert_array_equal(sample_map(stored, double, (6, 8), outside=99), stored.repeat(2, 0).repeat(2, 1))
-
-
-def test_mirrored_parts_trade_sides():
-    for part, name in enumerate(PART_NAMES):
-        mirrored = name.replace("left", "@").replace("right", "left").replace("@", "right")
-        assert PART_NAMES[MIRRORED_PARTS[part]] == mirrored
-
-
 def test_appearance_is_reproducible_keeps_size_and_changes_pixels():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
     everything = Augmentation(blur=1, downscale=1, jpeg=1, noise=1, greyscale=1, colour=1)
@@ -191,7 +169,7 @@ def test_refuses_impossible_settings():
 
 
 def views(augmentation: Augmentation) -> AugmentedExamples:
-    return AugmentedExamples(PROCESSOR, HUMAN36M, augmentation, dense_reduction=4)
+    return AugmentedExamples(PROCESSOR, HUMAN36M, augmentation)
 
 
 def blob_rows(joint: int, seed: int = 0):
@@ -241,50 +219,6 @@ def test_labels_of_a_view_reproject_up_to_the_depth_of_the_root():
         torch.testing.assert_close(labels["joints_3d"].norm(dim=1).sort()[0], plain["joints_3d"].norm(dim=1).sort()[0])
 
 
-def test_dense_maps_follow_the_view():
-    """Parts and depths are those of the stored maps where the view looks, left and right traded in a mirror."""
-    rows = make_rows([make_row(4)])
-    stored_parts, stored_depth = np.asarray(rows[0]["part_map"]), decode_depth_map(np.asarray(rows[0]["depth_map"]))
-    dataset = PoseDataset(rows, views(GEOMETRY_ALONE))
-    plain = PoseDataset(rows, PLAIN)[0]["labels"]
-    mirrors = set()
-    for epoch in range(6):
-        dataset.set_epoch(epoch)
-        labels = dataset[0]["labels"]
-        # the affine of the view, from where the plain and the augmented labels put the joints
-        flipped = not torch.allclose(labels["joints_3d"].norm(dim=1), plain["joints_3d"].norm(dim=1))
-        order = dataset.examples._flip if flipped else np.arange(17)
-        source = np.column_stack([rows[0]["joints_2d"], np.ones(17)]) / (4, 4, 1)  # map px
-        target = labels["joints_2d"].numpy().astype(float)[np.argsort(order)] * 16
-        affine = np.linalg.lstsq(source, target, rcond=None)[0].T  # (2, 3)
-        y, x = np.mgrid[:16, :16] + 0.5
-        places = np.linalg.solve(affine[:, :2], np.stack([x.ravel(), y.ravel()]) - affine[:, 2:])  # (2, 256)
-        inside = (places > 0.01).all(0) & (places < 23.99).all(0) & (np.abs(places - places.round()) > 0.01).all(0)
-        column, row = places[:, inside].astype(int)
-        parts = stored_parts[row, column]
-        found = labels["part_map"].numpy().ravel()
-        np.testing.assert_array_equal(found[inside], MIRRORED_PARTS[parts] if flipped else parts)
-        np.testing.assert_array_equal(labels["depth_map"].numpy().ravel()[inside], stored_depth[row, column])
-        outside = (places < -0.01).any(0) | (places > 24.01).any(0)
-        assert (found[outside] == IGNORED_PART).all()
-        mirrors.add(flipped)
-    assert mirrors == {True, False}
-
-
-def test_maps_are_unknown_under_cutouts_and_where_a_row_has_none(pose_rows):
-    covered = PoseDataset(pose_rows, views(Augmentation(flip=0, rotation=0, scale=1, shift=0, cutout=1)))
-    plain = PoseDataset(pose_rows, DENSE)
-    unknown = [(covered[i]["labels"]["part_map"] == IGNORED_PART) for i in range(4)]
-    for index, hidden in enumerate(unknown):
-        parts, expected = (d[index]["labels"]["part_map"] for d in (covered, plain))
-        assert torch.equal(parts[~hidden], expected[~hidden])
-        assert covered[index]["labels"]["depth_map"][hidden].isnan().all()
-    assert torch.stack(unknown).sum() > sum((plain[i]["labels"]["part_map"] == IGNORED_PART).sum() for i in range(4))
-    without = PoseDataset(pose_rows.remove_columns(["part_map", "depth_map"]), DENSE)[0]["labels"]
-    assert (without["part_map"] == IGNORED_PART).all() and without["depth_map"].isnan().all()
-    assert without["part_map"].shape == (16, 16)
-
-
 def test_examples_depend_on_seed_epoch_and_index_alone(pose_rows):
     first, second = (PoseDataset(pose_rows, views(Augmentation()), seed=4) for _ in range(2))
     second[3]
@@ -305,7 +239,7 @@ def test_mixture_passes_the_epoch_on_and_batches_collate(pose_rows):
 
 
 def test_a_view_that_stands_still_is_the_plain_example(pose_rows):
-    still, plain = PoseDataset(pose_rows, DENSE)[3], PoseDataset(pose_rows, PLAIN)[3]
+    still, plain = PoseDataset(pose_rows, views(STILL))[3], PoseDataset(pose_rows, PLAIN)[3]
     assert torch.equal(still["pixel_values"], plain["pixel_values"])
     for name, values in plain["labels"].items():
         assert torch.equal(still["labels"][name], values)

@@ -13,7 +13,7 @@ CONFIGURATIONS = sorted((REPOSITORY / "examples" / "accelerate").glob("*.yaml"))
 
 
 def test_one_process_trains_on_people_drawn_on_the_way(recipe_values, tmp_path):
-    data = {"synthesis": {"size": 32, "at_once": 4}, "workers": 0, "dense_reduction": 4}
+    data = {"synthesis": {"size": 32, "at_once": 4}, "workers": 0}
     values = {**recipe_values, "train": data, "evaluation": {}, "schedule": {"max_steps": 2, "warmup_steps": 0}}
     assert "step 2  train_runtime" in launch_training(values, tmp_path)
     JointDetrForPoseEstimation.from_pretrained(tmp_path / "run" / "final")

@@ -134,7 +134,6 @@ def test_recipes_of_the_package_build_their_models(path):
     model = build_model(recipe, resolve_skeleton(recipe))
     assert model.config.num_joints == 17
     assert model.config.query_alignment == "set"
-    assert (model.config.num_dense_parts == 16) == (recipe.train.dense_reduction is not None)
 
 
 @pytest.mark.parametrize("path", REFINER_RECIPES, ids=lambda path: path.stem)
@@ -191,7 +190,7 @@ def key_points_folder(pose_rows, tmp_path_factory):
     """Rows of COCO's key points: 2D alone."""
     rows = [
         row | {"skeleton": "coco", "joints_3d": [[math.nan] * 3] * 17, "joints_3d_valid": [False] * 17}
-        for row in pose_rows.remove_columns(["part_map", "depth_map"])
+        for row in pose_rows
     ]
     folder = tmp_path_factory.mktemp("key-points")
     Dataset.from_list(rows, features=pose_features()).save_to_disk(folder)

@@ -46,7 +46,7 @@ def streamed(stored, tmp_path) -> dict:
         rows.select(range(3 * number, 3 * number + 3)).to_parquet(folder / f"train-{number:05d}-of-00006.parquet")
     data = {"sources": [{"path": str(folder)}], "streaming": True, "shuffle_buffer": 4, "workers": 2}
     stored["evaluation"] = {**stored["evaluation"], "every_steps": 4}
-    return stored | {"train": {**data, "dense_reduction": 4}, "log_steps": 2, "watch_steps": 4}
+    return stored | {"train": data, "log_steps": 2, "watch_steps": 4}
 
 
 def run(values: dict, death: tuple[str, int, float] | None = None) -> None:

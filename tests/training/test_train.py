@@ -176,9 +176,8 @@ def test_a_run_is_never_written_over(tmp_path):
 
 def one_step(recipe_values, folder, **changes):
     """The model after a step without dropout and averages, and the norm of the step's gradient."""
-    config = {**recipe_values["model"]["config"], "dropout": 0.0, "freeze_batch_norm": True, "num_dense_parts": 0}
-    data = {**recipe_values["train"], "dense_reduction": None}
-    values = {**recipe_values, "model": {"config": config}, "train": data, "evaluation": {}, "output": str(folder)}
+    config = {**recipe_values["model"]["config"], "dropout": 0.0, "freeze_batch_norm": True}
+    values = {**recipe_values, "model": {"config": config}, "evaluation": {}, "output": str(folder)}
     values |= {"schedule": {"max_steps": 1, "warmup_steps": 0}, "average_decay": 0.0, "log_steps": 1}
     model = train(build(Recipe, values | changes)).model
     history = json.loads((folder / "log.json").read_text())

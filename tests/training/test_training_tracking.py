@@ -163,7 +163,9 @@ def test_a_run_is_watched_in_tensorboard(recipe_values, tmp_path, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     schedule = {"max_steps": 9, "warmup_steps": 2}
-    recipe = build(Recipe, recipe_values | {"report_to": "tensorboard", "watch_steps": None, "schedule": schedule})
+    values = {"report_to": "tensorboard", "watch_steps": None, "schedule": schedule}
+    recipe_values["model"]["config"]["auxiliary_loss"] = True
+    recipe = build(Recipe, recipe_values | values)
     train(recipe)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
     assert not any("/" in line for line in lines)

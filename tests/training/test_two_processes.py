@@ -46,15 +46,15 @@ def test_two_processes_train_evaluate_and_save_one_model(recipe_values, pose_row
 
 @pytest.fixture
 def unlike_pictures() -> list[dict]:
-    """Examples with all labels, few in 3D, points alone, no label at all, and no dense maps."""
+    """Examples with all labels, few in 3D, points alone, no label at all, and some points."""
     rows = [make_row(seed) for seed in range(6)]
     rows[1]["joints_3d_valid"] = np.arange(17) < 4
     rows[2] |= {"joints_3d": np.full((17, 3), np.nan), "joints_3d_valid": np.zeros(17, bool)}
     rows[3] |= {"joints_3d_valid": np.zeros(17, bool), "joints_2d_valid": np.zeros(17, bool)}
-    rows[4] |= {"part_map": None, "depth_map": None, "joints_2d_valid": np.arange(17) % 3 == 0}
+    rows[4]["joints_2d_valid"] = np.arange(17) % 3 == 0
     rows[5] |= {"joints_3d_valid": np.zeros(17, bool), "joints_2d_valid": np.arange(17) == 8}
     processor = JointDetrImageProcessorPil(size={"height": 64, "width": 64})
-    dataset = PoseDataset(make_rows(rows), AugmentedExamples(processor, HUMAN36M, STILL, dense_reduction=4))
+    dataset = PoseDataset(make_rows(rows), AugmentedExamples(processor, HUMAN36M, STILL))
     return [dataset[index] for index in range(6)]
 
 

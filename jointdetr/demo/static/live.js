@@ -13,8 +13,11 @@ const HELP =
   "and are not kept.";
 const READY = "Stand back until you are seen from head to foot.";
 
-export function mount(element, viewer, address) {
-  return new Live(element, viewer, address);
+export async function start({ element }, viewerUrl) {
+  const place = element.querySelector(".jointdetr-live");
+  const address = new URL(place.dataset.address, document.baseURI);
+  address.protocol = address.protocol.replace("http", "ws");
+  place.live = new Live(place, await import(viewerUrl), address.href);
 }
 
 function make(tag, className, attributes = {}, ...children) {
@@ -44,6 +47,8 @@ class Live {
       make("div", "jointdetr-live-left", {}, this.#makeTools(), picture, this.words, this.speed),
       make("div", "jointdetr-live-right", {}, view),
     );
+    this.element = element;
+    this.element.classList.add("jointdetr-off");
     this.viewer = mountView(view, viewer, null, { turning: true, live: true });
     this.#stopWhenLeft(element);
   }
@@ -73,7 +78,8 @@ class Live {
   }
 
   #start(id) {
-    this.words.closest(".jointdetr-live").scrollIntoView({ block: "start" });
+    this.element.classList.remove("jointdetr-off");
+    this.element.scrollIntoView({ block: "start" });
     this.camera.start(id);
     this.button.textContent = STOP;
     this.#say(WAITING);
@@ -92,6 +98,7 @@ class Live {
   }
 
   #end(reason) {
+    this.element.classList.add("jointdetr-off");
     this.button.textContent = START;
     this.people = null;
     this.#say(reason || OFF);

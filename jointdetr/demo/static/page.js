@@ -47,7 +47,21 @@ function measureTabs() {
   window.dispatchEvent(new Event("resize"));
 }
 
+function clearErrors() {
+  document.querySelectorAll(".toast-close").forEach((button) => button.click());
+}
+
+/** Brings what was asked for into view where it is not, from another element on; the error before it goes away. */
+function showResult(view, start) {
+  clearErrors();
+  const { top, bottom } = document.querySelector(view).getBoundingClientRect();
+  if (top >= 0 && bottom <= window.innerHeight) return;
+  const behavior = window.matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  document.querySelector(start).scrollIntoView({ block: "start", behavior });
+}
+
 export function start() {
+  window.jointdetr = { clearErrors, showResult };
   const mend = () => {
     nameExamples();
     makeTablesScroll();

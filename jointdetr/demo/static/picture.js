@@ -1,14 +1,19 @@
 // The picture to act on: people's boxes over it, to be drawn, moved, sized and removed by mouse, touch, pen or keyboard.
-// A finger moves only the box it has tapped, so that the page still scrolls under it.
+// A finger moves only the box it has tapped, and draws at once where there is none or once it has tapped the picture,
+// so that the page still scrolls under it.
 // It is given {picture: data URL, size: [width, height] px, boxes: [[x, y, width, height] px, ...] or null to leave them}
 // and sends boxes, or null to have people found.
 
 const MIN_SIDE = 24; // px on the screen; anything smaller was a tap
 const TAG_HEIGHT = 28; // px on the screen
+const TAG_WIDTH = 52; // px on the screen
 const KEY_STEP = 0.02; // part of the picture
 const KEY_DELAY_MS = 500; // keys that follow each other sooner are one change
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const CORNERS = { "top left": [0, 0], "top right": [1, 0], "bottom left": [0, 1], "bottom right": [1, 1] };
+const DRAW = "Draw a box from corner to corner.";
+const CHANGE = "Drag a box or its corners, or draw another one.";
+const CHANGE_BY_TOUCH = "Tap a box to change it, the picture to draw.";
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
 function make(tag, className, attributes = {}) {
@@ -18,8 +23,20 @@ function make(tag, className, attributes = {}) {
   return element;
 }
 
-export function mount(element, onChange) {
-  return new Picture(element, onChange);
+export function start({ element, props, trigger, watch }) {
+  const picture = new Picture(element.querySelector(".jointdetr-picture"), (boxes) => {
+    props.value = JSON.stringify({ boxes });
+    trigger("input");
+  });
+  const show = () => {
+    const value = props.value ? JSON.parse(props.value) : {};
+    if (!value.picture) return;
+    picture.update(value);
+    // whoever is asked next must hear of the boxes on the page, which an answer to an earlier question leaves out
+    if (value.boxes === null) props.value = JSON.stringify({ ...value, boxes: picture.rounded });
+  };
+  show();
+  watch("value", show);
 }
 
 class Picture {
@@ -28,24 +45,25 @@ class Picture {
     this.onChange = onChange;
     this.size = [1, 1];
     this.boxes = [];
-    this.drag = null; // {index, corner, from: [x, y] px of the picture, box: as it was}
+    this.drag = null; // {index, corner, from: [x, y] px of the picture, box: as it was, none yet if the index is new}
     this.image = make("img", "", { alt: "The picture with the people's skeletons", draggable: "false" });
-    this.layer = make("div", "jointdetr-layer");
+    this.layer = make("div", "jointdetr-layer", { tabindex: "-1", role: "group", "aria-label": "Where boxes are drawn" });
     this.frame = make("div", "jointdetr-frame");
     this.frame.append(this.image, this.layer);
-    element.replaceChildren(this.frame, this.#makeTools());
+    this.hint = make("p", "jointdetr-hint");
+    element.replaceChildren(this.frame, this.hint, this.#makeTools());
     this.layer.addEventListener("pointerdown", (event) => this.#grab(event));
     this.layer.addEventListener("pointermove", (event) => this.#move(event));
-    this.layer.addEventListener("pointerup", () => this.#drop());
+    this.layer.addEventListener("pointerup", (event) => this.#drop(event));
     this.layer.addEventListener("pointercancel", () => this.#cancel());
     this.layer.addEventListener("keydown", (event) => this.#onKey(event));
+    for (const name of ["focus", "blur"]) this.layer.addEventListener(name, () => this.#tell());
     new ResizeObserver(() => this.#placeTags()).observe(this.frame);
   }
 
   /** Shows another picture, and its boxes unless somebody is just drawing. */
   update({ picture, size, boxes }) {
-    this.element.hidden = !picture;
-    if (!picture) return;
+    this.element.hidden = false;
     this.image.src = picture;
     this.size = size;
     this.frame.style.setProperty("--aspect", size[0] / size[1]);
@@ -89,7 +107,15 @@ class Picture {
     this.boxes = boxes;
     this.layer.replaceChildren(...boxes.map((_, index) => this.#makeBox(index)));
     this.#placeAll();
+    this.#tell();
     if (focused >= 0) this.layer.children[Math.min(focused, boxes.length - 1)]?.focus({ preventScroll: true });
+  }
+
+  /** Says what a drag would do now. */
+  #tell() {
+    const draws = !this.boxes.length || document.activeElement === this.layer;
+    const byTouch = window.matchMedia("(pointer: coarse)").matches;
+    this.hint.textContent = draws ? DRAW : byTouch ? CHANGE_BY_TOUCH : CHANGE;
   }
 
   #makeBox(index) {
@@ -117,9 +143,10 @@ class Picture {
 
   /** A tag hangs below its box, or lies at its feet where the picture ends: never over a head. */
   #placeTags() {
-    this.boxes.forEach(([, y, , height], index) => {
-      const room = (this.size[1] - y - height) / this.#scale;
-      this.layer.children[index]?.classList.toggle("jointdetr-hanging", room > TAG_HEIGHT);
+    this.boxes.forEach(([, y, width, height], index) => {
+      const classes = this.layer.children[index]?.classList;
+      classes?.toggle("jointdetr-hanging", (this.size[1] - y - height) / this.#scale > TAG_HEIGHT);
+      classes?.toggle("jointdetr-narrow", width / this.#scale < TAG_WIDTH);
     });
   }
 
@@ -128,26 +155,23 @@ class Picture {
   }
 
   #grab(event) {
-    if (event.button !== 0 || event.target.closest("button")) return;
-    let index = this.#indexOf(event.target);
-    if (event.pointerType === "touch" && (index < 0 || index !== this.#indexOf(document.activeElement))) return;
+    if (this.drag || !event.isPrimary || event.button !== 0 || event.target.closest("button")) return;
+    const index = this.#indexOf(event.target);
+    if (event.pointerType === "touch" && index >= 0 && index !== this.#indexOf(document.activeElement)) return;
     const from = this.#point(event);
-    const corner = CORNERS[event.target.dataset.corner];
-    const isNew = index < 0;
     this.before = this.boxes;
-    if (isNew) {
-      index = this.boxes.length;
-      this.#show([...this.boxes, [...from, 0, 0]]);
-    }
+    if (index >= 0) {
+      this.drag = { index, corner: CORNERS[event.target.dataset.corner], from, box: this.boxes[index] };
+      this.layer.children[index].focus({ preventScroll: true });
+    } else this.drag = { index: this.boxes.length, corner: [1, 1], from, box: [...from, 0, 0] };
     this.layer.setPointerCapture(event.pointerId);
-    this.layer.children[index].focus({ preventScroll: true });
     event.preventDefault();
-    this.drag = { index, isNew, corner: isNew ? [1, 1] : corner, from, box: this.boxes[index] };
   }
 
   #move(event) {
-    if (!this.drag) return;
+    if (!this.drag || !event.isPrimary) return;
     const { index, corner, from, box } = this.drag;
+    if (index === this.boxes.length) this.#show([...this.boxes, box]);
     const point = this.#point(event).map((value, axis) => clamp(value, 0, this.size[axis]));
     const shift = [point[0] - from[0], point[1] - from[1]];
     this.boxes = this.boxes.with(index, corner ? this.#sized(box, corner, shift) : this.#shifted(box, shift));
@@ -165,14 +189,22 @@ class Picture {
     return this.#inside([xs[0], ys[0], xs[1] - xs[0], ys[1] - ys[0]]);
   }
 
-  #drop() {
-    if (!this.drag) return;
-    const box = this.boxes[this.drag.index];
-    const least = MIN_SIDE * this.#scale;
-    const changed = String(box) !== String(this.drag.box);
+  #drop({ isPrimary }) {
+    if (!this.drag || !isPrimary) return;
+    const { index, box } = this.drag;
     this.drag = null;
-    if (box[2] < least || box[3] < least) this.#show(this.before); // a tap
-    else if (changed) this.#send();
+    const isNew = index === this.before.length;
+    const drawn = this.boxes[index] ?? box;
+    const isTap = this.#isTiny(drawn, isNew ? undefined : box);
+    if (isTap) this.#show(this.before);
+    else if (isNew || String(drawn) !== String(box)) this.#send();
+    if (isNew) (isTap ? this.layer : this.layer.lastElementChild).focus({ preventScroll: true });
+  }
+
+  /** Whether a box was drawn, or sized, to next to nothing; one that was small before may be moved. */
+  #isTiny(box, before = [0, 0, Infinity, Infinity]) {
+    const least = MIN_SIDE * this.#scale;
+    return [2, 3].some((side) => box[side] < Math.min(least, before[side]) - 0.5);
   }
 
   #cancel() {
@@ -210,8 +242,7 @@ class Picture {
     const shift = arrow.map((way) => way * KEY_STEP * Math.max(...this.size));
     const box = this.boxes[index];
     const changed = sizes ? this.#sized(box, [1, 1], shift) : this.#shifted(box, shift);
-    const least = MIN_SIDE * this.#scale;
-    if (changed[2] < least || changed[3] < least) return;
+    if (this.#isTiny(changed, box)) return;
     this.boxes = this.boxes.with(index, changed);
     this.#placeAll();
     clearTimeout(this.keyTimer);

@@ -11,3 +11,20 @@ export function mountView(element, viewer, data, options) {
   new MutationObserver(() => handle.setTheme(theme())).observe(document.body, { attributeFilter: ["class"] });
   return handle;
 }
+
+/** Starts the 3D view in its component: the first value mounts the viewer, a later one keeps the direction of the view. */
+export async function start({ element, props, watch }, viewerUrl) {
+  const place = element.querySelector(".jointdetr-view");
+  const words = element.querySelector(".jointdetr-words");
+  const viewer = await import(viewerUrl);
+  const show = () => {
+    const data = props.value ? JSON.parse(props.value) : null;
+    words.hidden = Boolean(data);
+    place.hidden = !data;
+    if (!data) return;
+    if (place.viewer) place.viewer.update(data);
+    else place.viewer = mountView(place, viewer, data, { turning: true });
+  };
+  show();
+  watch("value", show);
+}

@@ -4,6 +4,8 @@ import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
 
 const FIELD_OF_VIEW = 35; // degrees, vertical
 const MARGIN = 1.12; // room around the people
+const BUTTONS = 52; // px at the top of the picture, which no head is to be under
+const LEGEND = 28; // px at its bottom
 const MIN_RADIUS = 0.6; // metres
 const NEARLY_TOP = 0.001; // radians; exactly from above the camera would not know its up
 const TURN_SPEED = 1.5; // a turn in 40 seconds
@@ -34,6 +36,7 @@ export class Stage {
     this.beforeDraw = beforeDraw;
     this.picturesDrawn = 0;
     this.radius = 0;
+    this.free = 1; // part of the picture's height between buttons and legend
     this.request = null;
     this.renderer = new THREE.WebGLRenderer({ antialias: true, alpha: true, preserveDrawingBuffer: true });
     this.renderer.setPixelRatio(Math.min(window.devicePixelRatio, 2));
@@ -158,7 +161,7 @@ export class Stage {
     const upright = Math.max(y / 2, MIN_RADIUS);
     const [width, height, depth] = fromAbove ? [around, around, upright] : [around, upright, around];
     const slope = Math.tan(THREE.MathUtils.degToRad(FIELD_OF_VIEW) / 2);
-    return (depth + Math.max(width / (slope * this.camera.aspect), height / slope)) * MARGIN;
+    return (depth + Math.max(width / (slope * this.camera.aspect), height / (slope * this.free))) * MARGIN;
   }
 
   #resize() {
@@ -167,7 +170,8 @@ export class Stage {
     const before = this.#distance(false);
     this.renderer.setSize(width, height);
     this.camera.aspect = width / height;
-    this.camera.updateProjectionMatrix();
+    this.free = Math.max(1 - (BUTTONS + LEGEND) / height, 0.5);
+    this.camera.setViewOffset(width, height, 0, (LEGEND - BUTTONS) / 2, width, height);
     this.#standOff(this.#distance(false) / before);
     this.#drawNow(performance.now()); // at once: a canvas is empty after a change of size
   }

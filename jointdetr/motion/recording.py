@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from ..formats.film import Frame
 from ..formats.motions import motion_schema
 from ..formats.shards import parquet_aside, write_aside
-from ..motion.tracking import Tracker
 from ..skeleton_jointdetr import Skeleton
 from .prediction import FrameResult, VideoPredictor
+from .tracking import Tracker
 
 PROGRESS_KEY = b"jointdetr.progress"
 ABOUT_KEY = b"jointdetr.about"

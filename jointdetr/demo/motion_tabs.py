@@ -1,8 +1,9 @@
-"""The tab for a film: frame by frame through the network, smoothed, and played in 3D."""
+"""The tabs in which people move: a film, frame by frame through the network, and a file taken home before."""
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -10,30 +11,32 @@ import gradio as gr
 
 from ..formats.film import FrameReader
 from ..formats.motions import PoseMotion, motion_rows
+from ..motion.prediction import FilmLimits, OnProgress, VideoSettings, estimate_video
 from ..motion.smoothing import SmoothingSettings
 from ..people.words import count_people
-from ..video.drawing import write_overlay
-from ..video.estimation import FilmLimits, OnProgress, estimate_video
-from ..video.prediction import VideoSettings
-from .camera import camera_of
-from .controls import CameraControls, add_threshold
+from ..visualization import read_poses
+from ..visualization.film_overlay import write_overlay
 from .estimator import PoseEstimator
-from .guard import plain_errors, require_film
-from .picture_tab import EXAMPLES, THRESHOLD, Update, Values
+from .guard import plain_errors, require_file_size, require_film
+from .parts import EXAMPLES, CameraControls, Update, Values, add_threshold, camera_of, pose_viewer, show_result
 from .results import angle_picture, download_buttons, download_updates, new_folder, viewer_value, write_files
 from .settings import DemoSettings
-from .viewer import pose_viewer, show_result
 
 FILMS = sorted(EXAMPLES.glob("*.mp4"))
-WORDS = "The moving skeleton appears here.<br>Drag to turn it; the bar below goes through time."
+FILM_WORDS = "The moving skeleton appears here.<br>Drag to turn it; the bar below goes through time."
 SMOOTHINGS = {"spline (no delay)": "offline", "One-Euro (as if live)": "one-euro", "none": "none"}
 HIGHEST_FRAME_RATE = 60
 FILM_HEIGHT_PX = 360
 PROGRESS = gr.Progress()
 
+KINDS = (".json", ".html", ".glb", ".bvh")  # of files; nothing that is packed, and may be much larger than it seems
+FILE_WORDS = "What you took home from this page appears here again, and moves."
+FILE_HELP = "It may also be dropped anywhere on this page. BVH files of others open as well."
+MAX_POSES = 20_000  # frames of all people together
+
 
 class FilmTab:
-    """The components of the tab and what they do."""
+    """The components of the tab for a film and what they do."""
 
     def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
         self.estimator, self.settings = estimator, settings
@@ -61,7 +64,7 @@ class FilmTab:
 
     def _add_film(self) -> None:
         self.film = gr.Video(
-            label=f"Your film, at most {self.settings.max_video_seconds:g} seconds",
+            label=f"Your film, up to {self.settings.max_video_seconds:g} s",
             sources=["upload", "webcam"],
             elem_id="film",
         )
@@ -70,7 +73,7 @@ class FilmTab:
         self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
 
     def _add_results(self) -> None:
-        self.view = pose_viewer(WORDS, "film-view")
+        self.view = pose_viewer(FILM_WORDS, "film-view")
         self.status = gr.Markdown("", elem_id="film-status")
         self.overlay = gr.Video(
             label="On the film",
@@ -98,7 +101,7 @@ class FilmTab:
             self.step = gr.Slider(1, 10, 2, step=1, label="Use every n-th frame (1 to 10 frames)", elem_id="film-step")
             self.smoothing = gr.Radio(list(SMOOTHINGS), value=next(iter(SMOOTHINGS)), label="Smoothing over time")
         with gr.Column(min_width=320):
-            self.threshold = add_threshold("film-threshold", THRESHOLD)
+            self.threshold = add_threshold("film-threshold")
             self.camera = CameraControls("film-camera")
             note = self.estimator.detector_note
             gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
@@ -170,3 +173,68 @@ class FilmTab:
         until_last = replace(film, stop=rows[-1]["frame"] + 1)
         deque(write_overlay(until_last, rows, self.estimator.skeleton, path), maxlen=0)
         return str(path)
+
+
+class OpenTab:
+    """The components of the tab for a file and what they do."""
+
+    def __init__(self, settings: DemoSettings):
+        self.settings = settings
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=320):
+                self.file = gr.File(
+                    label="Your file: " + ", ".join(kind[1:].upper() for kind in KINDS),
+                    file_types=list(KINDS),
+                    height=190,
+                    elem_id="open-file",
+                )
+                gr.Markdown(FILE_HELP, elem_id="open-help")
+            with gr.Column(scale=8, min_width=320):
+                self.view = pose_viewer(FILE_WORDS, "open-view")
+                self.status = gr.Markdown("", elem_id="open-status")
+        opened = self.file.change(
+            self.on_file,
+            {self.file},
+            [self.view, self.status],
+            concurrency_id="again",
+            show_progress_on=[self.view],
+            api_visibility="private",
+        )
+        opened.success(None, js=show_result("open-view", "open-view"), api_visibility="private")
+
+    @plain_errors()
+    def on_file(self, values: Values) -> Update:
+        """Show what is in a file, and nothing once it is taken away."""
+        path = values[self.file]
+        if path is None:
+            return {self.view: None, self.status: ""}
+        motions = open_motions(path, self.settings)
+        return {self.view: viewer_value(motions), self.status: describe(motions)}
+
+
+def open_motions(path: str, settings: DemoSettings) -> list[PoseMotion]:
+    """Read the people of an uploaded file within the limits.
+
+    Raises:
+        ValueError: It is of another kind, damaged, too large, or shows nobody.
+    """
+    require_file_size(path, settings)
+    name = Path(path).name
+    if Path(path).suffix.lower() not in KINDS:
+        raise ValueError(f"a file that opens here ends in {', '.join(KINDS)}, got {name}")
+    try:
+        motions = read_poses(path)
+    except ValueError as error:  # it names the file's place on this machine
+        raise ValueError(str(error).replace(str(path), name)) from error
+    poses = sum(len(motion) for motion in motions)
+    if not 0 < poses <= MAX_POSES:
+        raise ValueError(f"a file may hold 1 to {MAX_POSES} poses, {name} has {poses}")
+    return motions
+
+
+def describe(motions: Sequence[PoseMotion]) -> str:
+    """Say how many people there are, and for how long."""
+    people = count_people(len(motions))
+    frames = max(len(motion) for motion in motions)
+    seconds = max(motion.times_s[-1] for motion in motions) - min(motion.times_s[0] for motion in motions)
+    return f"{people}." if frames == 1 else f"{people}, {frames} frames, {seconds:.1f} s."

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from films import corner_pictures, write_film, write_sound
+from PIL import Image
 from typer.testing import CliRunner
 
 from jointdetr.cli import app
-from jointdetr.formats.film import FrameReader, iterate_frames
-from jointdetr.motion import load_motions
-from jointdetr.video import prediction, webcam
+from jointdetr.formats.film import FrameReader
+from jointdetr.motion import load_motions, prediction, webcam
 
 NUM_FRAMES = 8
 WHOLE = ("--people", "whole")
+PERSON = Path(__file__).parents[2] / "docs" / "images" / "person.jpg"
 
 
 @pytest.fixture
@@ -41,8 +42,28 @@ def test_film_becomes_a_table_a_film_and_files(film, tiny_model_folder, tmp_path
     (motion,) = load_motions(output / "clip.poses.parquet")
     np.testing.assert_allclose(motion.times_s, np.arange(NUM_FRAMES) / 25, atol=1e-6)
     assert motion.boxes[0] == pytest.approx([20, 10, 30, 40])
-    assert len(list(iterate_frames(output / "clip.poses.mp4"))) == NUM_FRAMES
+    assert len(list(FrameReader(output / "clip.poses.mp4"))) == NUM_FRAMES
     assert json.loads((output / "clip.poses.json").read_text())["film"] == "clip.mp4"
+
+
+def test_a_film_of_one_frame_does_not_shake(tiny_model_folder, tmp_path):
+    film = write_film(tmp_path / "one.mp4", corner_pictures(1, (96, 64)))
+    result = predict(film, "--model", tiny_model_folder, "--output", tmp_path / "out", *WHOLE)
+
+    assert result.exit_code == 0, result.output
+    assert f"{film}: 1 frame, 1 person, " in result.stdout
+    assert "nan" not in result.output and "acceleration" not in result.stdout
+
+
+def test_the_expected_error_of_a_film_is_said_and_doubted(tmp_path):
+    person = Image.open(PERSON).resize((256, 256))
+    film = write_film(tmp_path / "person.mp4", [person, person])
+    result = predict(film, "--output", tmp_path, "--box", 56, 60, 100, 186)
+    assert "2 frames, 1 person, expected error about " in result.stdout and not result.stderr
+
+    result = predict(film, "--output", tmp_path, "--box", 150, 150, 100, 100, "--no-follow")
+    assert result.exit_code == 0 and "2 frames, 1 person, expected error about " in result.stdout
+    assert ": probably not a person, or too small; give a box of the first frame" in result.stderr
 
 
 def test_every_other_frame_from_boxes_that_stay(film, tiny_model_folder, tmp_path):
@@ -54,7 +75,7 @@ def test_every_other_frame_from_boxes_that_stay(film, tiny_model_folder, tmp_pat
     (motion,) = load_motions(tmp_path / "out" / "clip.poses.parquet")
     np.testing.assert_allclose(motion.times_s, np.arange(0, NUM_FRAMES, 2) / 25, atol=1e-6)
     assert (motion.boxes == box).all()
-    assert len(list(iterate_frames(tmp_path / "out" / "clip.poses.mp4"))) == NUM_FRAMES // 2
+    assert len(list(FrameReader(tmp_path / "out" / "clip.poses.mp4"))) == NUM_FRAMES // 2
     predict(*words)
     assert not (load_motions(tmp_path / "out" / "clip.poses.parquet")[0].boxes == box).all()
 

@@ -1,15 +1,18 @@
 """Films through an estimator that finds a bright square, in place of the network."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from films import FilmSettings, write_film
 from PIL import Image
-from squares import SquareEstimator, picture_of, walk
+from squares import SQUARE, SquareEstimator, picture_of, walk
 
 from jointdetr.camera_jointdetr import Camera
 from jointdetr.formats.film import Frame
+from jointdetr.motion.prediction import FilmLimits, VideoPredictor, VideoSettings, estimate_video, predict_motion
+from jointdetr.motion.smoothing import SmoothingSettings
 from jointdetr.motion.tracking import Tracker, TrackingSettings
-from jointdetr.video.prediction import VideoPredictor, VideoSettings, predict_motion
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -118,3 +121,49 @@ def test_settings_are_checked():
         VideoSettings(has_detector=True, detect_every_s=2.0)
     with pytest.raises(ValueError, match="`patience_s` must be positive"):
         TrackingSettings(patience_s=0)
+
+
+class TestWholeFilm:
+    @pytest.fixture
+    def estimator(self) -> SquareEstimator:
+        """The stand-in, which knows its skeleton as a pipeline does."""
+        square = SquareEstimator()
+        square.model = SimpleNamespace(config=SimpleNamespace(skeleton=SQUARE))
+        return square
+
+    @pytest.fixture
+    def squares_film(self, tmp_path):
+        return write_film(tmp_path / "squares.mp4", [frame.image for frame in walk(20)])
+
+    def test_motion_of_a_whole_film_and_progress(self, estimator, squares_film):
+        calls = []
+        (motion,) = estimate_video(squares_film, estimator, progress=lambda done, total: calls.append((done, total)))
+
+        assert len(motion) == 20
+        assert motion.person == 0
+        np.testing.assert_allclose(motion.joints_2d[:, 0, 0], 10 + 2 * np.arange(20), atol=2)
+        assert calls == [(done, 20) for done in range(1, 21)]
+
+    @pytest.mark.parametrize(
+        ("limits", "step", "frames"),
+        [
+            (FilmLimits(max_frames=5), 1, [0, 1, 2, 3, 4]),
+            (FilmLimits(max_frames=3), 4, [0, 4, 8]),
+            (FilmLimits(max_seconds=0.2), 1, [0, 1, 2, 3, 4]),
+            (FilmLimits(max_frames=50, max_seconds=50), 4, [0, 4, 8, 12, 16]),
+        ],
+    )
+    def test_limits(self, estimator, squares_film, limits, step, frames):
+        calls = []
+        settings = VideoSettings(step=step, smoothing=SmoothingSettings(method="none"))
+        (motion,) = estimate_video(squares_film, estimator, settings, limits, lambda *numbers: calls.append(numbers))
+
+        assert motion.frames.tolist() == frames
+        assert calls[-1] == (len(frames), len(frames))
+
+    def test_bad_limits_and_films_are_refused(self, estimator, tmp_path):
+        with pytest.raises(ValueError, match="`max_frames` must be positive, got 0"):
+            FilmLimits(max_frames=0)
+        (tmp_path / "text.mp4").write_text("no film")
+        with pytest.raises(ValueError, match="text.mp4: expected a film"):
+            estimate_video(tmp_path / "text.mp4", estimator)

@@ -2,7 +2,7 @@
 
 from documents import REPOSITORY, run_document
 
-from jointdetr.formats.film import iterate_frames
+from jointdetr.formats.film import FrameReader
 from jointdetr.motion import load_motions
 
 
@@ -12,8 +12,8 @@ def test_page_runs(shipped_checkpoint, tmp_path, monkeypatch):
 
     for suffix in ("bvh", "csv"):
         assert (out / f"walking.poses.{suffix}").stat().st_size > 0
-    assert len(list(iterate_frames(out / "walking.poses.mp4"))) == 45
+    assert len(list(FrameReader(out / "walking.poses.mp4"))) == 45
     (motion,) = load_motions(out / "walking.poses.parquet")
     assert motion.detected.mean() > 0.9
-    inside = (motion.points >= 0).all(-1) & (motion.points <= 256).all(-1)
+    inside = (motion.joints_2d >= 0).all(-1) & (motion.joints_2d <= 256).all(-1)
     assert inside.mean() > 0.95

@@ -14,10 +14,10 @@ import pytest
 from films import write_film
 from squares import SQUARE, SquareEstimator, walk
 
-from jointdetr.formats.film import iterate_frames
+from jointdetr.formats.film import FrameReader
 from jointdetr.motion import load_motions
-from jointdetr.video.prediction import VideoPredictor, VideoSettings
-from jointdetr.video.recording import PoseRecording, Progress, read_rows, record_poses
+from jointdetr.motion.prediction import VideoPredictor, VideoSettings
+from jointdetr.motion.recording import PoseRecording, Progress, read_rows, record_poses
 
 NUM_FRAMES = 60
 
@@ -36,7 +36,7 @@ def run(film: Path, table: Path, keep_every_s: float = 0.0) -> list[int]:
     """Go through the film and write the table; returns the frames that were looked at."""
     predictor = VideoPredictor(SquareEstimator(), VideoSettings(batch_size=2))
     recording = open_recording(table)
-    batches = record_poses(lambda start: iterate_frames(film, start=start), predictor, recording, keep_every_s)
+    batches = record_poses(lambda start: FrameReader(film, start=start), predictor, recording, keep_every_s)
     seen = [result.frame.index for batch in batches for result in batch]
     recording.write_table(recording.rows(), recording.settings)
     recording.remove_parts()
@@ -75,7 +75,7 @@ def test_an_error_loses_nothing(squares_film, tmp_path):
     table = tmp_path / "squares.poses.parquet"
 
     def failing_frames(start: int):
-        for frame in iterate_frames(squares_film, start=start):
+        for frame in FrameReader(squares_film, start=start):
             if frame.index == 11:
                 raise OSError("the disk is gone")
             yield frame
@@ -96,7 +96,7 @@ def test_table_is_read_as_motions(squares_film, tmp_path):
 
     assert motion.skeleton.joints == SQUARE.joints
     np.testing.assert_allclose(motion.times_s, np.arange(NUM_FRAMES) / 25)
-    np.testing.assert_allclose(motion.points[:, 0, 0], 10 + 2 * np.arange(NUM_FRAMES), atol=1)
+    np.testing.assert_allclose(motion.joints_2d[:, 0, 0], 10 + 2 * np.arange(NUM_FRAMES), atol=1)
     assert motion.detected.all()
     assert [row["frame"] for row in read_rows(table)] == list(range(NUM_FRAMES))
     assert b"squares" in pq.read_schema(table).metadata[b"jointdetr.about"]

@@ -1,0 +1,162 @@
+"""Parts that the tabs share: the 3D view, the picture to draw boxes on, the live view, and what is said of a camera.
+
+Gradio has none of the first three: each is a `gr.HTML` whose module in `static` is imported from there, because script
+tags in such a component never run.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ..camera_jointdetr import GUESSED_FIELD_OF_VIEW, Camera
+from ..people.boxes import Box
+from ..visualization import viewer_bundle
+
+Values = Mapping[gr.components.Component, Any]
+Update = dict[gr.components.Component, Any]
+STATIC = Path(__file__).parent / "static"
+EXAMPLES = STATIC.with_name("examples")
+THRESHOLD = 0.5
+LIVE_ADDRESS = "live"  # of the WebSocket that looks at a camera's frames, from the page's own
+START = """
+import(new URL('{module}', document.baseURI).href)
+  .then(({{ start }}) => start({{ element, props, trigger, watch }}, new URL('{needs}', document.baseURI).href))
+  .catch((error) => {{ element.textContent = 'This part of the page could not start: ' + error.message; }});
+"""
+CLEAR_ERRORS = "() => window.jointdetr.clearErrors()"
+
+UNKNOWN = f"unknown: a guess of {GUESSED_FIELD_OF_VIEW:g} degrees"
+FOCAL_LENGTH, FIELD_OF_VIEW = "focal length", "field of view"
+NUMBER_LABELS = {FOCAL_LENGTH: "Focal length (pixels of this picture)", FIELD_OF_VIEW: "Field of view (degrees)"}
+"""What the number beside each kind is; there is none for an unknown camera."""
+MAX_FOCAL_PX = 1e6
+CAMERA_HELP = (
+    "Places the people before the camera. Most phones and webcams see 50 to 75 degrees across the picture's longer "
+    "side. Directions hold whatever you say; distances are off by as much as the focal length is."
+)
+
+
+def static_files() -> list[Path]:
+    """What the page loads from this package."""
+    return [viewer_bundle(), *STATIC.glob("*.js")]
+
+
+def _url(path: Path) -> str:
+    """Address of a static file below the page's own, so that it works behind any proxy."""
+    return f"gradio_api/file={path.as_posix()}"
+
+
+PAGE_SCRIPT = (
+    f"() => import(new URL('{_url(STATIC / 'page.js')}', document.baseURI).href).then((page) => page.start())"
+)
+
+
+def show_result(view: str, start: str) -> str:
+    """Return the script that brings the element `view` into view, from the element `start` on, and clears errors."""
+    return f"() => window.jointdetr.showResult('#{view}', '#{start}')"
+
+
+def _html(module: str, inside: str, elem_id: str, label: str) -> gr.HTML:
+    """Make a component that a module of `static` starts."""
+    script = START.format(module=_url(STATIC / module), needs=_url(viewer_bundle()))
+    return gr.HTML(None, html_template=inside, js_on_load=script, label=label, elem_id=elem_id)
+
+
+def pose_viewer(words: str, elem_id: str) -> gr.HTML:
+    """Make the 3D view; its value is the JSON of `viewer_data`, or `None`, which shows `words`."""
+    inside = f"<div class='jointdetr-view' hidden></div><div class='jointdetr-words'>{words}</div>"
+    return _html("view.js", inside, elem_id, "3D")
+
+
+def live_view(elem_id: str) -> gr.HTML:
+    """Make the live picture and its 3D view."""
+    return _html("live.js", f"<div class='jointdetr-live' data-address='{LIVE_ADDRESS}'></div>", elem_id, "Live")
+
+
+def acted_picture(elem_id: str) -> gr.HTML:
+    """Make the picture to draw boxes on; its value is the JSON of `drawing_value`, or what `drawn_boxes` reads."""
+    return _html("picture.js", "<div class='jointdetr-picture' hidden></div>", elem_id, "Picture and people")
+
+
+def drawing_value(display: Image.Image, size: tuple[int, int], boxes: Sequence[Box] | None) -> str:
+    """Return what the picture to draw boxes on shows, as JSON.
+
+    Args:
+        display: A small copy of the picture.
+        size: The picture's true width and height in px.
+        boxes: What to show in place of the boxes that are there; `None` leaves them, for they may have gone on.
+    """
+    stream = BytesIO()
+    display.save(stream, "JPEG", quality=80)
+    picture = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return json.dumps({"picture": picture, "size": size, "boxes": boxes})
+
+
+def drawn_boxes(value: str | None) -> Any:
+    """Return the boxes that a visitor drew, unchecked; `None` to have the people found.
+
+    Raises:
+        ValueError: It is not what the picture sends.
+    """
+    try:
+        return json.loads(value)["boxes"] if value else None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError("the picture sent no boxes") from error
+
+
+def add_threshold(elem_id: str) -> gr.Slider:
+    """Add the slider for the probability from which on a joint counts as found."""
+    words = "A joint less probable than this is a guess, drawn hollow."
+    label = "Threshold (probability, 0 to 1)"
+    return gr.Slider(0, 1, THRESHOLD, step=0.01, label=label, info=words, elem_id=elem_id)
+
+
+class CameraControls:
+    """What a visitor may say of the camera: the kind of number, and the number.
+
+    `named` is the event after another kind was chosen and the number emptied.
+    """
+
+    def __init__(self, elem_id: str):
+        kinds = [UNKNOWN, *NUMBER_LABELS]
+        with gr.Accordion("Camera", open=False):
+            gr.Markdown(CAMERA_HELP)
+            with gr.Row():
+                self.kind = gr.Dropdown(
+                    kinds, value=UNKNOWN, label="What you know of the camera", min_width=140, elem_id=elem_id
+                )
+                self.number = gr.Number(None, min_width=100, elem_id=f"{elem_id}-value", visible=False)
+            self.named = self.kind.input(
+                lambda kind: gr.Number(None, label=NUMBER_LABELS.get(kind), visible=kind in NUMBER_LABELS),
+                self.kind,
+                self.number,
+                api_visibility="private",
+                queue=False,
+                show_progress="hidden",
+            )
+        self.components = (self.kind, self.number)
+
+
+def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera:
+    """Return the camera of a picture of `size` (width, height) px, looking through its middle; a guess if unknown.
+
+    A field of view is the angle across the picture's longer side.
+
+    Raises:
+        ValueError: The number cannot be right.
+    """
+    if kind == UNKNOWN or not value:  # an empty number field is 0
+        return Camera.from_field_of_view(GUESSED_FIELD_OF_VIEW, size)
+    if kind == FIELD_OF_VIEW:
+        if not 1 <= value <= 170:
+            raise ValueError(f"a field of view must be from 1 to 170 degrees, got {value:g}")
+        return Camera.from_field_of_view(value, size)
+    if not 1 <= value <= MAX_FOCAL_PX:
+        raise ValueError(f"a focal length must be from 1 to {MAX_FOCAL_PX:g} pixels, got {value:g}")
+    return Camera.from_focal_px(value, size)

@@ -1,1 +1,0 @@
-"""Films: reading and drawing them, following people through them, smoothing their motion."""
