@@ -264,19 +264,36 @@ def _place_in_camera(
 
     Both are NaN for crops that are not `wanted` `(batch,)`, and for people who cannot be placed.
     """
-    joints = poses.joints.double()
     points = _through_lenses(points, cameras, Camera.undistort)
     intrinsics = torch.stack([torch.from_numpy(camera.intrinsics) for camera in cameras])  # (batch, 3, 3)
-    weights = poses.scores.double() * poses.detected * points.isfinite().all(dim=-1)  # (batch, joints)
-    solved = wanted & ((weights > 0).sum(dim=-1) >= MIN_JOINTS_FOR_TRANSLATION)  # (batch,)
-    joints_camera = torch.full_like(joints, torch.nan)
-    if solved.any():
-        joints_camera[solved] = joints[solved] + solve_root_translation(
-            joints[solved], points[solved], intrinsics[solved], weights[solved], robust=True
-        ).unsqueeze(-2)
-    behind = (joints_camera[..., 2] <= 0).any(dim=-1)
-    joints_camera[behind] = torch.nan
+    intrinsics[~wanted] = torch.nan
+    joints_camera = poses.joints + place_roots(poses, points, intrinsics).unsqueeze(-2)
     return joints_camera, _through_lenses(project(joints_camera, intrinsics), cameras, Camera.distort)
+
+
+def place_roots(poses: AssembledPoses, points_px: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
+    """Find where the roots must stand for the detected joints to be seen at their image points.
+
+    Args:
+        poses: One skeleton for each crop, not necessarily in the camera's picture.
+        points_px: `(batch, joints, 2)` px, as a camera without a lens shows them; NaN where missing.
+        intrinsics: `(batch, 3, 3)` in the same px; NaN where not known.
+
+    Returns:
+        `(batch, 3)` mm in the dtype of `points_px`. NaN without intrinsics, with fewer than three detected joints,
+        where the points coincide, and where a joint, detected or filled in, would come to lie behind the camera.
+    """
+    joints = poses.joints.to(points_px.dtype)
+    weights = poses.scores * poses.detected * points_px.isfinite().all(dim=-1)  # (batch, joints)
+    enough = (weights > 0).sum(dim=-1) >= MIN_JOINTS_FOR_TRANSLATION  # (batch,)
+    solved = enough & intrinsics.isfinite().all(dim=(1, 2))
+    roots = torch.full_like(joints[:, 0], torch.nan)
+    if solved.any():
+        roots[solved] = solve_root_translation(
+            joints[solved], points_px[solved], intrinsics[solved], weights[solved], robust=True
+        )
+    behind = (joints[..., 2] + roots[:, None, 2] <= 0).any(dim=-1)
+    return roots.masked_fill(behind[:, None], torch.nan)
 
 
 def _through_lenses(points: torch.Tensor, cameras: Sequence[Camera], move: Any) -> torch.Tensor:
@@ -299,4 +316,12 @@ def _to_world(joints_camera: torch.Tensor, cameras: Sequence[Camera]) -> torch.T
     return (joints_camera - extrinsics[:, None, :, 3]) @ extrinsics[..., :3]  # row vectors: the rotation's inverse
 
 
-__all__ = ["ASSEMBLY_INPUTS", "AssembledPoses", "assemble_poses", "assign", "choose_queries", "people_of_crops"]
+__all__ = [
+    "ASSEMBLY_INPUTS",
+    "AssembledPoses",
+    "assemble_poses",
+    "assign",
+    "choose_queries",
+    "people_of_crops",
+    "place_roots",
+]

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 import jointdetr
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
 from jointdetr.evaluation.evaluate import EvaluationSettings, evaluate_model
-from jointdetr.evaluation.report import ReportTable, number
+from jointdetr.evaluation.result import ReportTable, number
 from jointdetr.training.recipe import Recipe, load_recipe
 from jointdetr.training.train import train
 from jointdetr.training.training_data import load_source

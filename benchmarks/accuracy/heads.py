@@ -35,7 +35,7 @@ from jointdetr.backbone_jointdetr import BlazePoseBackbone
 from jointdetr.data.examples import PoseDataset, PoseExamples, stack_labels
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe, pck_torso, torso_length
-from jointdetr.evaluation.report import ReportTable, number
+from jointdetr.evaluation.result import ReportTable, number
 from jointdetr.image_processing_jointdetr import JointDetrImageProcessorPil
 from jointdetr.postprocessing_jointdetr import AssembledPoses, assemble_poses
 from jointdetr.skeleton_jointdetr import HUMAN36M

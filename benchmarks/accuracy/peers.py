@@ -27,7 +27,7 @@ from benchmarks.accuracy.compare import (
 )
 from benchmarks.accuracy.models import L1Peer, LikelihoodPeer, Peer, VolumetricPeer
 from jointdetr import JointDetrConfig
-from jointdetr.evaluation.report import ReportTable
+from jointdetr.evaluation.result import ReportTable
 from jointdetr.training.recipe import Recipe
 from jointdetr.training.train import build_model, resolve_skeleton
 

@@ -7,15 +7,13 @@ line on stderr and exit code 2.
 import typer
 
 from .convert import convert
-from .demo import demo
 from .evaluate import evaluate
-from .export import export
+from .hub import export, push
 from .options import Command
-from .predict import PredictCommand, predict
-from .push import push
+from .predict import PredictCommand, PredictOptions
 from .synthesize import synthesize
 from .train import train, train_refiner
-from .view import view
+from .view import demo, view
 
 INTERRUPTED = 130  # exit code after Ctrl-C
 
@@ -25,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(cls=PredictCommand)(predict)
+app.command("predict", cls=PredictCommand)(PredictOptions)
 app.command(cls=Command)(convert)
 app.command(cls=Command)(synthesize)
 app.command(cls=Command)(train)

@@ -1,46 +1,46 @@
 """`jointdetr evaluate`: measure a model on a pose dataset, plainly or by a protocol of the papers."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from .options import ModelOption, Precision, PrecisionOption, ThresholdOption, load_checkpoint, one_line_errors
+from .options import (
+    BatchSizeOption,
+    ModelOption,
+    PrecisionOption,
+    ThresholdOption,
+    load_checkpoint,
+    one_line_errors,
+)
 
+ProtocolName = Literal["plain", "human36m-p1", "human36m-p2", "3dhp", "3dpw", "panoptic"]
 
-class ProtocolName(str, Enum):
-    """The protocols, as choices."""
-
-    PLAIN = "plain"
-    HUMAN36M_P1 = "human36m-p1"
-    HUMAN36M_P2 = "human36m-p2"
-    MPI_INF_3DHP = "3dhp"
-    THREE_DPW = "3dpw"
-    PANOPTIC = "panoptic"
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(help="Training data that the trivial baselines are fitted to, instead of the evaluated poses."),
+]
+ReliabilityOption = Annotated[
+    Path | None, typer.Option(help="Picture, as .png or .svg, of how far the confidence is true.")
+]
 
 
 def evaluate(
     dataset: Annotated[str, typer.Option(help="Parquet file, folder or Hub repository of a pose dataset.")],
     model: ModelOption = None,
-    dtype: PrecisionOption = Precision.FLOAT32,
+    dtype: PrecisionOption = "float32",
     protocol: Annotated[
         ProtocolName,
         typer.Option(help="As the papers do, or plain: all rows count, with the model's own joints."),
-    ] = ProtocolName.PLAIN,
+    ] = "plain",
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many rows.")] = None,
     threshold: ThresholdOption = 0.5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Crops that go through the network at once.")] = 32,
+    batch_size: BatchSizeOption = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures.")] = 0,
-    baseline_dataset: Annotated[
-        str | None,
-        typer.Option(help="Training data that the trivial baselines are fitted to, instead of the evaluated poses."),
-    ] = None,
+    baseline_dataset: BaselineOption = None,
     output: Annotated[Path | None, typer.Option(help="File for the numbers: .json, .md or .txt.")] = None,
-    reliability: Annotated[
-        Path | None, typer.Option(help="Picture, as .png or .svg, of how far the confidence is true.")
-    ] = None,
+    reliability: ReliabilityOption = None,
 ) -> None:
     """Measure a model on a pose dataset: MPJPE, PA-MPJPE, PCK, AUC, camera space and confidence.
 
@@ -49,19 +49,14 @@ def evaluate(
     from ..data.loading import load_pose_dataset
     from ..evaluation.evaluate import EvaluationSettings, evaluate_model, fit_baselines
     from ..evaluation.protocols import PROTOCOLS
-    from ..evaluation.report import require_report_suffix
+    from ..evaluation.result import require_report_suffix
 
     if output is not None:
         with one_line_errors(str(output)):
             require_report_suffix(output)
     checkpoint = load_checkpoint(model, dtype)
-    settings = EvaluationSettings(
-        threshold=threshold,
-        batch_size=batch_size,
-        workers=workers,
-        device=checkpoint.model.device.type,
-        protocol=PROTOCOLS[protocol.value],
-    )
+    device = checkpoint.model.device.type
+    settings = EvaluationSettings(threshold, batch_size, workers, device, PROTOCOLS[protocol])
     with one_line_errors(dataset):
         rows = load_pose_dataset(dataset, split)
         rows = rows if limit is None else rows.select(range(min(limit, len(rows))))

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 from typer.core import TyperCommand
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from ..image_processing_jointdetr import JointDetrImageProcessor
     from ..modeling_jointdetr import JointDetrForPoseEstimation
 
+Precision = Literal["float32", "bfloat16"]
+
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="Folder or Hub repository of the checkpoint; the one in the package if left out."),
@@ -22,6 +23,14 @@ ModelOption = Annotated[
 ThresholdOption = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="A joint less probable than this counts as not found.")
 ]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--dtype",
+        help="Numbers to compute with: bfloat16 is faster with many people at once, on processors that have it.",
+    ),
+]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Crops that go through the network at once.")]
 
 
 class Command(TyperCommand):
@@ -32,29 +41,6 @@ class Command(TyperCommand):
         from .. import registration  # noqa: F401
 
         return super().invoke(ctx)
-
-
-class Device(str, Enum):
-    """Where to compute, as choices."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class Precision(str, Enum):
-    """Kinds of numbers to compute with, as choices, by PyTorch's names."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(
-        "--dtype",
-        help="Numbers to compute with: bfloat16 is faster with many people at once, on processors that have it.",
-    ),
-]
 
 
 class Checkpoint(NamedTuple):
@@ -89,7 +75,7 @@ def check_checkpoint_name(name: str) -> None:
         raise ValueError("there is no such folder, and a repository on the Hub is named user/model")
 
 
-def load_checkpoint(name: str | None, precision: Precision = Precision.FLOAT32) -> Checkpoint:
+def load_checkpoint(name: str | None, precision: Precision = "float32") -> Checkpoint:
     """Load a checkpoint through the Auto classes, from the package itself if no name is given."""
     import torch
     from transformers import AutoImageProcessor, AutoModelForPoseEstimation
@@ -101,11 +87,11 @@ def load_checkpoint(name: str | None, precision: Precision = Precision.FLOAT32) 
     source = name or str(files("jointdetr") / "pretrained")
     with one_line_errors(source):
         check_checkpoint_name(source)
-        model = AutoModelForPoseEstimation.from_pretrained(source, dtype=precision.value).eval()
+        model = AutoModelForPoseEstimation.from_pretrained(source, dtype=precision).eval()
         if not isinstance(model, JointDetrForPoseEstimation):
             raise ValueError(f"expected a checkpoint of JointDetrForPoseEstimation, got {type(model).__name__}")
         processor = AutoImageProcessor.from_pretrained(source)
-    if precision is Precision.BFLOAT16:
+    if precision == "bfloat16":
         model.to(memory_format=torch.channels_last)  # whose convolutions are faster still
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return Checkpoint(processor, model)

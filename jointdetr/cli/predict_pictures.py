@@ -1,20 +1,18 @@
-"""Estimating the 3D poses in pictures: a file of poses and a figure for each, and a table of the joints."""
+"""Estimating the 3D poses in pictures: files and a figure of each, and a table of the joints; or whole data sets."""
 
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from .options import one_line_errors
-from .predict_options import PredictOptions, output_names
+from .predict import Format, PredictOptions, output_names, write_formats
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from ..camera_jointdetr import Camera
     from ..pipeline_jointdetr import JointDetrPipeline
     from ..skeleton_jointdetr import Skeleton
 
@@ -26,77 +24,49 @@ def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
     """Write the poses in each picture and tell whether all could be read; one that cannot is reported."""
     from ..people.words import doubts
 
-    predictor = _Predictor(options.load_estimator(), options)
+    options = replace(options, format=options.format or [Format.JSON])
+    estimator = options.load_estimator()
+    skeleton = estimator.model.config.skeleton
     with one_line_errors(str(options.output)):
         options.output.mkdir(parents=True, exist_ok=True)
     failed = False
     for picture, name in zip(pictures, output_names(pictures), strict=True):
         try:
-            people, written = predictor.predict(picture, options.output / name)
+            people, written = _predict(picture, options.output / name, estimator, options)
         except typer.Exit:
             failed = True
             continue
         if len(pictures) == 1:
-            _print_joints(people[:MOST_TABLES], predictor.skeleton)
+            _print_joints(people[:MOST_TABLES], skeleton)
         typer.echo(f"{picture}: {_summary(people)}, see {' and '.join(written)} in {options.output}")
-        for doubt in doubts(people, predictor.skeleton, boxes_given=bool(options.boxes)):
+        for doubt in doubts(people, skeleton, boxes_given=bool(options.boxes)):
             typer.echo(f"{picture}: {doubt}", err=True)
     return not failed
 
 
-@dataclass
-class _Predictor:
-    """A pipeline and the options of `predict`: turns a picture into files."""
+def _predict(
+    picture: str, target: Path, estimator: "JointDetrPipeline", options: PredictOptions
+) -> tuple[list[Person], list[str]]:
+    """Write `target`.pose.png and the files of poses; return the people and the names of the files."""
+    from ..picture_jointdetr import load_picture
+    from ..visualization import pose_figure
 
-    estimator: "JointDetrPipeline"
-    options: PredictOptions
-
-    @property
-    def skeleton(self) -> "Skeleton":
-        """The joints that the model finds."""
-        return self.estimator.model.config.skeleton
-
-    def predict(self, picture: str, target: Path) -> tuple[list[Person], list[str]]:
-        """Write `target`.pose.png and the files of poses; return the people and the names of the files."""
-        from ..picture_jointdetr import load_picture
-        from ..visualization import pose_figure
-
-        with one_line_errors(picture):
-            image = load_picture(picture)
-            camera = self.options.camera.for_picture(image.size)
-            boxes = [list(box) for box in self.options.boxes] or None
-            people = self.estimator(image, boxes=boxes, camera=camera)
-        with one_line_errors(str(target)):
-            pose_figure(image, people, self.skeleton).savefig(f"{target}.pose.png")
-            written = self._write_poses(people, target, self.describe(picture, image, camera))
-        return people, [f"{target.name}.pose.png", *written]
-
-    def _write_poses(self, people: list[Person], target: Path, about: dict[str, Any]) -> list[str]:
-        """Write the poses in every format asked for, say what should be known of them, and return the files' names."""
-        from ..visualization import write_poses
-
-        written: dict[Path, str] = {}
-        for kind in self.options.formats:
-            path = f"{target}.pose.{kind.value}"
-            written |= write_poses(people, path, self.skeleton, about, self.options.floor)
-        for path, note in written.items():
-            if note:
-                typer.echo(f"{path.name}: {note}")
-        return [path.name for path in written]
-
-    def describe(self, picture: str, image: "Image.Image", camera: "Camera") -> dict[str, Any]:
-        """Head of the JSON file: where the numbers come from."""
-        from .. import __version__
-
-        return {
-            "software": f"jointdetr {__version__}",
-            "model": self.options.model_name,
-            "threshold": self.options.threshold,
-            "people_from": "boxes" if self.options.boxes else self.options.detector or self.options.people.value,
-            "picture": picture,
-            "picture_size": [image.width, image.height],
-            **camera.describe(),
-        }
+    skeleton = estimator.model.config.skeleton
+    with one_line_errors(picture):
+        image = load_picture(picture)
+        camera = options.camera_of(image.size)
+        people = estimator(image, boxes=options.boxes or None, camera=camera)
+    about = options.describe() | {
+        "people_from": "boxes" if options.boxes else options.detector or options.people,
+        "picture": picture,
+        "picture_size": [image.width, image.height],
+        **camera.describe(),
+    }
+    figure = target.with_name(f"{target.name}.pose.png")
+    with one_line_errors(str(target)):
+        pose_figure(image, people, skeleton).savefig(figure)
+        written = write_formats(people, figure.with_suffix(""), options, skeleton, about)
+    return people, [figure.name, *written]
 
 
 def _print_joints(people: Sequence[Person], skeleton: "Skeleton") -> None:
@@ -151,3 +121,36 @@ def _caption(person: Person, skeleton: "Skeleton") -> str:
 def _millimetres(position: Sequence[float]) -> list[str]:
     """Whole millimetres, a dash for what is unknown."""
     return ["-" if math.isnan(value) else f"{round(value)}" for value in position]  # a float would say -0
+
+
+def predict_dataset(name: str, options: PredictOptions) -> None:
+    """Write a Parquet file of poses for each shard of a data set; what is there already is kept.
+
+    Under `torchrun` or `accelerate launch` the processes share the shards, and each uses its own GPU.
+    """
+    import torch
+
+    from ..data.loading import load_pose_dataset
+    from ..data.prediction import PredictionJob, predict_shards
+
+    process = int(os.environ.get("RANK", 0))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    estimator = options.load_estimator()
+    about = {"dataset": name, "split": options.split, "dtype": options.dtype, "boxes": options.boxes}
+    about |= {"detector": options.detector, "people": options.people, "focal_px": options.focal_px}
+    with one_line_errors(name):
+        rows = load_pose_dataset(name, options.split, streaming=True, columns=("image",))
+        job = PredictionJob(
+            rows,
+            lambda items: estimator(items, batch_size=options.batch_size, **options.known_camera),
+            estimator.model.config.skeleton,
+            options.output,
+            options.describe() | about,
+            options.batch_size,
+            options.boxes or None,
+            own_boxes=options.detector is None,
+            focal_px=options.focal_px,
+        )
+        report = predict_shards(job, lambda text: typer.echo(f"process {process}: {text}"))
+    typer.echo(f"process {process}: {report}, see {options.output}")

@@ -4,14 +4,13 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from .options import one_line_errors
-from .predict_options import PredictOptions
+from .predict import PredictOptions, write_formats
 
 if TYPE_CHECKING:
     from ..formats.film import Frame
@@ -33,7 +32,6 @@ def predict_video(source: str | int, options: PredictOptions, name: str) -> None
         film.finish()
 
 
-@dataclass
 class _Film:
     """A film, or what a webcam sees, on its way through `predict`.
 
@@ -43,31 +41,23 @@ class _Film:
         name: What the written files are called.
     """
 
-    source: str | int
-    options: PredictOptions
-    name: str
-    frames_done: int = field(init=False, default=0)
-    seconds_spent: float = field(init=False, default=0.0)
-    people: set[int] = field(init=False, default_factory=set)
-    error_sum_mm: float = field(init=False, default=0.0)
-    errors_known: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
-        """Look at the first frame, load the model and see how far an earlier run has come."""
+    def __init__(self, source: str | int, options: PredictOptions, name: str):
         from ..formats.film import FrameReader
         from ..motion.prediction import VideoPredictor
         from ..motion.recording import PoseRecording
         from ..motion.webcam import open_webcam
 
-        self.is_live = isinstance(self.source, int)
-        self.reader: FrameReader = (
-            open_webcam(self.source) if self.is_live else FrameReader(self.source, self.options.step)
-        )
+        self.source, self.options, self.name = source, options, name
+        self.is_live = isinstance(source, int)
+        self.reader = open_webcam(source) if self.is_live else FrameReader(source, options.step)
         settings = self._settings(next(iter(self.reader)))
-        estimator = self.options.load_estimator()
+        estimator = options.load_estimator()
         self.skeleton = estimator.model.config.skeleton
         self.predictor = VideoPredictor(estimator, settings)
         self.recording = PoseRecording(self._path("parquet"), self.skeleton, self._describe(settings))
+        self.frames_done, self.seconds_spent = 0, 0.0
+        self.people: set[int] = set()
+        self.error_sum_mm, self.errors_known = 0.0, 0
 
     def _path(self, suffix: str) -> Path:
         return self.options.output / f"{self.name}.poses.{suffix}"
@@ -75,42 +65,32 @@ class _Film:
     def _settings(self, first: "Frame") -> "VideoSettings":
         """What the options mean for a film that begins with this frame."""
         from ..motion.prediction import VideoSettings
+        from ..motion.smoothing import SmoothingSettings
         from ..motion.tracking import TrackingSettings
 
         return VideoSettings(
-            boxes=[list(box) for box in self.options.boxes],
+            boxes=self.options.boxes,
             has_detector=self.options.detector is not None,
             tracking=TrackingSettings(follow=self.options.follow),
-            smoothing=self._smoothing(),
+            smoothing=SmoothingSettings(self.options.smoothing),
             threshold=self.options.threshold,
             step=1 if self.is_live else self.options.step,
-            camera=self.options.camera.for_picture(first.image.size),
+            camera=self.options.camera_of(first.image.size),
         )
-
-    def _smoothing(self) -> "SmoothingSettings":
-        from ..motion.smoothing import SmoothingSettings
-
-        return SmoothingSettings(self.options.smoothing.value)
 
     def _describe(self, settings: "VideoSettings") -> dict[str, Any]:
         """Where the numbers come from; rows of two runs belong together only if this is the same for both."""
-        from .. import __version__
-
         path = Path(str(self.source))
-        camera = settings.camera
-        return {
-            "software": f"jointdetr {__version__}",
+        return self.options.describe() | {
             "film": path.name,
             "film_bytes": path.stat().st_size if path.is_file() else None,
-            "model": self.options.model_name,
-            "threshold": settings.threshold,
             "step": settings.step,
             "follow": settings.tracking.follow,
-            "boxes": [list(box) for box in settings.boxes],
+            "boxes": settings.boxes,
             "detector": self.options.detector,
             "detector_threshold": self.options.detector_threshold,
-            "people": self.options.people.value,
-            "camera": None if camera is None else camera.describe(),
+            "people": self.options.people,
+            "camera": settings.camera.describe(),
         }
 
     def estimate(self) -> None:
@@ -161,8 +141,9 @@ class _Film:
         speed = TextColumn("{task.fields[speed]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
         console = Console(stderr=True)
+        total = None if self.is_live else self.reader.info().num_frames  # if the film has an end and tells
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task(str(self.source), total=self._num_frames(), completed=start, speed="")
+            task = progress.add_task(str(self.source), total=total, completed=start, speed="")
 
             def advance(frames: int) -> None:
                 rate = progress.tasks[task].speed
@@ -171,21 +152,22 @@ class _Film:
 
             yield advance
 
-    def _num_frames(self) -> int | None:
-        """Frames of the film, if it has an end and tells."""
-        return None if self.is_live else self.reader.info().num_frames
-
     def finish(self) -> None:
         """Smooth the rows, write the table and all that is made of it, and report."""
+        from ..formats.motions import load_motions, motion_rows
         from ..motion.jitter import Jitter, measure_jitter
         from ..motion.smoothing import smooth_rows
 
         before, after = Jitter(), Jitter()
-        smoothing = self.predictor.settings.smoothing
+        smoothing, about = self.predictor.settings.smoothing, self.recording.settings
         rows = measure_jitter(self._count_people(self.recording.rows()), before)
         rows = measure_jitter(smooth_rows(rows, self.skeleton, smoothing), after)
-        self.recording.write_table(rows, self.recording.settings | {"smoothing": vars(smoothing)})
-        written = [self._path("parquet").name, *self._write_other_formats()]
+        table = self._path("parquet")
+        self.recording.write_table(rows, about | {"smoothing": vars(smoothing)})
+        written = [table.name]
+        if self.options.format:
+            poses = motion_rows(load_motions(table))
+            written += write_formats(poses, table.with_suffix(""), self.options, self.skeleton, about)
         if self.options.overlay:
             written.append(self._write_overlay())
         self.recording.remove_parts()
@@ -203,23 +185,6 @@ class _Film:
                 self.error_sum_mm += error_mm
                 self.errors_known += 1
             yield row
-
-    def _write_other_formats(self) -> list[str]:
-        """Write the table in the other formats asked for, and return the names of the files."""
-        from ..formats.motions import load_motions, motion_rows
-        from ..visualization import write_poses
-
-        if not self.options.formats:
-            return []
-        rows = motion_rows(load_motions(self._path("parquet")))
-        written: dict[Path, str] = {}
-        for kind in self.options.formats:
-            path, about = self._path(kind.value), self.recording.settings
-            written |= write_poses(rows, path, self.skeleton, about, self.options.floor)
-        for path, note in written.items():
-            if note:
-                typer.echo(f"{path.name}: {note}")
-        return [path.name for path in written]
 
     def _write_overlay(self) -> str:
         """Draw the people over the film, and return the name of the file."""

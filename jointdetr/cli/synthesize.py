@@ -1,12 +1,11 @@
 """`jointdetr synthesize`: draw a dataset of synthetic people."""
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from .options import Device, one_line_errors
+from .options import one_line_errors
 
 SupersamplingOption = Annotated[
     int, typer.Option(min=1, help="Rays along each edge of a pixel; 2 smooths edges for four times the work.")
@@ -19,26 +18,19 @@ MotionsOption = Annotated[
 ]
 
 
-class SynthesisPreset(str, Enum):
-    """The presets of `jointdetr.synthesis`, as choices."""
-
-    EVERYDAY = "everyday"
-    EVERYTHING = "everything"
-    NOBODY = "nobody"
-
-
 def synthesize(
     output: Annotated[Path, typer.Option(help="Folder of the dataset; an interrupted run goes on where it stopped.")],
     count: Annotated[int, typer.Option(min=1, help="Number of people, one picture each.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other people.")] = 0,
     size: Annotated[int, typer.Option(min=1, help="Width and height of the pictures in pixels.")] = 256,
     preset: Annotated[
-        SynthesisPreset, typer.Option(help="Mostly upright people; all poses and steep views as well; or empty rooms.")
-    ] = SynthesisPreset.EVERYDAY,
+        Literal["everyday", "everything", "nobody"],
+        typer.Option(help="Mostly upright people; all poses and steep views as well; or empty rooms."),
+    ] = "everyday",
     workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1,
     supersampling: SupersamplingOption = 1,
     motions: MotionsOption = None,
-    device: Annotated[Device, typer.Option(help="Where to pose and render the people.")] = Device.CPU,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to pose and render the people.")] = "cpu",
     sheet: Annotated[
         bool, typer.Option("--sheet", help="Write sheet.png with the first pictures and joints.")
     ] = False,
@@ -54,11 +46,11 @@ def synthesize(
             count=count,
             seed=seed,
             size=size,
-            preset=preset.value,
+            preset=preset,
             supersampling=supersampling,
             workers=workers,
             motions=motions,
-            device=device.value,
+            device=device,
         )
         write_dataset(settings)
         if sheet:
@@ -66,13 +58,13 @@ def synthesize(
     typer.echo(f"{output}: {count} people")
 
 
-def _check_synthesis_resources(motions: Path | None, device: Device) -> None:
+def _check_synthesis_resources(motions: Path | None, device: str) -> None:
     """Raise `ValueError` unless the motion capture and the device are there."""
     import torch
 
     if motions is not None and not any(motions.rglob("*.asf")):
         raise ValueError(f"--motions must be a folder of .asf and .amc files, found no .asf file in {motions}")
-    if device is Device.CUDA and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a GPU that PyTorch can use, got none")
 
 

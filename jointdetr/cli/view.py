@@ -1,4 +1,4 @@
-"""`jointdetr view`: look at poses in 3D."""
+"""`jointdetr view` and `jointdetr demo`: poses in 3D, and the model to try, in a browser."""
 
 import webbrowser
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import one_line_errors
+from .options import ModelOption, one_line_errors
 
 if TYPE_CHECKING:
     from ..formats.motions import PoseMotion
@@ -88,3 +88,28 @@ def _summary(motions: list["PoseMotion"]) -> str:
     frames = max((len(motion) for motion in motions), default=0)
     people = "1 person" if len(motions) == 1 else f"{len(motions)} people"
     return people if frames < 2 else f"{people}, {frames} frames"
+
+
+def demo(
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in the network use the demo.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port to listen at.", show_default="the first free one from 7860"),
+    ] = None,
+    share: Annotated[bool, typer.Option("--share", help="Make a public link through gradio.live.")] = False,
+    model: ModelOption = None,
+) -> None:
+    """Try the model in a browser: pictures, films, and a skeleton that turns under the mouse.
+
+    Further settings, such as a detector of people and limits, are environment variables; see docs/space.md.
+    """
+    with one_line_errors("demo"):
+        try:
+            from ..demo.app import launch
+        except ModuleNotFoundError as error:
+            raise ValueError(f'{error}; install the extra: pip install "jointdetr[space]"') from error
+        from ..demo import DemoSettings
+
+        launch(DemoSettings.from_environment(model=model), host, port, share)

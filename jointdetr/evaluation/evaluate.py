@@ -1,8 +1,8 @@
 """Evaluation of a model on a data set by a protocol, from one call, and the same numbers for `Trainer`.
 
 Plain evaluation is the protocol `PLAIN`; those of the papers are in `protocols.py`. The way of a row: `protocols.py`
-chooses it, `prediction.py` lets the model say where its joints are, `mapping.py` makes them the data's, and
-`scoring.py` compares them with the truth.
+chooses it, `prediction.py` lets the model say where its joints are and makes them the data's, and `scoring.py`
+compares them with the truth.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ from ..data.loading import PoseRows, check_columns, fitting_rows
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..postprocessing_jointdetr import ASSEMBLY_INPUTS
 from ..skeleton_jointdetr import Skeleton
-from .mapping import JointMapping
 from .metrics import TrivialBaselines
 from .prediction import (
     EvaluationSettings,
     FoundPoses,
+    JointMapping,
     PoseTargets,
     Predictions,
     merge_outputs,
@@ -170,7 +170,6 @@ def _describe_run(
     height, width = found.targets.size
     return {
         "threshold": settings.threshold,
-        "assignment": settings.assignment,
         "refiner": model.refiner is not None,
         "dtype": str(model.dtype).removeprefix("torch."),
         "box": "dataset",

@@ -1,8 +1,10 @@
 """Errors of poses as the papers name them, and the two trivial predictors that every model has to beat.
 
 Shape vocabulary: `...` any batch dimensions, `poses` (N), `joints` (J). Positions are millimetres, relative to the
-root unless said otherwise; points in the picture are px. `valid` is `(..., joints)` bool; joints outside it are
-counted nowhere and may be NaN.
+root unless said otherwise; points in the picture are px. Alike in all metrics of joints:
+- `predicted` and `target` are `(..., joints, 3)` (2 in the picture);
+- `valid` is `(..., joints)` bool, all by default; joints outside it are counted nowhere and may be NaN;
+- `per_joint` gives `(joints,)`, means over the poses, instead of one number. Without a joint that counts it is NaN.
 
 Say beside every number: the skeleton and whether the (zero) root is among its joints, the root, the source of the
 boxes, the frame step, and whether the mean is over frames or over actions. The functions here average over all valid
@@ -31,17 +33,7 @@ def joint_errors(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def mpjpe(
     predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor | None = None, per_joint: bool = False
 ) -> torch.Tensor:
-    """Mean per joint position error, "protocol 1" of Human3.6M.
-
-    Args:
-        predicted: `(..., joints, 3)` root-relative, mm. A NaN joint that is valid makes the mean NaN.
-        target: `(..., joints, 3)` root-relative, mm.
-        valid: `(..., joints)` bool, the joints that count; all of them by default.
-        per_joint: return `(joints,)`, the mean over the poses, instead of one number.
-
-    Returns:
-        Mean distance in mm; NaN where no joint is valid.
-    """
+    """Mean per joint position error in mm, "protocol 1" of Human3.6M; a NaN joint that is valid makes it NaN."""
     return _mean(joint_errors(predicted, target), valid, per_joint)
 
 
@@ -52,17 +44,10 @@ def pa_mpjpe(
     per_joint: bool = False,
     counted: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """MPJPE after each pose is aligned by rotation, translation and scale, without reflection ("protocol 2").
+    """MPJPE in mm after each pose is aligned by rotation, translation and scale, without reflection ("protocol 2").
 
-    Args:
-        predicted: `(..., joints, 3)` mm. A pose with a valid joint that is not finite makes the mean NaN.
-        target: `(..., joints, 3)` mm.
-        valid: `(..., joints)` bool, the joints that determine the alignment and count; all of them by default.
-        per_joint: return `(joints,)` instead of one number.
-        counted: `(..., joints)` bool, the valid joints that count, if not all of those that determine the alignment.
-
-    Returns:
-        Mean distance in mm; NaN where no joint is counted.
+    A pose with a valid joint that is not finite makes it NaN. The valid joints determine the alignment; `counted`
+    `(..., joints)` bool says which of them count, if not all.
     """
     finite = predicted.isfinite().all(dim=-1)  # (..., joints)
     if valid is not None:
@@ -97,17 +82,8 @@ def pck(
 ) -> torch.Tensor:
     """Fraction of the joints whose error is below a threshold, strictly (3D PCK of MPI-INF-3DHP at 150 mm).
 
-    A NaN prediction of a valid joint is not below any threshold: missing joints count as wrong.
-
-    Args:
-        predicted: `(..., joints, 3)` root-relative, mm.
-        target: `(..., joints, 3)` root-relative, mm.
-        valid: `(..., joints)` bool, the joints that count; all of them by default.
-        threshold_mm: the threshold.
-        per_joint: return `(joints,)` instead of one number.
-
-    Returns:
-        Fraction in [0, 1]. MPI-INF-3DHP's official number is over 14 joints, without pelvis, spine and head.
+    A NaN prediction of a valid joint is not below any threshold: missing joints count as wrong. MPI-INF-3DHP's
+    official number is over 14 joints, without pelvis, spine and head.
     """
     return _mean((joint_errors(predicted, target) < threshold_mm).to(target.dtype), valid, per_joint)
 
@@ -116,24 +92,13 @@ def auc(
     predicted: torch.Tensor,
     target: torch.Tensor,
     valid: torch.Tensor | None = None,
-    thresholds_mm: Sequence[float] = AUC_THRESHOLDS_MM,
     per_joint: bool = False,
 ) -> torch.Tensor:
     """Area under the PCK curve: mean of `pck` over evenly spaced thresholds (MPI-INF-3DHP: 0:5:150, strict).
 
     Threshold 0 adds a zero to the mean by the strict comparison, so that a perfect prediction has 30/31.
-
-    Args:
-        predicted: `(..., joints, 3)` root-relative, mm.
-        target: `(..., joints, 3)` root-relative, mm.
-        valid: `(..., joints)` bool, the joints that count; all of them by default.
-        thresholds_mm: the thresholds.
-        per_joint: return `(joints,)` instead of one number.
-
-    Returns:
-        Fraction in [0, 1].
     """
-    curve = [pck(predicted, target, valid, float(threshold), per_joint) for threshold in thresholds_mm]
+    curve = [pck(predicted, target, valid, float(threshold), per_joint) for threshold in AUC_THRESHOLDS_MM]
     return torch.stack(curve).mean(dim=0)
 
 
@@ -156,10 +121,9 @@ def pck_torso(
     predicted: torch.Tensor,
     target: torch.Tensor,
     torso: torch.Tensor,
-    share: float = TORSO_SHARE,
     per_joint: bool = False,
 ) -> torch.Tensor:
-    """Fraction of the joints that are nearer in the picture than a share of the torso's length, strictly (2D PCK).
+    """Fraction of the joints that are nearer in the picture than 0.2 of the torso's length, strictly (2D PCK).
 
     Source: Yang and Ramanan, "Articulated human detection with flexible mixtures of parts", TPAMI 2013, with the
     torso in place of the box as is usual for Leeds Sports Pose. A NaN prediction of a labelled joint is wrong.
@@ -168,14 +132,10 @@ def pck_torso(
         predicted: `(..., joints, 2)` px.
         target: `(..., joints, 2)` px, NaN where there is no label.
         torso: `(...,)` px, see `torso_length`; poses where it is NaN or 0 do not count.
-        share: the threshold.
         per_joint: return `(joints,)` instead of one number.
-
-    Returns:
-        Fraction in [0, 1]; NaN where nothing counts.
     """
     counted = target.isfinite().all(dim=-1) & (torso > 0)[..., None]
-    hits = joint_errors(predicted, target) < share * torso[..., None]
+    hits = joint_errors(predicted, target) < TORSO_SHARE * torso[..., None]
     return _mean(hits.to(target.dtype), counted, per_joint)
 
 

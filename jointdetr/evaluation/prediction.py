@@ -2,13 +2,15 @@
 
 One crop per row, from the row's own box, without test-time augmentation or ground-truth depth or scale. Every joint
 gets a place, detected or not: what is missing is filled by the refinement network, and where there is none, or nothing
-of the person is detected, by the joint's likeliest query.
+of the person is detected, by the joint's likeliest query. Where the data have other joints than the model,
+`JointMapping` makes the model's into theirs.
 
 Shape vocabulary: `poses` (N), `queries`, `joints` (J). Positions are root-relative millimetres in camera axes.
 """
 
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import datasets
@@ -19,6 +21,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import ModelOutput
 
 from ..data.examples import PoseDataset, PoseExamples, collate_poses
+from ..data.skeleton_mapping import joint_sources, map_skeleton, mapping_weights
 from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
 from ..postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
 from ..skeleton_jointdetr import Skeleton
@@ -33,7 +36,6 @@ class EvaluationSettings:
 
     Args:
         threshold: joints less probable than this are missing.
-        assignment: `hungarian` or `argmax`, see `assemble_poses`.
         batch_size: crops at once.
         workers: processes that load pictures.
         device: where the model runs.
@@ -41,7 +43,6 @@ class EvaluationSettings:
     """
 
     threshold: float = 0.5
-    assignment: str = "hungarian"
     batch_size: int = 32
     workers: int = 0
     device: str = "cpu"
@@ -84,11 +85,6 @@ class PoseTargets:
         """`(poses,)` bool, where both root and intrinsics are known."""
         return self.roots.isfinite().all(dim=-1) & self.intrinsics.isfinite().all(dim=(1, 2))
 
-    @property
-    def points_px(self) -> torch.Tensor:
-        """`points` in px of the network's input."""
-        return self.to_px(self.points)
-
     def to_px(self, points: torch.Tensor) -> torch.Tensor:
         """Points in [0, 1] of the network's input, in px of it."""
         height, width = self.size
@@ -116,10 +112,69 @@ class FoundPoses:
         cls, outputs: ModelOutput, settings: EvaluationSettings, refiner: PreTrainedModel | None
     ) -> "FoundPoses":
         """Assemble the network's outputs, which are where the refinement network is."""
-        detected = assemble_poses(outputs, settings.threshold, refiner, settings.assignment)
-        likeliest = assemble_poses(outputs, 0.0, None, settings.assignment)
+        detected = assemble_poses(outputs, settings.threshold, refiner)
+        likeliest = assemble_poses(outputs, 0.0)
         joints = torch.where(detected.joints.isfinite(), detected.joints, likeliest.joints)
         return cls(detected, likeliest, joints, refiner is not None)
+
+
+@dataclass(frozen=True)
+class JointMapping:
+    """How a model's joints become those of the data.
+
+    Args:
+        source: the model's skeleton.
+        target: the data's.
+        description: for the fine print.
+    """
+
+    source: Skeleton
+    target: Skeleton
+    description: str
+
+    @classmethod
+    def between(cls, source: Skeleton, target: Skeleton, protocol: Protocol) -> "JointMapping":
+        """Find the mapping, if the model has what the protocol needs.
+
+        Raises:
+            ValueError: A scored joint, or one of the root, cannot be had from the model's.
+        """
+        if source.joints == target.joints:
+            return cls(source, target, f"none: the model's skeleton is {target.name}")
+        needed = [*protocol.scored_joints(target), *protocol.root]
+        found = dict(zip(target.joints, joint_sources(source, target), strict=True))
+        lacking = sorted({name for name in needed if found[name] is None})
+        if lacking:
+            raise ValueError(
+                f"protocol {protocol.name} scores {', '.join(lacking)}, which cannot be had from the joints of the "
+                f"model's skeleton {source.name!r}"
+            )
+        notes = [f"{name} is {found[name].notes[0]}" for name in dict.fromkeys(needed) if found[name].notes]
+        detail = f" ({'; '.join(notes)})" if notes else ", each joint by its own place on the body"
+        return cls(source, target, f"predictions from {source.name} to {target.name}{detail}")
+
+    def apply(self, poses: FoundPoses) -> FoundPoses:
+        """Map poses; what is made of several joints is as sure as the least sure of them."""
+        if self.source.joints == self.target.joints:
+            return poses
+        joints = map_skeleton(poses.joints, self.source, self.target)[0]
+        return FoundPoses(self._map(poses.detected), self._map(poses.likeliest), joints, poses.refined)
+
+    def _map(self, poses: AssembledPoses) -> AssembledPoses:
+        weights, possible = (torch.from_numpy(array) for array in mapping_weights(self.source, self.target))
+        parts = weights != 0  # (target joints, source joints)
+
+        def least(values: torch.Tensor) -> torch.Tensor:
+            return values[:, None].where(parts, 1.0).amin(dim=-1).where(possible, 0.0)
+
+        return AssembledPoses(
+            map_skeleton(poses.joints, self.source, self.target)[0],
+            map_skeleton(poses.points, self.source, self.target)[0],
+            least(poses.scores),
+            (poses.detected[:, None] | ~parts).all(dim=-1) & possible,
+            None if poses.sigmas is None else poses.sigmas.nan_to_num(torch.inf) @ weights.T.to(poses.sigmas.dtype),
+            None if poses.visible is None else least(poses.visible),
+        )
 
 
 @dataclass
@@ -180,8 +235,4 @@ def merge_outputs(batches: Sequence[dict[str, torch.Tensor]]) -> JointDetrPoseEs
 
 def refiner_on_cpu(refiner: PreTrainedModel | None) -> PreTrainedModel | None:
     """Copy a refinement network, which is small, to where the predictions are gathered."""
-    if refiner is None:
-        return None
-    copy = type(refiner)(refiner.config)
-    copy.load_state_dict(refiner.state_dict())
-    return copy.float().eval()
+    return None if refiner is None else deepcopy(refiner).to("cpu", torch.float32).eval()

@@ -1,15 +1,22 @@
-"""The numbers of an evaluation, and how they are laid out as tables with their fine print."""
+"""The numbers of an evaluation as tables: printed, or saved as JSON, Markdown or plain text with their fine print."""
 
+import io
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from .protocols import METRICS, Protocol
 from .reliability import Reliability
-from .report import Report, ReportTable, number
+
+SUFFIXES = (".json", ".md", ".txt")
+TEXT_WIDTH = 120
 
 COLUMNS = {
     **{name: (metric.label, metric.factor) for name, metric in METRICS.items()},
@@ -21,6 +28,66 @@ TORSO_RULE = (
     "joints closer in the picture than 0.2 of the distance of the labelled hips' middle from the shoulders', strictly"
 )
 _PARTS = {"": "all", "_visible": "visible", "_occluded": "occluded"}
+LISTS = {
+    "Some of the joints": {
+        "mpjpe_detected": ("detected joints: MPJPE, mm", 1.0, 1),
+        "mpjpe_visible": ("visible joints: MPJPE, mm", 1.0, 1),
+        "mpjpe_occluded": ("occluded joints: MPJPE, mm", 1.0, 1),
+    },
+    "In the picture": {
+        "pck_torso": ("arms and legs within 0.2 of the torso's length (PCK@0.2), %", 100.0, 1),
+        "point_error": ("distance, % of the crop's side", 100.0, 1),
+        "recall": ("joints detected, %", 100.0, 1),
+    },
+    "Camera space, without true depth or scale": {
+        "mpjpe_absolute": ("MPJPE in camera space (absolute), mm", 1.0, 1),
+        "mrpe": ("error of the root in camera space (MRPE), mm", 1.0, 1),
+        "placed": ("people placed in camera space, %", 100.0, 1),
+    },
+    "Confidence, of every joint whatever its score": {
+        "score_ece": ("score: expected calibration error against hits within 150 mm, %", 100.0, 1),
+        "sigma_gap": ("expected error: mean gap to the measured error, mm", 1.0, 1),
+        "sigma_rank_correlation": ("expected error: rank correlation with the measured error", 1.0, 2),
+        "visible_ece": ("visibility: expected calibration error, %", 100.0, 1),
+        "visible_accuracy": ("visibility: accuracy at one half, %", 100.0, 1),
+    },
+}
+"""Label, factor and digits of what is printed of other metrics, by the titles of their tables."""
+
+
+def number(value: float, digits: int = 1) -> str:
+    """Round a number for a table; a dash stands for one that does not exist."""
+    return "-" if value != value else f"{value:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table of strings.
+
+    Args:
+        title: what it shows.
+        header: names of the columns.
+        rows: one list of cells a row.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """Lay the table out as Markdown."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        return f"### {self.title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def rich(self) -> Table:
+        """Lay the table out for a console; numbers stand on the right."""
+        table = Table(title=self.title, box=box.SIMPLE_HEAD)
+        for index, name in enumerate(self.header):
+            is_number = index > 0 and all(row[index][:1].isdigit() or row[index] in ("-", "") for row in self.rows)
+            table.add_column(name, justify="right" if is_number else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
 
 
 @dataclass(frozen=True)
@@ -86,37 +153,55 @@ class EvaluationResult:
             flat |= {f"joint/{name}/{metric}": value for metric, value in values.items()}
         return flat
 
-    def report(self) -> Report:
+    @property
+    def title(self) -> str:
+        """The protocol's title and name."""
+        return f"{self.protocol.title} ({self.protocol.name})"
+
+    def tables(self) -> list[ReportTable]:
         """Lay everything out that the data have labels for."""
-        tables = []
-        if self.labels["joints_3d"]:
-            tables += [self._overall(), *self._by_group(), self._some_joints()]
-        if self.labels["joints_2d"]:
-            tables.append(self._in_the_picture())
-        if "mrpe" in self.metrics:
-            tables.append(self._in_camera_space())
-        tables.append(self._by_joint())
+        tables = [self._overall(), *self._by_group()] if self.labels["joints_3d"] else []
+        titles = [title for title in LISTS if title != "In the picture" or self.labels["joints_2d"]]
+        tables += [*_list_tables(self.metrics, titles), self._by_joint()]
         if self.refinement is not None:
             tables.append(_refinement_table(self.refinement))
-        tables.append(_reliability_table(self.reliability))
-        return Report(f"{self.protocol.title} ({self.protocol.name})", tables, self.fine_print, self._content())
-
-    def save(self, path: str | Path) -> None:
-        """Write everything as `.json`, where numbers that do not exist are null, or the tables as `.md` or `.txt`."""
-        self.report().save(path)
+        return [*tables, *_list_tables(self.reliability.metrics, LISTS)]
 
     def print(self, console: Console | None = None) -> None:
         """Print the tables and what they depend on."""
-        self.report().print(console)
+        console = console or Console()
+        console.print(self.title, style="bold")
+        for table in self.tables():
+            console.print(table.rich())
+        for name, value in self.fine_print.items():
+            console.print(f"{name}: {value}", highlight=False)
 
-    def _content(self) -> dict[str, Any]:
+    def save(self, path: str | Path) -> None:
+        """Write everything as `.json`, where numbers that do not exist are null, or the tables as `.md` or `.txt`.
+
+        Raises:
+            ValueError: Another suffix.
+        """
+        path = Path(path)
+        require_report_suffix(path)
+        kinds = {".json": self._json, ".md": self._markdown, ".txt": self._text}
+        path.write_text(kinds[path.suffix](), encoding="utf-8")
+
+    def _json(self) -> str:
         """Everything at full precision; fractions stay fractions."""
         content = {name: value for name, value in vars(self).items() if value is not None}
-        return content | {
-            "protocol": self.protocol.name,
-            "group_means": self.group_means,
-            "reliability": self.reliability.content(),
-        }
+        content |= {"protocol": self.protocol.name, "group_means": self.group_means}
+        return json.dumps(_without_nan(content | {"reliability": self.reliability.content()}), indent=2) + "\n"
+
+    def _markdown(self) -> str:
+        fine_print = "\n".join(f"- **{name}**: {value}" for name, value in self.fine_print.items())
+        return "\n\n".join([f"## {self.title}", *(table.markdown() for table in self.tables()), fine_print]) + "\n"
+
+    def _text(self) -> str:
+        """What is printed, without colours."""
+        stream = io.StringIO()
+        self.print(Console(file=stream, width=TEXT_WIDTH))
+        return stream.getvalue()
 
     def _overall(self) -> ReportTable:
         """The protocol's metrics of the model, by both means, and of the baselines."""
@@ -137,27 +222,6 @@ class EvaluationResult:
         rows = [[name, str(int(values["poses"])), *_cells(values, names)] for name, values in self.groups.items()]
         return [ReportTable(f"By {group}", [group, "poses", *_labels(names)], rows)]
 
-    def _some_joints(self) -> ReportTable:
-        parts = ("detected", "visible", "occluded")
-        rows = [[f"{part} joints", number(self.metrics[f"mpjpe_{part}"])] for part in parts]
-        return ReportTable("Some of the joints", ["which", "MPJPE mm"], rows)
-
-    def _in_the_picture(self) -> ReportTable:
-        rows = [
-            ["arms and legs within 0.2 of the torso's length (PCK@0.2), %", number(100 * self.metrics["pck_torso"])],
-            ["distance, % of the crop's side", number(100 * self.metrics["point_error"])],
-            ["joints detected, %", number(100 * self.metrics["recall"])],
-        ]
-        return ReportTable("In the picture", ["what", "value"], rows)
-
-    def _in_camera_space(self) -> ReportTable:
-        rows = [
-            ["MPJPE in camera space (absolute), mm", number(self.metrics["mpjpe_absolute"])],
-            ["error of the root in camera space (MRPE), mm", number(self.metrics["mrpe"])],
-            ["people placed in camera space, %", number(100 * self.metrics["placed"])],
-        ]
-        return ReportTable("Camera space, without true depth or scale", ["what", "value"], rows)
-
     def _by_joint(self) -> ReportTable:
         labelled = {**dict.fromkeys(METRICS, self.labels["joints_3d"]), "pck_torso": self.labels["joints_2d"]}
         names = [name for name in next(iter(self.joints.values())) if labelled.get(name, True)]
@@ -165,11 +229,11 @@ class EvaluationResult:
         return ReportTable("By joint, mean over frames", ["joint", *_labels(names)], rows)
 
 
-def _labels(names: list[str] | tuple[str, ...]) -> list[str]:
+def _labels(names: Sequence[str]) -> list[str]:
     return [COLUMNS[name][0] for name in names]
 
 
-def _cells(values: dict[str, float], names: list[str] | tuple[str, ...]) -> list[str]:
+def _cells(values: dict[str, float], names: Sequence[str]) -> list[str]:
     return [number(COLUMNS[name][1] * values[name]) for name in names]
 
 
@@ -184,18 +248,26 @@ def _refinement_table(refinement: dict[str, dict[str, float]]) -> ReportTable:
     return ReportTable("Refinement network", header, rows)
 
 
-def _reliability_table(reliability: Reliability) -> ReportTable:
-    """Lay out how far the confidence is true."""
-    labels = {
-        "score_ece": ("score: expected calibration error against hits within 150 mm, %", 100.0, 1),
-        "sigma_gap": ("expected error: mean gap to the measured error, mm", 1.0, 1),
-        "sigma_rank_correlation": ("expected error: rank correlation with the measured error", 1.0, 2),
-        "visible_ece": ("visibility: expected calibration error, %", 100.0, 1),
-        "visible_accuracy": ("visibility: accuracy at one half, %", 100.0, 1),
-    }
-    rows = [
-        [label, number(factor * reliability.metrics[name], digits)]
-        for name, (label, factor, digits) in labels.items()
-        if not isnan(reliability.metrics.get(name, nan))
-    ]
-    return ReportTable("Confidence, of every joint whatever its score", ["what", "value"], rows)
+def _list_tables(metrics: dict[str, float], titles: Sequence[str]) -> list[ReportTable]:
+    """Lay numbers out that are no columns; those that do not exist are left out."""
+    tables = []
+    for title in titles:
+        known = {name: line for name, line in LISTS[title].items() if not isnan(metrics.get(name, nan))}
+        rows = [[label, number(factor * metrics[name], digits)] for name, (label, factor, digits) in known.items()]
+        tables.append(ReportTable(title, ["what", "value"], rows))
+    return [table for table in tables if table.rows]
+
+
+def require_report_suffix(path: Path) -> None:
+    """Raise `ValueError` unless a report can be written to a file of this name."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"a report must end in one of {', '.join(SUFFIXES)}, got {path.name!r}")
+
+
+def _without_nan(content: Any) -> Any:
+    """Replace NaN, which JSON has not, by None, all the way down."""
+    if isinstance(content, dict):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and content != content else content

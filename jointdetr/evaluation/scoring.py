@@ -7,16 +7,16 @@ labelled joints (`recall`). Where the data have camera intrinsics, errors in cam
 Shape vocabulary: `poses` (N), `joints` (J) of the data, `scored` joints of the protocol. Millimetres in camera axes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ..crops_jointdetr import HIPS, SHOULDERS
-from ..skeleton_jointdetr import Skeleton
-from .camera_space import camera_metrics
-from .metrics import TrivialBaselines, joint_errors, mpjpe, pa_mpjpe, pck_torso, torso_length
-from .prediction import Predictions
+from ..postprocessing_jointdetr import place_roots
+from .metrics import TrivialBaselines, joint_errors, mpjpe, mrpe, pa_mpjpe, pck_torso, torso_length
+from .prediction import FoundPoses, PoseTargets, Predictions
 from .protocols import LIMB_JOINTS, METRICS, PLAIN, Protocol
 from .reliability import measure_reliability
 from .result import EvaluationResult
@@ -39,15 +39,10 @@ class ScoredPoses:
         """Take the poses where `part` `(poses,)` is true."""
         return ScoredPoses(self.predicted[part], self.target[part], self.valid[part])
 
-    def measure(self, names: Sequence[str]) -> dict[str, float]:
-        """Metrics over all joints, by their names in `METRICS`."""
-        return {name: METRICS[name].function(self.predicted, self.target, self.valid).item() for name in names}
-
-    def measure_joints(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Metrics of every joint, `(scored,)` each."""
-        return {
-            name: METRICS[name].function(self.predicted, self.target, self.valid, per_joint=True) for name in names
-        }
+    def measure(self, names: Iterable[str], per_joint: bool = False) -> dict[str, Any]:
+        """Metrics by their names in `METRICS`: numbers over all joints, or lists of those of every joint."""
+        poses = self.predicted, self.target, self.valid
+        return {name: METRICS[name].function(*poses, per_joint=per_joint).tolist() for name in names}
 
     def measure_visible(self, visible: torch.Tensor) -> dict[str, float]:
         """Errors of all, `_visible` and `_occluded` joints; the alignment is by all of them."""
@@ -125,11 +120,14 @@ class Scorer:
 
     def picture(self, names: Sequence[str], per_joint: bool = False) -> torch.Tensor:
         """PCK by the torso's length of some joints; NaN for a skeleton without hips or shoulders."""
-        indices = [self.found.skeleton.joints.index(name) for name in names]
-        targets = self.found.targets
+        targets, known = self.found.targets, self.found.skeleton.joints
+        points = targets.to_px(targets.points)
+        torso = points.new_full(points.shape[:1], torch.nan)
+        if {*HIPS, *SHOULDERS} <= set(known):
+            torso = torso_length(points, *([known.index(name) for name in ends] for ends in (HIPS, SHOULDERS)))
+        indices = [known.index(name) for name in names]
         predicted = targets.to_px(self.found.poses.likeliest.points)[:, indices]
-        torso = torso_px(targets.points_px, self.found.skeleton)
-        return pck_torso(predicted, targets.points_px[:, indices], torso, per_joint=per_joint)
+        return pck_torso(predicted, points[:, indices], torso, per_joint=per_joint)
 
 
 def score(
@@ -193,16 +191,38 @@ def _details(scorer: Scorer, scored: ScoredPoses) -> dict[str, float]:
 
 def _by_joint(scorer: Scorer, scored: ScoredPoses) -> dict[str, dict[str, float]]:
     """The protocol's metrics, `mpjpe`, `recall` and `pck_torso` of every scored joint."""
-    columns = scored.measure_joints(list(dict.fromkeys([*scorer.protocol.metrics, "mpjpe"])))
-    columns |= {"recall": scorer.recall.nanmean(dim=0), "pck_torso": scorer.picture(scorer.joints, per_joint=True)}
+    columns = scored.measure(dict.fromkeys([*scorer.protocol.metrics, "mpjpe"]), per_joint=True)
+    columns["recall"] = scorer.recall.nanmean(dim=0).tolist()
+    columns["pck_torso"] = scorer.picture(scorer.joints, per_joint=True).tolist()
+    lines = zip(*columns.values(), strict=True)
+    return {name: dict(zip(columns, line, strict=True)) for name, line in zip(scorer.joints, lines, strict=True)}
+
+
+def camera_metrics(poses: FoundPoses, targets: PoseTargets, root: int) -> dict[str, float]:
+    """Errors in camera space over all joints of the people who can be placed and whose true place is known.
+
+    The place follows from the predicted joints, their predicted points and the data's intrinsics, as for users;
+    nothing of the true depth or scale is used.
+
+    Args:
+        poses: in the joints of the targets; those that are detected say where the person is.
+        targets: the truth.
+        root: index of the root joint.
+
+    Returns:
+        `mpjpe_absolute` and `mrpe` in mm, and `placed`, the fraction of the people whose true place is known that they
+        are over; nothing where no true place is known.
+    """
+    known = targets.placed
+    if not known.any():
+        return {}
+    points = targets.to_px(poses.detected.points.double())
+    origins = place_roots(poses.detected, points, targets.intrinsics.double()).float()
+    scored = known & origins.isfinite().all(dim=-1)
+    predicted = (poses.joints + origins[:, None])[scored]  # (placed, joints, 3)
+    target = (targets.joints + targets.roots[:, None])[scored]
     return {
-        name: {metric: values[index].item() for metric, values in columns.items()}
-        for index, name in enumerate(scorer.joints)
+        "mpjpe_absolute": mpjpe(predicted, target, targets.valid[scored]).item(),
+        "mrpe": mrpe(predicted[:, root], targets.roots[scored]).item(),
+        "placed": int(scored.sum()) / int(known.sum()),
     }
-
-
-def torso_px(points: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
-    """`torso_length` of labelled points `(poses, joints, 2)`; NaN for a skeleton without hips or shoulders."""
-    if not {*HIPS, *SHOULDERS} <= set(skeleton.joints):
-        return points.new_full(points.shape[:1], torch.nan)
-    return torso_length(points, *([skeleton.joints.index(name) for name in ends] for ends in (HIPS, SHOULDERS)))

@@ -1,1 +1,1 @@
-"""Training and evaluation: recipes, augmentation, metrics, `Trainer` for poses."""
+"""Training: recipes, augmentation, streams, the loop on Accelerate, and what a run tells of itself."""

@@ -124,33 +124,9 @@ def tracked_name(name: str) -> str:
 
 
 def print_entry(step: int, entries: dict[str, float]) -> None:
-    """Print an entry of the log on one line, and an evaluation as a small table beside its baselines.
-
-    What has a slash in its name, as the terms of earlier layers, is for trackers alone.
-    """
+    """Print an entry of the log on one line; what has a slash in its name is for trackers alone."""
     text = "  ".join(f"{name} {value:.4g}" for name, value in entries.items() if "/" not in name)
     print(f"step {step}  {text}", flush=True)
-    if "eval_mpjpe" in entries:
-        print("\n".join(evaluation_lines(entries)), flush=True)
-
-
-def evaluation_lines(entries: dict[str, float]) -> list[str]:
-    """Lay out the entries of `PoseMetrics`: errors of the model and the baselines, error and recall by joint."""
-    predictors = {"model": ""}
-    predictors |= {name[5:-6]: name[5:-5] for name in entries if name.endswith("/mpjpe") and "joint/" not in name}
-    lines = ["    predictor          MPJPE  PA-MPJPE  PCK@150    AUC"]
-    for name, prefix in predictors.items():
-        errors = [entries[f"eval_{prefix}{metric}"] for metric in ("mpjpe", "pa_mpjpe")]
-        fractions = [100.0 * entries[f"eval_{prefix}{metric}"] for metric in ("pck_150", "auc")]
-        lines.append(
-            f"    {name:17} {errors[0]:6.1f}    {errors[1]:6.1f}    {fractions[0]:4.1f}%  {fractions[1]:4.1f}%"
-        )
-    joints = [name.split("/")[1] for name in entries if name.startswith("eval_joint/") and name.endswith("/recall")]
-    cells = [
-        f"{joint} {entries[f'eval_joint/{joint}/mpjpe']:.0f} ({100.0 * entries[f'eval_joint/{joint}/recall']:.0f}%)"
-        for joint in joints
-    ]
-    return [*lines, "    mm (and detected) by joint: " + ", ".join(cells)]
 
 
 def send_picture(tracker: GeneralTracker, picture: Image.Image, step: int) -> None:

@@ -254,7 +254,7 @@ def _evaluation_crops(recipe: Recipe, examples: PoseExamples) -> PoseMixture | N
 def _evaluation(
     recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil, device: str
 ) -> Callable[[PreTrainedModel], dict[str, float]] | None:
-    """How to measure a model on all evaluation sources; None without any.
+    """How to measure a model on all evaluation sources and print what is found; None without any.
 
     Trivial baselines are fitted to the first training source that has the skeleton itself.
     """
@@ -270,7 +270,13 @@ def _evaluation(
         device=device,
         workers=recipe.train.workers,
     )
-    return lambda model: evaluate_model(model, processor, rows, settings, baselines).flat()
+
+    def measure(model: PreTrainedModel) -> dict[str, float]:
+        result = evaluate_model(model, processor, rows, settings, baselines)
+        result.print()
+        return result.flat()
+
+    return measure
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,7 +32,7 @@ def test_errors_before_and_after_refinement_stand_side_by_side(tiny_model_folder
     result = evaluate_model(model, processor, pose_rows, EvaluationSettings(threshold=0.0))
     assert result.refinement["after"]["mpjpe"] == pytest.approx(result.metrics["mpjpe"], rel=1e-5)
     assert result.refinement["after"]["mpjpe"] != pytest.approx(result.refinement["before"]["mpjpe"], rel=1e-4)
-    tables = {table.title: table for table in result.report().tables}
+    tables = {table.title: table for table in result.tables()}
     assert [row[0] for row in tables["Refinement network"].rows] == ["all", "visible", "occluded"]
     model.refiner = None
     assert evaluate_model(model, processor, pose_rows, EvaluationSettings(threshold=0.0)).refinement is None

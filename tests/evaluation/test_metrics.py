@@ -182,4 +182,4 @@ def test_pck_by_the_torso_is_strict_and_counts_labelled_joints_of_measured_peopl
     assert pck_torso(predicted, target, torso).item() == pytest.approx(1 / 3)
     joints = pck_torso(predicted, target, torso, per_joint=True)
     assert joints[:3].tolist() == [1.0, 0.0, 0.0] and math.isnan(joints[3])
-    assert pck_torso(predicted, target, torso, share=0.3).item() == pytest.approx(2 / 3)
+    assert pck_torso(predicted, target, 1.5 * torso).item() == pytest.approx(2 / 3)

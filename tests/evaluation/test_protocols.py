@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import get_args
 
 import datasets
 import numpy as np
@@ -16,8 +17,8 @@ from jointdetr.cli import app
 from jointdetr.cli.evaluate import ProtocolName
 from jointdetr.data.schema import pose_features
 from jointdetr.evaluation.evaluate import EvaluationSettings, evaluate_model
-from jointdetr.evaluation.mapping import JointMapping
 from jointdetr.evaluation.metrics import pa_mpjpe
+from jointdetr.evaluation.prediction import JointMapping
 from jointdetr.evaluation.protocols import PLAIN, PROTOCOLS, choose_rows
 from jointdetr.evaluation.result import EvaluationResult
 from jointdetr.skeleton_jointdetr import HUMAN36M, SKELETONS
@@ -256,7 +257,7 @@ def test_plain_evaluation_takes_every_row(human36m_rows):
 
 
 def test_command_writes_every_kind_of_report(human36m_rows, tiny_model_folder, tmp_path):
-    assert {name.value for name in ProtocolName} == set(PROTOCOLS)
+    assert set(get_args(ProtocolName)) == set(PROTOCOLS)
     human36m_rows.save_to_disk(tmp_path / "rows")
     arguments = ["evaluate", "--model", tiny_model_folder, "--dataset", tmp_path / "rows", "--protocol", "human36m-p2"]
 

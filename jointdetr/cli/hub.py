@@ -1,8 +1,8 @@
-"""`jointdetr push`: publish a model, and the demo beside it, on the Hugging Face Hub."""
+"""`jointdetr push` and `jointdetr export`: publish a model on the Hugging Face Hub, write it for other runtimes."""
 
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +10,8 @@ from .options import ModelOption, load_checkpoint, one_line_errors
 
 if TYPE_CHECKING:
     from ..hub import ReportedEvaluation
+
+TOLERANCE_MM = 0.01  # between the exported network's joints and the model's
 
 LicenseOption = Annotated[
     str | None, typer.Option(help="Licence of the weights, as apache-2.0; needed unless the folder has a README.md.")
@@ -67,3 +69,33 @@ def _existing_card(model: str | None) -> Path | None:
     """The model card in the checkpoint's folder, if it is a folder and has one."""
     page = Path(model or str(files("jointdetr") / "pretrained")) / "README.md"
     return page if page.is_file() else None
+
+
+def export(
+    output: Annotated[Path, typer.Option(help="Folder for the network, its config and its processor.")] = Path(
+        "exported"
+    ),
+    model: ModelOption = None,
+    format: Annotated[Literal["onnx", "torch-export"], typer.Option(help="What is to run it.")] = "onnx",
+) -> None:
+    """Export a model to ONNX or `torch.export`: fixed input size, any batch size, the same joints."""
+    import torch
+
+    from ..hub.export import ExportedModel, export_model
+
+    checkpoint = load_checkpoint(model)
+    network = checkpoint.model.to("cpu")
+    with one_line_errors(str(output)):
+        try:
+            path = export_model(network, checkpoint.processor, output, format)
+            size = checkpoint.processor.size
+            pixel_values = torch.randn(3, 3, size["height"], size["width"], generator=torch.Generator().manual_seed(0))
+            exported = ExportedModel(path)(pixel_values)
+        except ImportError as error:
+            raise ValueError(str(error)) from error
+        with torch.inference_mode():
+            wanted = network(pixel_values=pixel_values)
+        error_mm = (exported.pred_joints - wanted.pred_joints).abs().max().item()
+        if not error_mm < TOLERANCE_MM:
+            raise ValueError(f"the exported joints must be within {TOLERANCE_MM} mm of the model's, got {error_mm} mm")
+    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, joints within {error_mm:.5f} mm of the model's")
