@@ -16,7 +16,7 @@ from jointdetr.motion import load_motions, prediction, webcam
 
 NUM_FRAMES = 8
 WHOLE = ("--people", "whole")
-PERSON = Path(__file__).parents[2] / "docs" / "images" / "person.jpg"
+PERSON = Path(__file__).parents[1] / "docs" / "images" / "person.jpg"
 
 
 @pytest.fixture
