@@ -31,12 +31,13 @@ class PosePredictions:
 
     def in_groups(self, groups: int) -> "PosePredictions":
         """Return each group of queries as the prediction of a picture of its own: (layers, batch * groups, ...)."""
-        joints, points, logits = (
-            None if values is None else values.unflatten(2, (groups, -1)).flatten(1, 2)
-            for values in (self.joints, self.points, self.logits)
+        logits, confidence = self.logits, self.confidence
+        return PosePredictions(
+            self.joints.unflatten(2, (groups, -1)).flatten(1, 2),
+            self.points.unflatten(2, (groups, -1)).flatten(1, 2),
+            None if logits is None else logits.unflatten(2, (groups, -1)).flatten(1, 2),
+            None if confidence is None else confidence.unflatten(1, (groups, -1)).flatten(0, 1),
         )
-        confidence = None if self.confidence is None else self.confidence.unflatten(1, (groups, -1)).flatten(0, 1)
-        return PosePredictions(joints, points, logits, confidence)
 
     def of_last_layer(self) -> "PosePredictions":
         """Return what the last layer predicts, with the confidence."""

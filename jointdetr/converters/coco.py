@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..skeleton_jointdetr import COCO, Skeleton
-from .conversion import Converter, Labels, Recording, Skipped
+from .conversion import Converter, Recording, RowLabels, Skipped
 from .joint_names import package_names
 from .reading import numbers, read_json, shown, whole_number
 
@@ -71,7 +71,7 @@ class CocoKeypoints(Converter):
             raise ValueError(f"{path} must have people with key points in its 'annotations', got none")
         return found
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """One row for each person."""
         place, pictures = recording.data
         file = self._files[place]

@@ -16,7 +16,7 @@ class MyCaptures(Converter):
         files = sorted(self.source.glob("*.npz"))
         return [Recording(file.stem, "train", file) for file in files]
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         with np.load(recording.source) as labels:
             joints, points = labels["joints_mm"], labels["points_px"]
         for frame in FrameReader(recording.source.with_suffix(".mp4"), self.step):
@@ -81,7 +81,7 @@ ROWS_AT_ONCE = 64
 LARGEST_REFUSED_FRACTION = 0.5
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-Labels = Mapping[str, Any]
+RowLabels = Mapping[str, Any]
 """Columns of a row as a converter gives them; see `complete_row`."""
 
 
@@ -129,7 +129,7 @@ class Converter(ABC):
         """List all recordings, always in the same order; raise `ValueError` where the source is not as expected."""
 
     @abstractmethod
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Make the rows of a recording in the order of its frames."""
 
     def remarks(self, recording: Recording) -> list[str]:
@@ -340,7 +340,7 @@ class RecordingWriter:
             else:
                 yield self._accept(row)
 
-    def _labels(self) -> Iterator[Labels | Skipped]:
+    def _labels(self) -> Iterator[RowLabels | Skipped]:
         """Give what the converter gives; an error in reading the source is not one in writing the output."""
         try:
             self.report.notes += self.task.converter.remarks(self.recording)
@@ -348,7 +348,7 @@ class RecordingWriter:
         except (OSError, ValueError) as error:
             raise _RecordingError(self._named(str(error))) from error
 
-    def _checked(self, labels: Labels) -> dict[str, Any]:
+    def _checked(self, labels: RowLabels) -> dict[str, Any]:
         """Fill in what the source does not say, and refuse what is wrong."""
         try:
             row = (complete_row if self.with_pictures else complete_skeleton_row)(labels, self.skeleton)
@@ -361,7 +361,7 @@ class RecordingWriter:
             raise RowError(problem)
         return row
 
-    def _duplicate(self, row: Labels) -> Problem | None:
+    def _duplicate(self, row: RowLabels) -> Problem | None:
         """Find a frame that came before."""
         key = tuple(row.get(name) for name in ("subject", "action", "camera", "frame"))
         if row["frame"] >= 0 and key in self.seen:

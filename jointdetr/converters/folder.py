@@ -38,7 +38,7 @@ import numpy as np
 from ..data.rows import project
 from ..formats.skeletons import read_skeleton
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
-from .conversion import Converter, Labels, Recording, Skipped
+from .conversion import Converter, Recording, RowLabels, Skipped
 from .reading import numbers, shown, whole_number
 
 ANNOTATIONS, SKELETON = "annotations.jsonl", "skeleton.json"
@@ -104,7 +104,7 @@ class Folder(Converter):
             for part in range(0, len(lines), ROWS_PER_RECORDING)
         ]
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """One row for each line."""
         with open(self._file, "rb") as file:
             for number, start in recording.data:
@@ -112,7 +112,7 @@ class Folder(Converter):
                 line = file.readline().decode("utf-8", errors="replace")
                 yield self._row(_parse(self._file, number, line), number)
 
-    def _row(self, values: dict[str, Any], number: int) -> Labels | Skipped:
+    def _row(self, values: dict[str, Any], number: int) -> RowLabels | Skipped:
         """Make the row of a line; what is wrong with its numbers leaves it out, with its number."""
         where = f"line {number}"
         if ("image" in values) == self.skeletons_only:

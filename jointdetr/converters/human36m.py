@@ -42,7 +42,7 @@ from scipy.spatial.transform import Rotation
 
 from ..formats.safe_pickle import load_npz_objects
 from ..skeleton_jointdetr import HUMAN36M
-from .conversion import Converter, Labels, Recording, Skipped
+from .conversion import Converter, Recording, RowLabels, Skipped
 from .reading import Lens, fit_intrinsics, labelled_frames, require_shape, see
 
 JOINTS_OF_32 = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
@@ -127,7 +127,7 @@ class Human36mOfficial(Converter):
             )
         return found
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of a film."""
         subject, name = recording.data
         action, _, camera_name = name.rpartition(".")
@@ -208,7 +208,7 @@ class Human36mNpz(Converter):
             for name, indices in sorted(pictures.items())
         ]
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of the pictures of a film."""
         for index in recording.data:
             name = self._names[index]
@@ -220,7 +220,7 @@ class Human36mNpz(Converter):
         """Split of a recording, by its subject."""
         return split_of(recording.partition("_")[0])
 
-    def _labels(self, index: int, name: PictureName, frame: int) -> Labels | Skipped:
+    def _labels(self, index: int, name: PictureName, frame: int) -> RowLabels | Skipped:
         """What the npz says about a picture."""
         arrays = self._arrays
         joints_camera = arrays["S"][index, :, :3] * METRES_TO_MM  # (joints, 3)
@@ -291,7 +291,7 @@ class Human36mSkeletons(Converter):
             for action in actions
         ]
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Poses of a take."""
         subject, action = recording.data
         positions = np.asarray(self._positions[subject][action])  # (frames, 32, 3) m

@@ -28,7 +28,7 @@ from scipy.io.matlab import MatReadError
 
 from ..geometry_jointdetr import flip_permutation
 from ..skeleton_jointdetr import LSP, Skeleton
-from .conversion import Converter, Labels, Recording, Skipped
+from .conversion import Converter, Recording, RowLabels, Skipped
 
 PICTURES_PER_RECORDING = 500
 HELD_OUT_RUNS = 10
@@ -72,7 +72,7 @@ class LeedsSportsPose(Converter):
                 parts.append(Recording(f"{number:03d}", split, self.source / "joints.mat", chosen))
         return parts
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """One row for each person."""
         for person in recording.data:
             joints, labelled, visible = (values[person] for values in self._people[:3])

@@ -16,7 +16,7 @@ from ..formats.acclaim import RecordedSkeleton, bone_ends_mm, read_amc, read_asf
 from ..formats.bvh import UNITS_MM, BvhMotion, read_bvh
 from ..formats.rig import END_SITE_SUFFIX
 from ..skeleton_jointdetr import CMU_MOCAP, Skeleton
-from .conversion import Converter, Labels, Recording
+from .conversion import Converter, Recording, RowLabels
 from .joint_names import package_names, side_pairs
 
 TO_CAMERA_AXES = {
@@ -104,7 +104,7 @@ class Bvh(Converter):
         _require_step(self.step)
         return _name_recordings(self.source, _files(self.source, ".bvh"))
 
-    def rows(self, recording: Recording) -> Iterator[Labels]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels]:
         """Skeletons of every `step`-th frame."""
         motion = read_bvh(recording.source)
         found = bvh_skeleton(motion, self.names)
@@ -138,7 +138,7 @@ class AsfAmc(Converter):
         motions = _files(self.source, ".amc")
         return [entry._replace(data=_asf_of(entry.source)) for entry in _name_recordings(self.source, motions)]
 
-    def rows(self, recording: Recording) -> Iterator[Labels]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels]:
         """Skeletons of every `step`-th frame."""
         skeleton = read_asf(recording.data)
         motion = read_amc(recording.source, self.step)
@@ -234,7 +234,7 @@ def cmu_bones(skeleton: RecordedSkeleton) -> list[int]:
     return [skeleton.names.index(bones[joint]) for joint in CMU_MOCAP.joints]
 
 
-def _skeleton_rows(joints: np.ndarray, recording: Recording, step: int) -> Iterator[Labels]:
+def _skeleton_rows(joints: np.ndarray, recording: Recording, step: int) -> Iterator[RowLabels]:
     """Rows of `skeleton_features` for frames `(frames, joints, 3)` mm."""
     for number, pose in enumerate(joints):
         yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * step}

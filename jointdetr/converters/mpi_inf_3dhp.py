@@ -25,7 +25,7 @@ import numpy as np
 import scipy.io
 
 from ..skeleton_jointdetr import MPI_INF_3DHP
-from .conversion import Converter, Labels, Recording, Skipped
+from .conversion import Converter, Recording, RowLabels, Skipped
 from .human36m import Human36mNpz, PictureName
 from .reading import fit_intrinsics, labelled_frames, require_shape
 
@@ -83,11 +83,11 @@ class MpiInf3dhp(Converter):
             raise ValueError(f"{self.source} must hold {wanted}, or both, here or one folder deeper; found none")
         return found
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of a film or of a test sequence."""
         return self._training_rows(recording) if recording.split == "train" else self._test_rows(recording)
 
-    def _training_rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def _training_rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of one camera of a training sequence."""
         path, camera = recording.source, recording.data
         points, joints = read_training_labels(path, self.labels or TRUE_LABELS)[camera]
@@ -109,7 +109,7 @@ class MpiInf3dhp(Converter):
                 "frame": frame.index,
             }
 
-    def _test_rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def _test_rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of the valid frames of a test sequence."""
         sequence = read_test_sequence(recording.source)
         joints = sequence.joints
@@ -279,7 +279,7 @@ def put_at_common_size(common: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def _cell(path: Path, content: dict[str, np.ndarray], name: str, camera: int, channels: int) -> np.ndarray:
-    """Labels of one camera: `(frames, joints, channels)`."""
+    """RowLabels of one camera: `(frames, joints, channels)`."""
     cells = content[name]
     expected = (NUM_CAMERAS, 1)
     if cells.shape != expected or cells.dtype != object:

@@ -30,7 +30,7 @@ from ..data.rows import encode_picture, is_inside
 from ..formats.film import FrameReader
 from ..picture_jointdetr import upright_size
 from ..skeleton_jointdetr import PANOPTIC, Skeleton
-from .conversion import Converter, Labels, Recording, Skipped
+from .conversion import Converter, Recording, RowLabels, Skipped
 from .reading import Lens, numbers, read_json, see, shown, whole_number
 
 TEST_CAMERAS = ("00_16", "00_30")
@@ -69,7 +69,7 @@ class Panoptic(Converter):
             )
         return found
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """One row for each person in every `step`-th frame that has labels."""
         folder = recording.source.parents[1]
         camera = read_camera(folder / f"calibration_{folder.name}.json", recording.data)

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ..data.skeleton_mapping import map_row, mapping_weights
 from ..formats.skeletons import find_skeleton
 from ..skeleton_jointdetr import Skeleton
-from .conversion import Converter, Labels, Recording, Skipped
+from .conversion import Converter, Recording, RowLabels, Skipped
 from .joint_names import read_names
 
 CONVERTERS = {
@@ -143,7 +143,7 @@ class MappedConverter(Converter):
         """As the original."""
         return self.original.recordings()
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of the original with other joints."""
         for labels in self.original.rows(recording):
             yield labels if isinstance(labels, Skipped) else map_row(labels, self.original.skeleton, self.target)

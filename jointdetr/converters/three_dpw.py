@@ -39,7 +39,7 @@ from scipy.spatial.transform import Rotation
 from ..data.rows import project
 from ..formats.safe_pickle import load_pickle
 from ..skeleton_jointdetr import LSP, SMPL, Skeleton
-from .conversion import Converter, Labels, Recording, Skipped
+from .conversion import Converter, Recording, RowLabels, Skipped
 from .reading import require_shape
 
 SPLITS = ("train", "validation", "test")
@@ -100,7 +100,7 @@ class ThreeDpw(Converter):
             raise ValueError(f"3DPW must have sequences as {expected}, got none")
         return [Recording(path.stem, split, path) for split in SPLITS for path in files[split]]
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """One row for each person in every `step`-th frame."""
         sequence = read_sequence(recording.source)
         _require_projection(recording.source, sequence)
@@ -236,7 +236,7 @@ def read_bodies(folder: Path) -> dict[str, SmplBody]:
     return {gender: _read_body(folder / name, regressor) for gender, name in FILES.items()}
 
 
-def _row(pictures: Path, sequence: DpwSequence, frame: int, person: int) -> Labels | Skipped:
+def _row(pictures: Path, sequence: DpwSequence, frame: int, person: int) -> RowLabels | Skipped:
     """Make the row of one person in one frame."""
     if not sequence.camera_valid[person][frame]:
         return Skipped("the camera's pose is not valid", f"person {person}", frame)

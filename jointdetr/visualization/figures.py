@@ -31,7 +31,7 @@ Person = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class View:
+class Viewpoint:
     """A direction to look at the skeleton from: which camera axis runs right, and which one runs away."""
 
     title: str
@@ -53,9 +53,9 @@ class FlatPose:
 
 
 VIEWS = (
-    View("as the camera sees it", 0, "x, mm", depth_axis=2, depth_sign=1),
+    Viewpoint("as the camera sees it", 0, "x, mm", depth_axis=2, depth_sign=1),
     # Seen from the camera's right the depth z runs to the right and x comes towards the viewer.
-    View("from the side", 2, "z, mm (away from the camera)", depth_axis=0, depth_sign=-1),
+    Viewpoint("from the side", 2, "z, mm (away from the camera)", depth_axis=0, depth_sign=-1),
 )
 
 

@@ -19,8 +19,8 @@ from conversion_examples import Turning, good_labels, person, project, write_tur
 from jointdetr.converters.conversion import (
     ConversionSettings,
     Converter,
-    Labels,
     Recording,
+    RowLabels,
     Skipped,
     convert,
 )
@@ -179,7 +179,7 @@ class Spoilt(Converter):
     def recordings(self) -> list[Recording]:
         return [Recording("a", "train", Path("a.mat"))]
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         for frame in range(self.frames):
             labels = good_labels(frame)
             type(self).spoil(labels)
@@ -304,7 +304,7 @@ class SkeletonsOnly(Converter):
     def recordings(self) -> list[Recording]:
         return [Recording("walk", "train", Path("walk.bvh"))]
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         for frame in range(3):
             yield {"joints_3d": person(frame), "frame": frame, "subject": "me"}
 
