@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jointdetr.converters.conversion import Converter, Labels, Recording, Skipped
+from jointdetr.converters.conversion import Converter, Recording, RowLabels, Skipped
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
 INTRINSICS = np.array([[300.0, 0, 64], [0, 310, 64], [0, 0, 1]])
@@ -88,7 +88,7 @@ class Turning(Converter):
         files = sorted(self.source.glob("*.json"))
         return [Recording(file.stem.partition("-")[2], file.stem.partition("-")[0], file) for file in files]
 
-    def rows(self, recording: Recording) -> Iterator[Labels | Skipped]:
+    def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of a file."""
         content = json.loads(recording.source.read_text())
         for frame in range(content["first"], content["first"] + content["count"], self.step):
