@@ -167,6 +167,10 @@ class EvaluationResult:
             tables.append(_refinement_table(self.refinement))
         return [*tables, *_list_tables(self.reliability.metrics, LISTS)]
 
+    def print_summary(self) -> None:
+        """Print the first table, as between the steps of a training."""
+        Console().print(self.title, self.tables()[0].rich(), sep="\n")
+
     def print(self, console: Console | None = None) -> None:
         """Print the tables and what they depend on."""
         console = console or Console()

@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 KEPT_CHECKPOINTS = 2
 
 _ASIDE = ".unfinished"
+# what `zipfile` raises depends on what has been damaged: names that are no text, methods and flags that do not exist
+_ZIP_ERRORS = (BadZipFile, EOFError, UnicodeDecodeError, NotImplementedError, RuntimeError)
 _WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)  # the last is what `torch.save` raises on a full disk
 
 
@@ -49,7 +51,7 @@ def _is_whole(path: Path) -> bool:
         if path.suffix in (".bin", ".pkl"):  # of `torch.save`
             with ZipFile(path) as archive:
                 return archive.testzip() is None
-    except (SafetensorError, BadZipFile, EOFError):
+    except (SafetensorError, *_ZIP_ERRORS):
         return False
     return True
 

@@ -273,7 +273,7 @@ def _evaluation(
 
     def measure(model: PreTrainedModel) -> dict[str, float]:
         result = evaluate_model(model, processor, rows, settings, baselines)
-        result.print()
+        result.print_summary()
         return result.flat()
 
     return measure

@@ -195,7 +195,7 @@ def test_rows_with_2d_labels_alone_take_part_in_training(recipe_values, shards, 
     values["checkpoint_minutes"] = 0.0
     result = train(build(Recipe, values))
     assert np.isfinite(result.metrics["eval_mpjpe"])
-    assert capsys.readouterr().out.count("    predictor") == 2  # at step 4 and at the end
+    assert capsys.readouterr().out.count("  predictor") == 2  # at step 4 and at the end
     checkpoint = sorted((tmp_path / "run").glob("checkpoint-*"))[-1]
     saved = json.loads((checkpoint / "stream_position-0.json").read_text())
     assert saved["positions"]["0"]["count"] == 6 * 2 and saved["processes"] == 1
