@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from jointdetr.people.words import count_found, describe_person, doubts, expected_error_mm, root_distance_m
+from jointdetr.people.words import (
+    count_found,
+    describe_person,
+    doubt_of_error,
+    doubts,
+    expected_error_mm,
+    root_distance_m,
+)
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
 
@@ -43,6 +50,9 @@ def test_a_large_error_is_a_warning():
     assert doubts([person(40.0)], HUMAN36M) == []
     (sentence,) = doubts([person(40.0), person(231.0)], HUMAN36M)
     assert sentence == "person 2: expected error about 230 mm: probably not a person, or too small; draw a box"
+    assert doubt_of_error(165.0, "draw a box") == (
+        "expected error about 165 mm: a hard pose, or a person cut off or small; draw a box"
+    )
     (sentence,) = doubts([person(231.0)], HUMAN36M, boxes_given=True)
     assert sentence.endswith("or too small; is the box x, y, width, height?")
 
