@@ -397,7 +397,7 @@ class JointDetrModel(JointDetrPreTrainedModel):
     def _start(self, query_positions: torch.Tensor) -> QueryStart:
         """The queries' learned start, or the root at the place that their position embedding says."""
         if self.query_start is not None:
-            return self.query_start(len(query_positions))
+            return self.query_start(query_positions.shape[0])  # of which `len` would make a constant in exports
         points = self.reference_points(query_positions).float().sigmoid()
         return QueryStart(points.new_zeros(*points.shape[:2], 3), points, logits=None)
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessor
+from jointdetr import JointDetrConfig, JointDetrForPoseEstimation, JointDetrImageProcessor
 from jointdetr.cli import app
 from jointdetr.hub.export import FILE_NAMES, ExportedModel, export_model
 
@@ -34,6 +34,21 @@ def test_gives_the_same_joints_for_any_batch(exported, tiny_model_folder, batch)
     got = ExportedModel(exported, threads=1)(pixel_values)
     torch.testing.assert_close(got.pred_joints, wanted.pred_joints, rtol=0, atol=0.01)
     torch.testing.assert_close(got.pred_points, wanted.pred_points, rtol=0, atol=1e-5)
+    torch.testing.assert_close(got.logits, wanted.logits, rtol=0, atol=1e-4)
+
+
+def test_what_new_models_have_goes_along(tiny_model_folder, tmp_path):
+    """Queries with a learned start, in groups."""
+    old = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder).config.to_dict()
+    new = {"num_queries": 100, "query_groups": 5, "learned_start": True, "refiner_config": None}
+    model = JointDetrForPoseEstimation(JointDetrConfig.from_dict(old | new)).eval()
+    processor = JointDetrImageProcessor.from_pretrained(tiny_model_folder)
+    path = export_model(model, processor, tmp_path, "torch-export")
+    pixel_values = torch.randn(3, 3, 128, 128)
+    with torch.no_grad():
+        wanted = model(pixel_values)
+    got = ExportedModel(path, threads=1)(pixel_values)
+    torch.testing.assert_close(got.pred_joints, wanted.pred_joints, rtol=0, atol=0.01)
     torch.testing.assert_close(got.logits, wanted.logits, rtol=0, atol=1e-4)
 
 
