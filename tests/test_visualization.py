@@ -115,6 +115,11 @@ class TestPoseFigure:
         assert len(figure.axes[0].texts) == 50
         assert max(figure.get_size_inches()) < 20
 
+    def test_nobody_is_said_above_the_picture(self):
+        figure = pose_figure(Image.new("RGB", (80, 60)), [], HUMAN36M)
+        (picture,) = figure.axes
+        assert picture.get_title() == "nobody found" and not figure.legends
+
     def test_a_person_of_whom_nothing_is_known_leaves_the_panels_empty(self):
         person = make_person() | {"joints": torch.full((3, 3), torch.nan), "joints_2d": torch.full((3, 2), torch.nan)}
         figure = pose_figure(Image.new("RGB", (60, 90)), [person], STICK)

@@ -20,6 +20,7 @@ from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
 from ..formats.skeletons import bones, joint_sides
+from ..people.words import NOBODY
 from ..skeleton_jointdetr import Skeleton
 
 DASHES = (0, (1.6, 1.2))
@@ -106,7 +107,8 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
     Args:
         image: The picture.
         people: What `post_process_pose_estimation` returns for it: `joints` `(joints, 3)` in millimetres relative to
-            the root, `joints_2d` `(joints, 2)` in pixels and `detected` `(joints,)`. May be empty.
+            the root, `joints_2d` `(joints, 2)` in pixels and `detected` `(joints,)`. Of nobody the picture is shown
+            alone, and that it is so.
         skeleton: Names, parents and flip pairs of the joints.
 
     Returns:
@@ -124,6 +126,9 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
     grid = GridSpec(rows, views + 1, figure, width_ratios=[1.45] + [1] * views)
     picture = figure.add_subplot(grid[:, 0])
     _show_picture(picture, image)
+    if not people:
+        picture.set_title(NOBODY)
+        return figure
     _cut_to_people(picture, image, people)
     for number, person in enumerate(people):
         name = f"person {number + 1}" if len(people) > 1 else ""
