@@ -120,7 +120,7 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
     shown = min(len(people), MOST_IN_3D)
     columns = 1 if shown <= 2 else 2
     rows = max(-(-shown // columns), 1)
-    views = len(VIEWS) * columns
+    views = len(VIEWS) * columns if people else 0
     figure = Figure(figsize=(4.6 + 3.4 * views, max(4.4, 3.6 * rows) + 0.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     grid = GridSpec(rows, views + 1, figure, width_ratios=[1.45] + [1] * views)
