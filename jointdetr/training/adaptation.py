@@ -49,7 +49,8 @@ def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> 
 
     Args:
         model: Any model, with set or fixed alignment. It is not changed.
-        skeleton: The new joints. A set of fewer queries than joints grows to their number.
+        skeleton: The new joints. A set of fewer queries than joints grows to their number; groups of queries that have
+            no room for all joints become one group.
 
     Returns:
         A new model on the same device, of the same dtype and in the same mode.
@@ -82,6 +83,8 @@ def _adapted_config(config: JointDetrConfig, skeleton: Skeleton) -> JointDetrCon
     fields |= described | {"flip_pairs": skeleton.flip_pairs}
     fewest = 0 if config.query_alignment == "fixed" else config.num_queries
     fields["num_queries"] = max(fewest, len(skeleton.joints))
+    if config.query_groups * len(skeleton.joints) > fields["num_queries"]:
+        fields["query_groups"] = 1  # all queries together have room for more joints than each group has
     if config.refiner_config is not None:
         fields["refiner_config"] |= described | {"bone_lengths": _kept_lengths(config.refiner_config, skeleton)}
     return type(config).from_dict(fields)

@@ -32,6 +32,7 @@ SHUFFLED = Skeleton(
     flip_pairs=(),
     root=16,
 )
+CHAIN = Skeleton("chain", tuple(f"joint{i}" for i in range(30)), tuple(range(-1, 29)), (), 0)
 
 
 def disturbed(model: JointDetrForPoseEstimation) -> JointDetrForPoseEstimation:
@@ -137,12 +138,21 @@ def test_the_baseline_keeps_the_queries_of_its_joints(baseline):
 
 
 def test_queries_grow_to_the_number_of_joints(model):
-    chain = Skeleton("chain", tuple(f"joint{i}" for i in range(30)), tuple(range(-1, 29)), (), 0)
-    adapted = adapt_to_skeleton(model, chain)
+    adapted = adapt_to_skeleton(model, CHAIN)
     queries = adapted.model.query_position_embeddings.weight
     torch.testing.assert_close(queries[:20], model.model.query_position_embeddings.weight)
     assert len(queries) == adapted.config.num_queries == 30
     assert queries[20:].std() > 0.5
+
+
+@pytest.mark.parametrize(("skeleton", "groups"), [(SHUFFLED, 5), (WITH_HANDS, 5), (CHAIN, 1)])
+def test_groups_without_room_for_all_joints_become_one(tiny_model_folder, skeleton, groups):
+    config = JointDetrConfig.from_pretrained(tiny_model_folder, num_queries=100, query_groups=5)
+    grouped = disturbed(JointDetrForPoseEstimation(config))
+    adapted = adapt_to_skeleton(grouped, skeleton)
+    assert (adapted.config.num_queries, adapted.config.query_groups) == (100, groups)
+    queries = adapted.model.query_position_embeddings.weight
+    torch.testing.assert_close(queries, grouped.model.query_position_embeddings.weight)
 
 
 def test_queries_keep_what_they_start_as_and_take_themselves_for_no_new_joint(tiny_model_folder):
