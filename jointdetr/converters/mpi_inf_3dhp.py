@@ -279,7 +279,7 @@ def put_at_common_size(common: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def _cell(path: Path, content: dict[str, np.ndarray], name: str, camera: int, channels: int) -> np.ndarray:
-    """RowLabels of one camera: `(frames, joints, channels)`."""
+    """Labels of one camera: `(frames, joints, channels)`."""
     cells = content[name]
     expected = (NUM_CAMERAS, 1)
     if cells.shape != expected or cells.dtype != object:

@@ -112,7 +112,9 @@ def complete_skeleton_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict
     return row | _texts(labels, skeleton, ("subject", "action"))
 
 
-def encode_picture(image: Image.Image | bytes | str | Path | None) -> dict[str, bytes | None]:
+def encode_picture(
+    image: Image.Image | bytes | str | Path | None, quality: int = JPEG_QUALITY
+) -> dict[str, bytes | None]:
     """Return a picture as `datasets.Image` stores it: a file's bytes as they are, a `PIL` picture as upright JPEG.
 
     Raises:
@@ -120,7 +122,7 @@ def encode_picture(image: Image.Image | bytes | str | Path | None) -> dict[str, 
     """
     if isinstance(image, Image.Image):
         stream = BytesIO()
-        load_picture(image, "image").save(stream, "JPEG", quality=JPEG_QUALITY)
+        load_picture(image, "image").save(stream, "JPEG", quality=quality)
         return {"bytes": stream.getvalue(), "path": None}
     if isinstance(image, str | Path):
         try:

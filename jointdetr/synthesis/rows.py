@@ -10,7 +10,6 @@ Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..data.rows import encode_picture
 from ..data.schema import pose_features
 from ..formats.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
 from ..skeleton_jointdetr import HUMAN36M
@@ -121,7 +121,7 @@ class PersonRows:
         known = [not nobody] * len(HUMAN36M.joints)
         for index, (number, activity) in enumerate(zip(numbers, activities, strict=True)):
             yield {
-                "image": _encode(arrays["images"][index], self.settings.quality),
+                "image": encode_picture(Image.fromarray(arrays["images"][index]), self.settings.quality),
                 "joints_3d": arrays["joints_camera"][index].tolist(),
                 "joints_3d_valid": known,
                 "joints_2d": arrays["joints_2d"][index].tolist(),
@@ -263,10 +263,3 @@ def _card(settings: SynthesisSettings) -> str:
     limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
     category = next((name for limit, name in limits.items() if settings.count < limit), "n>1M")
     return CARD.format(**settings.identity(), size_category=category, settings_file=SETTINGS_FILE)
-
-
-def _encode(pixels: np.ndarray, quality: int) -> dict[str, bytes | None]:
-    """A picture as `datasets.Image` stores it, as a JPEG of a quality from 1 to 95."""
-    stream = BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
-    return {"bytes": stream.getvalue(), "path": None}
