@@ -30,9 +30,6 @@ def view(
     floor: Annotated[
         bool, typer.Option("--floor", help="People upright on the floor, feet that stand; the camera must be known.")
     ] = False,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Use the viewer rerun (the extra `view`); --output is then an .rrd file.")
-    ] = False,
 ) -> None:
     """Look at poses in 3D: a web page in one file, which needs no network."""
     from ..visualization import read_poses, write_viewer_html
@@ -43,12 +40,6 @@ def view(
         motions = _on_floor(motions, poses)
     if angles and (output is None or output.suffix.lower() != ".html"):
         _write_angles(motions, poses, output)
-        return
-    if rerun:
-        from ..visualization.rerun_log import show_in_rerun
-
-        with one_line_errors("--rerun"):
-            show_in_rerun(motions, output)
         return
     page = output or poses.with_suffix(".html")
     with one_line_errors(str(page)):
