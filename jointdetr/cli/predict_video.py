@@ -193,8 +193,7 @@ class _Film:
         from ..visualization.film_overlay import write_overlay
 
         film = FrameReader(self._kept_film() if self.is_live else self.source, self.predictor.settings.step)
-        for _ in write_overlay(film, read_rows(self._path("parquet")), self.skeleton, self._path("mp4")):
-            pass
+        write_overlay(film, read_rows(self._path("parquet")), self.skeleton, self._path("mp4"))
         return self._path("mp4").name
 
     def _report(self, before: "Jitter", after: "Jitter") -> None:

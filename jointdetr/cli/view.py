@@ -23,8 +23,8 @@ def view(
         bool,
         typer.Option(
             "--angles",
-            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png), a "
-            "table (.csv or .parquet), or beside the skeleton (.html).",
+            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png), or a "
+            "table (.csv or .parquet).",
         ),
     ] = False,
     floor: Annotated[
@@ -38,12 +38,12 @@ def view(
         motions = read_poses(poses)
     if floor:
         motions = _on_floor(motions, poses)
-    if angles and (output is None or output.suffix.lower() != ".html"):
+    if angles:
         _write_angles(motions, poses, output)
         return
     page = output or poses.with_suffix(".html")
     with one_line_errors(str(page)):
-        write_viewer_html(motions, page, title=poses.name, angles=angles)
+        write_viewer_html(motions, page, title=poses.name)
     typer.echo(f"{poses}: {_summary(motions)}, see {page}")
     if output is None:
         webbrowser.open(page.resolve().as_uri())

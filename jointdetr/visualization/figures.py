@@ -6,7 +6,6 @@ Figures are built on their own canvas, so they leave pyplot's state alone and wo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,32 +30,11 @@ COLORS = {"left": "#1f77d0", "right": "#f07f13", "middle": "#6b6b6b"}
 Person = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Viewpoint:
-    """A direction to look at the skeleton from: which camera axis runs right, and which one runs away."""
-
-    title: str
-    right_axis: int
-    right_label: str
-    depth_axis: int
-    depth_sign: int
-
-
-@dataclass(frozen=True)
-class FlatPose:
-    """One person as drawn in one picture: `points` and `depth` in any unit, `bone_width` in points."""
-
-    points: np.ndarray  # (joints, 2)
-    depth: np.ndarray  # (joints,), larger is farther
-    seen: np.ndarray  # (joints,)
-    skeleton: Skeleton
-    bone_width: float
-
-
+# Title, label of the axis to the right, and what runs to the right, down and away, as rows in camera axes (3, 3).
 VIEWS = (
-    Viewpoint("as the camera sees it", 0, "x, mm", depth_axis=2, depth_sign=1),
+    ("as the camera sees it", "x, mm", np.eye(3, dtype=np.float32)),
     # Seen from the camera's right the depth z runs to the right and x comes towards the viewer.
-    Viewpoint("from the side", 2, "z, mm (away from the camera)", depth_axis=0, depth_sign=-1),
+    ("from the side", "z, mm (away from the camera)", np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], np.float32)),
 )
 
 
@@ -92,7 +70,7 @@ def draw_overlay(
     axes.axis("off")
     for person_points, person_seen in zip(points, seen, strict=True):
         width = _bone_width_px(person_points, max(image.size)) * 72 / 100  # matplotlib counts 1/72 inch
-        _draw_skeleton(axes, FlatPose(person_points, np.zeros(len(person_points)), person_seen, skeleton, width))
+        _draw_skeleton(axes, _flat(person_points), person_seen, skeleton, width)
     canvas.draw()
     layer = Image.fromarray(np.asarray(canvas.buffer_rgba()))
     layer = layer if layer.size == image.size else layer.resize(image.size)
@@ -133,12 +111,14 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
     for number, person in enumerate(people):
         name = f"person {number + 1}" if len(people) > 1 else ""
         _draw_person_2d(picture, person, skeleton, name)
-        if number >= shown:
-            continue
-        row, first_column = number // columns, 1 + len(VIEWS) * (number % columns)
-        panels = [figure.add_subplot(grid[row, first_column + view]) for view in range(len(VIEWS))]
-        _draw_person_3d(panels, person, skeleton, name)
-    figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=4, frameon=False, fontsize=11)
+        if number < shown:
+            row, first_column = number // columns, 1 + len(VIEWS) * (number % columns)
+            panels = [figure.add_subplot(grid[row, first_column + view]) for view in range(len(VIEWS))]
+            _draw_person_3d(panels, person, skeleton, name)
+    lines = [Line2D([], [], color=color, marker="o", linewidth=3, label=side) for side, color in COLORS.items()]
+    lines.append(Line2D([], [], color=COLORS["middle"], marker="o", linewidth=3, label="guessed, not seen"))
+    lines[-1].set(markerfacecolor="white", linestyle=DASHES)
+    figure.legend(handles=lines, loc="outside lower center", ncols=4, frameon=False, fontsize=11)
     return figure
 
 
@@ -221,9 +201,9 @@ def _bone_width_px(points: np.ndarray, image_size: int) -> float:
 
 
 def _draw_person_2d(axes: Axes, person: Person, skeleton: Skeleton, name: str) -> None:
-    points = _as_people(person["joints_2d"], skeleton, "joints_2d", 2, people=1)[0]
+    points = _as_people(person["joints_2d"], skeleton, "joints_2d", 2, people=1)[0]  # (joints, 2)
     seen = _as_people(person["detected"], skeleton, "detected", people=1)[0]
-    _draw_skeleton(axes, FlatPose(points, np.zeros(len(points)), seen, skeleton, bone_width=2.6))
+    _draw_skeleton(axes, _flat(points), seen, skeleton, bone_width=2.6)
     drawn = points[np.isfinite(points).all(-1)]
     if name and len(drawn):
         top = drawn[drawn[:, 1].argmin()]
@@ -238,14 +218,13 @@ def _draw_person_3d(panels: Sequence[Axes], person: Person, skeleton: Skeleton, 
     finite = joints[np.isfinite(joints).all(-1)]
     low, high = (finite.min(0), finite.max(0)) if len(finite) else (np.full(3, -1.0), np.full(3, 1.0))
     center, half = (low + high) / 2, max((high - low).max() * 0.56, 100.0)
-    for axes, view in zip(panels, VIEWS, strict=True):
-        depth = view.depth_sign * joints[:, view.depth_axis]
-        _draw_skeleton(axes, FlatPose(joints[:, [view.right_axis, 1]], depth, seen, skeleton, bone_width=3.2))
-        middle = center[[view.right_axis, 1]]
-        axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] + half, middle[1] - half))
+    for axes, (title, right_label, rotation) in zip(panels, VIEWS, strict=True):
+        _draw_skeleton(axes, joints @ rotation.T, seen, skeleton, bone_width=3.2)
+        x, y, _ = rotation @ center
+        axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
         axes.set_aspect("equal")
-        axes.set_title(f"{name}, {view.title}" if name else view.title, fontsize=12)
-        axes.set_xlabel(view.right_label, fontsize=10)
+        axes.set_title(f"{name}, {title}" if name else title, fontsize=12)
+        axes.set_xlabel(right_label, fontsize=10)
         axes.locator_params(nbins=5)
         axes.tick_params(labelsize=9)
         axes.grid(color="#e3e3e3", linewidth=0.8)
@@ -253,40 +232,38 @@ def _draw_person_3d(panels: Sequence[Axes], person: Person, skeleton: Skeleton, 
     panels[0].set_ylabel("y, mm (down)", fontsize=10)
 
 
-def _draw_skeleton(axes: Axes, pose: FlatPose) -> None:
-    """Draw bones and joints from far to near, a white rim around each so that crossings can be read."""
-    depth = np.nan_to_num(pose.depth)
+def _flat(points: np.ndarray) -> np.ndarray:
+    """Points of a picture `(joints, 2)`, all equally far away `(joints, 3)`."""
+    return np.pad(points, ((0, 0), (0, 1)))
+
+
+def _draw_skeleton(axes: Axes, points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, bone_width: float) -> None:
+    """Draw bones and joints from far to near, a white rim around each so that crossings can be read.
+
+    `points` `(joints, 3)` run right, down and away, in any unit; `seen` `(joints,)`; `bone_width` in 1/72 inch.
+    """
+    depth = np.nan_to_num(points[:, 2])
     nearness = 2 + (depth.max() - depth) / (np.ptp(depth) + 1.0)  # (joints,), the zorder; 2 is above the grid
     dot_nearness = nearness.copy()
-    drawable = np.isfinite(pose.points).all(-1)
-    sides = joint_sides(pose.skeleton)
-    for bone in bones(pose.skeleton):
+    drawable = np.isfinite(points).all(-1)
+    sides = joint_sides(skeleton)
+    for bone in bones(skeleton):
         ends = list(bone)
         if not drawable[ends].all():
             continue
         # A limb starts in the middle of the body and takes the side of the joint it leads to.
-        line = axes.plot(*pose.points[ends].T, color=COLORS[sides[bone[1]]], linewidth=pose.bone_width)[0]
+        line = axes.plot(*points[ends, :2].T, color=COLORS[sides[bone[1]]], linewidth=bone_width)[0]
         line.set(zorder=nearness[ends].mean(), solid_capstyle="round")
-        if pose.seen[ends].all():
-            line.set_path_effects([Stroke(linewidth=pose.bone_width * 1.7, foreground="white"), Normal()])
+        if seen[ends].all():
+            line.set_path_effects([Stroke(linewidth=bone_width * 1.7, foreground="white"), Normal()])
         else:
             line.set_linestyle(DASHES)
         dot_nearness[ends] = np.maximum(dot_nearness[ends], line.get_zorder() + 0.01)  # a dot covers all its bones
     for joint in np.flatnonzero(drawable):
-        _draw_joint(axes, pose, joint, COLORS[sides[joint]], dot_nearness[joint])
-
-
-def _draw_joint(axes: Axes, pose: FlatPose, joint: int, color: str, nearness: float) -> None:
-    """Draw a full dot for a joint that was seen, a hollow one for a guess."""
-    dot = axes.plot(*pose.points[joint], "o", markersize=pose.bone_width * 1.9, zorder=nearness)[0]
-    dot.set_markerfacecolor(color if pose.seen[joint] else "white")
-    dot.set_markeredgecolor("white" if pose.seen[joint] else color)
-    # a wide white rim would cut short bones off from their joints, which then look dashed
-    dot.set_markeredgewidth(pose.bone_width * (0.15 if pose.seen[joint] else 0.45))
-
-
-def _legend_handles() -> list[Line2D]:
-    handles = [Line2D([], [], color=color, marker="o", linewidth=3, label=side) for side, color in COLORS.items()]
-    guess = Line2D([], [], color="#6b6b6b", marker="o", linewidth=3, label="guessed, not seen")
-    guess.set(markerfacecolor="white", linestyle=DASHES)
-    return [*handles, guess]
+        color, edge = COLORS[sides[joint]], "white"
+        # a wide white rim would cut short bones off from their joints, which then look dashed
+        edge_width = bone_width * (0.15 if seen[joint] else 0.45)
+        if not seen[joint]:  # a guess is hollow
+            color, edge = edge, color
+        dot = axes.plot(*points[joint, :2], "o", markersize=bone_width * 1.9, zorder=dot_nearness[joint])[0]
+        dot.set(markerfacecolor=color, markeredgecolor=edge, markeredgewidth=edge_width)
