@@ -73,20 +73,24 @@ def write_poses(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file of poses ending in {', '.join(SUFFIXES)}, got {path.suffix!r}")
-    is_angles = path.stem.endswith(ANGLE_STEM) and suffix in (".csv", ".parquet")
     if suffix == ".json":
         write_json(people, path, skeleton, about)
-        return {path: ""}
-    if suffix in TABLES and not is_angles:
+    elif suffix in TABLES and not path.stem.endswith(ANGLE_STEM):
         TABLES[suffix](people, path, skeleton)
-        return {path: ""}
-    motions = motions_from_rows(people, skeleton)
+    else:
+        return _write_motions(motions_from_rows(people, skeleton), path, on_floor)
+    return {path: ""}
+
+
+def _write_motions(motions: Sequence[PoseMotion], path: Path, on_floor: bool) -> dict[Path, str]:
+    """Write what is made of whole motions: animations, markers, angles and the page."""
+    suffix = path.suffix.lower()
     if suffix in MOVING:
         motions = [motion for motion in motions if not motion.missing.all()]
         return _write_on_floor(motions, path) if on_floor and motions else _write_moving(motions, path)
     if on_floor:
         motions = stand_all_on_floor(motions)[0]
-    if is_angles:
+    if suffix != ".html":
         return write_angles(motions, path)
     write_viewer_html(motions, path, title=path.stem)
     return {path: ""}
