@@ -9,14 +9,13 @@ from ..people_jointdetr import SEARCH, PeopleRequest
 from .estimator import PoseEstimator
 from .guard import open_picture, plain_errors
 from .parts import FOCAL_LENGTH, camera_of
-from .settings import DemoSettings
 
 
 class Endpoint:
     """Invisible components of the page with one public listener."""
 
-    def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
-        self.estimator, self.settings = estimator, settings
+    def __init__(self, estimator: PoseEstimator):
+        self.estimator = estimator
         picture = gr.Image(type="filepath", image_mode=None, label="picture", visible=False)
         threshold = gr.Slider(0, 1, 0.5, label="threshold", visible=False)
         focal_px = gr.Number(None, label="focal_px", visible=False)
@@ -57,16 +56,17 @@ class Endpoint:
             (x right, y down, z away from the camera), in pixels, their scores, how many millimetres off each is
             expected to be, and which of them were found.
         """
-        image = open_picture(picture, self.settings)
+        estimator, settings = self.estimator, self.estimator.settings
+        image = open_picture(picture, settings)
         camera = camera_of(FOCAL_LENGTH, focal_px, image.size)
-        given = parse_boxes(read_boxes(boxes), image, self.settings.max_people) if boxes.strip() else None
+        given = parse_boxes(read_boxes(boxes), image, settings.max_people) if boxes.strip() else None
         request = PeopleRequest(boxes=given, people=people)
         if given is None and request.people == SEARCH:
-            given = self.estimator.find_people(image)
-        found = self.estimator.assemble(self.estimator.look(image, given), threshold, camera)
-        skeleton = self.estimator.skeleton
+            given = estimator.find_people(image)
+        found = estimator.assemble(estimator.look(image, given), threshold, camera)
+        skeleton = estimator.skeleton
         return {
             "skeleton": {"name": skeleton.name, "joints": skeleton.joints, "parents": skeleton.parents},
             "picture_size": [image.width, image.height],
-            "people": self.estimator.as_lists(found),
+            "people": estimator.pipeline.postprocess({"people": found}),
         }

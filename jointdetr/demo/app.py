@@ -18,7 +18,7 @@ from .settings import DemoSettings
 TITLE = """# Photo in, 3D skeleton out
 
 Give a picture or a film of people, or stand before your camera; turn the skeletons in 3D, take them home as files."""
-OWN_SECTIONS = ("Numbers", "Limits")  # of the model's card
+OWN_SECTIONS = ("## Numbers\n", "## Limits\n")  # of the model's card
 NOT_FOR = "Not for identifying people, nor for medical or safety decisions."
 BASE64_GROWTH = 1.4  # a picture sent as text, with room for the rest of the request
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
@@ -72,29 +72,24 @@ def about_model(settings: DemoSettings) -> str:
     """Return the sections of the model's card with its numbers and limits, as Markdown."""
     if not settings.card.is_file():
         return f"See the model's card: [{settings.model}](https://huggingface.co/{settings.model})."
-    text = settings.card.read_text(encoding="utf-8")
-    sections = "\n\n".join(section for title in OWN_SECTIONS if (section := card_section(text, title)))
-    return sections.replace("@", "&#64;")  # PCK@0.2 is no address
+    sections = re.split(r"^(?=## )", settings.card.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    own = [section.strip() for section in sections if section.startswith(OWN_SECTIONS)]
+    return "\n\n".join(own).replace("@", "&#64;")  # PCK@0.2 is no address
 
 
-def card_section(text: str, title: str) -> str:
-    """Return the section `## title` of a Markdown text, heading included; empty if there is none."""
-    section = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    return section[0].strip() if section else ""
-
-
-def build_app(estimator: PoseEstimator, settings: DemoSettings) -> gr.Blocks:
+def build_app(estimator: PoseEstimator) -> gr.Blocks:
     """Lay out the page."""
+    settings = estimator.settings
     gr.set_static_paths([str(path) for path in static_files()])
     lifetime = settings.keep_files_seconds
     with GuardedBlocks(
         title="jointdetr: 3D human pose", analytics_enabled=False, delete_cache=(max(lifetime // 10, 1), lifetime)
-    ) as app:
+    ) as page:
         gr.Markdown(TITLE, elem_id="title")
         with gr.Tab("Picture"):
-            PictureTab(estimator, settings).listen_to_page(app)
+            PictureTab(page, estimator)
         with gr.Tab("Film"):
-            FilmTab(estimator, settings).listen_to_page(app)
+            FilmTab(page, estimator)
         with gr.Tab("Live"):
             live_view("live")
         with gr.Tab("Open"):
@@ -102,9 +97,9 @@ def build_app(estimator: PoseEstimator, settings: DemoSettings) -> gr.Blocks:
         with gr.Tab("About"):
             gr.Markdown(about_model(settings), elem_id="about")
         gr.Markdown(notice(settings), elem_id="notice")
-        Endpoint(estimator, settings)
-    app.queue(max_size=settings.queue_length)
-    return app
+        Endpoint(estimator)
+    page.queue(max_size=settings.queue_length)
+    return page
 
 
 def launch(
@@ -117,7 +112,7 @@ def launch(
         ValueError: It is none of this package.
     """
     estimator = PoseEstimator(settings)
-    app = build_app(estimator, settings)
+    app = build_app(estimator)
     max_bytes = int(settings.max_file_mb * 1e6)
     app.launch(
         server_name=host,
@@ -130,7 +125,7 @@ def launch(
         max_file_size=max_bytes,
         app_kwargs={
             "middleware": [Middleware(RequestGuard, max_bytes=int(max_bytes * BASE64_GROWTH))],
-            "routes": [WebSocketRoute(f"/{LIVE_ADDRESS}", LiveEndpoint(estimator, settings).serve)],
+            "routes": [WebSocketRoute(f"/{LIVE_ADDRESS}", LiveEndpoint(estimator).serve)],
         },
         state_session_capacity=MAX_SESSIONS,
         footer_links=["api", "settings", "gradio"],

@@ -1,11 +1,8 @@
 """The tabs in which people move: a film, frame by frame through the network, and a file taken home before."""
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import gradio as gr
 
@@ -22,7 +19,7 @@ from .parts import EXAMPLES, CameraControls, Update, Values, add_threshold, came
 from .results import angle_picture, download_buttons, download_updates, new_folder, viewer_value, write_files
 from .settings import DemoSettings
 
-FILMS = sorted(EXAMPLES.glob("*.mp4"))
+FILMS = [[str(path)] for path in EXAMPLES.glob("*.mp4")]
 FILM_WORDS = "The moving skeleton appears here.<br>Drag to turn it; the bar below goes through time."
 SMOOTHINGS = {"spline (no delay)": "offline", "One-Euro (as if live)": "one-euro", "none": "none"}
 HIGHEST_FRAME_RATE = 60
@@ -38,8 +35,8 @@ MAX_POSES = 20_000  # frames of all people together
 class FilmTab:
     """The components of the tab for a film and what they do."""
 
-    def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
-        self.estimator, self.settings = estimator, settings
+    def __init__(self, page: gr.Blocks, estimator: PoseEstimator):
+        self.estimator, self.settings = estimator, estimator.settings
         self.left: dict[str, Event] = {}  # of the visitor whose film is looked at, whether the page was closed
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
@@ -61,6 +58,7 @@ class FilmTab:
             api_visibility="private",
         )
         estimated.success(None, js=show, api_visibility="private")
+        page.unload(self.on_leave)
 
     def _add_film(self) -> None:
         self.film = gr.Video(
@@ -68,8 +66,7 @@ class FilmTab:
             sources=["upload", "webcam"],
             elem_id="film",
         )
-        films = [[str(path)] for path in FILMS]
-        gr.Examples(films, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
+        gr.Examples(FILMS, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
         self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
 
     def _add_results(self) -> None:
@@ -106,12 +103,8 @@ class FilmTab:
             note = self.estimator.detector_note
             gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
-    def listen_to_page(self, page: gr.Blocks) -> None:
-        """Leave the film of whoever closes the page."""
-        page.unload(self.on_leave)
-
     def on_leave(self, request: gr.Request) -> None:
-        """Note that a visitor has closed the page."""
+        """Leave the film of a visitor who has closed the page."""
         if request.session_hash in self.left:
             self.left[request.session_hash].set()
 
@@ -145,34 +138,20 @@ class FilmTab:
         seconds = self.settings.max_video_seconds
         limits = FilmLimits(max_frames=int(seconds * HIGHEST_FRAME_RATE), max_seconds=seconds)
         motions = estimate_video(path, self.estimator, video, limits, tell)
-        reader = FrameReader(path, video.step)
-        return self._show(reader, motions, {"model": self.settings.model_name, "threshold": values[self.threshold]})
-
-    def _show(self, film: FrameReader, motions: Sequence[PoseMotion], about: dict[str, Any]) -> Update:
-        """Return what everything shows of the motions of a film."""
-        if not motions:
-            words = "Nobody was found in this film."
-            hidden = gr.update(value=None, visible=False)
-            empty = {self.view: None, self.overlay: hidden, self.status: words, self.angles: None}
-            return empty | download_updates(self.downloads, [None] * len(self.downloads))
-        rows = motion_rows(motions)
-        paths = write_files(rows, self.estimator.skeleton, about)
+        rows, skeleton = motion_rows(motions), self.estimator.skeleton
+        about = {"model": self.settings.model_name, "threshold": values[self.threshold]}
         lengths = [f"{len(motion)} frames, {motion.times_s[-1] - motion.times_s[0]:.1f} s" for motion in motions]
-        people = count_people(len(motions))
+        found = f"{count_people(len(motions))}: {'; '.join(lengths)}"
+        overlay = new_folder() / "film.mp4" if rows else None
+        if overlay:  # up to the last frame that shows somebody
+            write_overlay(FrameReader(path, video.step, stop=rows[-1]["frame"] + 1), rows, skeleton, overlay)
         return {
             self.view: viewer_value(motions),
-            self.overlay: gr.update(value=self._overlay(film, rows), visible=True),
-            self.status: f"{people}: {'; '.join(lengths)}",
-            self.angles: angle_picture(motions[0]),
-            **download_updates(self.downloads, paths),
+            self.overlay: gr.update(value=overlay, visible=bool(rows)),
+            self.status: found if rows else "Nobody was found in this film.",
+            self.angles: angle_picture(motions[0]) if rows else None,
+            **download_updates(self.downloads, write_files(rows, skeleton, about)),
         }
-
-    def _overlay(self, film: FrameReader, rows: Sequence[dict[str, Any]]) -> str:
-        """Draw the people over the film, up to the last frame that shows one, and return the new film's path."""
-        path = new_folder() / "film.mp4"
-        until_last = replace(film, stop=rows[-1]["frame"] + 1)
-        deque(write_overlay(until_last, rows, self.estimator.skeleton, path), maxlen=0)
-        return str(path)
 
 
 class OpenTab:
@@ -213,11 +192,7 @@ class OpenTab:
 
 
 def open_motions(path: str, settings: DemoSettings) -> list[PoseMotion]:
-    """Read the people of an uploaded file within the limits.
-
-    Raises:
-        ValueError: It is of another kind, damaged, too large, or shows nobody.
-    """
+    """Read the people of an uploaded file; ValueError if it is no such file, damaged, too large, or shows nobody."""
     require_file_size(path, settings)
     name = Path(path).name
     if Path(path).suffix.lower() not in KINDS:

@@ -34,7 +34,6 @@ CLEAR_ERRORS = "() => window.jointdetr.clearErrors()"
 UNKNOWN = f"unknown: a guess of {GUESSED_FIELD_OF_VIEW:g} degrees"
 FOCAL_LENGTH, FIELD_OF_VIEW = "focal length", "field of view"
 NUMBER_LABELS = {FOCAL_LENGTH: "Focal length (pixels of this picture)", FIELD_OF_VIEW: "Field of view (degrees)"}
-"""What the number beside each kind is; there is none for an unknown camera."""
 MAX_FOCAL_PX = 1e6
 CAMERA_HELP = (
     "Places the people before the camera. Most phones and webcams see 50 to 75 degrees across the picture's longer "
@@ -85,12 +84,9 @@ def acted_picture(elem_id: str) -> gr.HTML:
 
 
 def drawing_value(display: Image.Image, size: tuple[int, int], boxes: Sequence[Box] | None) -> str:
-    """Return what the picture to draw boxes on shows, as JSON.
+    """Return what the picture to draw boxes on shows, as JSON: a small copy of a picture of `size` (width, height) px.
 
-    Args:
-        display: A small copy of the picture.
-        size: The picture's true width and height in px.
-        boxes: What to show in place of the boxes that are there; `None` leaves them, for they may have gone on.
+    `boxes` come in place of those that are there; `None` leaves them, for they may have gone on.
     """
     stream = BytesIO()
     display.save(stream, "JPEG", quality=80)
@@ -99,11 +95,7 @@ def drawing_value(display: Image.Image, size: tuple[int, int], boxes: Sequence[B
 
 
 def drawn_boxes(value: str | None) -> Any:
-    """Return the boxes that a visitor drew, unchecked; `None` to have the people found.
-
-    Raises:
-        ValueError: It is not what the picture sends.
-    """
+    """Return the boxes that a visitor drew, unchecked; `None` to have the people found."""
     try:
         return json.loads(value)["boxes"] if value else None
     except (ValueError, TypeError, KeyError) as error:
@@ -118,10 +110,7 @@ def add_threshold(elem_id: str) -> gr.Slider:
 
 
 class CameraControls:
-    """What a visitor may say of the camera: the kind of number, and the number.
-
-    `named` is the event after another kind was chosen and the number emptied.
-    """
+    """What a visitor may say of the camera: the kind of number, and the number."""
 
     def __init__(self, elem_id: str):
         kinds = [UNKNOWN, *NUMBER_LABELS]
@@ -132,7 +121,7 @@ class CameraControls:
                     kinds, value=UNKNOWN, label="What you know of the camera", min_width=140, elem_id=elem_id
                 )
                 self.number = gr.Number(None, min_width=100, elem_id=f"{elem_id}-value", visible=False)
-            self.named = self.kind.input(
+            self.named = self.kind.input(  # another kind is chosen, and the number emptied
                 lambda kind: gr.Number(None, label=NUMBER_LABELS.get(kind), visible=kind in NUMBER_LABELS),
                 self.kind,
                 self.number,
@@ -146,10 +135,7 @@ class CameraControls:
 def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera:
     """Return the camera of a picture of `size` (width, height) px, looking through its middle; a guess if unknown.
 
-    A field of view is the angle across the picture's longer side.
-
-    Raises:
-        ValueError: The number cannot be right.
+    A field of view is the angle across the picture's longer side. ValueError for a number that cannot be right.
     """
     if kind == UNKNOWN or not value:  # an empty number field is 0
         return Camera.from_field_of_view(GUESSED_FIELD_OF_VIEW, size)
