@@ -30,6 +30,7 @@ import(new URL('{module}', document.baseURI).href)
   .catch((error) => {{ element.textContent = 'This part of the page could not start: ' + error.message; }});
 """
 CLEAR_ERRORS = "() => window.jointdetr.clearErrors()"
+REFUSE_PICTURE = "() => window.jointdetr.refusePicture()"
 
 UNKNOWN = f"unknown: a guess of {GUESSED_FIELD_OF_VIEW:g} degrees"
 FOCAL_LENGTH, FIELD_OF_VIEW = "focal length", "field of view"

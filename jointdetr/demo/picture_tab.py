@@ -17,6 +17,7 @@ from .guard import open_picture, plain_errors
 from .parts import (
     CLEAR_ERRORS,
     EXAMPLES,
+    REFUSE_PICTURE,
     THRESHOLD,
     UNKNOWN,
     CameraControls,
@@ -117,6 +118,7 @@ class PictureTab:
         again = {**private, "concurrency_id": "again", "concurrency_limit": 1}
         given = self.picker.change(self.on_picture, asked | {self.picker}, [self.seen, self.picker, *shown], **network)
         given.success(None, js=show_result("view", "people"), api_visibility="private")
+        given.failure(lambda: None, None, self.picker, js=REFUSE_PICTURE, api_visibility="private", queue=False)
         drawn = self.picture.input(self.on_boxes, asked | {self.picture, self.seen}, [self.seen, *shown], **network)
         numbers = [self.threshold.input, self.camera.number.submit, self.camera.number.blur]
         viewed = [
