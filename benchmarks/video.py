@@ -27,7 +27,7 @@ from jointdetr.motion import PoseMotion, motions_from_rows
 from jointdetr.motion.jitter import acceleration_error, measure_delay_s
 from jointdetr.motion.prediction import VideoSettings, predict_motion
 from jointdetr.motion.smoothing import METHODS, SmoothingSettings, smooth_motion
-from jointdetr.visualization.film_overlay import write_overlay
+from jointdetr.visualization.figures import write_overlay
 
 # Name, file, frames at 30 a second, seed of body, room and camera.
 MOTIONS = (

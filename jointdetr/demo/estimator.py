@@ -55,11 +55,7 @@ class PoseEstimator:
                 )
 
     def find_people(self, image: Image.Image) -> list[Box]:
-        """Return the boxes of the largest people that the detector or the search finds, from left to right.
-
-        Raises:
-            ValueError: The detector knows no people.
-        """
+        """Return the boxes of the largest people that the detector or the search finds, from left to right."""
         boxes = self.pipeline.find_people(image, detector=self.detector)
         largest = sorted(boxes, key=lambda box: box[2] * box[3], reverse=True)[: self.settings.max_people]
         return sorted(largest)
@@ -81,13 +77,7 @@ class PoseEstimator:
     def assemble(self, sighting: Sighting, threshold: float, camera: Camera | None) -> list[Person]:
         """Return the people of a picture, as `post_process_pose_estimation` does, without running the network again.
 
-        Args:
-            sighting: What `look` returned for it.
-            threshold: Joints less probable than this are missing.
-            camera: What took the picture, `None` if unknown.
-
-        Raises:
-            ValueError: The threshold is outside [0, 1].
+        Joints less probable than the threshold are missing; the camera is `None` if unknown.
         """
         return self.pipeline.image_processor.post_process_pose_estimation(
             sighting.outputs, sighting.inputs, threshold, self.model.refiner, cameras=[camera]

@@ -72,14 +72,12 @@ class RequestGuard:
 
 def refuse_foreign_files(value: Any) -> None:
     """Raise `gr.Error` if nested data of a request name a file that was not uploaded to this server."""
+    if isinstance(value, dict):
+        if value.get("path") is not None and not _is_uploaded(value["path"]):
+            raise gr.Error(UPLOAD_FIRST, print_exception=False)
+        value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            refuse_foreign_files(item)
-    elif isinstance(value, dict):
-        path = value.get("path")
-        if path is not None and not _is_uploaded(path):
-            raise gr.Error(UPLOAD_FIRST, print_exception=False)
-        for item in value.values():
             refuse_foreign_files(item)
 
 

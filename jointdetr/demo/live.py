@@ -50,7 +50,16 @@ class LiveSession:
         [result] = self.predictor.predict_batch([Frame(self.frames, time_s, image)])
         self.frames, self.time_s = self.frames + 1, time_s
         rows = self.smooth(result.people, time_s)
-        return {"time": time_s, "people": [_plain(row, image.size) for row in rows], "words": report(rows)}
+        people = [
+            {
+                "id": row["person"] + 1,
+                "joints": positions(row["joints"]),
+                "points": positions(row["joints_2d"] / np.array(image.size), digits=4),  # parts of the picture
+                "detected": row["detected"].tolist(),
+            }
+            for row in rows
+        ]
+        return {"time": time_s, "people": people, "words": report(rows)}
 
 
 class LiveEndpoint:
@@ -112,13 +121,3 @@ def report(people: Sequence[dict[str, Any]]) -> str:
     if not people:
         return f"{NOBODY.capitalize()}: step back until you are seen from head to foot."
     return f"{count_people(len(people))}: {'; '.join(map(describe_person, people))}."
-
-
-def _plain(row: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-    """A person for the page: joints in mm, their points as parts of the picture, null where missing."""
-    return {
-        "id": row["person"] + 1,
-        "joints": positions(row["joints"]),
-        "points": positions(row["joints_2d"] / np.array(size), digits=4),
-        "detected": row["detected"].tolist(),
-    }

@@ -12,7 +12,7 @@ from ..motion.prediction import FilmLimits, OnProgress, VideoSettings, estimate_
 from ..motion.smoothing import SmoothingSettings
 from ..people.words import count_people
 from ..visualization import read_poses
-from ..visualization.film_overlay import write_overlay
+from ..visualization.figures import write_overlay
 from .estimator import PoseEstimator
 from .guard import plain_errors, require_file_size, require_film
 from .parts import EXAMPLES, CameraControls, Update, Values, add_threshold, camera_of, pose_viewer, show_result
@@ -127,13 +127,12 @@ class FilmTab:
         """Estimate the motions in the film and return what everything shows of them."""
         path = values[self.film]
         size = require_film(path, self.settings)
-        kind, value = (values[component] for component in self.camera.components)
         video = VideoSettings(
             has_detector=self.estimator.detector is not None,
             smoothing=SmoothingSettings(SMOOTHINGS[values[self.smoothing]]),
             threshold=values[self.threshold],
             step=values[self.step],
-            camera=camera_of(kind, value, size),
+            camera=camera_of(values[self.camera.kind], values[self.camera.number], size),
         )
         seconds = self.settings.max_video_seconds
         limits = FilmLimits(max_frames=int(seconds * HIGHEST_FRAME_RATE), max_seconds=seconds)
@@ -154,41 +153,32 @@ class FilmTab:
         }
 
 
-class OpenTab:
-    """The components of the tab for a file and what they do."""
-
-    def __init__(self, settings: DemoSettings):
-        self.settings = settings
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=320):
-                self.file = gr.File(
-                    label="Your file: " + ", ".join(kind[1:].upper() for kind in KINDS),
-                    file_types=list(KINDS),
-                    height=190,
-                    elem_id="open-file",
-                )
-                gr.Markdown(FILE_HELP, elem_id="open-help")
-            with gr.Column(scale=8, min_width=320):
-                self.view = pose_viewer(FILE_WORDS, "open-view")
-                self.status = gr.Markdown("", elem_id="open-status")
-        opened = self.file.change(
-            self.on_file,
-            {self.file},
-            [self.view, self.status],
-            concurrency_id="again",
-            show_progress_on=[self.view],
-            api_visibility="private",
-        )
-        opened.success(None, js=show_result("open-view", "open-view"), api_visibility="private")
+def add_open_tab(settings: DemoSettings) -> None:
+    """Lay out the tab for a file."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            file = gr.File(
+                label="Your file: " + ", ".join(kind[1:].upper() for kind in KINDS),
+                file_types=list(KINDS),
+                height=190,
+                elem_id="open-file",
+            )
+            gr.Markdown(FILE_HELP, elem_id="open-help")
+        with gr.Column(scale=8, min_width=320):
+            view = pose_viewer(FILE_WORDS, "open-view")
+            status = gr.Markdown("", elem_id="open-status")
 
     @plain_errors()
-    def on_file(self, values: Values) -> Update:
+    def show(path: str | None) -> tuple[str | None, str]:
         """Show what is in a file, and nothing once it is taken away."""
-        path = values[self.file]
         if path is None:
-            return {self.view: None, self.status: ""}
-        motions = open_motions(path, self.settings)
-        return {self.view: viewer_value(motions), self.status: describe(motions)}
+            return None, ""
+        motions = open_motions(path, settings)
+        return viewer_value(motions), describe(motions)
+
+    private = {"api_visibility": "private", "show_progress_on": [view]}
+    opened = file.change(show, file, [view, status], concurrency_id="again", **private)
+    opened.success(None, js=show_result("open-view", "open-view"), api_visibility="private")
 
 
 def open_motions(path: str, settings: DemoSettings) -> list[PoseMotion]:

@@ -35,16 +35,11 @@ REFUSE_PICTURE = "() => window.jointdetr.refusePicture()"
 UNKNOWN = f"unknown: a guess of {GUESSED_FIELD_OF_VIEW:g} degrees"
 FOCAL_LENGTH, FIELD_OF_VIEW = "focal length", "field of view"
 NUMBER_LABELS = {FOCAL_LENGTH: "Focal length (pixels of this picture)", FIELD_OF_VIEW: "Field of view (degrees)"}
-MAX_FOCAL_PX = 1e6
+KINDS_OF_CAMERA = {FOCAL_LENGTH: (Camera.from_focal_px, 1e6), FIELD_OF_VIEW: (Camera.from_field_of_view, 170)}
 CAMERA_HELP = (
     "Places the people before the camera. Most phones and webcams see 50 to 75 degrees across the picture's longer "
     "side. Directions hold whatever you say; distances are off by as much as the focal length is."
 )
-
-
-def static_files() -> list[Path]:
-    """What the page loads from this package."""
-    return [viewer_bundle(), *STATIC.glob("*.js")]
 
 
 def _url(path: Path) -> str:
@@ -140,10 +135,7 @@ def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera:
     """
     if kind == UNKNOWN or not value:  # an empty number field is 0
         return Camera.from_field_of_view(GUESSED_FIELD_OF_VIEW, size)
-    if kind == FIELD_OF_VIEW:
-        if not 1 <= value <= 170:
-            raise ValueError(f"a field of view must be from 1 to 170 degrees, got {value:g}")
-        return Camera.from_field_of_view(value, size)
-    if not 1 <= value <= MAX_FOCAL_PX:
-        raise ValueError(f"a focal length must be from 1 to {MAX_FOCAL_PX:g} pixels, got {value:g}")
-    return Camera.from_focal_px(value, size)
+    make, highest = KINDS_OF_CAMERA[kind]
+    if not 1 <= value <= highest:
+        raise ValueError(f"a {kind} must be from 1 to {highest:g}, got {value:g}")
+    return make(value, size)

@@ -30,11 +30,7 @@ class DemoSettings:
 
     @classmethod
     def from_environment(cls, model: str | None = None, environment: Mapping[str, str] = os.environ) -> "DemoSettings":
-        """Read the settings from variables by name, defaults where there are none; `model` goes before its variable.
-
-        Raises:
-            ValueError: A variable is no number where one is expected, or not positive.
-        """
+        """Read the settings from variables by name, defaults for the rest; `model` goes before its variable."""
         given = {} if model is None else {"model": model}
         for field in fields(cls):
             variable = f"JOINTDETR_{field.name.upper()}"

@@ -108,8 +108,7 @@ def draw_bones(axes: Axes, skeleton: Skeleton, right: float, title: str) -> None
 def angle_figure(angles: JointAngles) -> Figure:
     """Draw one person's angles in degrees over the film's seconds, with a band of one standard deviation.
 
-    Returns:
-        A figure with a panel for each angle, left and right of a limb in one; `savefig` writes it.
+    A panel for each angle, left and right of a limb in one; the figure's `savefig` writes it.
     """
     panels = [*SIDE_ANGLES, *MIDDLE_ANGLES]
     rows = -(-len(panels) // ANGLE_COLUMNS)

@@ -5,7 +5,11 @@ Left is blue, right is orange, the middle is grey. What the model did not see is
 Figures are built on their own canvas, so they leave pyplot's state alone and work without a display.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
+from ..formats.film import FilmWriter, FrameReader
 from ..formats.skeletons import bones, joint_sides
 from ..people.words import NOBODY
 from ..skeleton_jointdetr import Skeleton
@@ -70,13 +75,32 @@ def draw_overlay(
     axes.axis("off")
     for person_points, person_seen in zip(points, seen, strict=True):
         width = _bone_width_px(person_points, max(image.size)) * 72 / 100  # matplotlib counts 1/72 inch
-        _draw_skeleton(axes, _flat(person_points), person_seen, skeleton, width)
+        _draw_skeleton(axes, person_points, person_seen, skeleton, width)
     canvas.draw()
     layer = Image.fromarray(np.asarray(canvas.buffer_rgba()))
     layer = layer if layer.size == image.size else layer.resize(image.size)
-    drawn = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    drawn = image.convert("RGB")  # a copy in any case
     drawn.paste(layer, mask=layer.getchannel("A"))
     return drawn
+
+
+def write_overlay(film: FrameReader, rows: Iterable[dict[str, Any]], skeleton: Skeleton, path: str | Path) -> None:
+    """Draw the people over every frame of a film and write the result as another film, MP4, without sound.
+
+    The frames of `film` are chosen as they were for the `rows`, of which there is one for each person in each frame,
+    ordered by frame: `frame`, `joints_2d` `(joints, 2)` px, `detected` `(joints,)`.
+    """
+    groups = ((index, list(people)) for index, people in groupby(rows, key=itemgetter("frame")))
+    index, people = next(groups, (math.inf, []))
+    with FilmWriter(path, film.info().frame_rate / film.step) as writer:
+        for frame in film:
+            while index < frame.index:
+                index, people = next(groups, (math.inf, []))
+            image = frame.image
+            if index == frame.index:
+                points = np.array([person["joints_2d"] for person in people], dtype=np.float64)
+                image = draw_overlay(image, points, np.array([person["detected"] for person in people]), skeleton)
+            writer.write(image, frame.time_s)
 
 
 def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton) -> Figure:
@@ -127,17 +151,7 @@ def pose_sheet(
 ) -> Figure:
     """Show one person a picture, several pictures on a sheet: the skeleton over each, and beside it in 3D.
 
-    Args:
-        images: The pictures, at least one.
-        people: The person in each, as in `pose_figure`.
-        skeleton: Names, parents and flip pairs of the joints.
-        titles: A few words over each picture.
-
-    Returns:
-        A figure.
-
-    Raises:
-        ValueError: A person's shapes do not fit the skeleton.
+    `people` as in `pose_figure`, one for each picture, of which there is one at least; `titles` go over the pictures.
     """
     columns = min(len(images), 2)
     rows, panels = -(-len(images) // columns), 1 + len(VIEWS)
@@ -181,10 +195,8 @@ def _show_picture(axes: Axes, image: Image.Image) -> None:
 
 def _cut_to_people(axes: Axes, image: Image.Image, people: Sequence[Person]) -> None:
     """Show only the part of the picture around the people, with some of what is around them."""
-    points = [torch.as_tensor(person["joints_2d"]).reshape(-1, 2).numpy() for person in people]
-    known = np.concatenate([np.zeros((0, 2)), *points])
-    known = known[np.isfinite(known).all(-1)]
-    known = known[((known >= 0) & (known <= image.size)).all(-1)]  # a guess may lie far away
+    points = np.concatenate([np.asarray(person["joints_2d"], np.float64).reshape(-1, 2) for person in people])
+    known = points[((points >= 0) & (points <= image.size)).all(-1)]  # a guess may lie far away, NaN is nowhere
     if not len(known):
         return
     low, high = known.min(0), known.max(0)
@@ -203,7 +215,7 @@ def _bone_width_px(points: np.ndarray, image_size: int) -> float:
 def _draw_person_2d(axes: Axes, person: Person, skeleton: Skeleton, name: str) -> None:
     points = _as_people(person["joints_2d"], skeleton, "joints_2d", 2, people=1)[0]  # (joints, 2)
     seen = _as_people(person["detected"], skeleton, "detected", people=1)[0]
-    _draw_skeleton(axes, _flat(points), seen, skeleton, bone_width=2.6)
+    _draw_skeleton(axes, points, seen, skeleton, bone_width=2.6)
     drawn = points[np.isfinite(points).all(-1)]
     if name and len(drawn):
         top = drawn[drawn[:, 1].argmin()]
@@ -232,17 +244,12 @@ def _draw_person_3d(panels: Sequence[Axes], person: Person, skeleton: Skeleton, 
     panels[0].set_ylabel("y, mm (down)", fontsize=10)
 
 
-def _flat(points: np.ndarray) -> np.ndarray:
-    """Points of a picture `(joints, 2)`, all equally far away `(joints, 3)`."""
-    return np.pad(points, ((0, 0), (0, 1)))
-
-
 def _draw_skeleton(axes: Axes, points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, bone_width: float) -> None:
     """Draw bones and joints from far to near, a white rim around each so that crossings can be read.
 
-    `points` `(joints, 3)` run right, down and away, in any unit; `seen` `(joints,)`; `bone_width` in 1/72 inch.
+    `points` `(joints, 2 or 3)` run right, down and away, in any unit; `seen` `(joints,)`; `bone_width` in 1/72 inch.
     """
-    depth = np.nan_to_num(points[:, 2])
+    depth = np.nan_to_num(points[:, 2]) if points.shape[1] == 3 else np.zeros(len(points))
     nearness = 2 + (depth.max() - depth) / (np.ptp(depth) + 1.0)  # (joints,), the zorder; 2 is above the grid
     dot_nearness = nearness.copy()
     drawable = np.isfinite(points).all(-1)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -17,27 +18,6 @@ from ..formats.motions import PoseMotion
 from ..formats.skeletons import joint_sides, named_pairs
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
 
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-html, body {{ height: 100%; margin: 0; }}
-body {{ background: #f7f8fa; }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #14171c; }} }}
-#viewer {{ height: 100vh; height: 100dvh; }}
-</style>
-<div id="viewer"></div>
-<script type="application/json" id="data">{data}</script>
-<script type="text/plain" id="bundle">{bundle}</script>
-<script type="module">
-const read = (id) => document.getElementById(id).textContent;
-const viewer = await import("data:text/javascript;charset=utf-8," + encodeURIComponent(JSON.parse(read("bundle"))));
-window.viewer = viewer.mount(document.getElementById("viewer"), JSON.parse(read("data")));
-</script>
-</html>
-"""
 DATA_SCRIPT = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 UNKNOWN = (np.nan, np.nan, np.nan)
 
@@ -72,12 +52,8 @@ def viewer_data(motions: Sequence[PoseMotion]) -> dict[str, Any]:
 
 def skeleton_data(skeleton: Skeleton) -> dict[str, Any]:
     """What the viewer needs to know of a skeleton."""
-    return {
-        "joints": skeleton.joints,
-        "parents": skeleton.parents,
-        "root": skeleton.root,
-        "sides": joint_sides(skeleton),
-    }
+    sides = joint_sides(skeleton)
+    return {"joints": skeleton.joints, "parents": skeleton.parents, "root": skeleton.root, "sides": sides}
 
 
 def _person(motion: PoseMotion, times: np.ndarray) -> dict[str, Any]:
@@ -116,9 +92,11 @@ def write_viewer_html(motions: Sequence[PoseMotion], path: str | Path, title: st
     Raises:
         ValueError: The people have different skeletons.
     """
-    bundle = viewer_bundle().read_text(encoding="ascii")
-    page = PAGE.format(title=escape(title), data=_embedded(viewer_data(motions)), bundle=_embedded(bundle))
-    Path(path).write_text(page, encoding="utf-8")
+    bundle = viewer_bundle()
+    page = Template(bundle.with_name("page.html").read_text(encoding="ascii"))
+    script = bundle.read_text(encoding="ascii")
+    filled = page.substitute(title=escape(title), data=_embedded(viewer_data(motions)), bundle=_embedded(script))
+    Path(path).write_text(filled, encoding="utf-8")
 
 
 def _embedded(value: Any) -> str:
@@ -127,11 +105,7 @@ def _embedded(value: Any) -> str:
 
 
 def read_viewer_html(path: str | Path) -> list[PoseMotion]:
-    """Read the people back from a web page that [`write_viewer_html`] wrote.
-
-    Raises:
-        ValueError: It is no such page, or is damaged.
-    """
+    """Read the people back from a web page that [`write_viewer_html`] wrote; ValueError for any other."""
     found = DATA_SCRIPT.search(Path(path).read_text(encoding="utf-8", errors="replace"))
     if found is None:
         raise ValueError(f"{path}: expected a web page with poses in it, as this package writes them")

@@ -6,7 +6,7 @@ from films import corner_pictures, write_film
 
 from jointdetr.formats.film import FrameReader
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.visualization.film_overlay import write_overlay
+from jointdetr.visualization.figures import write_overlay
 
 
 def row(frame: int, left_px: float) -> dict:
