@@ -6,7 +6,7 @@ Shape vocabulary: people, joints. Positions are millimetres in camera axes (x ri
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from ..skeleton_jointdetr import Skeleton
-from .motions import PoseMotion, motion_rows, motion_schema, motions_from_rows
+from .motions import PoseMotion, motion_rows, motion_schema, motions_from_rows, rows_table
 
 FIELDS = {
     "frame": "number of the film's frame, from 0",
@@ -36,7 +36,7 @@ FIELDS = {
     "box": "px of the picture: x, y, width, height; where the person was looked for",
 }
 
-DECIMALS = 6  # of plain columns
+DECIMALS = 6  # of numbers in CSV
 
 CSV_COLUMNS = (
     *("frame", "time_s", "person", "joint", "x_mm", "y_mm", "z_mm"),
@@ -112,7 +112,7 @@ def write_csv(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
         for motion in motions_from_rows(people, skeleton):
-            writer.writerows(_csv_rows(motion))
+            writer.writerows(_fields(_joint_columns(motion)))
 
 
 def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
@@ -126,32 +126,30 @@ def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleto
     Raises:
         ValueError: A row does not fit the skeleton.
     """
-    from pyarrow import Table, parquet
+    from pyarrow import parquet
 
     rows = motion_rows(motions_from_rows(people, skeleton))
-    plain = [{name: np.asarray(value).tolist() for name, value in row.items()} for row in rows]
-    parquet.write_table(Table.from_pylist(plain, schema=motion_schema(skeleton)), path)
+    parquet.write_table(rows_table(rows, motion_schema(skeleton)), path)
 
 
-def write_columns(columns: Mapping[str, np.ndarray], path: str | Path, about: Mapping[str, str] | None = None) -> None:
-    """Write columns of equal length by the path's suffix; NaN is an empty field in CSV and null in Parquet.
-
-    Args:
-        columns: One-dimensional numbers by name.
-        path: File to write, .csv or .parquet.
-        about: What columns hold, by name; goes to the fields' metadata of a Parquet file.
+def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Write columns of numbers by the path's suffix, .csv or .parquet; NaN is an empty field in CSV, null in Parquet.
 
     Raises:
         ValueError: Another suffix.
     """
+    from pyarrow import parquet
+
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
-        _write_parquet_columns(columns, path, about or {})
+        parquet.write_table(
+            pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()}), path
+        )
     elif suffix == ".csv":
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
-            writer.writerows(map(_fields, zip(*(values.tolist() for values in columns.values()), strict=True)))
+            writer.writerows(_fields(values.round(DECIMALS) for values in columns.values()))
     else:
         raise ValueError(f"{path}: expected a table ending in .csv or .parquet, got {Path(path).suffix!r}")
 
@@ -165,23 +163,23 @@ def _column(values: Sequence[Any], name: str) -> list[np.ndarray]:
     return [arrays[index] if index in arrays else np.full_like(example, np.nan) for index in range(len(values))]
 
 
-def _csv_rows(motion: PoseMotion) -> Iterator[list[Any]]:
-    """Rows of one person's joints, in the order of `CSV_COLUMNS`."""
+def _joint_columns(motion: PoseMotion) -> list[np.ndarray]:
+    """Columns of one person's joints, in the order of `CSV_COLUMNS`."""
+    frames, joints = motion.detected.shape
     unknown = np.full(motion.joints.shape, np.nan)
-    camera = unknown if motion.joints_camera is None else motion.joints_camera
-    joints_2d = unknown[..., :2] if motion.joints_2d is None else motion.joints_2d
-    scores = unknown[..., 0] if motion.scores is None else motion.scores
-    sigmas = unknown[..., 0] if motion.sigmas is None else motion.sigmas
-    for frame, joint in np.ndindex(motion.detected.shape):
-        place = (*motion.joints[frame, joint], *camera[frame, joint], *joints_2d[frame, joint])
-        trust = _decimals(scores[frame, joint], 4), _decimals(sigmas[frame, joint], 1)
-        numbers = [*(_decimals(value, 2) for value in place), *trust]
-        when = [motion.frames[frame], f"{motion.times_s[frame]:.6f}", motion.person]
-        yield [*when, motion.skeleton.joints[joint], *numbers, int(motion.detected[frame, joint])]
+    places = [motion.joints, motion.joints_camera, motion.joints_2d, motion.scores, motion.sigmas]
+    widths = [3, 3, 2, 1, 1]
+    known = [unknown[..., :width] if place is None else place for place, width in zip(places, widths, strict=True)]
+    numbers = np.concatenate([place.reshape(frames * joints, -1) for place in known], axis=1).round(4)
+    times_s = np.repeat(motion.times_s, joints).round(DECIMALS)
+    names, person = np.tile(np.array(motion.skeleton.joints), frames), np.full(frames * joints, motion.person)
+    detected = motion.detected.ravel().astype(int)
+    return [np.repeat(motion.frames, joints), times_s, person, names, *numbers.T, detected]
 
 
-def _decimals(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else ""
+def _fields(columns: Iterable[np.ndarray]) -> Iterator[tuple[Any, ...]]:
+    """Rows of columns, NaN as an empty field."""
+    return zip(*(["" if value != value else value for value in column.tolist()] for column in columns), strict=True)
 
 
 def _to_numpy(values: Any) -> np.ndarray:
@@ -208,25 +206,3 @@ def _layout(value: Any, indent: str = "") -> str:
     if isinstance(value, list) and value and isinstance(value[0], (list, Mapping)):
         return "[\n" + ",\n".join(inner + _layout(item, inner) for item in value) + f"\n{indent}]"
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
-
-
-def _write_parquet_columns(columns: Mapping[str, np.ndarray], path: str | Path, about: Mapping[str, str]) -> None:
-    from pyarrow import parquet
-
-    arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
-    fields = [
-        pa.field(name, array.type, metadata={"description": about[name]} if name in about else None)
-        for name, array in arrays.items()
-    ]
-    parquet.write_table(pa.table(list(arrays.values()), schema=pa.schema(fields)), path)
-
-
-def _fields(row: tuple[int | float, ...]) -> list[str]:
-    """Numbers of one row as text, whole ones as such."""
-    texts = []
-    for value in row:
-        if isinstance(value, float):
-            texts.append(f"{value:.{DECIMALS}g}" if math.isfinite(value) else "")
-        else:
-            texts.append(str(value))
-    return texts
