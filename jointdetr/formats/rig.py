@@ -347,7 +347,7 @@ def _turn(at_rest: np.ndarray, aims: np.ndarray, times_s: np.ndarray) -> np.ndar
         before = rotations[frame - 1] if frame else np.eye(3)
         rotations[frame] = before
         if np.linalg.norm(aims[frame, longest]) > 1e-9:
-            swing = _smallest_rotations((before @ at_rest[longest])[None], aims[[frame], longest])
+            swing = smallest_rotations((before @ at_rest[longest])[None], aims[[frame], longest])
             rotations[frame] = swing[0].as_matrix() @ before
     return rotations
 
@@ -363,7 +363,7 @@ def _swings(at_rest: np.ndarray, aims: np.ndarray, times_s: np.ndarray) -> np.nd
     aims = np.where(known.any(), aims[last_known], at_rest)
     aims = np.where(np.linalg.norm(aims, axis=-1, keepdims=True) > 1e-9, aims, at_rest)
     axis = at_rest / np.linalg.norm(at_rest)
-    swings = _smallest_rotations(np.broadcast_to(axis, aims.shape), aims)
+    swings = smallest_rotations(np.broadcast_to(axis, aims.shape), aims)
     twists = np.zeros(len(aims))
     changes = (swings[1:].inv() * swings[:-1]).as_quat()  # (frames - 1, 4), x y z w
     follow = 2 * np.arctan2(changes[:, :3] @ axis, changes[:, 3])
@@ -374,7 +374,7 @@ def _swings(at_rest: np.ndarray, aims: np.ndarray, times_s: np.ndarray) -> np.nd
     return (swings * Rotation.from_rotvec(twists[:, None] * axis)).as_matrix()
 
 
-def _smallest_rotations(source: np.ndarray, target: np.ndarray) -> Rotation:
+def smallest_rotations(source: np.ndarray, target: np.ndarray) -> Rotation:
     """The smallest rotations between directions `(frames, 3)`; where they are opposite, one of many."""
     source = source / np.linalg.norm(source, axis=-1, keepdims=True)
     target = target / np.linalg.norm(target, axis=-1, keepdims=True)
