@@ -41,23 +41,14 @@ class TrackingSettings:
 
 @dataclass
 class Track:
-    """A person who is being followed.
+    """A person who is being followed."""
 
-    Args:
-        person: The person's number.
-        box: Where the person was when last seen.
-        seen_s: When that was.
-        found_s: When a box from outside was last that of this person.
-        velocity: Of the box, x and y in px/s.
-        start: The given box to go back to when the person is lost; None: give the person up.
-    """
-
-    person: int
-    box: list[float]
+    person: int  # number of the person
+    box: list[float]  # where the person was when last seen
     seen_s: float
-    found_s: float
-    velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    start: list[float] | None = None
+    found_s: float  # when a box from outside was last that of this person
+    velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])  # of the box, x and y in px/s
+    start: list[float] | None = None  # the given box to go back to when the person is lost; None: give the person up
 
     def box_at(self, time_s: float) -> list[float]:
         """Where to look for the person: the box moved on at its velocity."""
@@ -97,11 +88,7 @@ class Tracker:
 
     def state(self) -> dict[str, Any]:
         """Say everything that the next frames depend on, in words for JSON."""
-        return {
-            "tracks": [asdict(track) for track in self.tracks],
-            "next_person": self.next_person,
-            "found_s": self.found_s,
-        }
+        return {name: value for name, value in asdict(self).items() if name != "settings"}
 
     def boxes(self, time_s: float) -> list[list[float]]:
         """Where to look for each person at a time, in the order of their numbers."""
@@ -125,15 +112,9 @@ class Tracker:
     def see(
         self, poses: Sequence[Mapping[str, np.ndarray]], boxes: Sequence[Sequence[float]], time_s: float
     ) -> list[bool]:
-        """Take note of the poses found at the boxes, and move these.
+        """Take note of the poses `joints_2d` and `detected` found at the boxes, and move these.
 
-        Args:
-            poses: For each person, in order, `joints_2d` `(joints, 2)` px and `detected` `(joints,)`.
-            boxes: Where they were looked for.
-            time_s: When they were seen.
-
-        Returns:
-            For each person whether they are there, see [`is_there`].
+        Returns for each person whether they are there, see [`is_there`].
         """
         there = [is_there(pose, box) for pose, box in zip(poses, boxes, strict=True)]
         for track, pose, seen in zip(self.tracks, poses, there, strict=True):
@@ -169,12 +150,7 @@ class Tracker:
 def match_boxes(known: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     """Pair boxes so that the sum of overlaps (intersection over union) is greatest; pairs hardly overlapping are none.
 
-    Args:
-        known: `(people, 4)`.
-        found: `(others, 4)`.
-
-    Returns:
-        Pairs (index of the known box, index of the found one).
+    Returns pairs (index of the known box, index of the found one).
     """
     if not len(known) or not len(found):
         return []
