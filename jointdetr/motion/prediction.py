@@ -86,24 +86,16 @@ class VideoSettings:
 
 
 class FrameResult(NamedTuple):
-    """The people in one frame.
-
-    Args:
-        frame: The frame.
-        people: A row of [`jointdetr.motion.motion_schema`] for each person there, in the order of their numbers.
-    """
+    """The people in one frame."""
 
     frame: Frame
-    people: list[dict[str, Any]]
+    people: list[dict[str, Any]]  # rows of `motion_schema`, in the order of the people's numbers
 
 
 class VideoPredictor:
     """Estimates the poses in the frames of one film, in their order.
 
-    Args:
-        estimator: The pipeline, or what takes and gives the same.
-        settings: How to go through the film.
-        tracker: The people known at the first frame to come, to go on with a film; None: the film begins.
+    `tracker` knows the people at the first frame to come, to go on with a film; None: the film begins.
     """
 
     def __init__(self, estimator: Estimator, settings: VideoSettings, tracker: Tracker | None = None) -> None:
@@ -126,8 +118,13 @@ class VideoPredictor:
         results = []
         for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
             there = tracker.see(of_frame, at, frame.time_s)
-            rows = [_row(frame, *each) for each in zip(people, at, of_frame, strict=True)]
-            results.append(FrameResult(frame, [row for row, seen in zip(rows, there, strict=True) if seen]))
+            when = {"frame": frame.index, "time_s": frame.time_s}
+            rows = [
+                {**when, "person": person, "box": np.array(box), **pose}
+                for person, box, pose, seen in zip(people, at, of_frame, there, strict=True)
+                if seen
+            ]
+            results.append(FrameResult(frame, rows))
         tracker.give_up(batch[-1].time_s, batch[-1].image.size, self.settings.has_detector)
         return results
 
@@ -160,11 +157,6 @@ def _to_arrays(person: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Take what a row needs of a person; positions that are not known become NaN."""
     arrays = {name: np.asarray(person[name], dtype=np.float64) for name in ROW_ARRAYS if name in person}
     return arrays | {"detected": np.asarray(person["detected"], dtype=bool)}
-
-
-def _row(frame: Frame, person: int, box: Sequence[float], pose: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """A row of `motion_schema`."""
-    return {"frame": frame.index, "time_s": frame.time_s, "person": person, "box": np.array(box), **pose}
 
 
 def predict_motion(
@@ -234,7 +226,7 @@ def estimate_video(
     settings, limits = settings or VideoSettings(), limits or FilmLimits()
     stop = None if limits.max_frames is None else limits.max_frames * settings.step
     reader = FrameReader(path, settings.step, stop=stop)
-    total = _expected_frames(reader, limits)
+    total = _expected_frames(reader, limits.max_seconds)
     frames = iter(reader)
     if limits.max_seconds is not None:
         frames = takewhile(lambda frame: frame.time_s < limits.max_seconds, frames)
@@ -248,14 +240,10 @@ def estimate_video(
     return [smooth_motion(motion, settings.smoothing) for motion in motions]
 
 
-def _expected_frames(reader: FrameReader, limits: FilmLimits) -> int | None:
-    """About how many frames there are to look at."""
+def _expected_frames(reader: FrameReader, max_seconds: float | None) -> int | None:
+    """About how many frames there are to look at; None if the film does not tell."""
     info = reader.info()
-    if info.num_frames is None:
-        return limits.max_frames
-    counts = [-(-info.num_frames // reader.step)]
-    if limits.max_frames is not None:
-        counts.append(limits.max_frames)
-    if limits.max_seconds is not None:
-        counts.append(max(round(limits.max_seconds * info.frame_rate / reader.step), 1))
-    return min(counts)
+    counts = [count for count in (info.num_frames, reader.stop) if count is not None]
+    if max_seconds is not None and counts:
+        counts.append(round(max_seconds * info.frame_rate))
+    return max(-(-min(counts) // reader.step), 1) if counts else None
