@@ -33,11 +33,7 @@ class RecordedSkeleton:
 
 
 def read_asf(path: Path | str) -> RecordedSkeleton:
-    """Read the skeleton of an ASF file.
-
-    Raises:
-        ValueError: The file is not an ASF file this reader knows, with the file's name and the line.
-    """
+    """Read the skeleton of an ASF file."""
     sections = _sections(Path(path))
     for required in ("root", "bonedata", "hierarchy"):
         if required not in sections:
@@ -143,9 +139,6 @@ def read_amc(path: Path | str, stride: int = 1) -> dict[str, np.ndarray]:
 
     Returns:
         For each bone of the file its channels `(frames, channels)`, degrees, in the order the ASF file says.
-
-    Raises:
-        ValueError: The file is not an AMC file in degrees, or a frame is incomplete; it names the file and the line.
     """
     frames: list[dict[str, np.ndarray]] = []
     number = -1
@@ -170,11 +163,7 @@ def read_amc(path: Path | str, stride: int = 1) -> dict[str, np.ndarray]:
 
 
 def world_rotations(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> np.ndarray:
-    """How far each recorded bone has turned from rest, in recorded axes: (frames, bones, 3, 3).
-
-    Raises:
-        ValueError: The motion lacks the root, or has other channels than the skeleton.
-    """
+    """How far each recorded bone has turned from rest, in recorded axes: (frames, bones, 3, 3)."""
     unknown = set(motion) - set(skeleton.names)
     if "root" not in motion or unknown:
         raise ValueError(f"the motion must be of this skeleton and have a root, got unknown bones {sorted(unknown)}")

@@ -67,9 +67,6 @@ def read_bvh(path: str | Path) -> BvhMotion:
     """Read a BVH file, as Blender does: blank lines, braces on a joint's line and any Unicode are no matter.
 
     Names that are there twice get a number.
-
-    Raises:
-        ValueError: It is no BVH file, is cut off, or has a number that is none; it names the file and the line.
     """
     path = Path(path)
     lines = _lines(path.read_bytes())
@@ -88,11 +85,7 @@ def read_bvh(path: str | Path) -> BvhMotion:
 
 
 def read_bvh_motion(path: str | Path) -> PoseMotion:
-    """Read a BVH file as a motion to look at, in the unit in which the person is about as tall as people are.
-
-    Raises:
-        ValueError: It is no BVH file, is damaged, or has no frame.
-    """
+    """Read a BVH file as a motion to look at, in the unit in which the person is about as tall as people are."""
     motion = read_bvh(path)
     straight = np.broadcast_to(np.eye(3), (len(motion.names), 3, 3))
     height = np.ptp(pose_nodes(motion.parents, straight, motion.offsets)[1][:, 1]) or 1.0
@@ -266,9 +259,6 @@ def euler_degrees(rotations: np.ndarray, orders: Sequence[str]) -> np.ndarray:
     """Angles of rotations `(frames, nodes, 3, 3)` about each node's three axes, without jumps between frames.
 
     Every rotation has two triples of angles, and each angle any number of full turns: the nearest to the frame before.
-
-    Returns:
-        `(frames, nodes, 3)`, in the order of each node's axes.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Gimbal lock")  # then any split between the other two is right

@@ -70,11 +70,6 @@ class FrameReader:
         start, stop: Index of the first frame to give and of the first one after the last; None: to the end.
         container_format: FFmpeg's name of the format where the file does not tell, such as "v4l2" for a camera.
         options: Options of that format, such as a camera's frame rate.
-
-    Raises:
-        ImportError: PyAV is not installed.
-        FileNotFoundError: There is no such file; said, as what follows, when it is read.
-        ValueError: The file is no film or holds no frame that can be read.
     """
 
     path: str | Path

@@ -207,11 +207,7 @@ def _normals(corners: np.ndarray) -> np.ndarray:
 
 
 def read_glb_motions(path: str | Path) -> list[PoseMotion]:
-    """Read the skinned skeletons of a GLB as motions, one for each skin, as this package writes them.
-
-    Raises:
-        ValueError: It is no GLB, is damaged, has no skin, or turns its bones at different times.
-    """
+    """Read the skinned skeletons of a GLB as motions, one for each skin, as this package writes them."""
     try:
         document = _ReadDocument(Path(path).read_bytes())
         skins = [skin["joints"] for skin in document.json.get("skins", [])]

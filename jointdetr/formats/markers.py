@@ -38,9 +38,6 @@ def markers_of(motion: PoseMotion) -> Markers:
 
     They are measured from the camera where `root_camera` is known. Without it the root stays at x = z = 0, and the
     lowest joint of the film touches the ground y = 0.
-
-    Raises:
-        ValueError: No joint is known in any frame.
     """
     if motion.missing.all():
         raise ValueError(f"person {motion.person}: no joint has a position in any frame.")
@@ -84,10 +81,6 @@ def write_c3d(markers: Markers, path: str | Path) -> None:
     """Write markers as C3D by the package c3d, as modelled points in millimetres; a missing one has the residual -1.
 
     They are turned to x right, y away from the viewer, z up, as POINT:X_SCREEN and Y_SCREEN say.
-
-    Raises:
-        ImportError: The package c3d is not installed.
-        ValueError: There are more frames than a file can count.
     """
     first = round(markers.first_s * markers.rate_hz) + 1  # C3D counts from 1
     last = first + len(markers.positions) - 1

@@ -134,9 +134,6 @@ def fit_rig(motion: PoseMotion) -> RigMotion:
 
     Missing joints are interpolated in time, and held before the first and after the last time they are known; a joint
     that is never known lies straight on from the bone before.
-
-    Raises:
-        ValueError: No joint is known in any frame, or `root_camera` is given and not known in any frame.
     """
     skeleton = motion.skeleton
     positions = _filled(motion)  # (frames, joints, 3)

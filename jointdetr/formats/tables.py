@@ -133,11 +133,7 @@ def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleto
 
 
 def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Write columns of numbers by the path's suffix, .csv or .parquet; NaN is an empty field in CSV, null in Parquet.
-
-    Raises:
-        ValueError: Another suffix.
-    """
+    """Write columns of numbers as .csv or .parquet, by the suffix; NaN is an empty field in CSV, null in Parquet."""
     from pyarrow import parquet
 
     suffix = Path(path).suffix.lower()

@@ -1,16 +1,10 @@
 """Joint angles of a motion, in degrees, with the uncertainty that follows from the joints' expected errors.
 
-A segment's axes are those of the International Society of Biomechanics (ISB): X forward, Y up along the segment, Z to
-the right. Joints turn by the ISB's sequences: Z-X'-Y'' (flexion, abduction, rotation: Grood and Suntay) at hip, trunk
-and neck, Y-X'-Y'' (plane, elevation, rotation) at the shoulder. Left sides are mirrored first: a name means the
-same movement on both. What 17 points cannot tell is not there, or is NaN in frames where it is undetermined.
+Axes and turns are those of the International Society of Biomechanics, see docs/biomechanics.md: segments have X
+forward, Y up along the segment, Z to the right. Joints turn by Z-X'-Y'' (flexion, abduction, rotation: Grood and
+Suntay) at hip, trunk and neck, by Y-X'-Y'' (plane, elevation, rotation) at the shoulder. Left sides are mirrored.
 
-Sources: Wu et al., "ISB recommendation on definitions of joint coordinate systems", J Biomech 35 (2002) and 38 (2005);
-Grood and Suntay, "A joint coordinate system for the clinical description of three-dimensional motions", J Biomech Eng
-105 (1983).
-
-Shape vocabulary: frames, joints (17, of `HUMAN36M`), angles. Positions are millimetres, camera axes; any right-handed
-axes do.
+Shape vocabulary: frames, joints (17, of `HUMAN36M`), angles. Positions are millimetres in any right-handed axes.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,35 +16,16 @@ from ..data.skeleton_mapping import joint_sources, mapping_weights
 from ..formats.motions import PoseMotion
 from ..skeleton_jointdetr import HUMAN36M
 
-SIDE_ANGLES = {
-    "hip_flexion": "thigh forward (+) of the pelvis",
-    "hip_abduction": "thigh outwards (+) of the pelvis",
-    "hip_rotation": "thigh inwards (+) about itself; where the knee is bent",
-    "knee_flexion": "between thigh and shank, 0 where they are in line",
-    "shoulder_plane": "where the upper arm is raised to from the trunk, 0 sideways and 90 forward; where it is raised",
-    "shoulder_elevation": "upper arm raised from the trunk, 0 where it hangs along it",
-    "shoulder_rotation": "upper arm inwards (+) about itself; where it is raised and the elbow bent",
-    "elbow_flexion": "between upper arm and forearm, 0 where they are in line",
-}
-MIDDLE_ANGLES = {
-    "trunk_flexion": "upper trunk forward (+) of the pelvis",
-    "trunk_bending": "upper trunk to the right (+) of the pelvis",
-    "trunk_rotation": "upper trunk to the left (+) of the pelvis",
-    "trunk_lean_forward": "line from pelvis to neck forward (+) of the vertical",
-    "trunk_lean_right": "line from pelvis to neck to the right (+) of the vertical",
-    "neck_flexion": "line from neck to head top forward (+) of the trunk",
-    "neck_bending": "line from neck to head top to the right (+) of the trunk",
-    "neck_rotation": "face to the left (+) of the trunk",
-}
-ANGLES = (
-    {f"right_{name}": words for name, words in SIDE_ANGLES.items()}
-    | {f"left_{name}": words for name, words in SIDE_ANGLES.items()}
-    | MIDDLE_ANGLES
+SIDE_ANGLES = (
+    *("hip_flexion", "hip_abduction", "hip_rotation", "knee_flexion"),
+    *("shoulder_plane", "shoulder_elevation", "shoulder_rotation", "elbow_flexion"),
 )
-"""Every angle and what it measures, degrees."""
-
-LEVEL_UP = (0.0, -1.0, 0.0)
-"""Up in camera axes, where the camera is held level."""
+MIDDLE_ANGLES = (
+    *("trunk_flexion", "trunk_bending", "trunk_rotation", "trunk_lean_forward", "trunk_lean_right"),
+    *("neck_flexion", "neck_bending", "neck_rotation"),
+)
+ANGLES = (*(f"{side}_{name}" for side in ("right", "left") for name in SIDE_ANGLES), *MIDDLE_ANGLES)
+LEVEL_UP = (0.0, -1.0, 0.0)  # up in camera axes, where the camera is held level
 LEAST_LEVER = float(np.sin(np.radians(15.0)))  # sine of a bend; below it the plane of the bend is noise
 LEAST_FACE = 0.1  # distance of the face from the neck's line by the line's length, for the head's rotation
 MEAN_DISTANCE = float(np.sqrt(8 / np.pi))  # mean length of a vector of three standard normal numbers
@@ -110,7 +85,7 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
         variances = _mapped(variances[..., None], weights**2, possible)[..., 0]
         uncertainty = _uncertainty(joints, variances, lambda moved: _measure(moved, upward))
         uncertainty[np.isnan(degrees)] = np.nan
-    return JointAngles(tuple(ANGLES), degrees, uncertainty, motion.times_s, motion.frames, motion.person)
+    return JointAngles(ANGLES, degrees, uncertainty, motion.times_s, motion.frames, motion.person)
 
 
 def angle_columns(people: Sequence[JointAngles]) -> dict[str, np.ndarray]:
@@ -148,7 +123,7 @@ def _without_own_points(motion: PoseMotion) -> list[int]:
     for joint, names in (("spine", NEEDS_SPINE), ("neck", NEEDS_FACE)):
         source = sources[JOINT[joint]]
         lacking += names if source is None or len(source.weights) > 1 else ()
-    return [list(ANGLES).index(name) for name in lacking]
+    return [ANGLES.index(name) for name in lacking]
 
 
 def _measure(joints: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -207,19 +182,18 @@ def _neck(joints: np.ndarray) -> tuple[np.ndarray, ...]:
 def _is_determined(joints: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """Which angles `(frames, angles)` of joints `(frames, 17, 3)` are more than noise: bool of the same shape."""
     determined = np.ones(degrees.shape, dtype=bool)
-    names = list(ANGLES)
     is_bent = np.sin(np.radians(degrees)) >= LEAST_LEVER
     for side in ("right", "left"):
         knee, raised, elbow = (
-            is_bent[:, names.index(f"{side}_{name}")]
+            is_bent[:, ANGLES.index(f"{side}_{name}")]
             for name in ("knee_flexion", "shoulder_elevation", "elbow_flexion")
         )
-        determined[:, names.index(f"{side}_hip_rotation")] = knee
-        determined[:, names.index(f"{side}_shoulder_plane")] = raised
-        determined[:, names.index(f"{side}_shoulder_rotation")] = raised & elbow
+        determined[:, ANGLES.index(f"{side}_hip_rotation")] = knee
+        determined[:, ANGLES.index(f"{side}_shoulder_plane")] = raised
+        determined[:, ANGLES.index(f"{side}_shoulder_rotation")] = raised & elbow
     base, head = _at(joints, "thorax"), _at(joints, "head") - _at(joints, "thorax")
     face = np.cross(_at(joints, "neck") - base, head)
-    determined[:, names.index("neck_rotation")] = np.linalg.norm(face, axis=-1) >= LEAST_FACE * (head**2).sum(-1)
+    determined[:, ANGLES.index("neck_rotation")] = np.linalg.norm(face, axis=-1) >= LEAST_FACE * (head**2).sum(-1)
     return determined
 
 
@@ -232,14 +206,10 @@ def _uncertainty(joints: np.ndarray, variances: np.ndarray, measure: Callable[[n
             step = np.zeros(joints.shape[1:])
             step[joint] = STEP_MM * axis
             change = measure(joints + step) - measure(joints - step)
-            slopes = slopes + (_nearest_turn(change) / (2 * STEP_MM)) ** 2
+            change = np.remainder(change + 180.0, 360.0) - 180.0  # the shorter way round
+            slopes = slopes + (change / (2 * STEP_MM)) ** 2
         total = total + np.where(slopes > 0, slopes * variances[:, joint, None], 0.0)
     return np.sqrt(total)
-
-
-def _nearest_turn(degrees: np.ndarray) -> np.ndarray:
-    """A change of an angle as the shorter way round."""
-    return np.remainder(degrees + 180.0, 360.0) - 180.0
 
 
 def _pelvis_axes(joints: np.ndarray) -> np.ndarray:

@@ -1,13 +1,7 @@
 """Upright on the floor: gravity, feet that stand still while they touch the ground, the way of the whole person.
 
 A network looks at each picture by itself, so its people lean with the camera, float and slide. What is known besides
-is that feet stand still on a level floor. The steps, each by linear least squares or in closed form:
-
-1. Up is given, or the direction in which the person stands on average, at right angles to the way that the feet take.
-2. A foot touches the ground while its ankle is about as low as the other one and hardly moves.
-3. The root's way is fitted to where the camera saw it, to smoothness, and to ankles that stand still at one height
-   during each contact. Depth counts for little, as a single camera hardly sees it.
-4. What is left is taken by the legs: ankles are moved to where they stand, knees follow with bones of the same length.
+is that feet stand still on a level floor; docs/biomechanics.md says how it is used.
 
 Shape vocabulary: frames, joints, feet (left, right), contacts (each a foot's frames in a row). Level axes are x right,
 y down along gravity, z forward. Millimetres.
@@ -69,10 +63,7 @@ def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tup
 
     Returns:
         The motion in level axes, `root_camera` measured from the point of the floor below the camera, so that the
-        floor is y = 0; `points` and `boxes` are those of the picture still. And what it took.
-
-    Raises:
-        ValueError: The skeleton has no legs, the root's place or the ankles are not known, or `up` has no direction.
+        floor is y = 0; `joints_2d` and `boxes` are those of the picture still. And what it took.
     """
     legs = legs_of(motion.skeleton)
     upward = estimate_up(motion) if up is None else direction(up)
@@ -92,11 +83,7 @@ def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tup
 
 
 def stand_all_on_floor(motions: Sequence[PoseMotion]) -> tuple[list[PoseMotion], list[FloorFit]]:
-    """Put everybody of a film on one floor, with the mean of their directions up; who was never seen is left out.
-
-    Raises:
-        ValueError: As [`stand_on_floor`].
-    """
+    """Put everybody of a film on one floor, with the mean of their directions up; who was never seen is left out."""
     seen = [motion for motion in motions if not motion.missing.all()]
     if not seen:
         return [], []
@@ -106,11 +93,7 @@ def stand_all_on_floor(motions: Sequence[PoseMotion]) -> tuple[list[PoseMotion],
 
 
 def legs_of(skeleton: Skeleton) -> np.ndarray:
-    """Hip, knee and ankle of the left and the right leg, by their names: `(feet, 3)` indices of joints.
-
-    Raises:
-        ValueError: One of them is missing.
-    """
+    """Hip, knee and ankle of the left and the right leg, by their names: `(feet, 3)` indices of joints."""
     points = body_points(skeleton)
     names = [f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle")]
     if missing := [name for name in names if name not in points]:
@@ -123,9 +106,6 @@ def estimate_up(motion: PoseMotion) -> np.ndarray:
 
     It is that from the ankles to the shoulders, on average over the motion. People who walk lean forward by several
     degrees; where they come far enough, the way of the lower ankle, which is level, takes most of that away.
-
-    Raises:
-        ValueError: Ankles and shoulders are not known together in any frame.
     """
     points = body_points(motion.skeleton)
     low, high = (

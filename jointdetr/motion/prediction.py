@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..camera_jointdetr import Camera
 
-ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera", "sigmas")
+POSE = dict.fromkeys(("joints", "joints_2d", "scores", "joints_camera", "sigmas"), np.float64) | {"detected": np.bool_}
 Person = Mapping[str, Any]
 OnProgress = Callable[[int, int | None], None]
 
@@ -143,20 +143,18 @@ class VideoPredictor:
             tracker.find([[0.0, 0.0, *map(float, frame.image.size)]] if boxes is None else boxes, frame.time_s)
         return tracker
 
-    def _estimate(
-        self, images: list["Image.Image"], boxes: list[list[list[float]]]
-    ) -> list[list[dict[str, np.ndarray]]]:
-        """Estimate the poses at the boxes of each picture."""
+    def _estimate(self, images: list["Image.Image"], boxes: list[list[list[float]]]) -> list[list[dict[str, Any]]]:
+        """Estimate the poses at the boxes of each picture; positions that are not known become NaN."""
         settings = self.settings
         camera = {} if settings.camera is None else {"camera": settings.camera}
         estimated = self.estimator(images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), **camera)
-        return [[_to_arrays(person) for person in people] for people in estimated]
-
-
-def _to_arrays(person: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Take what a row needs of a person; positions that are not known become NaN."""
-    arrays = {name: np.asarray(person[name], dtype=np.float64) for name in ROW_ARRAYS if name in person}
-    return arrays | {"detected": np.asarray(person["detected"], dtype=bool)}
+        return [
+            [
+                {name: np.asarray(person[name], kind) for name, kind in POSE.items() if name in person}
+                for person in people
+            ]
+            for people in estimated
+        ]
 
 
 def predict_motion(
@@ -214,7 +212,7 @@ def estimate_video(
         estimator: The pipeline "pose-estimation-3d".
         settings: How to go through the film.
         limits: How much of it to look at; what comes later is left out.
-        progress: Called after each batch with the number of frames done and of all, None if the film does not tell.
+        progress: Called after each frame with the number of frames done and of all, None if the film does not tell.
 
     Returns:
         One motion a person, in the order of their numbers; an empty list if nobody is there.
@@ -230,10 +228,9 @@ def estimate_video(
     frames = iter(reader)
     if limits.max_seconds is not None:
         frames = takewhile(lambda frame: frame.time_s < limits.max_seconds, frames)
-    rows, done = [], 0
-    for batch in VideoPredictor(estimator, settings).predict(frames):
-        rows += [row for result in batch for row in result.people]
-        done += len(batch)
+    rows = []
+    for done, result in enumerate(predict_motion(frames, estimator, settings), start=1):
+        rows += result.people
         if progress is not None:
             progress(done, total)
     motions = motions_from_rows(rows, estimator.model.config.skeleton)

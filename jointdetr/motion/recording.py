@@ -47,9 +47,6 @@ class PoseRecording:
     """Rows of a film on their way into `path`, a Parquet file.
 
     `settings` are what decides what the rows are, such as film, model and threshold, in words for JSON.
-
-    Raises:
-        ValueError: Parts of the same table were made with other settings.
     """
 
     def __init__(self, path: Path, skeleton: Skeleton, settings: dict[str, Any]) -> None:

@@ -115,17 +115,11 @@ def _new_share(cutoff_hz: float | np.ndarray, step_s: np.ndarray) -> np.ndarray:
 def smooth_offline(
     values: np.ndarray, times_s: np.ndarray, weights: np.ndarray, settings: SmoothingSettings
 ) -> np.ndarray:
-    """Smooth whole motions with cubic smoothing splines, without delay.
+    """Smooth `(frames, points, channels)` by cubic splines, without delay; weights `(frames, points)` are about 1.
 
     The spline f minimises the integral of (f - value)^2 + f''^2 / (2 pi cutoff)^4 over time: it pulls straight what
     accelerates without need. For even times that is the zero-phase second-order Butterworth filter of biomechanics,
     whose gain is 1 / (1 + (frequency / cutoff)^4); unlike the latter it takes uneven times and gaps as they are.
-
-    Args:
-        values: `(frames, points, channels)`; NaN where missing.
-        times_s: `(frames,)`, growing.
-        weights: `(frames, points)`, trust in each value, about 1.
-        settings: `cutoff_hz` and `max_gap_s` count; longer gaps stay NaN.
     """
     result = np.full(values.shape, np.nan)
     known = np.isfinite(values).all(-1) & (weights > 0)  # (frames, points)
@@ -189,8 +183,9 @@ def _smooth(
 def _mm_per_px(motion: PoseMotion) -> np.ndarray:
     """About how many millimetres a pixel is at the person, `(frames,)`."""
     if motion.boxes is None:
-        low, high = np.nanmin(motion.joints_2d, 1), np.nanmax(motion.joints_2d, 1)
-        return PERSON_MM / np.maximum((high - low).max(-1), 1.0)
+        return PERSON_MM / np.maximum(
+            np.nanmax(np.nanmax(motion.joints_2d, 1) - np.nanmin(motion.joints_2d, 1), -1), 1.0
+        )
     return PERSON_MM / motion.boxes[:, 2:].max(-1)
 
 

@@ -24,15 +24,10 @@ SPEED_GAIN = 0.2
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """How people are followed.
+    """How people are followed."""
 
-    Args:
-        follow: Move each box along with its person; False: leave the boxes where they were given.
-        patience_s: Who has not been seen for longer is given up, and has another number when seen again.
-    """
-
-    follow: bool = True
-    patience_s: float = 1.0
+    follow: bool = True  # move each box along with its person; False: leave the boxes where they were given
+    patience_s: float = 1.0  # who has not been seen for longer is given up, and has another number when seen again
 
     def __post_init__(self) -> None:
         if not 0 < self.patience_s < np.inf:
@@ -70,10 +65,7 @@ class Track:
 
 @dataclass
 class Tracker:
-    """The people of a film at one moment.
-
-    `state` gives all of it for JSON, and `Tracker.of_state` makes it anew, so that a film can be gone on with.
-    """
+    """The people of a film at one moment."""
 
     settings: TrackingSettings
     tracks: list[Track] = field(default_factory=list)
@@ -82,7 +74,7 @@ class Tracker:
 
     @classmethod
     def of_state(cls, settings: TrackingSettings, state: Mapping[str, Any]) -> "Tracker":
-        """Make the tracker that said `state`."""
+        """Make the tracker that said `state`, to go on with a film."""
         tracks = [Track(**track) for track in state["tracks"]]
         return cls(settings, tracks, state["next_person"], state["found_s"])
 
@@ -132,7 +124,8 @@ class Tracker:
         """
         kept = []
         for track in self.tracks:
-            is_away = not _is_in_picture(track.box_at(time_s), size)
+            x, y, width, height = track.box_at(time_s)
+            is_away = not (-width < x < size[0] and -height < y < size[1])
             last_s = track.found_s if detected_only else track.seen_s
             is_lost = is_away or time_s - last_s > self.settings.patience_s
             if is_lost and track.start is None:
@@ -158,9 +151,3 @@ def match_boxes(known: Sequence[Sequence[float]], found: Sequence[Sequence[float
     overlaps[overlaps < LEAST_OVERLAP] = 0.0
     pairs = zip(*linear_sum_assignment(-overlaps), strict=True)
     return [(int(first), int(second)) for first, second in pairs if overlaps[first, second] > 0]
-
-
-def _is_in_picture(box: Sequence[float], size: tuple[int, int]) -> bool:
-    """Tell whether a box and a picture of (width, height) have pixels in common."""
-    x, y, width, height = box
-    return x < size[0] and y < size[1] and x + width > 0 and y + height > 0

@@ -15,11 +15,7 @@ FRAME_RATE = "30"  # AVFoundation's default of 29.97 is refused by Apple's own c
 
 
 def open_webcam(number: int, platform: str = sys.platform) -> FrameReader:
-    """Return the reader of a camera by its number, 0 for the first; `platform` is as `sys.platform` names it.
-
-    Raises:
-        ValueError: There is no such camera, or it cannot be opened.
-    """
+    """Return the reader of a camera by its number, 0 for the first; `platform` is as `sys.platform` names it."""
     if platform == "darwin":
         reader = FrameReader(str(number), container_format="avfoundation", options={"framerate": FRAME_RATE})
     elif platform == "win32":
