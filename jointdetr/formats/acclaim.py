@@ -44,12 +44,13 @@ def read_asf(path: Path | str) -> RecordedSkeleton:
     parents = _read_hierarchy(sections["hierarchy"], set(bones))
     entries = [{"dof": root["order"]}, *(bones[name] for name in parents)]
     names = ["root", *parents]
+    units_per_inch = _numbers(_entries(sections.get("units", [])), "length", 1).item() or 1.0  # CMU's way to say it
     lengths = np.stack([_numbers(entry, "length", 1)[0] for entry in entries])
     return RecordedSkeleton(
         names=names,
         parents=[-1, *map(names.index, parents.values())],
         directions=np.stack([_numbers(entry, "direction", 3) for entry in entries]),
-        lengths_mm=_unit_mm(sections.get("units", [])) * lengths,
+        lengths_mm=MM_PER_INCH / units_per_inch * lengths,
         axes=_rotations(np.stack([_axis(entry) for entry in entries])),
         channels=[_channels(entry) for entry in entries],
     )
@@ -126,12 +127,6 @@ def _channels(entry: dict[str, Line]) -> tuple[str, ...]:
     if unknown := set(channels) - {"tx", "ty", "tz", *CHANNELS}:
         raise ValueError(f"{where}: expected channels such as rx or ty, got {sorted(unknown)}")
     return channels
-
-
-def _unit_mm(lines: Sequence[Line]) -> float:
-    """The unit of length in mm: CMU's files give the number of units in an inch."""
-    units_per_inch = _numbers(_entries(lines), "length", 1).item() or 1.0
-    return MM_PER_INCH / units_per_inch
 
 
 def read_amc(path: Path | str, stride: int = 1) -> dict[str, np.ndarray]:

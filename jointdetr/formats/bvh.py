@@ -1,15 +1,11 @@
 """BVH motion files, read as they are, or as a person's motion, and written for Blender and other animation programs.
 
-Read: the tree of joints, and where every joint is in every frame. BVH states neither its unit nor which way is up;
-both are kept as they are. Rotations are degrees about the joint's own axes, applied in the order of the file.
+Read: BVH states neither its unit nor which way is up; both are kept as they are. Rotations are degrees about the
+joint's own axes, applied in the order of the file. Written: y up, the person facing +z at rest, metres.
 
-Written: axes and units that Blender's importer takes for granted: y up, the person facing +z at rest, metres, one
-frame in `Frame Time` seconds.
+Source: Biovision's description, https://research.cs.wisc.edu/graphics/Courses/cs-838-1999/Jeff/BVH.html
 
-Source of the format: Biovision's description, https://research.cs.wisc.edu/graphics/Courses/cs-838-1999/Jeff/BVH.html
-
-Shape vocabulary: `frames`, `joints` of a file with its end sites, `channels` of a frame, `nodes` (joints of the rig,
-parents first).
+Shape vocabulary: `frames`, `joints` of a file with its end sites, `channels` of a frame, `nodes` of the rig.
 """
 
 import re

@@ -2,9 +2,6 @@
 
 PyAV (FFmpeg) decodes. Only one frame is held at a time, however long the film is. Times are seconds from the start of
 the film as a player counts it, and always grow; indices count every frame of the film from 0, broken ones included.
-
-Film or picture? The name tells where it can, the content where not: `.ts` may be a film or the source of a program,
-a `.gif` may move, and a file may have no suffix at all.
 """
 
 import logging

@@ -1,8 +1,7 @@
 """Motions as binary glTF (GLB): a skinned skeleton for each person, animated; for Blender, Unity, Godot, three.js.
 
-Written and read by hand, because the format is a JSON document and one block of numbers, and no library checks more
-than that. Read back is what this package writes: skins whose bones turn at the same times.
-Axes and units are glTF's own: metres, y up, the person facing +z at rest.
+Written and read by hand, as no library does more than the JSON document and the block of numbers. Read back is what
+this package writes: skins whose bones turn at the same times. Metres, y up, the person facing +z at rest.
 
 Shape vocabulary: frames, nodes (joints of the rig, parents first), vertices. Rotations are quaternions x, y, z, w.
 

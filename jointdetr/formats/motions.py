@@ -22,12 +22,10 @@ import torch
 from ..skeleton_jointdetr import Skeleton
 from .skeletons import skeleton_from_dict
 
-SKELETON_KEY = b"jointdetr.skeleton"
-"""Where the metadata of a Parquet file say the skeleton, as JSON."""
+SKELETON_KEY = b"jointdetr.skeleton"  # where the metadata of a Parquet file say the skeleton, as JSON
 
-NPZ_SKELETON = {"skeleton_name": "name", "joint_names": "joints"} | {
-    name: name for name in ("parents", "flip_pairs", "root")
-}
+NPZ_SKELETON = {"skeleton_name": "name", "joint_names": "joints"}
+NPZ_SKELETON |= {name: name for name in ("parents", "flip_pairs", "root")}
 """Arrays of an NPZ file that describe the skeleton, and what a skeleton's file calls each."""
 
 OPTIONAL = ("name", "flip_pairs")  # what other programs may leave out of a skeleton
@@ -197,10 +195,10 @@ def _row_value(value: Any, name: str, shape: tuple[int, ...], number: int) -> np
         value = value.detach().cpu().numpy()
     try:
         array = np.asarray(value, dtype=np.float64)  # None inside becomes NaN
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"row {number}: `{name}` must be numbers of the shape {shape}, got {value!r:.60}") from error
-    if array.shape != shape:
-        raise ValueError(f"row {number}: `{name}` must have the shape {shape}, got {array.shape}")
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.shape != shape:
+        raise ValueError(f"row {number}: `{name}` must be numbers of the shape {shape}, got {value!r:.60}")
     return array
 
 

@@ -1,11 +1,8 @@
 """From joint positions to a rig: bones of constant length, and how each of them turns through time.
 
 A joint with one child turns by the smallest rotation that points its bone at the child, so it has no twist. A joint
-with several children, such as the pelvis, turns by the rotation that fits all of them best (Kabsch); what is left is
-taken by a bone without length of its own between the joint and each child, as motion capture's hip and collar bones.
-At rest bones point as they do in somebody who stands with the arms out.
-
-And back: a motion of the nodes that an animation file has, to be looked at.
+with several children turns by the rotation that fits all of them best (Kabsch); a bone without length before each
+child takes what is left. At rest somebody stands with the arms out. And back: a motion of an animation file's nodes.
 
 Shape vocabulary: frames, nodes (joints of the rig, parents first), joints (of the skeleton), children. Positions are
 metres with x to the person's left, y up, z to where the person faces at rest: a camera that looks along -z sees what

@@ -6,7 +6,7 @@ Shape vocabulary: people, joints. Positions are millimetres in camera axes (x ri
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from ..skeleton_jointdetr import Skeleton
-from .motions import PoseMotion, motion_rows, motion_schema, motions_from_rows, rows_table
+from .motions import NPZ_SKELETON, PoseMotion, motion_rows, motion_schema, motions_from_rows, rows_table
 
 FIELDS = {
     "frame": "number of the film's frame, from 0",
@@ -82,13 +82,7 @@ def write_npz(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
     """
     fields = [name for name in FIELDS if any(name in person for person in people)]
     arrays = {name: np.stack(_column([person.get(name) for person in people], name)) for name in fields}
-    described = {
-        "skeleton_name": np.array(skeleton.name),
-        "joint_names": np.array(skeleton.joints),
-        "parents": np.array(skeleton.parents),
-        "flip_pairs": np.array(skeleton.flip_pairs, dtype=int).reshape(-1, 2),
-        "root": np.array(skeleton.root),
-    }
+    described = {name: np.array(getattr(skeleton, key)) for name, key in NPZ_SKELETON.items()}
     with open(path, "wb") as file:
         np.savez_compressed(file, **described, **arrays)
 
@@ -108,11 +102,8 @@ def write_csv(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
     Raises:
         ValueError: A row does not fit the skeleton.
     """
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        for motion in motions_from_rows(people, skeleton):
-            writer.writerows(_fields(_joint_columns(motion)))
+    blocks = [_joint_columns(motion) for motion in motions_from_rows(people, skeleton)]
+    _write_blocks(CSV_COLUMNS, blocks, path)
 
 
 def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
@@ -138,14 +129,10 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> None:
 
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
-        parquet.write_table(
-            pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()}), path
-        )
+        arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
+        parquet.write_table(pa.table(arrays), path)
     elif suffix == ".csv":
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(_fields(values.round(DECIMALS) for values in columns.values()))
+        _write_blocks(columns, [[values.round(DECIMALS) for values in columns.values()]], path)
     else:
         raise ValueError(f"{path}: expected a table ending in .csv or .parquet, got {Path(path).suffix!r}")
 
@@ -173,9 +160,14 @@ def _joint_columns(motion: PoseMotion) -> list[np.ndarray]:
     return [np.repeat(motion.frames, joints), times_s, person, names, *numbers.T, detected]
 
 
-def _fields(columns: Iterable[np.ndarray]) -> Iterator[tuple[Any, ...]]:
-    """Rows of columns, NaN as an empty field."""
-    return zip(*(["" if value != value else value for value in column.tolist()] for column in columns), strict=True)
+def _write_blocks(names: Iterable[str], blocks: Iterable[Sequence[np.ndarray]], path: str | Path) -> None:
+    """Write blocks of columns below each other as CSV, NaN as an empty field."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for block in blocks:
+            fields = [["" if value != value else value for value in column.tolist()] for column in block]
+            writer.writerows(zip(*fields, strict=True))
 
 
 def _to_numpy(values: Any) -> np.ndarray:

@@ -78,11 +78,6 @@ class VideoSettings:
                 raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}")
         if len(self.boxes) and self.has_detector:
             raise ValueError("`boxes` or `has_detector` must be given, got both")
-        if self.has_detector and self.tracking.patience_s <= self.detect_every_s:
-            raise ValueError(
-                f"`tracking.patience_s` must be longer than `detect_every_s`, got {self.tracking.patience_s} and "
-                f"{self.detect_every_s}: people would be given up between two looks of the detector"
-            )
 
 
 class FrameResult(NamedTuple):

@@ -1,11 +1,8 @@
 """The table of a film's poses, written so that nothing is lost when the process is killed.
 
-While the film is gone through, its rows lie in a folder beside the table to come, in parts that are written aside and
-then renamed. Each part says in its metadata which frame comes next and who was known then; going on from there gives
-the same rows as never having stopped. At the end the parts are put together, and the folder goes.
-
-The finished file is the same to the byte however often the work was interrupted: what it holds depends on the rows
-alone, never on where a part ended.
+While the film is gone through, its rows lie in a folder beside the table to come, in parts that say in their metadata
+which frame comes next and who was known then. At the end the parts are put together. The finished file is the same to
+the byte however often the work was interrupted: what it holds depends on the rows alone, never on where a part ended.
 """
 
 import json

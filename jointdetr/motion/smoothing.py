@@ -9,6 +9,7 @@ Shape vocabulary: frames, points (mostly joints), channels (3 for mm, 2 for px).
 `rows` are those of `jointdetr.motion.motion_schema`, in the order of time.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -219,8 +220,7 @@ class LiveSmoother:
     """Smooths the rows of one frame after another as they come, by One-Euro filters for each person."""
 
     def __init__(self, settings: SmoothingSettings) -> None:
-        self.settings = settings
-        self._filters: dict[int, tuple[OneEuroFilter, OneEuroFilter]] = {}  # by person: of joints, of their points
+        self._filters = defaultdict(lambda: (OneEuroFilter(settings), OneEuroFilter(settings)))  # of joints and points
 
     def __call__(self, rows: Iterable[Row]) -> list[Row]:
         """Smooth the rows of a frame, which is later than the one before."""
@@ -229,8 +229,6 @@ class LiveSmoother:
     def _smooth(self, row: Row) -> Row:
         """Smooth one person's joints, in mm and in px."""
         person, time_s = row["person"], row["time_s"]
-        if person not in self._filters:
-            self._filters[person] = OneEuroFilter(self.settings), OneEuroFilter(self.settings)
         of_joints, of_points = self._filters[person]
         points = of_points(row["joints_2d"], time_s, PERSON_MM / max(row["box"][2:]))
         return {**row, "joints": of_joints(row["joints"], time_s), "joints_2d": points}

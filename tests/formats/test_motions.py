@@ -96,7 +96,7 @@ class TestRows:
     @pytest.mark.parametrize(
         ("change", "complaint"),
         [
-            ({"joints": [[0, 0, 0]]}, r"row 1: `joints` must have the shape \(3, 3\), got \(1, 3\)"),
+            ({"joints": [[0, 0, 0]]}, r"row 1: `joints` must be numbers of the shape \(3, 3\), got \[\[0"),
             ({"joints": "up"}, "row 1: `joints` must be numbers"),
             ({"joints": None}, "row 1 has no `joints`"),
             ({"detected": [True, None, True]}, "row 1: `detected` must be known"),
