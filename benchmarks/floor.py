@@ -24,7 +24,7 @@ from transformers import pipeline
 from jointdetr.camera_jointdetr import Camera
 from jointdetr.motion import PoseMotion
 from jointdetr.motion.angles import joint_angles
-from jointdetr.motion.floor import legs_of, level_rotation, runs, stand_on_floor
+from jointdetr.motion.floor import both_sides, level_rotation, runs, stand_on_floor
 from jointdetr.motion.prediction import VideoSettings, estimate_video
 
 # File, frames at 30 a second, seed of body, room and camera.
@@ -58,7 +58,7 @@ def sliding_mm(places: np.ndarray, contacts: np.ndarray) -> float:
 
 def measure(motion: PoseMotion, clip: Clip, up: np.ndarray | None) -> dict[str, float]:
     """Errors before and after, in level axes."""
-    ankles = legs_of(motion.skeleton)[:, 2]
+    ankles = both_sides(motion.skeleton)[:, 2]
     placed, fit = stand_on_floor(motion, up)
     turn, true_turn = level_rotation(fit.up), level_rotation(clip.up)
     true = clip.joints[motion.frames] @ true_turn.T

@@ -246,11 +246,7 @@ def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:
 
 
 def _motion_row(motion: PoseMotion, frame: int) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "frame": int(motion.frames[frame]),
-        "time_s": float(motion.times_s[frame]),
-        "person": motion.person,
-    }
+    row = {"frame": int(motion.frames[frame]), "time_s": float(motion.times_s[frame]), "person": motion.person}
     per_frame = {name: getattr(motion, field) for name, field in MOTION_FIELDS.items()}
     per_frame |= {"joints": motion.joints, "detected": motion.detected, "joints_camera": motion.joints_camera}
     return row | {name: values[frame] for name, values in per_frame.items() if values is not None}

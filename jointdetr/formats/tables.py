@@ -45,10 +45,7 @@ CSV_COLUMNS = (
 
 
 def write_json(
-    people: Sequence[Mapping[str, Any]],
-    path: str | Path,
-    skeleton: Skeleton,
-    about: Mapping[str, Any] | None = None,
+    people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton, about: Mapping[str, Any] | None = None
 ) -> None:
     """Write poses as JSON, with units, axes and skeleton beside the numbers; NaN becomes null.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.sparse.linalg import spsolve
 
 from ..data.skeleton_mapping import body_points
@@ -20,6 +20,7 @@ from ..formats.rig import smallest_rotations
 from ..skeleton_jointdetr import Skeleton
 from .angles import LEVEL_UP, direction
 
+LEG = ("hip", "knee", "ankle")
 ANKLE_HEIGHT = 85.0  # of an ankle's centre above the floor, the foot flat on it
 LOW = 50.0  # above the other ankle, beyond it a foot is lifted
 STILL = 300.0  # mm/s; ankles roll a little over feet that stand
@@ -65,7 +66,7 @@ def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tup
         The motion in level axes, `root_camera` measured from the point of the floor below the camera, so that the
         floor is y = 0; `joints_2d` and `boxes` are those of the picture still. And what it took.
     """
-    legs = legs_of(motion.skeleton)
+    legs = both_sides(motion.skeleton)  # (feet, 3)
     upward = estimate_up(motion) if up is None else direction(up)
     turn = level_rotation(upward)
     joints, seen = motion.joints @ turn.T, _root_seen(motion) @ turn.T
@@ -92,13 +93,13 @@ def stand_all_on_floor(motions: Sequence[PoseMotion]) -> tuple[list[PoseMotion],
     return [placed for placed, _ in pairs], [fit for _, fit in pairs]
 
 
-def legs_of(skeleton: Skeleton) -> np.ndarray:
-    """Hip, knee and ankle of the left and the right leg, by their names: `(feet, 3)` indices of joints."""
+def both_sides(skeleton: Skeleton, parts: Sequence[str] = LEG) -> np.ndarray:
+    """Joints at parts of the left and the right side of the body: `(sides, parts)` indices."""
     points = body_points(skeleton)
-    names = [f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle")]
+    names = [f"{side}_{part}" for side in ("left", "right") for part in parts]
     if missing := [name for name in names if name not in points]:
-        raise ValueError(f"the floor needs hips, knees and ankles, the skeleton {skeleton.name!r} lacks {missing}")
-    return np.array([points.index(name) for name in names]).reshape(2, 3)
+        raise ValueError(f"the floor needs {', '.join(names)}, the skeleton {skeleton.name!r} lacks {missing}")
+    return np.array([points.index(name) for name in names]).reshape(2, -1)
 
 
 def estimate_up(motion: PoseMotion) -> np.ndarray:
@@ -107,13 +108,7 @@ def estimate_up(motion: PoseMotion) -> np.ndarray:
     It is that from the ankles to the shoulders, on average over the motion. People who walk lean forward by several
     degrees; where they come far enough, the way of the lower ankle, which is level, takes most of that away.
     """
-    points = body_points(motion.skeleton)
-    low, high = (
-        [points.index(f"{side}_{joint}") for side in ("left", "right") if f"{side}_{joint}" in points]
-        for joint in ("ankle", "shoulder")
-    )
-    if len(low) < 2 or len(high) < 2:
-        raise ValueError(f"up needs ankles and shoulders, the skeleton {motion.skeleton.name!r} has not both")
+    low, high = both_sides(motion.skeleton, ("ankle", "shoulder")).T
     standing = motion.joints[:, high].mean(1) - motion.joints[:, low].mean(1)  # (frames, 3)
     standing = standing[np.isfinite(standing).all(-1)]
     if not len(standing):
@@ -191,7 +186,8 @@ def _fit_way(
 
     The unknowns are the root of every frame, the two level coordinates of every contact and the one height of all.
     """
-    number = _number_contacts(contacts)  # (frames, feet), -1 without contact
+    in_time = [[0, 1, 0], [0, 1, 0], [0, 1, 0]]  # a contact goes on in the next frame, not in the other foot
+    number = ndimage.label(contacts, in_time)[0] - 1  # (frames, feet), of each contact, -1 where there is none
     at, foot = np.nonzero(contacts)
     roots = np.arange(seen.size).reshape(seen.shape)  # the unknowns of each frame
     height = seen.size + 2 * (number.max() + 1)
@@ -216,16 +212,6 @@ def _accelerations(times_s: np.ndarray) -> np.ndarray:
     before, after = np.diff(times_s)[:-1], np.diff(times_s)[1:]
     rates = 2 / (before + after) * np.array([1 / before, -1 / before - 1 / after, 1 / after]) / ACCELERATION
     return (np.sqrt((before + after) / 2 * 30.0) * rates).T  # by a thirtieth of a second: any frame rate counts alike
-
-
-def _number_contacts(contacts: np.ndarray) -> np.ndarray:
-    """The number of each foot's contact `(frames, feet)`, from 0, -1 where there is none."""
-    number, count = np.full(contacts.shape, -1), 0
-    for foot in range(contacts.shape[1]):
-        for run in runs(contacts[:, foot]):
-            number[run, foot] = count
-            count += 1
-    return number
 
 
 def _least_squares(equations: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], unknowns: int) -> np.ndarray:

@@ -87,16 +87,13 @@ class FrameResult(NamedTuple):
     people: list[dict[str, Any]]  # rows of `motion_schema`, in the order of the people's numbers
 
 
+@dataclass
 class VideoPredictor:
-    """Estimates the poses in the frames of one film, in their order.
+    """Estimates the poses in the frames of one film, in their order."""
 
-    `tracker` knows the people at the first frame to come, to go on with a film; None: the film begins.
-    """
-
-    def __init__(self, estimator: Estimator, settings: VideoSettings, tracker: Tracker | None = None) -> None:
-        self.estimator = estimator
-        self.settings = settings
-        self.tracker = tracker
+    estimator: Estimator
+    settings: VideoSettings
+    tracker: Tracker | None = None  # the people known at the first frame to come; None: the film begins
 
     def predict(self, frames: Iterable[Frame]) -> Iterator[list[FrameResult]]:
         """Yield the results of batches of frames; between two of them `tracker` is all that the next ones need."""
