@@ -24,7 +24,7 @@ from transformers import pipeline
 from jointdetr.camera_jointdetr import Camera
 from jointdetr.motion import PoseMotion
 from jointdetr.motion.angles import joint_angles
-from jointdetr.motion.floor import feet_of, level_rotation, runs, stand_on_floor
+from jointdetr.motion.floor import both_sides, level_rotation, runs, stand_on_floor
 from jointdetr.motion.prediction import VideoSettings, estimate_video
 
 # File, frames at 30 a second, seed of body, room and camera.
@@ -37,7 +37,7 @@ SIZE = 256
 STILL_MM_PER_S, LOW_MM, SHORTEST = 250.0, 40.0, 4  # frames
 
 
-def true_contacts(clip: Clip, ankles: tuple[int, int]) -> np.ndarray:
+def true_contacts(clip: Clip, ankles: np.ndarray) -> np.ndarray:
     """Where a true ankle hardly moves near the ground: `(frames, feet)` bool."""
     places = (clip.joints + clip.root_camera[:, None])[:, ankles]
     heights = places @ clip.up
@@ -58,7 +58,7 @@ def sliding_mm(places: np.ndarray, contacts: np.ndarray) -> float:
 
 def measure(motion: PoseMotion, clip: Clip, up: np.ndarray | None) -> dict[str, float]:
     """Errors before and after, in level axes."""
-    ankles = feet_of(motion.skeleton).ankles
+    ankles = both_sides(motion.skeleton)[:, 2]
     placed, fit = stand_on_floor(motion, up)
     turn, true_turn = level_rotation(fit.up), level_rotation(clip.up)
     true = clip.joints[motion.frames] @ true_turn.T

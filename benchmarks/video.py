@@ -17,14 +17,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from clips import Clip, recorded_motion, render_clip, write_clip
+from scipy.interpolate import CubicSpline
 from transformers import pipeline
 
 from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe
 from jointdetr.formats.film import FrameReader
 from jointdetr.motion import PoseMotion, motions_from_rows
-from jointdetr.motion.jitter import acceleration_error, measure_delay_s
+from jointdetr.motion.jitter import acceleration
 from jointdetr.motion.prediction import VideoSettings, predict_motion
 from jointdetr.motion.smoothing import METHODS, SmoothingSettings, smooth_motion
 from jointdetr.visualization.figures import write_overlay
@@ -39,6 +41,43 @@ SIZE = 320
 ROUNDS = 3
 
 
+def acceleration_error(predicted: np.ndarray, target: np.ndarray, times_s: np.ndarray) -> float:
+    """Mean distance between accelerations of joints `(frames, joints, 3)`, over all that have both.
+
+    By the numbers of frames as times it is in mm/frame^2, the "acceleration error" of Kanazawa et al., "Learning 3D
+    Human Dynamics from Video", CVPR 2019, which says little without the rate of the frames.
+    """
+    return float(np.nanmean(np.linalg.norm(acceleration(predicted - target, times_s), axis=-1)))
+
+
+def measure_delay_s(reference: np.ndarray, motion: np.ndarray, times_s: np.ndarray, longest_s: float = 0.5) -> float:
+    """Find by how much a motion is late: the delay of the reference that fits it best.
+
+    Args:
+        reference: `(frames, joints, 3)`, a motion that is not late and does not jitter: the truth, or what the offline
+            smoother makes of it. Frames in which anything is missing are left out.
+        motion: `(frames, joints, 3)`.
+        times_s: `(frames,)`, growing.
+        longest_s: Longest delay to try, in steps of a millisecond.
+
+    Returns:
+        Seconds; NaN where the motion is shorter than twice the longest delay.
+    """
+    whole = np.isfinite(reference).all((1, 2)) & np.isfinite(motion).all((1, 2))
+    times_s = times_s[whole]
+    reference, motion = (values[whole].reshape(len(times_s), -1) for values in (reference, motion))
+    later = times_s >= times_s[0] + longest_s if len(times_s) else np.zeros(0, bool)
+    if not later.any() or times_s[-1] - times_s[0] < 2 * longest_s:
+        return float("nan")
+
+    between_frames = CubicSpline(times_s, reference)
+
+    def misfit(delay_s: float) -> float:
+        return float(((between_frames(times_s[later] - delay_s) - motion[later]) ** 2).sum())
+
+    return min((step / 1000 for step in range(int(longest_s * 1000) + 1)), key=misfit)
+
+
 def measure_smoothing(motion: PoseMotion, clip: Clip) -> list[dict[str, Any]]:
     """Errors of a motion before (method "none") and after each smoother."""
     truth = clip.joints[motion.frames]
@@ -51,7 +90,7 @@ def measure_smoothing(motion: PoseMotion, clip: Clip) -> list[dict[str, Any]]:
                 "method": method,
                 "mpjpe_mm": mpjpe(predicted, target).item(),
                 "pa_mpjpe_mm": pa_mpjpe(predicted, target).item(),
-                "acceleration_error_mm_per_frame2": acceleration_error(smooth.joints, truth),
+                "acceleration_error_mm_per_frame2": acceleration_error(smooth.joints, truth, motion.frames),
                 "acceleration_error_mm_per_s2": acceleration_error(smooth.joints, truth, motion.times_s),
                 "delay_ms": 1000 * measure_delay_s(truth, smooth.joints, motion.times_s),
             }

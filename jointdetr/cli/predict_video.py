@@ -214,13 +214,9 @@ class _Film:
 
 def _describe_jitter(before: "Jitter", after: "Jitter", smoothing: "SmoothingSettings") -> str:
     """How much the joints shake, and what smoothing did to it."""
-    (frame_before, second_before), (frame_after, second_after) = before.means(), after.means()
     if smoothing.method == "none":
-        return f"{frame_before:.1f} mm/frame^2, {second_before:.0f} mm/s^2; not smoothed"
-    return (
-        f"{frame_before:.1f} -> {frame_after:.1f} mm/frame^2, {second_before:.0f} -> {second_after:.0f} mm/s^2, "
-        f"{_describe_smoothing(smoothing)}"
-    )
+        return f"{before.mean():.0f} mm/s^2; not smoothed"
+    return f"{before.mean():.0f} -> {after.mean():.0f} mm/s^2, {_describe_smoothing(smoothing)}"
 
 
 def _describe_smoothing(smoothing: "SmoothingSettings") -> str:

@@ -49,7 +49,7 @@ class LiveSession:
             raise ValueError(f"frames must come in the order of time, got {time_s:g} s after {self.time_s:g} s")
         [result] = self.predictor.predict_batch([Frame(self.frames, time_s, image)])
         self.frames, self.time_s = self.frames + 1, time_s
-        rows = self.smooth(result.people, time_s)
+        rows = self.smooth(result.people)
         people = [
             {
                 "id": row["person"] + 1,

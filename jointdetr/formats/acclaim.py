@@ -5,180 +5,128 @@ Shape vocabulary: frames, bones of the recorded skeleton. Files have degrees. Re
 Source: the Acclaim file description; http://mocap.cs.cmu.edu for the data and its terms.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from .bvh import finite_numbers
+from .rig import pose_nodes
+
 CHANNELS = ("rx", "ry", "rz")
 MM_PER_INCH = 25.4
+Line = tuple[str, list[str]]  # the file and the line's number, for errors; its words
 
 
 @dataclass(frozen=True)
 class RecordedSkeleton:
-    """The skeleton of an ASF file.
+    """The skeleton of an ASF file."""
 
-    Args:
-        names: Name of each bone, parents first; the first is "root".
-        parents: Index of each bone's parent, -1 for the root.
-        directions: `(bones, 3)`, where each bone points at rest; the root's is zero.
-        lengths_mm: `(bones,)`, the root's is zero.
-        axes: `(bones, 3, 3)`, the axes each bone turns about.
-        channels: What a line of the motion file says about each bone, such as ("rx", "rz").
-    """
-
-    names: list[str]
-    parents: list[int]
-    directions: np.ndarray
-    lengths_mm: np.ndarray
-    axes: np.ndarray
-    channels: list[tuple[str, ...]]
+    names: list[str]  # parents first; the first is "root"
+    parents: list[int]  # -1 for the root
+    directions: np.ndarray  # (bones, 3), where each bone points at rest; the root's is zero
+    lengths_mm: np.ndarray  # (bones,), the root's is zero
+    axes: np.ndarray  # (bones, 3, 3), the axes each bone turns about
+    channels: list[tuple[str, ...]]  # what a line of the motion file says about each bone, such as ("rx", "rz")
 
 
 def read_asf(path: Path | str) -> RecordedSkeleton:
-    """Read the skeleton of an ASF file.
-
-    Raises:
-        ValueError: The file is not an ASF file this reader knows, with the file's name and the line.
-    """
-    path = Path(path)
-    sections = _sections(path)
+    """Read the skeleton of an ASF file."""
+    sections = _sections(Path(path))
     for required in ("root", "bonedata", "hierarchy"):
         if required not in sections:
             raise ValueError(f"{path}: expected a section `:{required}`, found {sorted(sections)}")
-    bones = _read_bones(path, sections["bonedata"])
-    bones["root"] = _read_root(path, sections["root"])
-    parents = _read_hierarchy(path, sections["hierarchy"], set(bones))
+    bones, root = _read_bones(sections["bonedata"]), _entries(sections["root"])
+    if "order" not in root:
+        raise ValueError(f"{path}: section `:root` has no line `order`")
+    parents = _read_hierarchy(sections["hierarchy"], set(bones))
+    entries = [{"dof": root["order"]}, *(bones[name] for name in parents)]
     names = ["root", *parents]
-    lengths = [bones[name].length for name in names]
+    units_per_inch = _numbers(_entries(sections.get("units", [])), "length", 1).item() or 1.0  # CMU's way to say it
+    lengths = np.stack([_numbers(entry, "length", 1)[0] for entry in entries])
     return RecordedSkeleton(
         names=names,
-        parents=[names.index(parents[name]) if name in parents else -1 for name in names],
-        directions=np.array([bones[name].direction for name in names]),
-        lengths_mm=_unit_mm(path, sections.get("units", [])) * np.array(lengths),
-        axes=_rotations([bones[name].axis for name in names]),
-        channels=[bones[name].channels for name in names],
+        parents=[-1, *map(names.index, parents.values())],
+        directions=np.stack([_numbers(entry, "direction", 3) for entry in entries]),
+        lengths_mm=MM_PER_INCH / units_per_inch * lengths,
+        axes=_rotations(np.stack([_axis(entry) for entry in entries])),
+        channels=[_channels(entry) for entry in entries],
     )
 
 
-@dataclass
-class _Bone:
-    """What an ASF file says about one bone."""
-
-    direction: tuple[float, ...] = (0.0, 0.0, 0.0)
-    length: float = 0.0
-    axis: tuple[float, ...] = (0.0, 0.0, 0.0)
-    channels: tuple[str, ...] = ()
-
-
-Line = tuple[int, list[str]]
-
-
 def _lines(path: Path) -> Iterator[Line]:
-    """Line numbers and words of a file, without comments and empty lines."""
+    """The lines of a file, without comments and empty ones."""
     with open(path, encoding="ascii", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             words = line.split()
             if words and not words[0].startswith("#"):
-                yield number, words
+                yield f"{path}, line {number}", words
 
 
 def _sections(path: Path) -> dict[str, list[Line]]:
     """The lines of each `:section` of an ASF file."""
     sections: dict[str, list[Line]] = {}
     current: list[Line] = []
-    for number, words in _lines(path):
+    for where, words in _lines(path):
         if words[0].startswith(":"):
             current = sections.setdefault(words[0][1:].lower(), [])
         else:
-            current.append((number, words))
+            current.append((where, words))
     return sections
 
 
-def _numbers(path: Path, line: Line, count: int) -> tuple[float, ...]:
-    """The `count` finite numbers that follow a line's first word."""
-    number, words = line
-    try:
-        values = tuple(float(word) for word in words[1 : count + 1])
-    except ValueError:
-        values = ()
-    if len(values) != count or not np.isfinite(values).all():
-        raise ValueError(f"{path}, line {number}: expected {count} numbers after `{words[0]}`, got {words[1:]}")
-    return values
+def _entries(lines: Sequence[Line]) -> dict[str, Line]:
+    """Lines by their first word, which is taken off."""
+    return {words[0].lower(): (where, words[1:]) for where, words in lines}
 
 
-def _unit_mm(path: Path, lines: list[Line]) -> float:
-    """The unit of length in mm: CMU's files give the number of units in an inch."""
-    for line in lines:
-        if line[1][0].lower() == "length":
-            (units_per_inch,) = _numbers(path, line, 1)
-            if units_per_inch <= 0:
-                raise ValueError(f"{path}, line {line[0]}: expected a length above 0, got {units_per_inch}")
-            return MM_PER_INCH / units_per_inch
-    return MM_PER_INCH
+def _read_bones(lines: Sequence[Line]) -> dict[str, dict[str, Line]]:
+    """What section `:bonedata` says of each bone."""
+    starts = [number for number, (_, words) in enumerate(lines) if words[0].lower() == "begin"]
+    bones = [_entries(lines[start:end]) for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    return {" ".join(bone["name"][1]): bone for bone in bones if "name" in bone}
 
 
-def _read_root(path: Path, lines: list[Line]) -> _Bone:
-    """The root's channels, from its line `order`."""
-    for number, words in lines:
-        if words[0].lower() == "order":
-            channels = tuple(word.lower() for word in words[1:])
-            _require_channels(path, number, channels)
-            return _Bone(channels=channels)
-    raise ValueError(f"{path}: section `:root` has no line `order`")
-
-
-def _require_channels(path: Path, number: int, channels: tuple[str, ...]) -> None:
-    """Refuse channels that are neither a translation nor a rotation."""
-    unknown = set(channels) - {"tx", "ty", "tz", *CHANNELS}
-    if unknown:
-        raise ValueError(f"{path}, line {number}: expected channels such as rx or ty, got {sorted(unknown)}")
-
-
-def _read_bones(path: Path, lines: list[Line]) -> dict[str, _Bone]:
-    """The bones of section `:bonedata`."""
-    bones: dict[str, _Bone] = {}
-    bone = None
-    for line in lines:
-        number, words = line
-        keyword = words[0].lower()
-        if keyword == "begin":
-            bone = _Bone()
-        elif keyword == "name" and bone is not None and len(words) == 2:
-            bones[words[1]] = bone
-        elif keyword in ("name", "direction", "length", "axis", "dof") and bone is None:
-            raise ValueError(f"{path}, line {number}: `{keyword}` stands outside of a bone's `begin` and `end`")
-        elif keyword == "direction":
-            bone.direction = _numbers(path, line, 3)
-        elif keyword == "length":
-            (bone.length,) = _numbers(path, line, 1)
-        elif keyword == "axis":
-            if words[4:] != ["XYZ"]:
-                raise ValueError(f"{path}, line {number}: expected an axis in the order XYZ, got {words[4:]}")
-            bone.axis = _numbers(path, line, 3)
-        elif keyword == "dof":
-            bone.channels = tuple(word.lower() for word in words[1:])
-            _require_channels(path, number, bone.channels)
-        elif keyword == "end":
-            bone = None
-    return bones
-
-
-def _read_hierarchy(path: Path, lines: list[Line], known: set[str]) -> dict[str, str]:
+def _read_hierarchy(lines: Sequence[Line], known: set[str]) -> dict[str, str]:
     """The parent of each bone, parents before children, from section `:hierarchy`."""
     parents: dict[str, str] = {}
-    for number, words in lines:
+    for where, words in lines:
         if words[0] in ("begin", "end"):
             continue
         if words[0] != "root" and words[0] not in parents:
-            raise ValueError(f"{path}, line {number}: `{words[0]}` has children but no parent yet")
+            raise ValueError(f"{where}: `{words[0]}` has children but no parent yet")
         for child in words[1:]:
             if child not in known or child in parents:
-                raise ValueError(f"{path}, line {number}: `{child}` is not a bone of `:bonedata`, or has two parents")
+                raise ValueError(f"{where}: `{child}` is not a bone of `:bonedata`, or has two parents")
             parents[child] = words[0]
     return parents
+
+
+def _numbers(entry: dict[str, Line], keyword: str, count: int) -> np.ndarray:
+    """The `(count,)` numbers behind a keyword, zero where it is not there."""
+    if keyword not in entry:
+        return np.zeros(count)
+    where, words = entry[keyword]
+    return finite_numbers(words[:count], count, where)
+
+
+def _axis(entry: dict[str, Line]) -> np.ndarray:
+    """The turns `(3,)` of the axes that a bone turns about, degrees about x, y and z."""
+    if "axis" in entry and entry["axis"][1][3:] != ["XYZ"]:
+        where, words = entry["axis"]
+        raise ValueError(f"{where}: expected an axis in the order XYZ, got {words[3:]}")
+    return _numbers(entry, "axis", 3)
+
+
+def _channels(entry: dict[str, Line]) -> tuple[str, ...]:
+    """What a bone's line of the motion file says, in lower case."""
+    where, words = entry.get("dof", ("", []))
+    channels = tuple(word.lower() for word in words)
+    if unknown := set(channels) - {"tx", "ty", "tz", *CHANNELS}:
+        raise ValueError(f"{where}: expected channels such as rx or ty, got {sorted(unknown)}")
+    return channels
 
 
 def read_amc(path: Path | str, stride: int = 1) -> dict[str, np.ndarray]:
@@ -186,73 +134,43 @@ def read_amc(path: Path | str, stride: int = 1) -> dict[str, np.ndarray]:
 
     Returns:
         For each bone of the file its channels `(frames, channels)`, degrees, in the order the ASF file says.
-
-    Raises:
-        ValueError: The file is not an AMC file in degrees, or a frame is incomplete; it names the file and the line.
     """
-    path = Path(path)
-    if stride < 1:
-        raise ValueError(f"`stride` must be 1 or more, got {stride}")
-    frames: list[dict[str, tuple[float, ...]]] = []
-    seen = 0
-    for line in _lines(path):
-        number, words = line
+    frames: list[dict[str, np.ndarray]] = []
+    number = -1
+    for where, words in _lines(Path(path)):
         if words[0].startswith(":"):
             if words[0].upper() == ":RADIANS":
-                raise ValueError(f"{path}, line {number}: expected angles in degrees, got {words[0]}")
+                raise ValueError(f"{where}: expected angles in degrees, got {words[0]}")
         elif len(words) == 1 and words[0].isdigit():
-            _require_complete(path, number, frames)
-            seen += 1
-            if (seen - 1) % stride == 0:
-                frames.append({})
-        elif seen == 0:
-            raise ValueError(f"{path}, line {number}: expected a frame's number before `{words[0]}`")
-        elif (seen - 1) % stride == 0:
-            frames[-1][words[0]] = _numbers(path, line, len(words) - 1)
-    if not frames:
-        raise ValueError(f"{path}: expected at least one frame, found none")
-    _require_complete(path, number, frames)
+            number += 1
+            frames += [{}] if number % stride == 0 else []
+        elif number < 0:
+            raise ValueError(f"{where}: expected a frame's number before `{words[0]}`")
+        elif number % stride == 0:
+            frames[-1][words[0]] = finite_numbers(words[1:], len(words) - 1, where)
+    if not frames or not frames[0]:
+        raise ValueError(f"{path}: expected at least one frame with bones, found none")
+    expected, *others = ({bone: len(values) for bone, values in frame.items()} for frame in frames)
+    for number, found in enumerate(others, start=1):
+        if different := sorted(dict(expected.items() ^ found.items())):
+            raise ValueError(f"{path}: frame {number * stride + 1} and the first one differ in {different}")
     return {bone: np.array([frame[bone] for frame in frames]) for bone in frames[0]}
 
 
-def _require_complete(path: Path, number: int, frames: list[dict[str, tuple[float, ...]]]) -> None:
-    """Refuse a last frame that says less or more than the first one."""
-    if not frames:
-        return
-    expected = {bone: len(values) for bone, values in frames[0].items()}
-    found = {bone: len(values) for bone, values in frames[-1].items()}
-    if not expected or found != expected:
-        different = sorted(dict(expected.items() ^ found.items()))
-        raise ValueError(
-            f"{path}, line {number}: the frame that ends here has not the bones and channels of the first one, "
-            f"different are {different or 'all, the frame is empty'}"
-        )
-
-
 def world_rotations(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> np.ndarray:
-    """How far each recorded bone has turned from rest, in recorded axes: (frames, bones, 3, 3).
-
-    Raises:
-        ValueError: The motion lacks the root, or has other channels than the skeleton.
-    """
+    """How far each recorded bone has turned from rest, in recorded axes: (frames, bones, 3, 3)."""
     unknown = set(motion) - set(skeleton.names)
     if "root" not in motion or unknown:
         raise ValueError(f"the motion must be of this skeleton and have a root, got unknown bones {sorted(unknown)}")
-    num_frames = len(motion["root"])
-    turned: list[np.ndarray] = []
-    for bone, (name, parent) in enumerate(zip(skeleton.names, skeleton.parents, strict=True)):
-        values = motion.get(name, np.zeros((num_frames, 0)))
-        channels = skeleton.channels[bone] if name in motion else ()
-        if values.shape[1] != len(channels):
-            raise ValueError(f"`{name}` must have the channels {channels}, got {values.shape[1]} numbers")
-        degrees = np.zeros((num_frames, 3))
-        for channel, value in zip(channels, values.T, strict=True):
+    degrees = np.zeros((len(motion["root"]), len(skeleton.names), 3))
+    for bone, (name, channels) in enumerate(zip(skeleton.names, skeleton.channels, strict=True)):
+        if name in motion and motion[name].shape[1] != len(channels):
+            raise ValueError(f"`{name}` must have the channels {channels}, got {motion[name].shape[1]} numbers")
+        for number, channel in enumerate(channels if name in motion else ()):
             if channel in CHANNELS:
-                degrees[:, CHANNELS.index(channel)] = value
-        axes = skeleton.axes[bone]
-        local = axes @ _rotations(degrees) @ axes.T
-        turned.append(local if parent < 0 else turned[parent] @ local)
-    return np.stack(turned, axis=1)
+                degrees[:, bone, CHANNELS.index(channel)] = motion[name][:, number]
+    local = skeleton.axes @ _rotations(degrees) @ np.swapaxes(skeleton.axes, 1, 2)
+    return pose_nodes(skeleton.parents, local, np.zeros_like(degrees))[0]
 
 
 def bone_ends_mm(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> np.ndarray:
@@ -266,6 +184,7 @@ def bone_ends_mm(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> n
     return np.stack(ends, axis=1)
 
 
-def _rotations(degrees: np.ndarray | list) -> np.ndarray:
+def _rotations(degrees: np.ndarray) -> np.ndarray:
     """Rotations about x, then y, then z of the fixed axes, from degrees `(..., 3)`: `(..., 3, 3)`."""
-    return Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    turns = Rotation.from_euler("xyz", degrees.reshape(-1, 3), degrees=True)
+    return turns.as_matrix().reshape(*degrees.shape, 3)

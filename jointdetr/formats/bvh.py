@@ -1,18 +1,13 @@
 """BVH motion files, read as they are, or as a person's motion, and written for Blender and other animation programs.
 
-Read: the tree of joints, and where every joint is in every frame. BVH states neither its unit nor which way is up;
-both are kept as they are. Rotations are degrees about the joint's own axes, applied in the order of the file.
+Read: BVH states neither its unit nor which way is up; both are kept as they are. Rotations are degrees about the
+joint's own axes, applied in the order of the file. Written: y up, the person facing +z at rest, metres.
 
-Written: axes and units that Blender's importer takes for granted: y up, the person facing +z at rest, metres, one
-frame in `Frame Time` seconds.
+Source: Biovision's description, https://research.cs.wisc.edu/graphics/Courses/cs-838-1999/Jeff/BVH.html
 
-Source of the format: Biovision's description, https://research.cs.wisc.edu/graphics/Courses/cs-838-1999/Jeff/BVH.html
-
-Shape vocabulary: `frames`, `joints` of a file with its end sites, `channels` of a frame, `nodes` (joints of the rig,
-parents first).
+Shape vocabulary: `frames`, `joints` of a file with its end sites, `channels` of a frame, `nodes` of the rig.
 """
 
-import codecs
 import re
 import sys
 import warnings
@@ -23,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .motions import PoseMotion, even_times, step_of
-from .rig import END_SITE_SUFFIX, RigMotion, fit_rig, motion_of_nodes
+from .motions import PoseMotion, at_even_times, step_of
+from .rig import END_SITE_SUFFIX, RigMotion, fit_rig, motion_of_nodes, pose_nodes
 
 ROTATIONS = {"xrotation": "X", "yrotation": "Y", "zrotation": "Z"}
 POSITIONS = {"xposition": 0, "yposition": 1, "zposition": 2}
@@ -36,56 +31,38 @@ TIP = 0.3  # length of the end beyond the last joint, of the bone that leads to 
 
 @dataclass(frozen=True)
 class BvhMotion:
-    """A BVH file.
+    """A BVH file."""
 
-    Args:
-        names: name of each joint, parents first; an end site is named after its parent, with `_end`.
-        parents: index of each joint's parent, -1 for the root.
-        offsets: `(joints, 3)` from the parent, in the unit of the file.
-        channels: of each joint, in lower case, such as ("zrotation", "xrotation", "yrotation").
-        frame_time_s: seconds from one frame to the next.
-        values: `(frames, channels)`, channels of all joints in the order of the joints.
-    """
-
-    names: tuple[str, ...]
-    parents: tuple[int, ...]
-    offsets: np.ndarray
-    channels: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...]  # parents first; an end site is named after its parent, with `_end`
+    parents: tuple[int, ...]  # -1 for the root
+    offsets: np.ndarray  # (joints, 3) from the parent, in the unit of the file
+    channels: tuple[tuple[str, ...], ...]  # of each joint, in lower case, such as ("zrotation", "xrotation")
     frame_time_s: float
-    values: np.ndarray
-
-    def rest_pose(self) -> np.ndarray:
-        """Where the joints are when nothing is turned: `(joints, 3)`, unit of the file."""
-        positions = np.zeros_like(self.offsets)
-        for joint, parent in enumerate(self.parents):
-            positions[joint] = self.offsets[joint] + (positions[parent] if parent >= 0 else 0.0)
-        return positions
+    values: np.ndarray  # (frames, channels) of all joints in their order
 
     def positions(self, step: int = 1) -> np.ndarray:
         """Where the joints are in every `step`-th frame: `(frames, joints, 3)`, unit of the file."""
         values = self.values[::step]
-        turned = np.zeros((len(values), len(self.names), 3, 3))
-        positions = np.zeros((len(values), len(self.names), 3))
+        turns = np.broadcast_to(np.eye(3), (len(values), len(self.names), 3, 3)).copy()
+        places = np.broadcast_to(self.offsets, (len(values), len(self.names), 3)).copy()
         first = 0
-        for joint, (parent, channels) in enumerate(zip(self.parents, self.channels, strict=True)):
-            local = values[:, first : first + len(channels)]
+        for joint, channels in enumerate(self.channels):
+            of_joint = dict(zip(channels, values[:, first : first + len(channels)].T, strict=True))
             first += len(channels)
-            rotation, offset = _local_motion(local, channels, self.offsets[joint])
-            if parent < 0:
-                turned[:, joint], positions[:, joint] = rotation, offset
-            else:
-                turned[:, joint] = turned[:, parent] @ rotation
-                positions[:, joint] = positions[:, parent] + np.einsum("fij,fj->fi", turned[:, parent], offset)
-        return positions
+            axes = [channel for channel in channels if channel in ROTATIONS]
+            if axes:
+                order = "".join(ROTATIONS[channel] for channel in axes)
+                degrees = np.stack([of_joint[channel] for channel in axes], axis=-1)
+                turns[:, joint] = Rotation.from_euler(order, degrees, degrees=True).as_matrix()
+            for channel in POSITIONS.keys() & of_joint.keys():  # which stand for the offset
+                places[:, joint, POSITIONS[channel]] = of_joint[channel]
+        return pose_nodes(self.parents, turns, places)[1]
 
 
 def read_bvh(path: str | Path) -> BvhMotion:
     """Read a BVH file, as Blender does: blank lines, braces on a joint's line and any Unicode are no matter.
 
-    Of several end sites of a joint the last one counts; names that are there twice get a number.
-
-    Raises:
-        ValueError: It is no BVH file, is cut off, or has a number that is none; it names the file and the line.
+    Names that are there twice get a number.
     """
     path = Path(path)
     lines = _lines(path.read_bytes())
@@ -95,28 +72,19 @@ def read_bvh(path: str | Path) -> BvhMotion:
         raise ValueError(f"{path}: expected a BVH file with the lines HIERARCHY and MOTION")
     for number, line in lines[1:start]:
         for words in _statements(line):
-            tree.read(number, words)
+            tree.read(words, f"{path}, line {number}")
     if tree.open or not tree.names:
         raise ValueError(f"{path}, line {lines[start][0]}: the hierarchy before MOTION is not complete")
     frame_time_s, values = _read_motion(path, lines[start:], sum(map(len, tree.channels)))
-    return BvhMotion(
-        names=tuple(tree.names),
-        parents=tuple(tree.parents),
-        offsets=np.array(tree.offsets),
-        channels=tuple(tree.channels),
-        frame_time_s=frame_time_s,
-        values=values,
-    )
+    parents, channels = tuple(tree.parents), tuple(tree.channels)
+    return BvhMotion(tuple(tree.names), parents, np.array(tree.offsets), channels, frame_time_s, values)
 
 
 def read_bvh_motion(path: str | Path) -> PoseMotion:
-    """Read a BVH file as a motion to look at, in the unit in which the person is about as tall as people are.
-
-    Raises:
-        ValueError: It is no BVH file, is damaged, or has no frame.
-    """
+    """Read a BVH file as a motion to look at, in the unit in which the person is about as tall as people are."""
     motion = read_bvh(path)
-    height = np.ptp(motion.rest_pose()[:, 1]) or 1.0
+    straight = np.broadcast_to(np.eye(3), (len(motion.names), 3, 3))
+    height = np.ptp(pose_nodes(motion.parents, straight, motion.offsets)[1][:, 1]) or 1.0
     unit_mm = min(UNITS_MM.values(), key=lambda unit: abs(np.log(height * unit / USUAL_HEIGHT_MM)))
     times_s = np.arange(len(motion.values)) * motion.frame_time_s
     return motion_of_nodes(motion.names, motion.parents, motion.positions() * unit_mm, times_s)
@@ -128,17 +96,12 @@ def _lines(content: bytes) -> list[tuple[int, str]]:
     Programs of Windows write UTF-16, a byte-order mark, or names in their country's encoding; Latin-1 reads every
     byte and keeps names apart.
     """
-    encodings = ["utf-8-sig", "latin-1"]
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encodings = ["utf-16"]
-    elif b"\0" in content[:100]:
-        encodings = ["utf-16-be" if content.startswith(b"\0") else "utf-16-le"]
     try:
-        text = content.decode(encodings[0])
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
-        text = content.decode(encodings[-1], errors="replace")
+        text = content.decode("latin-1")
     lines = re.split(r"\r\n|\r|\n", text)
-    return [(number, kept) for number, line in enumerate(lines, 1) if (kept := line.strip(" \t\v\f\0\x1a\ufeff"))]
+    return [(number, kept) for number, line in enumerate(lines, 1) if (kept := line.strip(" \t\v\f\0\x1a"))]
 
 
 def _statements(line: str) -> list[list[str]]:
@@ -154,71 +117,61 @@ def _statements(line: str) -> list[list[str]]:
 
 @dataclass
 class _Tree:
-    """The hierarchy as far as it is read; `open` are joints whose brace is not closed, `ends` the sites of joints."""
+    """The hierarchy as far as it is read."""
 
     path: Path
     names: list[str] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
-    offsets: list[tuple[float, ...]] = field(default_factory=list)
+    offsets: list[np.ndarray] = field(default_factory=list)
     channels: list[tuple[str, ...]] = field(default_factory=list)
-    open: list[int] = field(default_factory=list)
-    ends: dict[int, int] = field(default_factory=dict)
+    open: list[int] = field(default_factory=list)  # joints whose brace is not closed
 
-    def read(self, number: int, words: list[str]) -> None:
-        """Take in a line."""
+    def read(self, words: list[str], where: str) -> None:
+        """Take in a statement; `where` names its line."""
         keyword = words[0].upper()
         if keyword in ("ROOT", "JOINT", "END"):
-            self._add(number, keyword, words[1:])
+            self._add(keyword, " ".join(words[1:]), where)
         elif keyword == "OFFSET" and self.open:
-            self.offsets[self.open[-1]] = self._numbers(number, words[1:])
+            self.offsets[self.open[-1]] = finite_numbers(words[1:], 3, where)
         elif keyword == "CHANNELS" and self.open:
-            self.channels[self.open[-1]] = self._channels(number, words[1:])
+            self.channels[self.open[-1]] = _channels(words[1:], where)
         elif keyword == "}" and self.open:
             self.open.pop()
         elif keyword != "{":
-            raise ValueError(
-                f"{self.path}, line {number}: expected a line of a BVH hierarchy, got {' '.join(words)!r}"
-            )
+            raise ValueError(f"{where}: expected a line of a BVH hierarchy, got {' '.join(words)!r}")
 
-    def _add(self, number: int, keyword: str, words: list[str]) -> None:
+    def _add(self, keyword: str, name: str, where: str) -> None:
         """Begin a joint or an end site."""
         if (keyword == "ROOT") != (not self.names) or (keyword != "ROOT" and not self.open):
-            raise ValueError(f"{self.path}, line {number}: expected one ROOT with all other joints inside of it")
+            raise ValueError(f"{where}: expected one ROOT with all other joints inside of it")
         parent = self.open[-1] if self.open else -1
-        if keyword == "END" and parent in self.ends:
-            self.open.append(self.ends[parent])  # the last end site counts
-            return
-        name = self.names[parent] + END_SITE_SUFFIX if keyword == "END" else " ".join(words)
+        name = self.names[parent] + END_SITE_SUFFIX if keyword == "END" else name
         if not name:
-            raise ValueError(f"{self.path}, line {number}: expected a joint's name after {keyword}, got none")
-        if keyword == "END":
-            self.ends[parent] = len(self.names)
+            raise ValueError(f"{where}: expected a joint's name after {keyword}, got none")
         self.open.append(len(self.names))
-        name = unique_name(name, self.names)
-        self.names.append(name)
+        self.names.append(unique_name(name, self.names))
         self.parents.append(parent)
-        self.offsets.append((0.0, 0.0, 0.0))
+        self.offsets.append(np.zeros(3))
         self.channels.append(())
 
-    def _numbers(self, number: int, words: list[str]) -> tuple[float, ...]:
-        """Read the three numbers of an offset."""
-        try:
-            values = tuple(float(word) for word in words)
-        except ValueError:
-            values = ()
-        if len(values) != 3 or not np.isfinite(values).all():
-            raise ValueError(f"{self.path}, line {number}: expected three numbers after OFFSET, got {words}")
-        return values
 
-    def _channels(self, number: int, words: list[str]) -> tuple[str, ...]:
-        """Read the names of a joint's channels."""
-        names = tuple(word.lower() for word in words[1:])
-        known = set(names) <= {*ROTATIONS, *POSITIONS} and len(set(names)) == len(names)
-        if not known or words[:1] != [str(len(names))]:
-            raise ValueError(
-                f"{self.path}, line {number}: expected CHANNELS, their number and names such as Xrotation, got {words}"
-            )
-        return names
+def finite_numbers(words: Sequence[str], count: int, where: str) -> np.ndarray:
+    """Read `(count,)` numbers from as many words; `where` names their line in the error."""
+    try:
+        values = np.array(words, dtype=np.float64)
+    except ValueError:
+        values = np.empty(0)
+    if len(values) != count or not np.isfinite(values).all():
+        raise ValueError(f"{where}: expected {count} finite numbers, got {' '.join(words)[:60]!r}")
+    return values
+
+
+def _channels(words: list[str], where: str) -> tuple[str, ...]:
+    names = tuple(word.lower() for word in words[1:])
+    known = set(names) <= {*ROTATIONS, *POSITIONS} and len(set(names)) == len(names)
+    if not known or words[:1] != [str(len(names))]:
+        raise ValueError(f"{where}: expected CHANNELS, their number and names such as Xrotation, got {words}")
+    return names
 
 
 def unique_name(name: str, taken: Collection[str], size: int = sys.maxsize) -> str:
@@ -233,45 +186,17 @@ def unique_name(name: str, taken: Collection[str], size: int = sys.maxsize) -> s
 
 def _read_motion(path: Path, lines: list[tuple[int, str]], num_channels: int) -> tuple[float, np.ndarray]:
     """Read the frame time in seconds and the values `(frames, channels)` from the lines that begin with MOTION."""
-    start = lines[0][0]
-    header = [line.split(":") for _, line in lines[1:3]]
     try:
-        (_, count), (_, frame_time) = header
+        (_, count), (_, frame_time) = (line.split(":") for _, line in lines[1:3])
         num_frames, frame_time_s = int(count), float(frame_time)
     except ValueError as error:
-        raise ValueError(
-            f"{path}, line {start + 1}: expected `Frames:` and `Frame Time:`, each with a number"
-        ) from error
+        where = f"{path}, line {lines[0][0] + 1}"
+        raise ValueError(f"{where}: expected `Frames:` and `Frame Time:`, each with a number") from error
     rows = lines[3:]
     if len(rows) != num_frames or num_frames < 1:
         raise ValueError(f"{path}: expected {num_frames} frames as line {lines[1][0]} says, got {len(rows)}; cut off?")
-    values = np.empty((num_frames, num_channels))
-    for row, (number, line) in zip(values, rows, strict=True):
-        words = line.split()
-        try:
-            row[:] = np.array(words, dtype=np.float64).reshape(num_channels)
-        except ValueError as error:
-            raise ValueError(
-                f"{path}, line {number}: expected {num_channels} numbers, got {len(words)} words"
-            ) from error
-    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(broken):
-        raise ValueError(f"{path}, line {rows[broken[0]][0]}: expected finite numbers, got NaN or infinity")
-    return frame_time_s, values
-
-
-def _local_motion(values: np.ndarray, channels: tuple[str, ...], offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation `(frames, 3, 3)` and translation `(frames, 3)` from the parent; positions stand for the offset."""
-    rotation = np.broadcast_to(np.eye(3), (len(values), 3, 3))
-    turns = [channel in ROTATIONS for channel in channels]
-    if any(turns):
-        order = "".join(ROTATIONS[channel] for channel in channels if channel in ROTATIONS)
-        rotation = Rotation.from_euler(order, values[:, turns], degrees=True).as_matrix()
-    translation = np.repeat(offset[None], len(values), axis=0)
-    for channel, value in zip(channels, values.T, strict=True):
-        if channel in POSITIONS:
-            translation[:, POSITIONS[channel]] = value
-    return rotation, translation
+    values = [finite_numbers(line.split(), num_channels, f"{path}, line {number}") for number, line in rows]
+    return frame_time_s, np.stack(values)
 
 
 def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
@@ -286,12 +211,11 @@ def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
     Raises:
         ValueError: No joint is known in any frame.
     """
-    times_s = even_times(motion.times_s)
-    rig = fit_rig(motion, times_s)
+    rig = fit_rig(at_even_times(motion))
     orders = turning_orders(rig)
-    angles = euler_degrees(rig.rotations, orders).reshape(len(times_s), -1)
+    angles = euler_degrees(rig.rotations, orders).reshape(len(rig.times_s), -1)
     lines = ["HIERARCHY", *_hierarchy(rig, bvh_names([node.name for node in rig.nodes]), orders, 0)]
-    lines += ["MOTION", f"Frames: {len(times_s)}", f"Frame Time: {step_of(times_s):.8f}"]
+    lines += ["MOTION", f"Frames: {len(rig.times_s)}", f"Frame Time: {step_of(rig.times_s):.8f}"]
     lines += [_numbers(frame) for frame in np.concatenate([rig.root, angles], axis=1)]
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
     return rig
@@ -331,9 +255,6 @@ def euler_degrees(rotations: np.ndarray, orders: Sequence[str]) -> np.ndarray:
     """Angles of rotations `(frames, nodes, 3, 3)` about each node's three axes, without jumps between frames.
 
     Every rotation has two triples of angles, and each angle any number of full turns: the nearest to the frame before.
-
-    Returns:
-        `(frames, nodes, 3)`, in the order of each node's axes.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Gimbal lock")  # then any split between the other two is right

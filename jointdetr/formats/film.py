@@ -2,9 +2,6 @@
 
 PyAV (FFmpeg) decodes. Only one frame is held at a time, however long the film is. Times are seconds from the start of
 the film as a player counts it, and always grow; indices count every frame of the film from 0, broken ones included.
-
-Film or picture? The name tells where it can, the content where not: `.ts` may be a film or the source of a program,
-a `.gif` may move, and a file may have no suffix at all.
 """
 
 import logging
@@ -14,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlparse
 
-import numpy as np
 from PIL import Image
 
 from ..picture_jointdetr import DECODING_ERRORS
@@ -38,55 +34,32 @@ FALLBACK_RATE = 25.0  # frames a second where neither the file nor its frames te
 CAMERA_PAUSE_S = 0.005
 TIME_BASE = Fraction(1, 90_000)  # of MPEG; every usual rate fits
 QUALITY = "18"  # x264's constant rate factor: hardly to be told from the original
-# The linear part (a, b, c, d) of a display matrix, which takes pixel (x, y) to (a x + c y, b x + d y).
-TRANSPOSITIONS = {
-    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
-    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
-    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
-    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
-    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
-    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
-    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
-}
 
 
 class Frame(NamedTuple):
-    """A picture of a film.
+    """A picture of a film."""
 
-    Args:
-        index: Its number in the film, from 0.
-        time_s: When it is shown, seconds from the start of the film.
-        image: The upright RGB picture.
-    """
-
-    index: int
-    time_s: float
-    image: Image.Image
+    index: int  # its number in the film, from 0
+    time_s: float  # when it is shown, from the start of the film
+    image: Image.Image  # upright, RGB
 
 
 class FilmInfo(NamedTuple):
-    """What a film's header says.
+    """What a film's header says."""
 
-    Args:
-        frame_rate: Frames a second, on average.
-        duration_s: Length in seconds, None if the header does not tell.
-        num_frames: Number of frames, by the header or by rate and length; None if neither tells.
-        size: Width and height of its pictures in square pixels, before they are turned upright.
-    """
-
-    frame_rate: float
+    frame_rate: float  # on average
     duration_s: float | None
-    num_frames: int | None
-    size: tuple[int, int]
+    num_frames: int | None  # by the header or by rate and length; None if neither tells
+    size: tuple[int, int]  # width and height of its pictures in square pixels, before they are turned upright
 
 
 @dataclass
 class FrameReader:
     """Reads a film; iterating over it gives its frames in the order in which they are shown, in constant memory.
 
-    Rotation and mirroring that the file asks for are applied, pixels that are not square are made so, and times are
-    true presentation times, also at a variable frame rate. Broken frames are left out and counted in a warning of this
-    module's logger; the index goes on counting over them.
+    Rotation that the file asks for is applied, pixels that are not square are made so, and times are true presentation
+    times, also at a variable frame rate. Broken frames are left out and counted in a warning of this module's logger;
+    the index goes on counting over them.
 
     Args:
         path: A film, or the name of a camera.
@@ -94,11 +67,6 @@ class FrameReader:
         start, stop: Index of the first frame to give and of the first one after the last; None: to the end.
         container_format: FFmpeg's name of the format where the file does not tell, such as "v4l2" for a camera.
         options: Options of that format, such as a camera's frame rate.
-
-    Raises:
-        ImportError: PyAV is not installed.
-        FileNotFoundError: There is no such file; said, as what follows, when it is read.
-        ValueError: The file is no film or holds no frame that can be read.
     """
 
     path: str | Path
@@ -115,11 +83,7 @@ class FrameReader:
         self.av = require_av()
 
     def info(self) -> FilmInfo:
-        """Read the header of the film.
-
-        Raises:
-            ValueError: It is no film.
-        """
+        """Read the header of the film."""
         with self._open() as container:
             stream = self._video_stream(container)
             rate = _frame_rate(stream)
@@ -134,14 +98,13 @@ class FrameReader:
             stream = self._video_stream(container)
             start_s = 0.0 if container.start_time is None else container.start_time / self.av.time_base
             period_s = 1.0 / _frame_rate(stream)
-            index, time_s, turn = -1, -math.inf, None
+            index, time_s = -1, -math.inf
             for index, frame in self._decode(container, stream):
-                turn = _transposition(frame) if time_s == -math.inf else turn
                 time_s = _next_time(frame, start_s, time_s, period_s)
                 if self.stop is not None and index >= self.stop:
                     break
                 if index >= self.start and (index - self.start) % self.step == 0:
-                    yield Frame(index, time_s, _upright_image(frame, stream, turn))
+                    yield Frame(index, time_s, _upright_image(frame, stream))
         if self.broken:
             logger.warning("%s: %d broken frames were left out", self.path, self.broken)
         if index < 0:
@@ -214,22 +177,13 @@ def _next_time(frame: "VideoFrame", start_s: float, previous_s: float, period_s:
     return 0.0 if previous_s == -math.inf else previous_s + period_s
 
 
-def _transposition(frame: "VideoFrame") -> Image.Transpose | None:
-    """Return how the film asks to be turned; the first tells for all, and asking each one would keep it in memory."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return None
-    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5]
-    return TRANSPOSITIONS.get(tuple(int(np.sign(round(value / 65536))) for value in (a, b, c, d)))
-
-
-def _upright_image(frame: "VideoFrame", stream: "VideoStream", turn: Image.Transpose | None) -> Image.Image:
-    """Return the picture with square pixels, turned."""
+def _upright_image(frame: "VideoFrame", stream: "VideoStream") -> Image.Image:
+    """Return the picture with square pixels, turned as the file asks for."""
     image = frame.to_image()
     width = _square_width(image.width, stream)
     if width != image.width:
         image = image.resize((width, image.height), Image.Resampling.BICUBIC)
-    return image if turn is None else image.transpose(turn)
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 def _square_width(width: int, stream: "VideoStream") -> int:
@@ -241,11 +195,8 @@ def _square_width(width: int, stream: "VideoStream") -> int:
 class FilmWriter:
     """Writes pictures as an H.264 film (MP4), each shown at its own time; a context manager.
 
-    Pictures have the size of the first one; a last column or row that makes it odd is cut off.
-
-    Args:
-        path: File to write.
-        frame_rate: Frames a second, about; the times count.
+    Pictures have the size of the first one; a last column or row that makes it odd is cut off. `frame_rate` is about
+    right, the times count.
     """
 
     path: str | Path
@@ -258,9 +209,7 @@ class FilmWriter:
         self._container = self.av.open(str(self.path), "w", format="mp4")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._container:
             if self._stream is not None:
                 self._container.mux(self._stream.encode())
@@ -297,13 +246,9 @@ def is_film(source: str) -> bool:
         with Image.open(source) as image:
             return image.format in MOVING_FORMATS and image.n_frames > 1
     except DECODING_ERRORS:
-        return _holds_a_film(source)
-
-
-def _holds_a_film(path: str) -> bool:
-    """Tell whether FFmpeg finds moving pictures in a file."""
+        pass
     try:
-        FrameReader(path).info()
+        FrameReader(source).info()
     except (ImportError, ValueError):
         return False
     return True

@@ -1,8 +1,7 @@
 """Motions as binary glTF (GLB): a skinned skeleton for each person, animated; for Blender, Unity, Godot, three.js.
 
-Written and read by hand, because the format is a JSON document and one block of numbers, and no library checks more
-than that. Read back is what this package writes: skins whose bones turn at the same times.
-Axes and units are glTF's own: metres, y up, the person facing +z at rest.
+Written and read by hand, as no library does more than the JSON document and the block of numbers. Read back is what
+this package writes: skins whose bones turn at the same times. Metres, y up, the person facing +z at rest.
 
 Shape vocabulary: frames, nodes (joints of the rig, parents first), vertices. Rotations are quaternions x, y, z, w.
 
@@ -12,15 +11,13 @@ Source: the glTF 2.0 specification, https://registry.khronos.org/glTF/specs/2.0/
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .motions import PoseMotion
-from .rig import RigMotion, fit_rig, motion_of_nodes
+from .rig import RigMotion, fit_rig, motion_of_nodes, pose_nodes
 from .skeletons import joint_sides
 
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
@@ -62,19 +59,13 @@ def write_glb(motions: Sequence[PoseMotion], path: str | Path) -> list[RigMotion
     return rigs
 
 
-@dataclass
 class _Document:
     """A glTF document while it grows, and the block of numbers it points into."""
 
-    nodes: list[dict[str, Any]] = field(default_factory=list)
-    meshes: list[dict[str, Any]] = field(default_factory=list)
-    skins: list[dict[str, Any]] = field(default_factory=list)
-    roots: list[int] = field(default_factory=list)
-    channels: list[dict[str, Any]] = field(default_factory=list)
-    samplers: list[dict[str, Any]] = field(default_factory=list)
-    accessors: list[dict[str, Any]] = field(default_factory=list)
-    views: list[dict[str, Any]] = field(default_factory=list)
-    block: bytearray = field(default_factory=bytearray)
+    def __init__(self) -> None:
+        self.nodes, self.meshes, self.skins, self.roots = [], [], [], []
+        self.channels, self.samplers, self.accessors, self.views = [], [], [], []
+        self.block = bytearray()
 
     def add_numbers(self, values: np.ndarray, code: str, target: int | None = None) -> int:
         """Append an array `(count, ...)` in a type of `struct`'s code; returns its accessor."""
@@ -132,8 +123,9 @@ def _add_person(document: _Document, rig: RigMotion, name: str, start_s: float) 
         place = rig.root[0] if index == 0 else rig.offsets[index]
         entry = {"name": node.name, "translation": place.tolist(), "rotation": quaternions[0, index].tolist()}
         document.nodes.append(entry | ({"children": children} if children else {}))
-    skin = _add_skin(document, rig, first)
-    document.nodes.append({"name": f"{name}_bones", "mesh": _add_mesh(document, rig, name), "skin": skin})
+    _add_skin(document, rig, first)
+    _add_mesh(document, rig, name)
+    document.nodes.append({"name": f"{name}_bones", "mesh": len(document.meshes) - 1, "skin": len(document.skins) - 1})
     document.nodes.append({"name": name, "children": [first], "extras": {"fit": rig.describe()}})
     document.roots += [len(document.nodes) - 1, len(document.nodes) - 2]
     if len(rig.times_s) > 1:
@@ -153,58 +145,57 @@ def _quaternions(rotations: np.ndarray) -> np.ndarray:
     return quaternions
 
 
-def _add_skin(document: _Document, rig: RigMotion, first: int) -> int:
+def _add_skin(document: _Document, rig: RigMotion, first: int) -> None:
     """Add the skin: the mesh is bound where the rig stands at rest with its root at the origin."""
     inverse = np.broadcast_to(np.eye(4), (len(rig.nodes), 4, 4)).copy()
     inverse[:, 3, :3] = -rig.rest  # glTF's matrices are column by column
     joints = [first + index for index in range(len(rig.nodes))]
     binding = document.add_numbers(inverse, "f")
     document.skins.append({"joints": joints, "skeleton": first, "inverseBindMatrices": binding})
-    return len(document.skins) - 1
 
 
-def _add_mesh(document: _Document, rig: RigMotion, name: str) -> int:
+def _add_mesh(document: _Document, rig: RigMotion, name: str) -> None:
     """Add a mesh of an octahedron for each bone and a small one for each joint, each moving with one node."""
-    parts = [_bone(rig, index) for index, node in enumerate(rig.nodes) if not node.is_helper and node.parent >= 0]
-    parts += [_ball(rig, index) for index, node in enumerate(rig.nodes) if not node.is_helper]
+    joints = [index for index, node in enumerate(rig.nodes) if not node.is_helper]
+    bones = [index for index in joints if rig.nodes[index].parent >= 0]
+    rest = rig.rest
+    shapes = [_bone(rest[rig.nodes[bone].parent], rig.offsets[bone]) for bone in bones]
+    shapes += [_ball(rest[joint]) for joint in joints]
+    corners = np.concatenate(shapes)  # (vertices, 3)
+    owners = np.repeat([*(rig.nodes[bone].parent for bone in bones), *joints], OCTAHEDRON.size)
     sides = joint_sides(rig.skeleton)
-    corners = np.concatenate([corners for corners, _, _ in parts])  # (vertices, 3)
-    repeats = [len(corners) for corners, _, _ in parts]
-    owners = np.repeat([node for _, node, _ in parts], repeats)
-    bindings, weights = np.zeros((len(corners), 4)), np.zeros((len(corners), 4))
-    bindings[:, 0], weights[:, 0] = owners, 1
+    colors = [COLORS[sides[rig.nodes[index].joint]] for index in [*bones, *joints]]
+    bindings = owners[:, None] * [1, 0, 0, 0]
+    weights = np.broadcast_to([1.0, 0.0, 0.0, 0.0], bindings.shape)
     attributes = {
         "POSITION": document.add_numbers(corners, "f", VERTEX_DATA),
         "NORMAL": document.add_numbers(_normals(corners), "f", VERTEX_DATA),
-        "COLOR_0": document.add_numbers(
-            np.repeat([COLORS[sides[joint]] for _, _, joint in parts], repeats, axis=0), "f", VERTEX_DATA
-        ),
+        "COLOR_0": document.add_numbers(np.repeat(colors, OCTAHEDRON.size, axis=0), "f", VERTEX_DATA),
         "JOINTS_0": document.add_numbers(bindings, "H", VERTEX_DATA),
         "WEIGHTS_0": document.add_numbers(weights, "f", VERTEX_DATA),
     }
     document.meshes.append({"name": name, "primitives": [{"attributes": attributes, "material": 0}]})
-    return len(document.meshes) - 1
 
 
-def _bone(rig: RigMotion, index: int) -> tuple[np.ndarray, int, int]:
-    """Corners `(24, 3)` of the bone that leads to a node, the node that turns it, and the joint it leads to."""
-    parent = rig.nodes[index].parent
-    start, along = rig.rest[parent], rig.offsets[index]
+def _bone(start: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Corners `(24, 3)` of a bone."""
     length = np.linalg.norm(along)
     width = min(BONE_WIDTH * length, MAX_BONE_WIDTH)
     across = np.cross(along, np.eye(3)[np.abs(along).argmin()])
     across *= width / 2 / np.linalg.norm(across)
-    beside = np.cross(along / length, across)
-    middle = start + WAIST * along
-    tips = np.stack([middle + across, middle - across, middle + beside, middle - beside, start + along, start])
-    return tips[OCTAHEDRON].reshape(-1, 3), parent, rig.nodes[index].joint
+    return _octahedron(start + WAIST * along, across, np.cross(along / length, across), (start + along, start))
 
 
-def _ball(rig: RigMotion, index: int) -> tuple[np.ndarray, int, int]:
-    """Corners `(24, 3)` of the mark of a joint, the node it moves with, and the joint."""
-    axes = np.eye(3)
-    tips = rig.rest[index] + BALL_RADIUS * np.stack([axes[0], -axes[0], axes[1], -axes[1], axes[2], -axes[2]])
-    return tips[OCTAHEDRON].reshape(-1, 3), index, rig.nodes[index].joint
+def _ball(place: np.ndarray) -> np.ndarray:
+    """Corners `(24, 3)` of the mark of a joint."""
+    x, y, z = BALL_RADIUS * np.eye(3)
+    return _octahedron(place, x, y, (place + z, place - z))
+
+
+def _octahedron(middle: np.ndarray, across: np.ndarray, beside: np.ndarray, ends: Sequence[np.ndarray]) -> np.ndarray:
+    """Corners `(24, 3)` of eight triangles."""
+    tips = np.stack([middle + across, middle - across, middle + beside, middle - beside, *ends])
+    return tips[OCTAHEDRON].reshape(-1, 3)
 
 
 def _normals(corners: np.ndarray) -> np.ndarray:
@@ -215,13 +206,9 @@ def _normals(corners: np.ndarray) -> np.ndarray:
 
 
 def read_glb_motions(path: str | Path) -> list[PoseMotion]:
-    """Read the skinned skeletons of a GLB as motions, one for each skin, as this package writes them.
-
-    Raises:
-        ValueError: It is no GLB, is damaged, has no skin, or turns its bones at different times.
-    """
+    """Read the skinned skeletons of a GLB as motions, one for each skin, as this package writes them."""
     try:
-        document = _ReadDocument.read(Path(path).read_bytes())
+        document = _ReadDocument(Path(path).read_bytes())
         skins = [skin["joints"] for skin in document.json.get("skins", [])]
         motions = [document.motion(joints, person) for person, joints in enumerate(skins)]
     except DAMAGE as error:
@@ -231,30 +218,24 @@ def read_glb_motions(path: str | Path) -> list[PoseMotion]:
     return motions
 
 
-@dataclass
 class _ReadDocument:
     """A GLB file: its JSON, its block of numbers, and the accessors of times and values by node and property."""
 
-    json: dict[str, Any]
-    block: bytes
-    moving: dict[tuple[int, str], tuple[int, int]]
-
-    @classmethod
-    def read(cls, content: bytes) -> "_ReadDocument":
-        """Take a file apart."""
+    def __init__(self, content: bytes) -> None:
         magic, _, length = struct.unpack_from("<III", content)
         text_length, text_kind = struct.unpack_from("<II", content, 12)
         start = 20 + text_length
         block_length, block_kind = struct.unpack_from("<II", content, start)
         if (magic, text_kind, block_kind) != (MAGIC, JSON_CHUNK, BINARY_CHUNK) or length > len(content):
             raise ValueError("the header is not that of a whole GLB file")
-        document = json.loads(content[20:start])
-        moving = {}
-        for animation in document.get("animations", [])[:1]:
+        self.json = json.loads(content[20:start])
+        self.block = content[start + 8 : start + 8 + block_length]
+        self.moving: dict[tuple[int, str], tuple[int, int]] = {}
+        for animation in self.json.get("animations", [])[:1]:
             for channel in animation["channels"]:
                 sampler = animation["samplers"][channel["sampler"]]
-                moving[channel["target"]["node"], channel["target"]["path"]] = sampler["input"], sampler["output"]
-        return cls(document, content[start + 8 : start + 8 + block_length], moving)
+                target = channel["target"]["node"], channel["target"]["path"]
+                self.moving[target] = sampler["input"], sampler["output"]
 
     def numbers(self, index: int) -> np.ndarray:
         """Return an accessor of floats as `(count, width)`."""
@@ -278,19 +259,17 @@ class _ReadDocument:
         if len(inputs) > 1:
             raise ValueError("all bones of a person must turn at the same times")
         times_s = self.numbers(inputs.pop())[:, 0] if inputs else np.zeros(1)
-        turned: list[Rotation] = []
-        places: list[np.ndarray] = []
-        for node, parent in zip(joints, parents, strict=True):
-            place = self._values(node, "translation", [0.0, 0.0, 0.0], len(times_s))
-            rotation = Rotation.from_quat(self._values(node, "rotation", [0.0, 0.0, 0.0, 1.0], len(times_s)))
-            turned.append(rotation if parent < 0 else turned[parent] * rotation)
-            places.append(place if parent < 0 else places[parent] + turned[parent].apply(place))
-        names = [nodes[node]["name"] for node in joints]
-        return motion_of_nodes(names, parents, 1000 * np.stack(places, axis=1), times_s, person)
+        offsets = self._values(joints, "translation", [0.0, 0.0, 0.0], len(times_s))
+        quaternions = self._values(joints, "rotation", [0.0, 0.0, 0.0, 1.0], len(times_s))
+        turns = Rotation.from_quat(quaternions.reshape(-1, 4)).as_matrix().reshape(*offsets.shape, 3)
+        places = pose_nodes(parents, turns, offsets)[1]
+        return motion_of_nodes([nodes[node]["name"] for node in joints], parents, 1000 * places, times_s, person)
 
-    def _values(self, node: int, path: str, default: Sequence[float], frames: int) -> np.ndarray:
-        """What a node's property is in every frame: `(frames, width)`."""
-        if (node, path) in self.moving:
-            return self.numbers(self.moving[node, path][1])
-        still = np.array([self.json["nodes"][node].get(path, default)], dtype=np.float64)
-        return np.repeat(still, frames, axis=0)
+    def _values(self, joints: Sequence[int], path: str, default: Sequence[float], frames: int) -> np.ndarray:
+        """What a property of nodes is in every frame: `(frames, nodes, width)`."""
+        values = np.empty((frames, len(joints), len(default)))
+        for index, node in enumerate(joints):
+            output = self.moving.get((node, path), (None, None))[1]
+            still = self.json["nodes"][node].get(path, default)
+            values[:, index] = still if output is None else self.numbers(output)
+        return values

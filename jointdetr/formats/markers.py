@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .motions import PoseMotion, even_times, resample, step_of
+from .motions import PoseMotion, at_even_times, step_of
 
 TRC_HEAD = (
     *("DataRate", "CameraRate", "NumFrames", "NumMarkers"),
@@ -25,19 +25,12 @@ Y_UP = np.array([1.0, -1.0, -1.0])  # from x right, y down, z forward
 
 @dataclass(frozen=True)
 class Markers:
-    """Named points through time, in even steps.
+    """Named points through time, in even steps."""
 
-    Args:
-        names: Of the points, without spaces.
-        rate_hz: Frames a second.
-        first_s: Time of the first frame, seconds.
-        positions: `(frames, markers, 3)` mm: x right, y up, z towards the viewer; NaN where missing.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # without spaces
     rate_hz: float
-    first_s: float
-    positions: np.ndarray
+    first_s: float  # time of the first frame
+    positions: np.ndarray  # (frames, markers, 3) mm: x right, y up, z towards the viewer; NaN where missing
 
 
 def markers_of(motion: PoseMotion) -> Markers:
@@ -45,19 +38,15 @@ def markers_of(motion: PoseMotion) -> Markers:
 
     They are measured from the camera where `root_camera` is known. Without it the root stays at x = z = 0, and the
     lowest joint of the film touches the ground y = 0.
-
-    Raises:
-        ValueError: No joint is known in any frame.
     """
     if motion.missing.all():
         raise ValueError(f"person {motion.person}: no joint has a position in any frame.")
-    times_s = even_times(motion.times_s)
-    places = motion.joints if motion.joints_camera is None else motion.joints_camera
-    positions = resample(places, motion.times_s, times_s) * Y_UP
+    motion = at_even_times(motion)
+    positions = (motion.joints if motion.joints_camera is None else motion.joints_camera) * Y_UP
     if motion.root_camera is None:
         positions[..., 1] -= np.nanmin(positions[..., 1])
     names = tuple("_".join(name.split()) for name in motion.skeleton.joints)
-    return Markers(names, 1 / step_of(times_s), float(times_s[0]), positions)
+    return Markers(names, 1 / step_of(motion.times_s), float(motion.times_s[0]), positions)
 
 
 def describe(markers: Markers) -> str:
@@ -70,12 +59,7 @@ def describe(markers: Markers) -> str:
 
 
 def write_trc(markers: Markers, path: str | Path) -> None:
-    """Write markers as TRC, in millimetres; a missing one is three times NaN, which all readers know for what it is.
-
-    Args:
-        markers: What to write. OpenSim's gravity points along -y, so their y should be up.
-        path: File to write.
-    """
+    """Write markers as TRC, in millimetres; a missing one is NaN, which all readers know."""
     count, names = len(markers.positions), markers.names
     rate = f"{markers.rate_hz:.6f}"
     lines = [
@@ -88,26 +72,15 @@ def write_trc(markers: Markers, path: str | Path) -> None:
     ]
     for frame, positions in enumerate(markers.positions):
         time_s = markers.first_s + frame / markers.rate_hz
-        lines.append("\t".join([str(frame + 1), f"{time_s:.6f}", *_fields(positions)]))
+        numbers = [f"{value:.3f}" if np.isfinite(value) else "NaN" for value in positions.flat]
+        lines.append("\t".join([str(frame + 1), f"{time_s:.6f}", *numbers]))
     Path(path).write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
-
-
-def _fields(positions: np.ndarray) -> list[str]:
-    """Numbers of one frame `(markers, 3)`, none of a missing marker."""
-    known = np.isfinite(positions).all(-1, keepdims=True) & np.ones(3, bool)
-    return [f"{value:.3f}" if there else "NaN" for value, there in zip(positions.flat, known.flat, strict=True)]
 
 
 def write_c3d(markers: Markers, path: str | Path) -> None:
     """Write markers as C3D by the package c3d, as modelled points in millimetres; a missing one has the residual -1.
 
-    Args:
-        markers: What to write; turned to x right, y away from the viewer, z up, as POINT:X_SCREEN and Y_SCREEN say.
-        path: File to write.
-
-    Raises:
-        ImportError: The package c3d is not installed.
-        ValueError: There are more frames than a file can count.
+    They are turned to x right, y away from the viewer, z up, as POINT:X_SCREEN and Y_SCREEN say.
     """
     first = round(markers.first_s * markers.rate_hz) + 1  # C3D counts from 1
     last = first + len(markers.positions) - 1

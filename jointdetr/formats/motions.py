@@ -22,22 +22,10 @@ import torch
 from ..skeleton_jointdetr import Skeleton
 from .skeletons import skeleton_from_dict
 
-SKELETON_KEY = b"jointdetr.skeleton"
-"""Where the metadata of a Parquet file say the skeleton, as JSON."""
+SKELETON_KEY = b"jointdetr.skeleton"  # where the metadata of a Parquet file say the skeleton, as JSON
 
-JOINT_COLUMNS: dict[str, tuple[int, ...]] = {
-    "joints": (3,),
-    "joints_2d": (2,),
-    "joints_camera": (3,),
-    "scores": (),
-    "detected": (),
-    "sigmas": (),
-}
-"""Columns with one entry a joint, and the shape of that entry."""
-
-NPZ_SKELETON = {"skeleton_name": "name", "joint_names": "joints"} | {
-    name: name for name in ("parents", "flip_pairs", "root")
-}
+NPZ_SKELETON = {"skeleton_name": "name", "joint_names": "joints"}
+NPZ_SKELETON |= {name: name for name in ("parents", "flip_pairs", "root")}
 """Arrays of an NPZ file that describe the skeleton, and what a skeleton's file calls each."""
 
 OPTIONAL = ("name", "flip_pairs")  # what other programs may leave out of a skeleton
@@ -46,6 +34,7 @@ MOTION_FIELDS = {"box": "boxes", "joints_2d": "joints_2d", "scores": "scores", "
 """Columns that may be left out, and what a motion calls them."""
 
 EVEN = 0.02  # share by which steps of time may differ and still count as equal
+LONGEST_GAP = 2  # median steps of time, over which is interpolated
 SINGLE_FRAME_S = 0.04
 
 Columns = dict[str, np.ndarray]
@@ -86,23 +75,15 @@ class PoseMotion:
 
     def __post_init__(self) -> None:
         """Take everything as arrays and refuse what does not fit."""
-        self.times_s = np.asarray(self.times_s, dtype=np.float64)
-        count, joints = self.times_s.size, len(self.skeleton.joints)
-        if self.frames is None:
-            self.frames = np.arange(count)
-        if count == 0 or self.times_s.ndim != 1:
-            raise ValueError(f"`times_s` must be (frames,) with at least one frame, got {self.times_s.shape}.")
-        self.frames = _checked("frames", self.frames, (count,), np.int64)
+        count, joints = len(self.times_s), len(self.skeleton.joints)
+        if count == 0:
+            raise ValueError("`times_s` must have at least one frame, got none.")
+        self.times_s = _checked("times_s", self.times_s, (count,), np.float64)
+        self.frames = _checked("frames", range(count) if self.frames is None else self.frames, (count,), np.int64)
         self.joints = _checked("joints", self.joints, (count, joints, 3), np.float64)
         self.detected = _checked("detected", self.detected, (count, joints), np.bool_)
-        optional = {
-            "scores": (joints,),
-            "joints_2d": (joints, 2),
-            "root_camera": (3,),
-            "boxes": (4,),
-            "sigmas": (joints,),
-        }
-        for name, shape in optional.items():
+        of_joints = {"scores": (joints,), "joints_2d": (joints, 2), "sigmas": (joints,)}
+        for name, shape in (of_joints | {"root_camera": (3,), "boxes": (4,)}).items():
             if getattr(self, name) is not None:
                 setattr(self, name, _checked(name, getattr(self, name), (count, *shape), np.float64))
         if not np.isfinite(self.times_s).all() or (np.diff(self.times_s) <= 0).any():
@@ -129,18 +110,11 @@ def motion_schema(skeleton: Skeleton) -> pa.Schema:
     Rows are ordered by frame. `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas` may be null; a position that
     is not known is NaN.
     """
-    joint_rows = pa.list_(pa.list_(pa.float32()))
+    numbers = {1: pa.list_(pa.float32()), 2: pa.list_(pa.list_(pa.float32()))}
+    kinds = {"frame": pa.int64(), "time_s": pa.float64(), "person": pa.int64(), "detected": pa.list_(pa.bool_())}
     fields = [
-        pa.field("frame", pa.int64(), nullable=False),
-        pa.field("time_s", pa.float64(), nullable=False),
-        pa.field("person", pa.int64(), nullable=False),
-        pa.field("box", pa.list_(pa.float32())),
-        pa.field("joints", joint_rows, nullable=False),
-        pa.field("joints_2d", joint_rows),
-        pa.field("scores", pa.list_(pa.float32())),
-        pa.field("detected", pa.list_(pa.bool_()), nullable=False),
-        pa.field("joints_camera", joint_rows),
-        pa.field("sigmas", pa.list_(pa.float32())),
+        pa.field(name, kinds.get(name) or numbers[len(shape)], nullable=name not in REQUIRED)
+        for name, shape in _row_shapes(skeleton).items()
     ]
     return pa.schema(fields, metadata={SKELETON_KEY: json.dumps(asdict(skeleton)).encode()})
 
@@ -157,15 +131,13 @@ def motions_from_rows(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> 
     Raises:
         ValueError: A row does not fit the skeleton, or several frames have no times; it names the row.
     """
-    rows = [{name: value for name, value in row.items() if value is not None} for row in rows]
-    columns: dict[str, list[np.ndarray]] = {}
-    for number, row in enumerate(rows):
-        entry = {"frame": 0, "time_s": 0.0, "person": number} if "frame" not in row else {}
-        for name, shape in _row_shapes(skeleton).items():
-            value = entry.get(name, row.get(name))
-            columns.setdefault(name, []).append(_row_value(value, name, shape, number))
-    stacked = {name: np.stack(values) for name, values in columns.items()}
-    return _motions_from_columns(stacked, skeleton) if rows else []
+    rows = list(rows)
+    columns: Columns = {}
+    for name, shape in _row_shapes(skeleton).items():
+        values = [row.get(name) for row in rows]
+        if any(value is not None for value in values):
+            columns[name] = np.stack([_row_value(value, name, shape, row) for row, value in enumerate(values)])
+    return _motions_from_columns(columns, skeleton)
 
 
 def motion_rows(motions: Iterable[PoseMotion]) -> list[dict[str, Any]]:
@@ -204,9 +176,13 @@ def _checked(name: str, values: Any, shape: tuple[int, ...], dtype: type) -> np.
 
 
 def _row_shapes(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
-    """Shape of each column's entry in one row."""
-    per_joint = {name: (len(skeleton.joints), *shape) for name, shape in JOINT_COLUMNS.items()}
-    return {"frame": (), "time_s": (), "person": (), "box": (4,), **per_joint}
+    """Columns of a table, and the shape of each one's entry in a row."""
+    joints = len(skeleton.joints)
+    return {
+        **{"frame": (), "time_s": (), "person": (), "box": (4,)},
+        **{"joints": (joints, 3), "joints_2d": (joints, 2), "scores": (joints,), "detected": (joints,)},
+        **{"joints_camera": (joints, 3), "sigmas": (joints,)},
+    }
 
 
 def _row_value(value: Any, name: str, shape: tuple[int, ...], number: int) -> np.ndarray:
@@ -219,20 +195,29 @@ def _row_value(value: Any, name: str, shape: tuple[int, ...], number: int) -> np
         value = value.detach().cpu().numpy()
     try:
         array = np.asarray(value, dtype=np.float64)  # None inside becomes NaN
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"row {number}: `{name}` must be numbers of the shape {shape}, got {value!r:.60}") from error
-    if array.shape != shape:
-        raise ValueError(f"row {number}: `{name}` must have the shape {shape}, got {array.shape}")
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.shape != shape:
+        raise ValueError(f"row {number}: `{name}` must be numbers of the shape {shape}, got {value!r:.60}")
     return array
 
 
 def _motions_from_columns(columns: Columns, skeleton: Skeleton) -> list[PoseMotion]:
     """Split a table by person and bring each one's rows into the order of time."""
-    for name in ("frame", "time_s", "person", "detected"):
-        is_known = np.isfinite(columns[name])
-        unknown = np.flatnonzero(~is_known.all(axis=tuple(range(1, is_known.ndim))))
-        if unknown.size:
-            raise ValueError(f"row {unknown[0]}: `{name}` must be known, got {columns[name][unknown[0]]}")
+    shapes = {name: shape for name, shape in _row_shapes(skeleton).items() if name in columns}
+    count = max((len(columns[name]) for name in shapes), default=0)
+    if not count:
+        return []
+    columns = {name: _checked(name, columns[name], (count, *shape), np.float64) for name, shape in shapes.items()}
+    if "frame" not in columns:
+        columns |= {"frame": np.zeros(count), "time_s": np.zeros(count), "person": np.arange(count)}
+    for name in REQUIRED:
+        if name not in columns:
+            raise ValueError(f"expected `{name}`, got only {sorted(columns)}")
+        unknown = np.isnan(columns[name]).reshape(count, -1).any(1)
+        if unknown.any() and name != "joints":
+            row = unknown.argmax()
+            raise ValueError(f"row {row}: `{name}` must be known, got {columns[name][row]}")
     motions = []
     for person in np.unique(columns["person"]):
         mine = np.flatnonzero(columns["person"] == person)
@@ -261,11 +246,7 @@ def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:
 
 
 def _motion_row(motion: PoseMotion, frame: int) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "frame": int(motion.frames[frame]),
-        "time_s": float(motion.times_s[frame]),
-        "person": motion.person,
-    }
+    row = {"frame": int(motion.frames[frame]), "time_s": float(motion.times_s[frame]), "person": motion.person}
     per_frame = {name: getattr(motion, field) for name, field in MOTION_FIELDS.items()}
     per_frame |= {"joints": motion.joints, "detected": motion.detected, "joints_camera": motion.joints_camera}
     return row | {name: values[frame] for name, values in per_frame.items() if values is not None}
@@ -282,18 +263,10 @@ def _read_npz(path: Path) -> list[PoseMotion]:
     if not is_zipfile(path):
         raise ValueError("expected an archive of NumPy arrays (NPZ)")
     with np.load(path, allow_pickle=False) as archive:
-        columns = dict(archive)
-    described = {key: columns.pop(name).tolist() for name, key in NPZ_SKELETON.items() if name in columns}
+        arrays = dict(archive)
+    described = {key: arrays[name].tolist() for name, key in NPZ_SKELETON.items() if name in arrays}
     skeleton = skeleton_from_dict(described, OPTIONAL)
-    return motions_from_rows(_rows(columns), skeleton)
-
-
-def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Turn columns of equal length into rows."""
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"all columns must have the same number of rows, got {lengths}")
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return _motions_from_columns(arrays, skeleton)
 
 
 def _read_parquet(path: Path) -> list[PoseMotion]:
@@ -303,16 +276,9 @@ def _read_parquet(path: Path) -> list[PoseMotion]:
     if SKELETON_KEY not in (schema.metadata or {}):
         raise ValueError(f"expected the skeleton in the file's metadata, under {SKELETON_KEY.decode()!r}")
     skeleton = skeleton_from_dict(json.loads(schema.metadata[SKELETON_KEY]), OPTIONAL)
-    known = [name for name in motion_schema(skeleton).names if name in schema.names]
-    table = parquet.read_table(path, columns=known)
-    if not len(table):
-        return []
-    shapes = _row_shapes(skeleton)
-    columns = {name: _column(table.column(name).combine_chunks(), name, shapes[name]) for name in known}
-    for name in set(shapes) - set(known):
-        if name in REQUIRED:
-            raise ValueError(f"has no column `{name}`")
-        columns[name] = np.full((len(table), *shapes[name]), np.nan)
+    shapes = {name: shape for name, shape in _row_shapes(skeleton).items() if name in schema.names}
+    table = parquet.read_table(path, columns=list(shapes))
+    columns = {name: _column(table.column(name).combine_chunks(), name, shape) for name, shape in shapes.items()}
     return _motions_from_columns(columns, skeleton)
 
 
@@ -330,13 +296,39 @@ def _column(column: pa.Array, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return filled
 
 
-def even_times(times_s: np.ndarray) -> np.ndarray:
-    """Times `(frames,)` in equal steps: the given ones if they are, else as many as their median step makes."""
-    steps = np.diff(times_s)
-    if len(steps) == 0 or np.abs(steps / np.median(steps) - 1).max() < EVEN:
-        return times_s
-    duration = times_s[-1] - times_s[0]
-    return times_s[0] + np.linspace(0, duration, round(duration / np.median(steps)) + 1)
+def rows_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows of numbers and arrays as a table; what a row does not have is null."""
+    columns = {
+        name: [None if row.get(name) is None else np.asarray(row[name]).tolist() for row in rows]
+        for name in schema.names
+    }
+    return pa.table(columns, schema=schema)
+
+
+def interpolated(values: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Values `(frames, axes)` without the NaN: in between, or held at both ends; as they are if none is known."""
+    known = np.isfinite(values).all(-1)
+    if not known.any():
+        return values
+    return np.stack([np.interp(times_s, times_s[known], axis) for axis in values[known].T], axis=-1)
+
+
+def at_even_times(motion: PoseMotion) -> PoseMotion:
+    """The motion in equal steps of time: itself if it has them, else as many as its median step makes.
+
+    Nothing is known between frames that are more than `LONGEST_GAP` apart.
+    """
+    times_s = motion.times_s
+    steps_s = np.diff(times_s)
+    if len(steps_s) == 0 or np.abs(steps_s / np.median(steps_s) - 1).max() < EVEN:
+        return motion
+    duration_s = times_s[-1] - times_s[0]
+    even_s = times_s[0] + np.linspace(0, duration_s, round(duration_s / np.median(steps_s)) + 1)
+    joints, root = _resample(motion.joints, times_s, even_s), motion.root_camera
+    if root is not None:
+        root = _resample(root[:, None], times_s, even_s)[:, 0]
+    known = np.isfinite(joints).all(-1)
+    return PoseMotion(motion.skeleton, even_s, joints, known, root_camera=root, person=motion.person)
 
 
 def step_of(times_s: np.ndarray) -> float:
@@ -344,25 +336,14 @@ def step_of(times_s: np.ndarray) -> float:
     return (times_s[-1] - times_s[0]) / (len(times_s) - 1) if len(times_s) > 1 else SINGLE_FRAME_S
 
 
-def resample(values: np.ndarray, times_s: np.ndarray, at_s: np.ndarray) -> np.ndarray:
-    """Interpolate `(frames, points, 3)` to other times; NaN where one of the two frames around is NaN or far away.
-
-    Args:
-        values: At `times_s`; NaN where missing.
-        times_s: `(frames,)`, rising.
-        at_s: `(times,)`, within `times_s`.
-
-    Returns:
-        `(times, points, 3)`; between frames that are more than two median steps apart nothing is known.
-    """
-    if len(times_s) == 1 or np.array_equal(times_s, at_s):
-        return values.copy()
+def _resample(values: np.ndarray, times_s: np.ndarray, at_s: np.ndarray) -> np.ndarray:
+    """Interpolate `(frames, points, 3)` to `(times,)`; NaN where one of the two frames around is NaN or far away."""
     after = np.clip(np.searchsorted(times_s, at_s), 1, len(times_s) - 1)
     before = after - 1
     span_s = times_s[after] - times_s[before]
     share = ((at_s - times_s[before]) / span_s)[:, None, None]
     early, late = values[before], values[after]
     between = (1 - share) * early + share * late
-    between[span_s > 2 * np.median(np.diff(times_s))] = np.nan
+    between[span_s > LONGEST_GAP * np.median(np.diff(times_s))] = np.nan
     # at a frame itself its neighbour need not be known
     return np.where(share < 1e-6, early, np.where(share > 1 - 1e-6, late, between))

@@ -1,26 +1,23 @@
 """From joint positions to a rig: bones of constant length, and how each of them turns through time.
 
 A joint with one child turns by the smallest rotation that points its bone at the child, so it has no twist. A joint
-with several children, such as the pelvis, turns by the rotation that fits all of them best (Kabsch); what is left is
-taken by a bone without length of its own between the joint and each child, as motion capture's hip and collar bones.
-At rest bones point as they do in somebody who stands with the arms out.
-
-And back: a motion of the nodes that an animation file has, to be looked at.
+with several children turns by the rotation that fits all of them best (Kabsch); a bone without length before each
+child takes what is left. At rest somebody stands with the arms out. And back: a motion of an animation file's nodes.
 
 Shape vocabulary: frames, nodes (joints of the rig, parents first), joints (of the skeleton), children. Positions are
 metres with x to the person's left, y up, z to where the person faces at rest: a camera that looks along -z sees what
 the picture showed. Rotations act on column vectors.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..skeleton_jointdetr import Skeleton
-from .motions import PoseMotion
+from .motions import PoseMotion, interpolated
 from .skeletons import joint_sides, named_pairs
 
 TO_RIG_AXES = np.array([1.0, -1.0, -1.0]) / 1000.0  # from millimetres, y down, z forward
@@ -39,17 +36,11 @@ STANDING = {
     "thumb": (0.85, 0.5, 0.05),
     "hand": (0.85, 0.5, 0.0),
     "wrist": (0.75, 0.5, 0.0),
-    "elbow": (0.47, 0.5, 0.0),
-    "forearm": (0.47, 0.5, 0.0),
-    "shoulder": (0.18, 0.5, 0.0),
-    "arm": (0.18, 0.5, 0.0),
-    "collar": (0.05, 0.5, 0.0),
-    "clavicle": (0.05, 0.5, 0.0),
-    "hip": (0.1, 0.0, 0.0),
-    "thigh": (0.1, 0.0, 0.0),
-    "upleg": (0.1, 0.0, 0.0),
-    "knee": (0.1, -0.42, 0.0),
-    "leg": (0.1, -0.42, 0.0),
+    "elbow|forearm": (0.47, 0.5, 0.0),
+    "shoulder|arm": (0.18, 0.5, 0.0),
+    "collar|clavicle": (0.05, 0.5, 0.0),
+    "hip|thigh|upleg": (0.1, 0.0, 0.0),
+    "knee|leg": (0.1, -0.42, 0.0),
     "ankle": (0.1, -0.85, 0.0),
     "heel": (0.1, -0.9, -0.05),
     "foot": (0.1, -0.9, 0.1),
@@ -69,65 +60,46 @@ STANDING = {
     "spine": (0.0, 0.18, 0.0),
     "upper_back": (0.0, 0.35, 0.0),
     "lower_back": (0.0, 0.15, 0.0),
-    "pelvis": (0.0, 0.0, 0.0),
-    "root": (0.0, 0.0, 0.0),
+    "pelvis|root": (0.0, 0.0, 0.0),
 }
 OUTWARDS = {"left": 1.0, "right": -1.0, "middle": 0.0}
 
 
 @dataclass(frozen=True)
 class Node:
-    """A joint of the rig.
+    """A joint of the rig."""
 
-    Args:
-        name: The skeleton's joint, or "pelvis_to_spine" for the bone without length at the pelvis.
-        parent: Index of the parent node, -1 for the root.
-        joint: Index of the skeleton's joint that lies here.
-        children: Joints of the skeleton that this node's rotation points at.
-        is_helper: True for a bone without length.
-    """
-
-    name: str
-    parent: int
-    joint: int
-    children: tuple[int, ...]
-    is_helper: bool = False
+    name: str  # the skeleton's joint, or "pelvis_to_spine" for the bone without length at the pelvis
+    parent: int  # -1 for the root
+    joint: int  # the skeleton's joint that lies here
+    children: tuple[int, ...]  # joints of the skeleton that this node's rotation points at
+    is_helper: bool = False  # a bone without length
 
 
 @dataclass(frozen=True)
 class RigMotion:
-    """A rig through time, with what it took to get there.
-
-    Args:
-        skeleton: The joints it was made for.
-        nodes: Joints of the rig, parents first.
-        offsets: `(nodes, 3)`, place of each node seen from its parent, the root's is zero.
-        times_s: `(frames,)`.
-        root: `(frames, 3)`, the root's place: from the camera if it is known, else above the ground y = 0.
-        rotations: `(frames, nodes, 3, 3)`, from each node's axes to its parent's; at rest all axes are the world's.
-        placed: `(frames, joints, 3)`, where that brings the joints, seen from the root.
-        error_mm: `(frames, joints)`, how far constant bone lengths moved each joint, NaN where it was missing.
-        filled: In how many frames each missing joint had to be filled in.
-    """
+    """A rig through time, with what it took to get there."""
 
     skeleton: Skeleton
     nodes: tuple[Node, ...]
-    offsets: np.ndarray
-    times_s: np.ndarray
-    root: np.ndarray
-    rotations: np.ndarray
-    placed: np.ndarray
-    error_mm: np.ndarray
-    filled: dict[str, int] = field(default_factory=dict)
+    offsets: np.ndarray  # (nodes, 3) from the parent, the root's is zero
+    times_s: np.ndarray  # (frames,)
+    root: np.ndarray  # (frames, 3) from the camera if that is known, else above the ground y = 0
+    rotations: np.ndarray  # (frames, nodes, 3, 3) from each node's axes to its parent's; at rest all are the world's
+    placed: np.ndarray  # (frames, joints, 3) from the root, where the rig brings the joints
+    error_mm: np.ndarray  # (frames, joints), how far constant bone lengths moved each joint, NaN where it was missing
 
-    @cached_property
+    @property
     def rest(self) -> np.ndarray:
         """Places of the nodes at rest, the root at the origin: `(nodes, 3)`."""
-        places = np.zeros_like(self.offsets)
-        for index, node in enumerate(self.nodes):
-            if node.parent >= 0:
-                places[index] = places[node.parent] + self.offsets[index]
-        return places
+        straight = np.broadcast_to(np.eye(3), (len(self.nodes), 3, 3))
+        return pose_nodes([node.parent for node in self.nodes], straight, self.offsets)[1]
+
+    @property
+    def filled(self) -> dict[str, int]:
+        """In how many frames each missing joint had to be filled in."""
+        counts = np.isnan(self.error_mm).sum(0)
+        return {name: int(count) for name, count in zip(self.skeleton.joints, counts, strict=True) if count}
 
     def describe(self) -> str:
         """What the reader of a file should know: how far joints were moved, and which were filled in."""
@@ -139,40 +111,38 @@ class RigMotion:
         return f"{words}; missing and filled in, of {len(self.times_s)} frames: {counts}"
 
 
-def fit_rig(motion: PoseMotion, times_s: np.ndarray | None = None) -> RigMotion:
+def pose_nodes(parents: Sequence[int], turns: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bring nodes' turns `(..., nodes, 3, 3)` and offsets `(..., nodes, 3)` from their parents' axes into the root's.
+
+    Nodes come parents first, the root's parent is -1. Returns turns and places of the same shapes.
+    """
+    turns, places = turns.copy(), offsets.copy()
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            places[..., node, :] = places[..., parent, :] + np.einsum(
+                "...ij,...j->...i", turns[..., parent, :, :], offsets[..., node, :]
+            )
+            turns[..., node, :, :] = turns[..., parent, :, :] @ turns[..., node, :, :]
+    return turns, places
+
+
+def fit_rig(motion: PoseMotion) -> RigMotion:
     """Fit bones of constant length to a motion.
 
-    Args:
-        motion: The person. Missing joints are interpolated in time, and held before the first and after the last time
-            they are known; a joint that is never known lies straight on from the bone before.
-        times_s: Times to fit at, if not those of the motion.
-
-    Raises:
-        ValueError: No joint is known in any frame, or `root_camera` is given and not known in any frame.
+    Missing joints are interpolated in time, and held before the first and after the last time they are known; a joint
+    that is never known lies straight on from the bone before.
     """
     skeleton = motion.skeleton
-    times = motion.times_s if times_s is None else times_s
-    positions = _filled(motion, times)  # (frames, joints, 3)
+    positions = _filled(motion)  # (frames, joints, 3)
     nodes = rig_nodes(skeleton)
     lengths = np.maximum(_bone_lengths(skeleton, positions), MIN_LENGTH)
     offsets = _offsets(nodes, skeleton, positions, lengths)
-    rotations, places = _solve(nodes, offsets, positions, times)
-    missing = _missing_at(motion, times)  # (frames, joints)
-    placed = np.stack([places[:, _node_of(nodes, joint)] for joint in range(len(skeleton.joints))], axis=1)
+    rotations, places = _solve(nodes, offsets, positions, motion.times_s)
+    placed = places[:, [_node_of(nodes, joint) for joint in range(len(skeleton.joints))]]
     error_mm = np.linalg.norm(placed - positions, axis=-1) * 1000
-    error_mm[missing] = np.nan
-    counts = missing.sum(0)
-    return RigMotion(
-        skeleton,
-        nodes,
-        offsets,
-        times,
-        _root_places(motion, times, placed),
-        rotations,
-        placed,
-        error_mm,
-        {name: int(count) for name, count in zip(skeleton.joints, counts, strict=True) if count},
-    )
+    error_mm[motion.missing] = np.nan
+    root = _root_places(motion, placed)
+    return RigMotion(skeleton, nodes, offsets, motion.times_s, root, rotations, placed, error_mm)
 
 
 def with_constant_bones(motion: PoseMotion) -> tuple[PoseMotion, RigMotion]:
@@ -188,12 +158,7 @@ def motion_of_nodes(
 ) -> PoseMotion:
     """Make a motion of an animation file's nodes, without end sites and bones that have no length.
 
-    Args:
-        names: Of the nodes, parents first.
-        parents: Index of each node's parent, -1 for the root.
-        positions_mm: `(frames, nodes, 3)`, y up, z to the viewer.
-        times_s: `(frames,)`.
-        person: Number of the person.
+    Nodes come parents first, the root's parent is -1; `positions_mm` `(frames, nodes, 3)` are y up, z to the viewer.
     """
     bones = positions_mm - positions_mm[:, list(parents)]
     is_bone = np.linalg.norm(bones, axis=-1).max(0) > COINCIDENT * np.ptp(positions_mm[0], axis=0).max()
@@ -239,16 +204,11 @@ def _node_of(nodes: Sequence[Node], joint: int) -> int:
     return next(index for index, node in enumerate(nodes) if node.joint == joint and not node.is_helper)
 
 
-def _filled(motion: PoseMotion, times_s: np.ndarray) -> np.ndarray:
-    """Root-relative positions at the given times, gaps interpolated: `(frames, joints, 3)`, metres."""
-    known = ~motion.missing
-    if not known.any():
+def _filled(motion: PoseMotion) -> np.ndarray:
+    """Root-relative positions, gaps interpolated: `(frames, joints, 3)`, metres."""
+    if motion.missing.all():
         raise ValueError(f"person {motion.person}: no joint has a position in any frame.")
-    positions = np.full((len(times_s), *motion.joints.shape[1:]), np.nan)
-    for joint in np.flatnonzero(known.any(0)):
-        at = known[:, joint]
-        for axis in range(3):
-            positions[:, joint, axis] = np.interp(times_s, motion.times_s[at], motion.joints[at, joint, axis])
+    positions = np.stack([interpolated(joint, motion.times_s) for joint in motion.joints.swapaxes(0, 1)], axis=1)
     root = positions[:, motion.skeleton.root]
     positions = (positions - np.nan_to_num(root)[:, None]) * TO_RIG_AXES  # what is relative to the root has it at 0
     return _with_never_seen(motion.skeleton, positions)
@@ -276,31 +236,21 @@ def _with_never_seen(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
     return positions
 
 
-def _missing_at(motion: PoseMotion, times_s: np.ndarray) -> np.ndarray:
-    """Whether each joint had to be filled at the given times: `(frames, joints)` bool."""
-    frames = np.arange(len(motion))
-    nearest = np.round(np.interp(times_s, motion.times_s, frames)).astype(int)
-    step_s = np.median(np.diff(motion.times_s)) if len(motion) > 1 else 1.0
-    away = np.abs(motion.times_s[nearest] - times_s) > step_s / 2  # nobody was seen then
-    return motion.missing[nearest] | away[:, None]
-
-
-def _root_places(motion: PoseMotion, times_s: np.ndarray, placed: np.ndarray) -> np.ndarray:
-    """The root's place at the given times: `(frames, 3)`, metres."""
+def _root_places(motion: PoseMotion, placed: np.ndarray) -> np.ndarray:
+    """The root's place in every frame: `(frames, 3)`, metres."""
     if motion.root_camera is None:
-        return np.broadcast_to([0.0, -placed[..., 1].min(), 0.0], (len(times_s), 3)).copy()
-    known = np.isfinite(motion.root_camera).all(-1)
-    if not known.any():
+        return np.broadcast_to([0.0, -placed[..., 1].min(), 0.0], (len(motion), 3)).copy()
+    places = interpolated(motion.root_camera * TO_RIG_AXES, motion.times_s)
+    if np.isnan(places).any():
         raise ValueError(f"person {motion.person}: `root_camera` is not known in any frame.")
-    at_known = motion.root_camera[known] * TO_RIG_AXES
-    return np.stack([np.interp(times_s, motion.times_s[known], values) for values in at_known.T], axis=-1)
+    return places
 
 
 def rest_directions(skeleton: Skeleton) -> np.ndarray:
     """Direction of the bone that leads to each joint at rest: `(joints, 3)`, up where the names tell nothing."""
     places = np.full((len(skeleton.joints), 3), np.nan)
     for joint, (name, side) in enumerate(zip(skeleton.joints, joint_sides(skeleton), strict=True)):
-        place = next((place for part, place in STANDING.items() if part in name.lower()), None)
+        place = next((place for parts, place in STANDING.items() if re.search(parts, name.lower())), None)
         if place is not None:
             places[joint] = np.multiply(place, (OUTWARDS[side], 1, 1))
     directions = places - places[list(skeleton.parents)]
@@ -335,10 +285,7 @@ def _offsets(nodes: Sequence[Node], skeleton: Skeleton, positions: np.ndarray, l
 
 
 def _template(seen: np.ndarray, at_rest: np.ndarray) -> np.ndarray:
-    """The one shape `(children, 3)` of all frames' `(frames, children, 3)`, turned to where it is meant to be at rest.
-
-    Bone lengths are those of `at_rest`.
-    """
+    """The one shape `(children, 3)` of all frames' `(frames, children, 3)`, as long and turned as `at_rest`."""
     seen = seen[:: max(1, len(seen) // TEMPLATE_FRAMES)]
     lengths = np.linalg.norm(at_rest, axis=-1, keepdims=True)
     shape = seen[len(seen) // 2]
@@ -394,7 +341,7 @@ def _turn(at_rest: np.ndarray, aims: np.ndarray, times_s: np.ndarray) -> np.ndar
         before = rotations[frame - 1] if frame else np.eye(3)
         rotations[frame] = before
         if np.linalg.norm(aims[frame, longest]) > 1e-9:
-            swing = _smallest_rotations((before @ at_rest[longest])[None], aims[[frame], longest])
+            swing = smallest_rotations((before @ at_rest[longest])[None], aims[[frame], longest])
             rotations[frame] = swing[0].as_matrix() @ before
     return rotations
 
@@ -410,7 +357,7 @@ def _swings(at_rest: np.ndarray, aims: np.ndarray, times_s: np.ndarray) -> np.nd
     aims = np.where(known.any(), aims[last_known], at_rest)
     aims = np.where(np.linalg.norm(aims, axis=-1, keepdims=True) > 1e-9, aims, at_rest)
     axis = at_rest / np.linalg.norm(at_rest)
-    swings = _smallest_rotations(np.broadcast_to(axis, aims.shape), aims)
+    swings = smallest_rotations(np.broadcast_to(axis, aims.shape), aims)
     twists = np.zeros(len(aims))
     changes = (swings[1:].inv() * swings[:-1]).as_quat()  # (frames - 1, 4), x y z w
     follow = 2 * np.arctan2(changes[:, :3] @ axis, changes[:, 3])
@@ -421,7 +368,7 @@ def _swings(at_rest: np.ndarray, aims: np.ndarray, times_s: np.ndarray) -> np.nd
     return (swings * Rotation.from_rotvec(twists[:, None] * axis)).as_matrix()
 
 
-def _smallest_rotations(source: np.ndarray, target: np.ndarray) -> Rotation:
+def smallest_rotations(source: np.ndarray, target: np.ndarray) -> Rotation:
     """The smallest rotations between directions `(frames, 3)`; where they are opposite, one of many."""
     source = source / np.linalg.norm(source, axis=-1, keepdims=True)
     target = target / np.linalg.norm(target, axis=-1, keepdims=True)

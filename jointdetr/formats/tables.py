@@ -6,7 +6,7 @@ Shape vocabulary: people, joints. Positions are millimetres in camera axes (x ri
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from ..skeleton_jointdetr import Skeleton
-from .motions import PoseMotion, motion_rows, motion_schema, motions_from_rows
+from .motions import NPZ_SKELETON, PoseMotion, motion_rows, motion_schema, motions_from_rows, rows_table
 
 FIELDS = {
     "frame": "number of the film's frame, from 0",
@@ -36,7 +36,7 @@ FIELDS = {
     "box": "px of the picture: x, y, width, height; where the person was looked for",
 }
 
-DECIMALS = 6  # of plain columns
+DECIMALS = 6  # of numbers in CSV
 
 CSV_COLUMNS = (
     *("frame", "time_s", "person", "joint", "x_mm", "y_mm", "z_mm"),
@@ -45,10 +45,7 @@ CSV_COLUMNS = (
 
 
 def write_json(
-    people: Sequence[Mapping[str, Any]],
-    path: str | Path,
-    skeleton: Skeleton,
-    about: Mapping[str, Any] | None = None,
+    people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton, about: Mapping[str, Any] | None = None
 ) -> None:
     """Write poses as JSON, with units, axes and skeleton beside the numbers; NaN becomes null.
 
@@ -82,13 +79,7 @@ def write_npz(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
     """
     fields = [name for name in FIELDS if any(name in person for person in people)]
     arrays = {name: np.stack(_column([person.get(name) for person in people], name)) for name in fields}
-    described = {
-        "skeleton_name": np.array(skeleton.name),
-        "joint_names": np.array(skeleton.joints),
-        "parents": np.array(skeleton.parents),
-        "flip_pairs": np.array(skeleton.flip_pairs, dtype=int).reshape(-1, 2),
-        "root": np.array(skeleton.root),
-    }
+    described = {name: np.array(getattr(skeleton, key)) for name, key in NPZ_SKELETON.items()}
     with open(path, "wb") as file:
         np.savez_compressed(file, **described, **arrays)
 
@@ -108,11 +99,8 @@ def write_csv(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
     Raises:
         ValueError: A row does not fit the skeleton.
     """
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        for motion in motions_from_rows(people, skeleton):
-            writer.writerows(_csv_rows(motion))
+    blocks = [_joint_columns(motion) for motion in motions_from_rows(people, skeleton)]
+    _write_blocks(CSV_COLUMNS, blocks, path)
 
 
 def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
@@ -126,32 +114,22 @@ def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleto
     Raises:
         ValueError: A row does not fit the skeleton.
     """
-    from pyarrow import Table, parquet
+    from pyarrow import parquet
 
     rows = motion_rows(motions_from_rows(people, skeleton))
-    plain = [{name: np.asarray(value).tolist() for name, value in row.items()} for row in rows]
-    parquet.write_table(Table.from_pylist(plain, schema=motion_schema(skeleton)), path)
+    parquet.write_table(rows_table(rows, motion_schema(skeleton)), path)
 
 
-def write_columns(columns: Mapping[str, np.ndarray], path: str | Path, about: Mapping[str, str] | None = None) -> None:
-    """Write columns of equal length by the path's suffix; NaN is an empty field in CSV and null in Parquet.
+def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Write columns of numbers as .csv or .parquet, by the suffix; NaN is an empty field in CSV, null in Parquet."""
+    from pyarrow import parquet
 
-    Args:
-        columns: One-dimensional numbers by name.
-        path: File to write, .csv or .parquet.
-        about: What columns hold, by name; goes to the fields' metadata of a Parquet file.
-
-    Raises:
-        ValueError: Another suffix.
-    """
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
-        _write_parquet_columns(columns, path, about or {})
+        arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
+        parquet.write_table(pa.table(arrays), path)
     elif suffix == ".csv":
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(map(_fields, zip(*(values.tolist() for values in columns.values()), strict=True)))
+        _write_blocks(columns, [[values.round(DECIMALS) for values in columns.values()]], path)
     else:
         raise ValueError(f"{path}: expected a table ending in .csv or .parquet, got {Path(path).suffix!r}")
 
@@ -165,23 +143,28 @@ def _column(values: Sequence[Any], name: str) -> list[np.ndarray]:
     return [arrays[index] if index in arrays else np.full_like(example, np.nan) for index in range(len(values))]
 
 
-def _csv_rows(motion: PoseMotion) -> Iterator[list[Any]]:
-    """Rows of one person's joints, in the order of `CSV_COLUMNS`."""
+def _joint_columns(motion: PoseMotion) -> list[np.ndarray]:
+    """Columns of one person's joints, in the order of `CSV_COLUMNS`."""
+    frames, joints = motion.detected.shape
     unknown = np.full(motion.joints.shape, np.nan)
-    camera = unknown if motion.joints_camera is None else motion.joints_camera
-    joints_2d = unknown[..., :2] if motion.joints_2d is None else motion.joints_2d
-    scores = unknown[..., 0] if motion.scores is None else motion.scores
-    sigmas = unknown[..., 0] if motion.sigmas is None else motion.sigmas
-    for frame, joint in np.ndindex(motion.detected.shape):
-        place = (*motion.joints[frame, joint], *camera[frame, joint], *joints_2d[frame, joint])
-        trust = _decimals(scores[frame, joint], 4), _decimals(sigmas[frame, joint], 1)
-        numbers = [*(_decimals(value, 2) for value in place), *trust]
-        when = [motion.frames[frame], f"{motion.times_s[frame]:.6f}", motion.person]
-        yield [*when, motion.skeleton.joints[joint], *numbers, int(motion.detected[frame, joint])]
+    places = [motion.joints, motion.joints_camera, motion.joints_2d, motion.scores, motion.sigmas]
+    widths = [3, 3, 2, 1, 1]
+    known = [unknown[..., :width] if place is None else place for place, width in zip(places, widths, strict=True)]
+    numbers = np.concatenate([place.reshape(frames * joints, -1) for place in known], axis=1).round(4)
+    times_s = np.repeat(motion.times_s, joints).round(DECIMALS)
+    names, person = np.tile(np.array(motion.skeleton.joints), frames), np.full(frames * joints, motion.person)
+    detected = motion.detected.ravel().astype(int)
+    return [np.repeat(motion.frames, joints), times_s, person, names, *numbers.T, detected]
 
 
-def _decimals(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else ""
+def _write_blocks(names: Iterable[str], blocks: Iterable[Sequence[np.ndarray]], path: str | Path) -> None:
+    """Write blocks of columns below each other as CSV, NaN as an empty field."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for block in blocks:
+            fields = [["" if value != value else value for value in column.tolist()] for column in block]
+            writer.writerows(zip(*fields, strict=True))
 
 
 def _to_numpy(values: Any) -> np.ndarray:
@@ -208,25 +191,3 @@ def _layout(value: Any, indent: str = "") -> str:
     if isinstance(value, list) and value and isinstance(value[0], (list, Mapping)):
         return "[\n" + ",\n".join(inner + _layout(item, inner) for item in value) + f"\n{indent}]"
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
-
-
-def _write_parquet_columns(columns: Mapping[str, np.ndarray], path: str | Path, about: Mapping[str, str]) -> None:
-    from pyarrow import parquet
-
-    arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
-    fields = [
-        pa.field(name, array.type, metadata={"description": about[name]} if name in about else None)
-        for name, array in arrays.items()
-    ]
-    parquet.write_table(pa.table(list(arrays.values()), schema=pa.schema(fields)), path)
-
-
-def _fields(row: tuple[int | float, ...]) -> list[str]:
-    """Numbers of one row as text, whole ones as such."""
-    texts = []
-    for value in row:
-        if isinstance(value, float):
-            texts.append(f"{value:.{DECIMALS}g}" if math.isfinite(value) else "")
-        else:
-            texts.append(str(value))
-    return texts

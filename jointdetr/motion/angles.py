@@ -1,16 +1,10 @@
 """Joint angles of a motion, in degrees, with the uncertainty that follows from the joints' expected errors.
 
-A segment's axes are those of the International Society of Biomechanics (ISB): X forward, Y up along the segment, Z to
-the right. Joints turn by the ISB's sequences: Z-X'-Y'' (flexion, abduction, rotation: Grood and Suntay) at hip, trunk
-and neck, Y-X'-Y'' (plane, elevation, rotation) at the shoulder. Left sides are mirrored first: a name means the
-same movement on both. What 17 points cannot tell is not there, or is NaN in frames where it is undetermined.
+Axes and turns are those of the International Society of Biomechanics, see docs/biomechanics.md: segments have X
+forward, Y up along the segment, Z to the right. Joints turn by Z-X'-Y'' (flexion, abduction, rotation: Grood and
+Suntay) at hip, trunk and neck, by Y-X'-Y'' (plane, elevation, rotation) at the shoulder. Left sides are mirrored.
 
-Sources: Wu et al., "ISB recommendation on definitions of joint coordinate systems", J Biomech 35 (2002) and 38 (2005);
-Grood and Suntay, "A joint coordinate system for the clinical description of three-dimensional motions", J Biomech Eng
-105 (1983).
-
-Shape vocabulary: frames, joints (17, of `HUMAN36M`), angles. Positions are millimetres, camera axes; any right-handed
-axes do.
+Shape vocabulary: frames, joints (17, of `HUMAN36M`), angles. Positions are millimetres in any right-handed axes.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,35 +16,16 @@ from ..data.skeleton_mapping import joint_sources, mapping_weights
 from ..formats.motions import PoseMotion
 from ..skeleton_jointdetr import HUMAN36M
 
-SIDE_ANGLES = {
-    "hip_flexion": "thigh forward (+) of the pelvis",
-    "hip_abduction": "thigh outwards (+) of the pelvis",
-    "hip_rotation": "thigh inwards (+) about itself; where the knee is bent",
-    "knee_flexion": "between thigh and shank, 0 where they are in line",
-    "shoulder_plane": "where the upper arm is raised to from the trunk, 0 sideways and 90 forward; where it is raised",
-    "shoulder_elevation": "upper arm raised from the trunk, 0 where it hangs along it",
-    "shoulder_rotation": "upper arm inwards (+) about itself; where it is raised and the elbow bent",
-    "elbow_flexion": "between upper arm and forearm, 0 where they are in line",
-}
-MIDDLE_ANGLES = {
-    "trunk_flexion": "upper trunk forward (+) of the pelvis",
-    "trunk_bending": "upper trunk to the right (+) of the pelvis",
-    "trunk_rotation": "upper trunk to the left (+) of the pelvis",
-    "trunk_lean_forward": "line from pelvis to neck forward (+) of the vertical",
-    "trunk_lean_right": "line from pelvis to neck to the right (+) of the vertical",
-    "neck_flexion": "line from neck to head top forward (+) of the trunk",
-    "neck_bending": "line from neck to head top to the right (+) of the trunk",
-    "neck_rotation": "face to the left (+) of the trunk",
-}
-ANGLES = (
-    {f"right_{name}": words for name, words in SIDE_ANGLES.items()}
-    | {f"left_{name}": words for name, words in SIDE_ANGLES.items()}
-    | MIDDLE_ANGLES
+SIDE_ANGLES = (
+    *("hip_flexion", "hip_abduction", "hip_rotation", "knee_flexion"),
+    *("shoulder_plane", "shoulder_elevation", "shoulder_rotation", "elbow_flexion"),
 )
-"""Every angle and what it measures, degrees."""
-
-LEVEL_UP = (0.0, -1.0, 0.0)
-"""Up in camera axes, where the camera is held level."""
+MIDDLE_ANGLES = (
+    *("trunk_flexion", "trunk_bending", "trunk_rotation", "trunk_lean_forward", "trunk_lean_right"),
+    *("neck_flexion", "neck_bending", "neck_rotation"),
+)
+ANGLES = (*(f"{side}_{name}" for side in ("right", "left") for name in SIDE_ANGLES), *MIDDLE_ANGLES)
+LEVEL_UP = (0.0, -1.0, 0.0)  # up in camera axes, where the camera is held level
 LEAST_LEVER = float(np.sin(np.radians(15.0)))  # sine of a bend; below it the plane of the bend is noise
 LEAST_FACE = 0.1  # distance of the face from the neck's line by the line's length, for the head's rotation
 MEAN_DISTANCE = float(np.sqrt(8 / np.pi))  # mean length of a vector of three standard normal numbers
@@ -62,22 +37,13 @@ NEEDS_FACE = ("neck_rotation",)
 
 @dataclass(frozen=True)
 class JointAngles:
-    """One person's joint angles through time.
+    """One person's joint angles through time."""
 
-    Args:
-        names: Of the angles, those of `ANGLES`.
-        degrees: `(frames, angles)`, NaN where an angle is undetermined or a joint of it missing.
-        uncertainty: `(frames, angles)`, standard deviation in degrees; NaN where the error of a joint is not known.
-        times_s: `(frames,)`.
-        frames: `(frames,)`, numbers of the frames in the film.
-        person: Number of the person in the film.
-    """
-
-    names: tuple[str, ...]
-    degrees: np.ndarray
-    uncertainty: np.ndarray
-    times_s: np.ndarray
-    frames: np.ndarray
+    names: tuple[str, ...]  # those of `ANGLES`
+    degrees: np.ndarray  # (frames, angles), NaN where an angle is undetermined or a joint of it missing
+    uncertainty: np.ndarray  # (frames, angles), standard deviation; NaN where the error of a joint is not known
+    times_s: np.ndarray  # (frames,)
+    frames: np.ndarray  # (frames,), numbers of the frames in the film
     person: int
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -101,7 +67,7 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
     Raises:
         ValueError: The skeleton lacks hips or shoulders, or `up` has no direction.
     """
-    upward = _direction(up)
+    upward = direction(up)
     weights, possible = mapping_weights(motion.skeleton, HUMAN36M)  # (17, joints), (17,)
     needed = [joint for joint, name in enumerate(HUMAN36M.joints) if name.endswith(("hip", "shoulder"))]
     if not possible[needed].all():
@@ -110,7 +76,8 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
             f"{[HUMAN36M.joints[joint] for joint in needed if not possible[joint]]}"
         )
     joints = _mapped(motion.joints, weights, possible)  # (frames, 17, 3)
-    degrees = np.where(_is_determined(joints), _measure(joints, upward), np.nan)
+    degrees = _measure(joints, upward)
+    degrees[~_is_determined(joints, degrees)] = np.nan
     degrees[:, _without_own_points(motion)] = np.nan
     uncertainty = np.full(degrees.shape, np.nan)
     if motion.sigmas is not None:
@@ -118,26 +85,23 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
         variances = _mapped(variances[..., None], weights**2, possible)[..., 0]
         uncertainty = _uncertainty(joints, variances, lambda moved: _measure(moved, upward))
         uncertainty[np.isnan(degrees)] = np.nan
-    return JointAngles(tuple(ANGLES), degrees, uncertainty, motion.times_s, motion.frames, motion.person)
+    return JointAngles(ANGLES, degrees, uncertainty, motion.times_s, motion.frames, motion.person)
 
 
 def angle_columns(people: Sequence[JointAngles]) -> dict[str, np.ndarray]:
     """A table of several people's angles, ordered by frame: degrees as `NAME_deg`, uncertainty as `NAME_sd_deg`."""
     frames = np.concatenate([angles.frames for angles in people])
     persons = np.concatenate([np.full(len(angles.frames), angles.person) for angles in people])
+    degrees = np.concatenate([angles.degrees for angles in people])
+    uncertainty = np.concatenate([angles.uncertainty for angles in people])
+    columns = {"frame": frames, "time_s": np.concatenate([angles.times_s for angles in people]), "person": persons}
+    for index, name in enumerate(ANGLES):
+        columns |= {f"{name}_deg": degrees[:, index], f"{name}_sd_deg": uncertainty[:, index]}
     order = np.lexsort((persons, frames))
-    columns = {
-        "frame": frames,
-        "time_s": np.concatenate([angles.times_s for angles in people]),
-        "person": persons,
-    }
-    for index, name in enumerate(people[0].names):
-        columns[f"{name}_deg"] = np.concatenate([angles.degrees[:, index] for angles in people])
-        columns[f"{name}_sd_deg"] = np.concatenate([angles.uncertainty[:, index] for angles in people])
     return {name: values[order] for name, values in columns.items()}
 
 
-def _direction(up: Sequence[float]) -> np.ndarray:
+def direction(up: Sequence[float] | np.ndarray) -> np.ndarray:
     """The unit vector `(3,)` of a direction."""
     vector = np.asarray(up, dtype=np.float64)
     length = np.linalg.norm(vector) if vector.shape == (3,) else np.nan
@@ -159,15 +123,13 @@ def _without_own_points(motion: PoseMotion) -> list[int]:
     for joint, names in (("spine", NEEDS_SPINE), ("neck", NEEDS_FACE)):
         source = sources[JOINT[joint]]
         lacking += names if source is None or len(source.weights) > 1 else ()
-    return [list(ANGLES).index(name) for name in lacking]
+    return [ANGLES.index(name) for name in lacking]
 
 
 def _measure(joints: np.ndarray, up: np.ndarray) -> np.ndarray:
     """All angles in the order of `ANGLES`, determined or not: `(..., 17, 3)` to `(..., angles)` degrees."""
-    right, left = _side(joints), _side(_mirrored(joints))
-    middle = {**_trunk(joints), **_lean(joints, up), **_neck(joints)}
-    values = [*(right[name] for name in SIDE_ANGLES), *(left[name] for name in SIDE_ANGLES)]
-    return np.degrees(np.stack([*values, *(middle[name] for name in MIDDLE_ANGLES)], axis=-1))
+    angles = [*_side(joints), *_side(_mirrored(joints)), *_trunk(joints), *_lean(joints, up), *_neck(joints)]
+    return np.degrees(np.stack(angles, axis=-1))
 
 
 def _mirrored(joints: np.ndarray) -> np.ndarray:
@@ -182,7 +144,7 @@ def _at(joints: np.ndarray, name: str) -> np.ndarray:
     return joints[..., JOINT[name], :]
 
 
-def _side(joints: np.ndarray) -> dict[str, np.ndarray]:
+def _side(joints: np.ndarray) -> tuple[np.ndarray, ...]:
     """Radians of `SIDE_ANGLES` on the right: `(...,)` each."""
     pelvis, trunk = _pelvis_axes(joints), _trunk_axes(joints)
     hip, knee, ankle = (_at(joints, f"right_{name}") for name in ("hip", "knee", "ankle"))
@@ -190,56 +152,48 @@ def _side(joints: np.ndarray) -> dict[str, np.ndarray]:
     thigh = pelvis @ _limb_axes(hip - knee, knee - ankle)  # knees bend backward
     arm = trunk @ _limb_axes(shoulder - elbow, wrist - elbow)  # elbows bend forward
     flexion, abduction, rotation = _cardan(thigh)
-    plane, elevation, arm_rotation = _plane_and_elevation(arm)
-    return {
-        "hip_flexion": flexion,
-        "hip_abduction": -abduction,
-        "hip_rotation": rotation,
-        "knee_flexion": _between(knee - hip, ankle - knee),
-        "shoulder_plane": plane,
-        "shoulder_elevation": elevation,
-        "shoulder_rotation": arm_rotation,
-        "elbow_flexion": _between(elbow - shoulder, wrist - elbow),
-    }
+    knee_flexion, elbow_flexion = _between(knee - hip, ankle - knee), _between(elbow - shoulder, wrist - elbow)
+    return flexion, -abduction, rotation, knee_flexion, *_plane_and_elevation(arm), elbow_flexion
 
 
-def _trunk(joints: np.ndarray) -> dict[str, np.ndarray]:
+def _trunk(joints: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Radians of the trunk's flexion, bending and rotation."""
     extension, bending, rotation = _cardan(_pelvis_axes(joints) @ np.swapaxes(_trunk_axes(joints), -1, -2))
-    return {"trunk_flexion": -extension, "trunk_bending": bending, "trunk_rotation": rotation}
+    return -extension, bending, rotation
 
 
-def _lean(joints: np.ndarray, up: np.ndarray) -> dict[str, np.ndarray]:
+def _lean(joints: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Radians of the trunk's lean forward and to the right."""
     across = _at(joints, "right_hip") - _at(joints, "left_hip")
     right = _unit(across - (across @ up)[..., None] * up)
     line = _at(joints, "thorax") - _at(joints, "pelvis")
     forward = (line * np.cross(up, right)).sum(-1)
-    return {
-        "trunk_lean_forward": np.arctan2(forward, line @ up),
-        "trunk_lean_right": np.arctan2((line * right).sum(-1), line @ up),
-    }
+    return np.arctan2(forward, line @ up), np.arctan2((line * right).sum(-1), line @ up)
 
 
-def _neck(joints: np.ndarray) -> dict[str, np.ndarray]:
+def _neck(joints: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Radians of the neck's flexion, bending and rotation."""
     base = _at(joints, "thorax")
     head = _trunk_axes(joints) @ _limb_axes(_at(joints, "head") - base, _at(joints, "neck") - base)
     extension, bending, rotation = _cardan(head)
-    return {"neck_flexion": -extension, "neck_bending": bending, "neck_rotation": rotation}
+    return -extension, bending, rotation
 
 
-def _is_determined(joints: np.ndarray) -> np.ndarray:
-    """Which angles are more than noise: `(frames, 17, 3)` to `(frames, angles)` bool."""
-    determined = np.ones((len(joints), len(ANGLES)), dtype=bool)
-    names = list(ANGLES)
-    for side, body in (("right", joints), ("left", _mirrored(joints))):
-        angles = _side(body)
-        raised = np.sin(angles["shoulder_elevation"]) >= LEAST_LEVER
-        determined[:, names.index(f"{side}_hip_rotation")] = np.sin(angles["knee_flexion"]) >= LEAST_LEVER
-        determined[:, names.index(f"{side}_shoulder_plane")] = raised
-        bent = np.sin(angles["elbow_flexion"]) >= LEAST_LEVER
-        determined[:, names.index(f"{side}_shoulder_rotation")] = raised & bent
+def _is_determined(joints: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Which angles `(frames, angles)` of joints `(frames, 17, 3)` are more than noise: bool of the same shape."""
+    determined = np.ones(degrees.shape, dtype=bool)
+    is_bent = np.sin(np.radians(degrees)) >= LEAST_LEVER
+    for side in ("right", "left"):
+        knee, raised, elbow = (
+            is_bent[:, ANGLES.index(f"{side}_{name}")]
+            for name in ("knee_flexion", "shoulder_elevation", "elbow_flexion")
+        )
+        determined[:, ANGLES.index(f"{side}_hip_rotation")] = knee
+        determined[:, ANGLES.index(f"{side}_shoulder_plane")] = raised
+        determined[:, ANGLES.index(f"{side}_shoulder_rotation")] = raised & elbow
     base, head = _at(joints, "thorax"), _at(joints, "head") - _at(joints, "thorax")
     face = np.cross(_at(joints, "neck") - base, head)
-    determined[:, names.index("neck_rotation")] = np.linalg.norm(face, axis=-1) >= LEAST_FACE * (head**2).sum(-1)
+    determined[:, ANGLES.index("neck_rotation")] = np.linalg.norm(face, axis=-1) >= LEAST_FACE * (head**2).sum(-1)
     return determined
 
 
@@ -252,14 +206,10 @@ def _uncertainty(joints: np.ndarray, variances: np.ndarray, measure: Callable[[n
             step = np.zeros(joints.shape[1:])
             step[joint] = STEP_MM * axis
             change = measure(joints + step) - measure(joints - step)
-            slopes = slopes + (_nearest_turn(change) / (2 * STEP_MM)) ** 2
+            change = np.remainder(change + 180.0, 360.0) - 180.0  # the shorter way round
+            slopes = slopes + (change / (2 * STEP_MM)) ** 2
         total = total + np.where(slopes > 0, slopes * variances[:, joint, None], 0.0)
     return np.sqrt(total)
-
-
-def _nearest_turn(degrees: np.ndarray) -> np.ndarray:
-    """A change of an angle as the shorter way round."""
-    return np.remainder(degrees + 180.0, 360.0) - 180.0
 
 
 def _pelvis_axes(joints: np.ndarray) -> np.ndarray:

@@ -1,13 +1,7 @@
 """Upright on the floor: gravity, feet that stand still while they touch the ground, the way of the whole person.
 
 A network looks at each picture by itself, so its people lean with the camera, float and slide. What is known besides
-is that feet stand still on a level floor. The steps, each by linear least squares or in closed form:
-
-1. Up is given, or the direction in which the person stands on average, at right angles to the way that the feet take.
-2. A foot touches the ground while its ankle is about as low as the other one and hardly moves.
-3. The root's way is fitted to where the camera saw it, to smoothness, and to ankles that stand still at one height
-   during each contact. Depth counts for little, as a single camera hardly sees it.
-4. What is left is taken by the legs: ankles are moved to where they stand, knees follow with bones of the same length.
+is that feet stand still on a level floor; docs/biomechanics.md says how it is used.
 
 Shape vocabulary: frames, joints, feet (left, right), contacts (each a foot's frames in a row). Level axes are x right,
 y down along gravity, z forward. Millimetres.
@@ -17,13 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.sparse.linalg import spsolve
 
 from ..data.skeleton_mapping import body_points
-from ..formats.motions import PoseMotion
+from ..formats.motions import PoseMotion, interpolated
+from ..formats.rig import smallest_rotations
 from ..skeleton_jointdetr import Skeleton
+from .angles import LEVEL_UP, direction
 
+LEG = ("hip", "knee", "ankle")
 ANKLE_HEIGHT = 85.0  # of an ankle's centre above the floor, the foot flat on it
 LOW = 50.0  # above the other ankle, beyond it a foot is lifted
 STILL = 300.0  # mm/s; ankles roll a little over feet that stand
@@ -38,29 +35,13 @@ ACROSS_MM, DEPTH_MM, FOOT_MM, ACCELERATION = 30.0, 300.0, 10.0, 10000.0  # mm, m
 
 
 @dataclass(frozen=True)
-class Feet:
-    """The joints of the two legs, left and right: indices of hips, knees and ankles."""
-
-    hips: tuple[int, int]
-    knees: tuple[int, int]
-    ankles: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class FloorFit:
-    """What it took to put a motion on the floor.
+    """What it took to put a motion on the floor."""
 
-    Args:
-        up: `(3,)`, against gravity, in the motion's axes before.
-        contacts: `(frames, feet)` bool, where the left and the right foot touch the floor.
-        moved_mm: `(frames, joints)`, how far joints were moved against the root; NaN where missing.
-        root_moved_mm: `(frames,)`, how far the root was moved.
-    """
-
-    up: np.ndarray
-    contacts: np.ndarray
-    moved_mm: np.ndarray
-    root_moved_mm: np.ndarray
+    up: np.ndarray  # (3,), against gravity, in the motion's axes before
+    contacts: np.ndarray  # (frames, feet) bool, where the left and the right foot touch the floor
+    moved_mm: np.ndarray  # (frames, joints), how far joints were moved against the root; NaN where missing
+    root_moved_mm: np.ndarray  # (frames,)
 
     def describe(self) -> str:
         """What the reader of a file should know."""
@@ -83,21 +64,18 @@ def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tup
 
     Returns:
         The motion in level axes, `root_camera` measured from the point of the floor below the camera, so that the
-        floor is y = 0; `points` and `boxes` are those of the picture still. And what it took.
-
-    Raises:
-        ValueError: The skeleton has no legs, the root's place or the ankles are not known, or `up` has no direction.
+        floor is y = 0; `joints_2d` and `boxes` are those of the picture still. And what it took.
     """
-    feet = feet_of(motion.skeleton)
-    upward = estimate_up(motion) if up is None else _unit(np.asarray(up, dtype=np.float64))
+    legs = both_sides(motion.skeleton)  # (feet, 3)
+    upward = estimate_up(motion) if up is None else direction(up)
     turn = level_rotation(upward)
     joints, seen = motion.joints @ turn.T, _root_seen(motion) @ turn.T
-    ankles = joints[:, feet.ankles]  # (frames, feet, 3)
+    ankles = joints[:, legs[:, 2]]  # (frames, feet, 3)
     if np.isnan(ankles).any(-1).all():
         raise ValueError(f"person {motion.person}: no ankle is known in any frame.")
     contacts = find_contacts(ankles + seen[:, None], motion.times_s)
     root, places = _fit_way(seen, ankles, contacts, motion.times_s)
-    moved = _lock_feet(joints, feet, places - root[:, None], contacts)
+    moved = _lock_feet(joints, legs, places - root[:, None], contacts)
     floor = places[contacts][:, 1].mean() if contacts.any() else np.nanmax((ankles + root[:, None])[..., 1])
     root_moved = np.linalg.norm(root - seen, axis=-1)
     root = root - (0.0, floor + ANKLE_HEIGHT, 0.0)
@@ -106,32 +84,22 @@ def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tup
 
 
 def stand_all_on_floor(motions: Sequence[PoseMotion]) -> tuple[list[PoseMotion], list[FloorFit]]:
-    """Put everybody of a film on one floor, with the mean of their directions up; who was never seen is left out.
-
-    Raises:
-        ValueError: As [`stand_on_floor`].
-    """
+    """Put everybody of a film on one floor, with the mean of their directions up; who was never seen is left out."""
     seen = [motion for motion in motions if not motion.missing.all()]
     if not seen:
         return [], []
-    up = _unit(np.mean([estimate_up(motion) for motion in seen], axis=0))
+    up = direction(np.mean([estimate_up(motion) for motion in seen], axis=0))
     pairs = [stand_on_floor(motion, up) for motion in seen]
     return [placed for placed, _ in pairs], [fit for _, fit in pairs]
 
 
-def feet_of(skeleton: Skeleton) -> Feet:
-    """The legs of a skeleton, by the names of its joints.
-
-    Raises:
-        ValueError: A hip, knee or ankle is missing.
-    """
+def both_sides(skeleton: Skeleton, parts: Sequence[str] = LEG) -> np.ndarray:
+    """Joints at parts of the left and the right side of the body: `(sides, parts)` indices."""
     points = body_points(skeleton)
-    names = [f"{side}_{joint}" for joint in ("hip", "knee", "ankle") for side in ("left", "right")]
-    missing = [name for name in names if name not in points]
-    if missing:
-        raise ValueError(f"the floor needs hips, knees and ankles, the skeleton {skeleton.name!r} lacks {missing}")
-    joints = [points.index(name) for name in names]
-    return Feet(tuple(joints[:2]), tuple(joints[2:4]), tuple(joints[4:]))
+    names = [f"{side}_{part}" for side in ("left", "right") for part in parts]
+    if missing := [name for name in names if name not in points]:
+        raise ValueError(f"the floor needs {', '.join(names)}, the skeleton {skeleton.name!r} lacks {missing}")
+    return np.array([points.index(name) for name in names]).reshape(2, -1)
 
 
 def estimate_up(motion: PoseMotion) -> np.ndarray:
@@ -139,22 +107,13 @@ def estimate_up(motion: PoseMotion) -> np.ndarray:
 
     It is that from the ankles to the shoulders, on average over the motion. People who walk lean forward by several
     degrees; where they come far enough, the way of the lower ankle, which is level, takes most of that away.
-
-    Raises:
-        ValueError: Ankles and shoulders are not known together in any frame.
     """
-    points = body_points(motion.skeleton)
-    low, high = (
-        [points.index(f"{side}_{joint}") for side in ("left", "right") if f"{side}_{joint}" in points]
-        for joint in ("ankle", "shoulder")
-    )
-    if len(low) < 2 or len(high) < 2:
-        raise ValueError(f"up needs ankles and shoulders, the skeleton {motion.skeleton.name!r} has not both")
+    low, high = both_sides(motion.skeleton, ("ankle", "shoulder")).T
     standing = motion.joints[:, high].mean(1) - motion.joints[:, low].mean(1)  # (frames, 3)
     standing = standing[np.isfinite(standing).all(-1)]
     if not len(standing):
         raise ValueError(f"person {motion.person}: ankles and shoulders are not known together in any frame.")
-    upright = _unit(standing.mean(0))
+    upright = direction(standing.mean(0))
     if motion.root_camera is None:
         return upright
     return _across_the_way(upright, motion.joints_camera[:, low])
@@ -169,29 +128,19 @@ def _across_the_way(upright: np.ndarray, ankles: np.ndarray) -> np.ndarray:
     spread = np.cov(lower.T, bias=True)
     if np.sqrt(np.linalg.eigvalsh(spread)[-1]) < SHORTEST_WAY_MM:
         return upright
-    return _unit(np.linalg.solve(spread / FLAT_MM**2 + np.eye(3) / LEAN**2, upright / LEAN**2))
+    return direction(np.linalg.solve(spread / FLAT_MM**2 + np.eye(3) / LEAN**2, upright / LEAN**2))
 
 
 def level_rotation(up: np.ndarray) -> np.ndarray:
-    """The smallest rotation `(3, 3)` that brings the unit vector `up` to -y; half a turn about x if up is down."""
-    target = np.array([0.0, -1.0, 0.0])
-    cosine = up @ target
-    if cosine < -1 + 1e-9:
-        return np.diag([1.0, -1.0, -1.0])
-    x, y, z = np.cross(up, target)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + cross + cross @ cross / (1 + cosine)
+    """The smallest rotation `(3, 3)` that brings the unit vector `up` to -y."""
+    return smallest_rotations(up[None], np.array([LEVEL_UP]))[0].as_matrix()
 
 
 def find_contacts(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Where feet touch the floor: the ankle is low and hardly moves, for a while.
+    """Where feet touch the floor: the ankle is low and hardly moves, for a while; `(frames, feet)` bool.
 
-    Args:
-        ankles: `(frames, feet, 3)` in level axes, from the camera; NaN where missing.
-        times_s: `(frames,)`.
-
-    Returns:
-        `(frames, feet)` bool. In a single frame the lower foot, and the other one if it is as low.
+    `ankles` `(frames, feet, 3)` are in level axes, from the camera, NaN where missing. In a single frame it is the
+    lower foot, and the other one if it is as low.
     """
     lowest = np.nanmax(np.nan_to_num(ankles[..., 1], nan=-np.inf), axis=1, keepdims=True)
     contacts = lowest - ankles[..., 1] < LOW
@@ -220,13 +169,6 @@ def runs(flags: np.ndarray) -> list[np.ndarray]:
     return np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1) if len(frames) else []
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vector) if vector.shape == (3,) else np.nan
-    if not (np.isfinite(length) and length > 0):
-        raise ValueError(f"up must be three numbers that give a direction, got {vector.tolist()}")
-    return vector / length
-
-
 def _root_seen(motion: PoseMotion) -> np.ndarray:
     """The root's place in every frame, interpolated where it is not known: `(frames, 3)`."""
     if motion.root_camera is None or not np.isfinite(motion.root_camera).all(-1).any():
@@ -234,9 +176,7 @@ def _root_seen(motion: PoseMotion) -> np.ndarray:
             f"person {motion.person}: the floor needs the root's place from the camera, and none is known; "
             "say the camera, as `--fov 60` does"
         )
-    known = np.isfinite(motion.root_camera).all(-1)
-    places = motion.root_camera[known].T
-    return np.stack([np.interp(motion.times_s, motion.times_s[known], axis) for axis in places], axis=-1)
+    return interpolated(motion.root_camera, motion.times_s)
 
 
 def _fit_way(
@@ -246,87 +186,56 @@ def _fit_way(
 
     The unknowns are the root of every frame, the two level coordinates of every contact and the one height of all.
     """
-    number = _number_contacts(contacts)  # (frames, feet), -1 without contact
-    frames, stands = len(seen), number.max() + 1
-    system = _Equations(3 * frames + 2 * stands + 1)
-    height = system.unknowns - 1
+    in_time = [[0, 1, 0], [0, 1, 0], [0, 1, 0]]  # a contact goes on in the next frame, not in the other foot
+    number = ndimage.label(contacts, in_time)[0] - 1  # (frames, feet), of each contact, -1 where there is none
+    at, foot = np.nonzero(contacts)
+    roots = np.arange(seen.size).reshape(seen.shape)  # the unknowns of each frame
+    height = seen.size + 2 * (number.max() + 1)
+    stands = seen.size + 2 * number[at, foot]  # (samples,)
+    stands = np.stack([stands, np.full_like(stands, height), stands + 1], axis=-1)  # x, y, z
     rays = seen / np.linalg.norm(seen, axis=-1, keepdims=True)
-    for frame, ray in enumerate(rays):
-        along = np.outer(ray, ray)
-        weights = (np.eye(3) - along) / ACROSS_MM + along / DEPTH_MM
-        for row in weights:
-            system.add(range(3 * frame, 3 * frame + 3), row, row @ seen[frame])
-    _add_smoothness(system, times_s)
-    for frame, foot in np.argwhere(number >= 0):
-        stand = 3 * frames + 2 * number[frame, foot]
-        for axis, place in enumerate((stand, height, stand + 1)):
-            system.add((3 * frame + axis, place), (1 / FOOT_MM, -1 / FOOT_MM), -ankles[frame, foot, axis] / FOOT_MM)
-    solution = system.solve()
-    root = solution[: 3 * frames].reshape(frames, 3)
+    along = rays[:, :, None] * rays[:, None]  # (frames, 3, 3)
+    weights = (np.eye(3) - along) / ACROSS_MM + along / DEPTH_MM
+    near = np.repeat(roots, 3, axis=0), weights.reshape(-1, 3), (weights @ seen[..., None]).ravel()
+    in_a_row = np.stack([roots[:-2], roots[1:-1], roots[2:]], axis=-1).reshape(-1, 3)
+    smooth = in_a_row, np.repeat(_accelerations(times_s), 3, axis=0), np.zeros(len(in_a_row))
+    pairs = np.stack([roots[at], stands], axis=-1).reshape(-1, 2)
+    still = pairs, np.full(pairs.shape, [1.0, -1.0]) / FOOT_MM, -ankles[at, foot].ravel() / FOOT_MM
+    solution = _least_squares([near, smooth, still], height + 1)
     places = np.full(ankles.shape, np.nan)
-    for frame, foot in np.argwhere(number >= 0):
-        stand = 3 * frames + 2 * number[frame, foot]
-        places[frame, foot] = solution[stand], solution[height], solution[stand + 1]
-    return root, places
+    places[at, foot] = solution[stands]
+    return solution[roots], places
 
 
-def _add_smoothness(system: "_Equations", times_s: np.ndarray) -> None:
-    """Equations of the root's accelerations, each expected to be small."""
-    steps = np.diff(times_s)
-    for frame in range(1, len(times_s) - 1):
-        before, after = steps[frame - 1], steps[frame]
-        rates = 2 / (before + after) * np.array([1 / before, -1 / before - 1 / after, 1 / after]) / ACCELERATION
-        share = np.sqrt((before + after) / 2 * 30.0)  # of a thirtieth of a second, so that any frame rate counts alike
-        for axis in range(3):
-            system.add((3 * frame - 3 + axis, 3 * frame + axis, 3 * frame + 3 + axis), share * rates, 0.0)
+def _accelerations(times_s: np.ndarray) -> np.ndarray:
+    """Weights `(frames - 2, 3)` of three places that give the acceleration in the middle, by the one expected."""
+    before, after = np.diff(times_s)[:-1], np.diff(times_s)[1:]
+    rates = 2 / (before + after) * np.array([1 / before, -1 / before - 1 / after, 1 / after]) / ACCELERATION
+    return (np.sqrt((before + after) / 2 * 30.0) * rates).T  # by a thirtieth of a second: any frame rate counts alike
 
 
-def _number_contacts(contacts: np.ndarray) -> np.ndarray:
-    """The number of each foot's contact `(frames, feet)`, from 0, -1 where there is none."""
-    number, count = np.full(contacts.shape, -1), 0
-    for foot in range(contacts.shape[1]):
-        for run in runs(contacts[:, foot]):
-            number[run, foot] = count
-            count += 1
-    return number
+def _least_squares(equations: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], unknowns: int) -> np.ndarray:
+    """The unknowns `(unknowns,)` with the least sum of squares; 0 where no equation tells.
+
+    Equations are numbers of unknowns and their factors, `(equations, terms)` each, and what the sums are to be.
+    """
+    blocks = []
+    for columns, factors, _ in equations:
+        rows = np.repeat(np.arange(len(columns)), columns.shape[1])
+        blocks.append(sparse.csc_matrix((factors.ravel(), (rows, columns.ravel())), (len(columns), unknowns)))
+    matrix, right = sparse.vstack(blocks, format="csc"), np.concatenate([sums for _, _, sums in equations])
+    normal = matrix.T @ matrix + 1e-12 * sparse.identity(unknowns, format="csc")
+    return spsolve(normal, matrix.T @ right)
 
 
-class _Equations:
-    """Linear equations, to be fulfilled as well as can be."""
-
-    def __init__(self, unknowns: int) -> None:
-        self.unknowns = unknowns
-        self.rows: list[int] = []
-        self.columns: list[int] = []
-        self.values: list[float] = []
-        self.right: list[float] = []
-
-    def add(self, columns: Sequence[int], values: Sequence[float], right: float) -> None:
-        """Add one: the sum of `values` times the unknowns `columns` is to be `right`."""
-        self.rows += [len(self.right)] * len(columns)
-        self.columns += columns
-        self.values += list(values)
-        self.right.append(right)
-
-    def solve(self) -> np.ndarray:
-        """The unknowns `(unknowns,)` with the least sum of squares; 0 where no equation tells."""
-        shape = (len(self.right), self.unknowns)
-        matrix = sparse.csc_matrix((self.values, (self.rows, self.columns)), shape)
-        normal = matrix.T @ matrix + 1e-12 * sparse.identity(self.unknowns, format="csc")
-        return spsolve(normal, matrix.T @ np.array(self.right))
-
-
-def _lock_feet(joints: np.ndarray, feet: Feet, places: np.ndarray, contacts: np.ndarray) -> np.ndarray:
+def _lock_feet(joints: np.ndarray, legs: np.ndarray, places: np.ndarray, contacts: np.ndarray) -> np.ndarray:
     """Move ankles to their places `(frames, feet, 3)` from the root, and what is between contacts along with them."""
     moved = joints.copy()
-    frames = np.arange(len(joints))
-    for foot, (hip, knee, ankle) in enumerate(zip(feet.hips, feet.knees, feet.ankles, strict=True)):
-        touching = contacts[:, foot]
-        if not touching.any():
+    for foot, (hip, knee, ankle) in enumerate(legs):
+        if not contacts[:, foot].any():
             continue
-        shifts = (places[:, foot] - joints[:, ankle])[touching].T
-        shift = np.stack([np.interp(frames, frames[touching], axis) for axis in shifts], axis=-1)
-        moved[:, ankle] = joints[:, ankle] + shift
+        shift = np.where(contacts[:, foot, None], places[:, foot] - joints[:, ankle], np.nan)
+        moved[:, ankle] = joints[:, ankle] + interpolated(shift, np.arange(len(joints)))
         moved[:, knee] = _knees(joints[:, hip], joints[:, knee], joints[:, ankle], moved[:, ankle])
     return moved
 

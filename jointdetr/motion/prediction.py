@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..camera_jointdetr import Camera
 
-ROW_ARRAYS = ("joints", "joints_2d", "scores", "joints_camera", "sigmas")
+POSE = dict.fromkeys(("joints", "joints_2d", "scores", "joints_camera", "sigmas"), np.float64) | {"detected": np.bool_}
 Person = Mapping[str, Any]
 OnProgress = Callable[[int, int | None], None]
 
@@ -78,38 +78,22 @@ class VideoSettings:
                 raise ValueError(f"`{name}` must be 1 or more, got {getattr(self, name)}")
         if len(self.boxes) and self.has_detector:
             raise ValueError("`boxes` or `has_detector` must be given, got both")
-        if self.has_detector and self.tracking.patience_s <= self.detect_every_s:
-            raise ValueError(
-                f"`tracking.patience_s` must be longer than `detect_every_s`, got {self.tracking.patience_s} and "
-                f"{self.detect_every_s}: people would be given up between two looks of the detector"
-            )
 
 
 class FrameResult(NamedTuple):
-    """The people in one frame.
-
-    Args:
-        frame: The frame.
-        people: A row of [`jointdetr.motion.motion_schema`] for each person there, in the order of their numbers.
-    """
+    """The people in one frame."""
 
     frame: Frame
-    people: list[dict[str, Any]]
+    people: list[dict[str, Any]]  # rows of `motion_schema`, in the order of the people's numbers
 
 
+@dataclass
 class VideoPredictor:
-    """Estimates the poses in the frames of one film, in their order.
+    """Estimates the poses in the frames of one film, in their order."""
 
-    Args:
-        estimator: The pipeline, or what takes and gives the same.
-        settings: How to go through the film.
-        tracker: The people known at the first frame to come, to go on with a film; None: the film begins.
-    """
-
-    def __init__(self, estimator: Estimator, settings: VideoSettings, tracker: Tracker | None = None) -> None:
-        self.estimator = estimator
-        self.settings = settings
-        self.tracker = tracker
+    estimator: Estimator
+    settings: VideoSettings
+    tracker: Tracker | None = None  # the people known at the first frame to come; None: the film begins
 
     def predict(self, frames: Iterable[Frame]) -> Iterator[list[FrameResult]]:
         """Yield the results of batches of frames; between two of them `tracker` is all that the next ones need."""
@@ -126,8 +110,13 @@ class VideoPredictor:
         results = []
         for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
             there = tracker.see(of_frame, at, frame.time_s)
-            rows = [_row(frame, *each) for each in zip(people, at, of_frame, strict=True)]
-            results.append(FrameResult(frame, [row for row, seen in zip(rows, there, strict=True) if seen]))
+            when = {"frame": frame.index, "time_s": frame.time_s}
+            rows = [
+                {**when, "person": person, "box": np.array(box), **pose}
+                for person, box, pose, seen in zip(people, at, of_frame, there, strict=True)
+                if seen
+            ]
+            results.append(FrameResult(frame, rows))
         tracker.give_up(batch[-1].time_s, batch[-1].image.size, self.settings.has_detector)
         return results
 
@@ -146,25 +135,18 @@ class VideoPredictor:
             tracker.find([[0.0, 0.0, *map(float, frame.image.size)]] if boxes is None else boxes, frame.time_s)
         return tracker
 
-    def _estimate(
-        self, images: list["Image.Image"], boxes: list[list[list[float]]]
-    ) -> list[list[dict[str, np.ndarray]]]:
-        """Estimate the poses at the boxes of each picture."""
+    def _estimate(self, images: list["Image.Image"], boxes: list[list[list[float]]]) -> list[list[dict[str, Any]]]:
+        """Estimate the poses at the boxes of each picture; positions that are not known become NaN."""
         settings = self.settings
         camera = {} if settings.camera is None else {"camera": settings.camera}
         estimated = self.estimator(images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), **camera)
-        return [[_to_arrays(person) for person in people] for people in estimated]
-
-
-def _to_arrays(person: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Take what a row needs of a person; positions that are not known become NaN."""
-    arrays = {name: np.asarray(person[name], dtype=np.float64) for name in ROW_ARRAYS if name in person}
-    return arrays | {"detected": np.asarray(person["detected"], dtype=bool)}
-
-
-def _row(frame: Frame, person: int, box: Sequence[float], pose: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """A row of `motion_schema`."""
-    return {"frame": frame.index, "time_s": frame.time_s, "person": person, "box": np.array(box), **pose}
+        return [
+            [
+                {name: np.asarray(person[name], kind) for name, kind in POSE.items() if name in person}
+                for person in people
+            ]
+            for people in estimated
+        ]
 
 
 def predict_motion(
@@ -222,7 +204,7 @@ def estimate_video(
         estimator: The pipeline "pose-estimation-3d".
         settings: How to go through the film.
         limits: How much of it to look at; what comes later is left out.
-        progress: Called after each batch with the number of frames done and of all, None if the film does not tell.
+        progress: Called after each frame with the number of frames done and of all, None if the film does not tell.
 
     Returns:
         One motion a person, in the order of their numbers; an empty list if nobody is there.
@@ -234,28 +216,23 @@ def estimate_video(
     settings, limits = settings or VideoSettings(), limits or FilmLimits()
     stop = None if limits.max_frames is None else limits.max_frames * settings.step
     reader = FrameReader(path, settings.step, stop=stop)
-    total = _expected_frames(reader, limits)
+    total = _expected_frames(reader, limits.max_seconds)
     frames = iter(reader)
     if limits.max_seconds is not None:
         frames = takewhile(lambda frame: frame.time_s < limits.max_seconds, frames)
-    rows, done = [], 0
-    for batch in VideoPredictor(estimator, settings).predict(frames):
-        rows += [row for result in batch for row in result.people]
-        done += len(batch)
+    rows = []
+    for done, result in enumerate(predict_motion(frames, estimator, settings), start=1):
+        rows += result.people
         if progress is not None:
             progress(done, total)
     motions = motions_from_rows(rows, estimator.model.config.skeleton)
     return [smooth_motion(motion, settings.smoothing) for motion in motions]
 
 
-def _expected_frames(reader: FrameReader, limits: FilmLimits) -> int | None:
-    """About how many frames there are to look at."""
+def _expected_frames(reader: FrameReader, max_seconds: float | None) -> int | None:
+    """About how many frames there are to look at; None if the film does not tell."""
     info = reader.info()
-    if info.num_frames is None:
-        return limits.max_frames
-    counts = [-(-info.num_frames // reader.step)]
-    if limits.max_frames is not None:
-        counts.append(limits.max_frames)
-    if limits.max_seconds is not None:
-        counts.append(max(round(limits.max_seconds * info.frame_rate / reader.step), 1))
-    return min(counts)
+    counts = [count for count in (info.num_frames, reader.stop) if count is not None]
+    if max_seconds is not None and counts:
+        counts.append(round(max_seconds * info.frame_rate))
+    return max(-(-min(counts) // reader.step), 1) if counts else None

@@ -1,11 +1,8 @@
 """The table of a film's poses, written so that nothing is lost when the process is killed.
 
-While the film is gone through, its rows lie in a folder beside the table to come, in parts that are written aside and
-then renamed. Each part says in its metadata which frame comes next and who was known then; going on from there gives
-the same rows as never having stopped. At the end the parts are put together, and the folder goes.
-
-The finished file is the same to the byte however often the work was interrupted: what it holds depends on the rows
-alone, never on where a part ended.
+While the film is gone through, its rows lie in a folder beside the table to come, in parts that say in their metadata
+which frame comes next and who was known then. At the end the parts are put together. The finished file is the same to
+the byte however often the work was interrupted: what it holds depends on the rows alone, never on where a part ended.
 """
 
 import json
@@ -17,11 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..formats.film import Frame
-from ..formats.motions import motion_schema
+from ..formats.motions import motion_schema, rows_table
 from ..formats.shards import parquet_aside, write_aside
 from ..skeleton_jointdetr import Skeleton
 from .prediction import FrameResult, VideoPredictor
@@ -37,29 +33,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a film has come.
+    """How far a film has come."""
 
-    Args:
-        next_frame: Index of the first frame that is not in the parts.
-        tracker: State of the tracker before that frame, in words for JSON; None at the beginning.
-        finished: Whether the film has ended.
-    """
-
-    next_frame: int = 0
-    tracker: dict[str, Any] | None = None
-    finished: bool = False
+    next_frame: int = 0  # index of the first frame that is not in the parts
+    tracker: dict[str, Any] | None = None  # its state before that frame, in words for JSON; None at the beginning
+    finished: bool = False  # whether the film has ended
 
 
 class PoseRecording:
     """Rows of a film on their way into `path`, a Parquet file.
 
-    Args:
-        path: The table to be.
-        skeleton: Names and parents of the joints.
-        settings: What decides what the rows are, such as film, model and threshold, in words for JSON.
-
-    Raises:
-        ValueError: Parts of the same table were made with other settings.
+    `settings` are what decides what the rows are, such as film, model and threshold, in words for JSON.
     """
 
     def __init__(self, path: Path, skeleton: Skeleton, settings: dict[str, Any]) -> None:
@@ -68,13 +52,8 @@ class PoseRecording:
         self.schema = motion_schema(skeleton)
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.parts = sorted(self.folder.glob("part-*.parquet"))
-        self._require_same_settings()
-
-    def _require_same_settings(self) -> None:
         recorded = self.folder / SETTINGS_FILE
-        if not recorded.exists():
-            return
-        found, wanted = json.loads(recorded.read_text()), self.settings
+        found, wanted = json.loads(recorded.read_text()) if recorded.exists() else self.settings, self.settings
         different = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
         if different:
             pairs = ", ".join(f"{name}={found.get(name)!r} (asked for {wanted.get(name)!r})" for name in different)
@@ -98,7 +77,7 @@ class PoseRecording:
         schema = self.schema.with_metadata(metadata)
         part = self.folder / f"part-{len(self.parts):06d}.parquet"
         with parquet_aside(part, schema) as writer:
-            writer.write_table(_table(rows, schema))
+            writer.write_table(rows_table(rows, schema))
         self.parts.append(part)
 
     def rows(self) -> Iterator[Row]:
@@ -112,7 +91,7 @@ class PoseRecording:
         rows = iter(rows)
         with parquet_aside(self.path, schema) as writer:
             while group := list(islice(rows, ROWS_AT_ONCE)):
-                writer.write_table(_table(group, schema))
+                writer.write_table(rows_table(group, schema))
 
     def remove_parts(self) -> None:
         """Forget the way to the table, once all that is made of it is there."""
@@ -127,12 +106,12 @@ def record_poses(
     recording: PoseRecording,
     keep_every_s: float = KEEP_EVERY_S,
 ) -> Iterator[list[FrameResult]]:
-    """Go through a film, or go on where it was left, and keep the rows.
+    """Go through a film, or go on where it was left, and keep the rows; the table is left to the caller.
 
     Args:
         frames_from: Gives the frames of the film from an index on.
         predictor: What to do with them; its tracker is set to what it was.
-        recording: Where the rows go. The table is left to the caller.
+        recording: Where the rows go.
         keep_every_s: How much work may be lost if the process is killed, in seconds of time spent. On an error and on
             Ctrl-C nothing is lost.
 
@@ -166,14 +145,3 @@ def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a finished table, a few at a time."""
     for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
         yield from batch.to_pylist()
-
-
-def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """Rows of arrays as a table; what a row does not have is null."""
-    columns = {name: [None if row.get(name) is None else _plain(row[name]) for row in rows] for name in schema.names}
-    return pa.table(columns, schema=schema)
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists, and anything else as it is."""
-    return value if isinstance(value, int | float | list) else value.tolist()

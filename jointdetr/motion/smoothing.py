@@ -9,6 +9,7 @@ Shape vocabulary: frames, points (mostly joints), channels (3 for mm, 2 for px).
 `rows` are those of `jointdetr.motion.motion_schema`, in the order of time.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -76,15 +77,9 @@ class OneEuroFilter:
         self._raw = self._smooth = self._velocity = np.empty(0)  # (points, channels)
 
     def __call__(self, values: np.ndarray, time_s: float, mm_per_unit: float = 1.0) -> np.ndarray:
-        """Smooth the points of the next frame.
+        """Smooth the points `(points, channels)` of the next frame; one with a NaN is missing, and stays so.
 
-        Args:
-            values: `(points, channels)`; a point with a NaN is missing, and stays so.
-            time_s: Its time, later than that of the frame before.
-            mm_per_unit: What the values' unit is in mm, about, for values in px.
-
-        Returns:
-            `(points, channels)`, smoothed.
+        `mm_per_unit` says what the values' unit is in mm, about, for values in px.
         """
         if self._seen_s is None:
             self._seen_s = np.full(len(values), -np.inf)
@@ -121,26 +116,12 @@ def _new_share(cutoff_hz: float | np.ndarray, step_s: np.ndarray) -> np.ndarray:
 def smooth_offline(
     values: np.ndarray, times_s: np.ndarray, weights: np.ndarray, settings: SmoothingSettings
 ) -> np.ndarray:
-    """Smooth whole motions with cubic smoothing splines, without delay.
+    """Smooth `(frames, points, channels)` by cubic splines, without delay; weights `(frames, points)` are about 1.
 
     The spline f minimises the integral of (f - value)^2 + f''^2 / (2 pi cutoff)^4 over time: it pulls straight what
     accelerates without need. For even times that is the zero-phase second-order Butterworth filter of biomechanics,
     whose gain is 1 / (1 + (frequency / cutoff)^4); unlike the latter it takes uneven times and gaps as they are.
-
-    Args:
-        values: `(frames, points, channels)`; NaN where missing.
-        times_s: `(frames,)`, growing.
-        weights: `(frames, points)`, trust in each value, about 1.
-        settings: `cutoff_hz` and `max_gap_s` count.
-
-    Returns:
-        `(frames, points, channels)`: gaps of up to `max_gap_s` are filled, longer ones stay NaN.
-
-    Raises:
-        ValueError: The times do not grow.
     """
-    if not (np.diff(times_s) > 0).all():
-        raise ValueError(f"`times_s` must grow from frame to frame, got steps from {np.diff(times_s).min()} s")
     result = np.full(values.shape, np.nan)
     known = np.isfinite(values).all(-1) & (weights > 0)  # (frames, points)
     for point in range(values.shape[1]):
@@ -176,61 +157,41 @@ def smooth_motion(motion: PoseMotion, settings: SmoothingSettings) -> PoseMotion
     """Smooth one person's joints, in 3D and in the picture, and the way through the camera's space.
 
     Joints that were not detected are guesses and count for little. `detected`, `scores` and `boxes` stay as they are.
-
-    Args:
-        motion: The motion of one person.
-        settings: What to do.
-
-    Returns:
-        Another motion of the same frames. With "offline", joints that are missing for a short time are filled in.
+    With "offline", joints that are missing for a short time are filled in.
     """
     if settings.method == "none":
         return motion
-    weights = np.where(motion.detected, 1.0, GUESS_WEIGHT)
-    joints = _smooth(motion.joints, motion, weights, settings)
+    weights, in_mm = np.where(motion.detected, 1.0, GUESS_WEIGHT), np.ones(len(motion))
+    joints = _smooth(motion.joints, motion.times_s, settings, weights, in_mm)
     joints_2d, root = motion.joints_2d, motion.root_camera
     if joints_2d is not None:
-        joints_2d = _smooth(joints_2d, motion, weights, settings, _mm_per_px(motion))
+        joints_2d = _smooth(joints_2d, motion.times_s, settings, weights, _mm_per_px(motion))
     if root is not None:
-        root = _smooth(root[:, None], motion, np.ones((len(motion), 1)), settings)[:, 0]
+        root = _smooth(root[:, None], motion.times_s, settings, in_mm[:, None], in_mm)[:, 0]
     return replace(motion, joints=joints, joints_2d=joints_2d, root_camera=root)
 
 
 def _smooth(
-    values: np.ndarray,
-    motion: PoseMotion,
-    weights: np.ndarray,
-    settings: SmoothingSettings,
-    mm_per_unit: np.ndarray | None = None,
+    values: np.ndarray, times_s: np.ndarray, settings: SmoothingSettings, weights: np.ndarray, mm_per_unit: np.ndarray
 ) -> np.ndarray:
-    """Smooth `(frames, points, channels)` at the motion's times; `mm_per_unit` `(frames,)` is 1 by default."""
+    """Smooth `(frames, points, channels)` by `weights` `(frames, points)`; `mm_per_unit` is `(frames,)`."""
     if settings.method == "offline":
-        return smooth_offline(values, motion.times_s, weights, settings)
+        return smooth_offline(values, times_s, weights, settings)
     one_euro = OneEuroFilter(settings)
-    scales = np.ones(len(motion)) if mm_per_unit is None else mm_per_unit
-    moments = zip(values, motion.times_s, scales, strict=True)
-    return np.stack([one_euro(of_frame, time_s, scale) for of_frame, time_s, scale in moments])
+    return np.stack([one_euro(*moment) for moment in zip(values, times_s, mm_per_unit, strict=True)])
 
 
 def _mm_per_px(motion: PoseMotion) -> np.ndarray:
     """About how many millimetres a pixel is at the person, `(frames,)`."""
     if motion.boxes is None:
-        low, high = np.nanmin(motion.joints_2d, 1), np.nanmax(motion.joints_2d, 1)
-        return PERSON_MM / np.maximum((high - low).max(-1), 1.0)
+        return PERSON_MM / np.maximum(
+            np.nanmax(np.nanmax(motion.joints_2d, 1) - np.nanmin(motion.joints_2d, 1), -1), 1.0
+        )
     return PERSON_MM / motion.boxes[:, 2:].max(-1)
 
 
 def smooth_rows(rows: Iterable[Row], skeleton: Skeleton, settings: SmoothingSettings) -> Iterator[Row]:
-    """Smooth a table of poses of any length, in the memory of a minute.
-
-    Args:
-        rows: One for each person in each frame, ordered by frame.
-        skeleton: Names and parents of the joints.
-        settings: What to do.
-
-    Yields:
-        The rows, smoothed, in the same order.
-    """
+    """Smooth a table of poses of any length, its rows ordered by frame, in the memory of a minute."""
     if settings.method == "none":
         yield from rows
         return
@@ -256,37 +217,18 @@ def _stretch(
 
 
 class LiveSmoother:
-    """Smooths the rows of one frame after another as they come, by One-Euro filters for each person.
-
-    Args:
-        settings: Those of the filters; "none" leaves the rows as they are.
-
-    Raises:
-        ValueError: The method is "offline", which needs the future.
-    """
+    """Smooths the rows of one frame after another as they come, by One-Euro filters for each person."""
 
     def __init__(self, settings: SmoothingSettings) -> None:
-        if settings.method == "offline":
-            raise ValueError('live frames are smoothed by "one-euro" or "none", got "offline"')
-        self.settings = settings
-        self._filters: dict[int, tuple[OneEuroFilter, OneEuroFilter]] = {}  # by person: of joints, of their points
-        self._seen_s: dict[int, float] = {}
+        self._filters = defaultdict(lambda: (OneEuroFilter(settings), OneEuroFilter(settings)))  # of joints and points
 
-    def __call__(self, rows: Iterable[Row], time_s: float) -> list[Row]:
-        """Smooth the rows of the frame at `time_s`, which is later than the one before."""
-        if self.settings.method == "none":
-            return list(rows)
-        gone = [person for person, seen_s in self._seen_s.items() if time_s - seen_s > self.settings.max_gap_s]
-        for person in gone:
-            del self._seen_s[person], self._filters[person]
+    def __call__(self, rows: Iterable[Row]) -> list[Row]:
+        """Smooth the rows of a frame, which is later than the one before."""
         return [self._smooth(row) for row in rows]
 
     def _smooth(self, row: Row) -> Row:
         """Smooth one person's joints, in mm and in px."""
         person, time_s = row["person"], row["time_s"]
-        self._seen_s[person] = time_s
-        of_joints, of_points = self._filters.setdefault(
-            person, (OneEuroFilter(self.settings), OneEuroFilter(self.settings))
-        )
+        of_joints, of_points = self._filters[person]
         points = of_points(row["joints_2d"], time_s, PERSON_MM / max(row["box"][2:]))
         return {**row, "joints": of_joints(row["joints"], time_s), "joints_2d": points}

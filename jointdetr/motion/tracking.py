@@ -24,15 +24,10 @@ SPEED_GAIN = 0.2
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """How people are followed.
+    """How people are followed."""
 
-    Args:
-        follow: Move each box along with its person; False: leave the boxes where they were given.
-        patience_s: Who has not been seen for longer is given up, and has another number when seen again.
-    """
-
-    follow: bool = True
-    patience_s: float = 1.0
+    follow: bool = True  # move each box along with its person; False: leave the boxes where they were given
+    patience_s: float = 1.0  # who has not been seen for longer is given up, and has another number when seen again
 
     def __post_init__(self) -> None:
         if not 0 < self.patience_s < np.inf:
@@ -41,23 +36,14 @@ class TrackingSettings:
 
 @dataclass
 class Track:
-    """A person who is being followed.
+    """A person who is being followed."""
 
-    Args:
-        person: The person's number.
-        box: Where the person was when last seen.
-        seen_s: When that was.
-        found_s: When a box from outside was last that of this person.
-        velocity: Of the box, x and y in px/s.
-        start: The given box to go back to when the person is lost; None: give the person up.
-    """
-
-    person: int
-    box: list[float]
+    person: int  # number of the person
+    box: list[float]  # where the person was when last seen
     seen_s: float
-    found_s: float
-    velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    start: list[float] | None = None
+    found_s: float  # when a box from outside was last that of this person
+    velocity: list[float] = field(default_factory=lambda: [0.0, 0.0])  # of the box, x and y in px/s
+    start: list[float] | None = None  # the given box to go back to when the person is lost; None: give the person up
 
     def box_at(self, time_s: float) -> list[float]:
         """Where to look for the person: the box moved on at its velocity."""
@@ -79,10 +65,7 @@ class Track:
 
 @dataclass
 class Tracker:
-    """The people of a film at one moment.
-
-    `state` gives all of it for JSON, and `Tracker.of_state` makes it anew, so that a film can be gone on with.
-    """
+    """The people of a film at one moment."""
 
     settings: TrackingSettings
     tracks: list[Track] = field(default_factory=list)
@@ -91,17 +74,13 @@ class Tracker:
 
     @classmethod
     def of_state(cls, settings: TrackingSettings, state: Mapping[str, Any]) -> "Tracker":
-        """Make the tracker that said `state`."""
+        """Make the tracker that said `state`, to go on with a film."""
         tracks = [Track(**track) for track in state["tracks"]]
         return cls(settings, tracks, state["next_person"], state["found_s"])
 
     def state(self) -> dict[str, Any]:
         """Say everything that the next frames depend on, in words for JSON."""
-        return {
-            "tracks": [asdict(track) for track in self.tracks],
-            "next_person": self.next_person,
-            "found_s": self.found_s,
-        }
+        return {name: value for name, value in asdict(self).items() if name != "settings"}
 
     def boxes(self, time_s: float) -> list[list[float]]:
         """Where to look for each person at a time, in the order of their numbers."""
@@ -125,15 +104,9 @@ class Tracker:
     def see(
         self, poses: Sequence[Mapping[str, np.ndarray]], boxes: Sequence[Sequence[float]], time_s: float
     ) -> list[bool]:
-        """Take note of the poses found at the boxes, and move these.
+        """Take note of the poses `joints_2d` and `detected` found at the boxes, and move these.
 
-        Args:
-            poses: For each person, in order, `joints_2d` `(joints, 2)` px and `detected` `(joints,)`.
-            boxes: Where they were looked for.
-            time_s: When they were seen.
-
-        Returns:
-            For each person whether they are there, see [`is_there`].
+        Returns for each person whether they are there, see [`is_there`].
         """
         there = [is_there(pose, box) for pose, box in zip(poses, boxes, strict=True)]
         for track, pose, seen in zip(self.tracks, poses, there, strict=True):
@@ -151,7 +124,8 @@ class Tracker:
         """
         kept = []
         for track in self.tracks:
-            is_away = not _is_in_picture(track.box_at(time_s), size)
+            x, y, width, height = track.box_at(time_s)
+            is_away = not (-width < x < size[0] and -height < y < size[1])
             last_s = track.found_s if detected_only else track.seen_s
             is_lost = is_away or time_s - last_s > self.settings.patience_s
             if is_lost and track.start is None:
@@ -169,12 +143,7 @@ class Tracker:
 def match_boxes(known: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     """Pair boxes so that the sum of overlaps (intersection over union) is greatest; pairs hardly overlapping are none.
 
-    Args:
-        known: `(people, 4)`.
-        found: `(others, 4)`.
-
-    Returns:
-        Pairs (index of the known box, index of the found one).
+    Returns pairs (index of the known box, index of the found one).
     """
     if not len(known) or not len(found):
         return []
@@ -182,9 +151,3 @@ def match_boxes(known: Sequence[Sequence[float]], found: Sequence[Sequence[float
     overlaps[overlaps < LEAST_OVERLAP] = 0.0
     pairs = zip(*linear_sum_assignment(-overlaps), strict=True)
     return [(int(first), int(second)) for first, second in pairs if overlaps[first, second] > 0]
-
-
-def _is_in_picture(box: Sequence[float], size: tuple[int, int]) -> bool:
-    """Tell whether a box and a picture of (width, height) have pixels in common."""
-    x, y, width, height = box
-    return x < size[0] and y < size[1] and x + width > 0 and y + height > 0

@@ -15,15 +15,7 @@ FRAME_RATE = "30"  # AVFoundation's default of 29.97 is refused by Apple's own c
 
 
 def open_webcam(number: int, platform: str = sys.platform) -> FrameReader:
-    """Return the reader of a camera.
-
-    Args:
-        number: The camera's number, 0 for the first.
-        platform: As `sys.platform` names it.
-
-    Raises:
-        ValueError: There is no such camera, or it cannot be opened.
-    """
+    """Return the reader of a camera by its number, 0 for the first; `platform` is as `sys.platform` names it."""
     if platform == "darwin":
         reader = FrameReader(str(number), container_format="avfoundation", options={"framerate": FRAME_RATE})
     elif platform == "win32":
@@ -50,9 +42,6 @@ def newest_frames(reader: FrameReader) -> Iterator[Frame]:
     """Yield frames of a source that does not wait, leaving out those that came while the last one was in work.
 
     A thread goes on reading and keeps the newest frame alone. Indices count the frames that are given.
-
-    Raises:
-        ValueError: What the reader raises.
     """
     newest: Queue[Frame | BaseException | None] = Queue(maxsize=1)
     done = Event()

@@ -10,7 +10,7 @@ from ..formats.markers import describe, markers_of, write_c3d, write_trc
 from ..formats.motions import PoseMotion, load_motions, motions_from_rows
 from ..formats.rig import with_constant_bones
 from ..formats.tables import write_columns, write_csv, write_json, write_npz, write_parquet
-from ..motion.angles import ANGLES, angle_columns, joint_angles
+from ..motion.angles import angle_columns, joint_angles
 from ..motion.floor import stand_all_on_floor
 from ..skeleton_jointdetr import Skeleton
 from .charts import angle_figure
@@ -104,9 +104,7 @@ def write_angles(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, 
     """
     if not motions:
         return {}
-    about = {f"{name}_deg": f"degrees: {words}" for name, words in ANGLES.items()}
-    about |= {f"{name}_sd_deg": f"standard deviation of {name} in degrees" for name in ANGLES}
-    write_columns(angle_columns([joint_angles(motion) for motion in motions]), path, about)
+    write_columns(angle_columns([joint_angles(motion) for motion in motions]), path)
     return {Path(path): ""}
 
 

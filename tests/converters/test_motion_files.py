@@ -148,8 +148,8 @@ GOOD = "HIERARCHY\nROOT a\n{\nOFFSET 0 0 0\nCHANNELS 1 Xrotation\n}\nMOTION\nFra
     [
         ("HIERARCHY", "", "expected a BVH file"),
         ("MOTION", "", "expected a BVH file"),
-        ("OFFSET 0 0 0", "OFFSET 0 0", "line 4: expected three numbers"),
-        ("OFFSET 0 0 0", "OFFSET 0 nan 0", "line 4: expected three numbers"),
+        ("OFFSET 0 0 0", "OFFSET 0 0", "line 4: expected 3 finite numbers"),
+        ("OFFSET 0 0 0", "OFFSET 0 nan 0", "line 4: expected 3 finite numbers"),
         ("CHANNELS 1", "CHANNELS 2", "line 5: expected CHANNELS"),
         ("Xrotation", "Wrotation", "line 5: expected CHANNELS"),
         ("OFFSET 0 0 0", "JOINT\n{", "line 4: expected a joint's name after JOINT, got none"),
@@ -158,9 +158,9 @@ GOOD = "HIERARCHY\nROOT a\n{\nOFFSET 0 0 0\nCHANNELS 1 Xrotation\n}\nMOTION\nFra
         ("OFFSET 0 0 0", "rm -rf", "line 4: expected a line of a BVH hierarchy, got 'rm -rf'"),
         ("Frames: 2", "Frames: 3", "expected 3 frames as line 8 says, got 2; cut off?"),
         ("Frames: 2", "Frames: many", "line 8: expected `Frames:`"),
-        ("\n0\n", "\n0 1\n", "line 10: expected 1 numbers, got 2 words"),
-        ("\n0\n", "\nzero\n", "line 10: expected 1 numbers"),
-        ("\n0\n", "\nnan\n", "line 10: expected finite numbers"),
+        ("\n0\n", "\n0 1\n", "line 10: expected 1 finite numbers, got '0 1'"),
+        ("\n0\n", "\nzero\n", "line 10: expected 1 finite numbers"),
+        ("\n0\n", "\nnan\n", "line 10: expected 1 finite numbers"),
     ],
 )
 def test_broken_bvh_files_are_refused_with_their_line(tmp_path, before, after, message):

@@ -10,7 +10,7 @@ import pytest
 from films import corner_pictures, write_film, write_sound
 from PIL import Image
 
-from jointdetr.formats.film import TRANSPOSITIONS, FilmWriter, FrameReader, is_film
+from jointdetr.formats.film import FilmWriter, FrameReader, is_film
 
 UNEVEN_TIMES = [0, 40, 100, 110, 300, 310, 320, 500, 600, 700, 1000, 2000]
 
@@ -64,16 +64,6 @@ def test_rotation_flag_is_applied(film, rotation, corner, size):
 
     assert red_corner(image) == corner
     assert image.size == size
-
-
-def test_transpositions_move_pixels_as_their_matrices_say():
-    picture = Image.fromarray(np.zeros((3, 5), np.uint8))
-    picture.putpixel((1, 0), 255)  # one right of the top left corner, relative to the middle (-1, -1)
-    for (a, b, c, d), turn in TRANSPOSITIONS.items():
-        turned = np.asarray(picture.transpose(turn))
-        y, x = np.argwhere(turned == 255)[0]
-        middle_y, middle_x = (turned.shape[0] - 1) / 2, (turned.shape[1] - 1) / 2
-        assert (x - middle_x, y - middle_y) == (a * -1 + c * -1, b * -1 + d * -1)
 
 
 def test_pixels_are_made_square(film):

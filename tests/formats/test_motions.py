@@ -8,7 +8,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from jointdetr.formats.motions import even_times, resample
+from jointdetr.formats.motions import at_even_times
 from jointdetr.motion import PoseMotion, load_motions, motion_rows, motion_schema, motions_from_rows
 from jointdetr.skeleton_jointdetr import HUMAN36M, Skeleton
 from jointdetr.visualization import write_json, write_npz
@@ -96,7 +96,7 @@ class TestRows:
     @pytest.mark.parametrize(
         ("change", "complaint"),
         [
-            ({"joints": [[0, 0, 0]]}, r"row 1: `joints` must have the shape \(3, 3\), got \(1, 3\)"),
+            ({"joints": [[0, 0, 0]]}, r"row 1: `joints` must be numbers of the shape \(3, 3\), got \[\[0"),
             ({"joints": "up"}, "row 1: `joints` must be numbers"),
             ({"joints": None}, "row 1 has no `joints`"),
             ({"detected": [True, None, True]}, "row 1: `detected` must be known"),
@@ -158,19 +158,23 @@ class TestFiles:
             load_motions(tmp_path / "film.parquet")
 
 
+def chain_at(times_s: list[float], places: list[float]) -> PoseMotion:
+    joints = np.array(places)[:, None, None] * np.ones((1, 3, 3))
+    return PoseMotion(CHAIN, times_s, joints, np.ones((len(times_s), 3)), root_camera=joints[:, 0])
+
+
 def test_between_two_frames_it_is_on_the_line():
-    values = np.arange(6, dtype=float).reshape(3, 1, 2)
-    got = resample(values, np.array([0.0, 1.0, 2.0]), np.array([0.25, 1.0, 1.5]))
-    np.testing.assert_allclose(got[:, 0], [[0.5, 1.5], [2, 3], [3, 4]])
+    even = at_even_times(chain_at([0.0, 1.0, 2.0, 4.0], [0.0, 1.0, 2.0, 6.0]))
+    np.testing.assert_allclose(even.times_s, range(5))
+    np.testing.assert_allclose(even.joints[:, 1, 2], [0, 1, 2, 4, 6])
+    np.testing.assert_allclose(even.root_camera[:, 0], [0, 1, 2, 4, 6])
 
 
 def test_in_a_long_gap_nothing_is_known():
-    times_s = np.array([0, 1, 2, 6, 7, 8], dtype=float)
-    got = resample(np.ones((6, 1, 3)), times_s, np.array([2.0, 4.0, 6.0]))
-    assert np.isnan(got).any((1, 2)).tolist() == [False, True, False]
+    even = at_even_times(chain_at([0.0, 1.0, 2.0, 5.0, 6.0], [1.0, 1.0, np.nan, 1.0, 1.0]))
+    assert even.missing.all(1).tolist() == [False, False, True, True, True, False, False]
 
 
 def test_even_times_stay_as_they_are():
-    times_s = np.arange(5) / 30
-    assert even_times(times_s) is times_s
-    np.testing.assert_allclose(even_times(np.array([0.0, 0.1, 0.2, 0.5])), np.arange(6) / 10)
+    motion = chain_at([0.0, 0.1, 0.201, 0.3], [0.0, 1.0, 2.0, 3.0])
+    assert at_even_times(motion) is motion

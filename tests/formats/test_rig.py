@@ -170,11 +170,6 @@ class TestMissing:
         np.testing.assert_allclose(rig.rotations[:, index["left_knee"]], np.tile(np.eye(3), (40, 1, 1)), atol=1e-6)
         assert rig.filled == {"left_ankle": 40}
 
-    def test_times_without_anybody_are_filled(self):
-        motion = moving(frames=10)
-        rig = fit_rig(motion, np.array([0.0, 0.04, 2.0]))
-        assert rig.filled["head"] == 1
-
     def test_nothing_known_is_refused(self):
         motion = moving(person=4)
         motion.joints[:] = np.nan

@@ -12,8 +12,8 @@ from jointdetr.formats.rig import with_constant_bones
 from jointdetr.motion import PoseMotion, motion_rows
 from jointdetr.motion.floor import (
     ANKLE_HEIGHT,
+    both_sides,
     estimate_up,
-    feet_of,
     find_contacts,
     level_rotation,
     runs,
@@ -138,7 +138,7 @@ class TestStandOnFloor:
         assert words.startswith("on the floor: turned upright by 0.0 degrees, left foot on the ground in ")
 
 
-def test_feet_of_a_bvh_do_not_slide_either(tmp_path):
+def test_both_sides_a_bvh_do_not_slide_either(tmp_path):
     seen = noisy(walker(), 5, 60)
     ((path, note),) = write_poses(motion_rows([seen]), tmp_path / "walk.bvh", HUMAN36M, on_floor=True).items()
     assert "person 1 on the floor: turned upright by" in note
@@ -167,7 +167,7 @@ class TestRefusals:
     def test_without_legs(self):
         chain = Skeleton("chain", ("a", "b"), (-1, 0), (), 0)
         with pytest.raises(ValueError, match="the skeleton 'chain' lacks"):
-            feet_of(chain)
+            both_sides(chain)
 
 
 def test_contacts_of_less_than_a_tenth_of_a_second_do_not_count():

@@ -8,7 +8,6 @@ from scipy.signal import butter, filtfilt
 from shaky import shaky_motion
 
 from jointdetr.motion import motion_rows, smoothing
-from jointdetr.motion.jitter import acceleration_error, measure_delay_s
 from jointdetr.motion.smoothing import (
     LiveSmoother,
     OneEuroFilter,
@@ -75,7 +74,7 @@ def test_one_euro_is_late_by_the_delay_it_states():
     stated = OneEuroFilter(settings).delay_s(speed)
 
     assert stated == pytest.approx(1 / (2 * np.pi * 2.6))
-    assert measure_delay_s(straight[-40:], after[-40:], times_s[-40:]) == pytest.approx(stated, abs=0.001)
+    assert (straight - after)[-40:, 0, 0] / speed == pytest.approx(np.full(40, stated), abs=0.001)
 
 
 def test_one_euro_forgets_a_joint_that_was_long_away_and_keeps_it_over_a_short_gap():
@@ -120,7 +119,9 @@ def test_spline_is_not_late():
     before = swing(times_s, 0.7) + swing(times_s, 1.9)
     after = smooth_offline(before, times_s, np.ones((300, 2)), SmoothingSettings(cutoff_hz=3.0))
 
-    assert measure_delay_s(before, after, times_s) == 0
+    misfits = [np.abs(after[50:-50] - before[50 - late : len(before) - 50 - late]).mean() for late in (-1, 0, 1)]
+    assert misfits[1] == min(misfits)
+    assert misfits[0] == pytest.approx(misfits[2], rel=0.1)
 
 
 def test_spline_fills_short_gaps_only():
@@ -156,15 +157,13 @@ def test_few_frames_are_left_as_they_are():
     assert np.isnan(smooth_offline(values * np.nan, np.arange(4.0), np.ones((4, 1)), SmoothingSettings())).all()
 
 
-def test_bad_settings_and_times_are_refused():
+def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="`method` must be one of offline, one-euro, none, got 'kalman'"):
         SmoothingSettings(method="kalman")
     with pytest.raises(ValueError, match="`cutoff_hz` must be positive, got 0"):
         SmoothingSettings(cutoff_hz=0)
     with pytest.raises(ValueError, match="`beta` must be 0 or more"):
         SmoothingSettings(beta=-1)
-    with pytest.raises(ValueError, match="`times_s` must grow"):
-        smooth_offline(np.zeros((2, 1, 3)), np.zeros(2), np.ones((2, 1)), SmoothingSettings())
 
 
 @pytest.mark.parametrize("method", ["offline", "one-euro"])
@@ -172,7 +171,10 @@ def test_smoothing_steadies_joints_points_and_root(method):
     motion, truth = shaky_motion(120)
     smooth = smooth_motion(motion, SmoothingSettings(method=method))
 
-    assert acceleration_error(smooth.joints, truth) < 0.5 * acceleration_error(motion.joints, truth)
+    errors = [
+        np.linalg.norm(np.diff(joints - truth, n=2, axis=0), axis=-1) for joints in (smooth.joints, motion.joints)
+    ]
+    assert errors[0].mean() < 0.5 * errors[1].mean()
     for before, after in ((motion.joints_2d, smooth.joints_2d), (motion.root_camera, smooth.root_camera)):
         assert np.linalg.norm(np.diff(after, n=2, axis=0)) < 0.5 * np.linalg.norm(np.diff(before, n=2, axis=0))
     assert np.array_equal(smooth.scores, motion.scores)
@@ -219,7 +221,7 @@ class TestLive:
         rows = motion_rows([shaky_motion(20, person)[0] for person in (0, 3)])
         smoother = LiveSmoother(settings)
         frames = groupby(rows, key=lambda row: row["time_s"])
-        live = [row for time_s, of_frame in frames for row in smoother(of_frame, time_s)]
+        live = [row for _, of_frame in frames for row in smoother(of_frame)]
         for row, expected in zip(live, smooth_rows(rows, HUMAN36M, settings), strict=True):
             assert row["person"] == expected["person"]
             np.testing.assert_allclose(row["joints"], expected["joints"], atol=1e-6)
@@ -228,11 +230,7 @@ class TestLive:
     def test_who_was_away_for_long_begins_anew(self):
         smoother = LiveSmoother(SmoothingSettings("one-euro", max_gap_s=0.5))
         row = motion_rows([shaky_motion(2)[0]])[0]
-        smoother([row], 0.0)
-        smoother([], 2.0)
+        smoother([row])
+        smoother([])
         moved = {**row, "joints": row["joints"] + 500, "time_s": 2.1}
-        np.testing.assert_allclose(smoother([moved], 2.1)[0]["joints"], moved["joints"])
-
-    def test_the_future_cannot_be_had(self):
-        with pytest.raises(ValueError, match='got "offline"'):
-            LiveSmoother(SmoothingSettings("offline"))
+        np.testing.assert_allclose(smoother([moved])[0]["joints"], moved["joints"])

@@ -40,7 +40,7 @@ def test_csv_has_a_row_for_each_joint(tmp_path):
     expected = moving(frames=3).joints[2, 10]
     assert float(head["x_mm"]) == pytest.approx(expected[0], abs=0.006)
     assert float(head["camera_z_mm"]) == pytest.approx(expected[2] + 3000, abs=0.006)
-    assert (head["time_s"], head["score"], head["detected"], head["x_px"]) == ("0.080000", "0.7500", "1", "")
+    assert (float(head["time_s"]), head["score"], head["detected"], head["x_px"]) == (0.08, "0.75", "1", "")
     missing = next(row for row in rows if (row["person"], row["joint"], row["frame"]) == ("1", "left_hip", "0"))
     assert (missing["x_mm"], missing["camera_x_mm"], missing["detected"]) == ("", "", "0")
 
