@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from benchmarks.accuracy.compare import RECIPE
 from benchmarks.accuracy.peers import CONTESTANTS, PEERS, build_peer
 from benchmarks.timing import parse_arguments, report, take_turns
+from jointdetr.training.model import build_model, resolve_skeleton
 from jointdetr.training.recipe import Recipe, load_recipe
-from jointdetr.training.train import build_model, resolve_skeleton
 
 
 def build_contestants(config: str) -> tuple[dict[str, PreTrainedModel], Recipe]:

@@ -3,7 +3,6 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,13 +45,6 @@ def kind_of_parameter(name: str) -> str:
     return "sampling" if any(part in name for part in _SAMPLING_PARAMETERS) else "rest"
 
 
-def group_of_kind(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, int]:
-    """Find for each kind of parameters a group that has its learning rate; kinds of one rate share groups."""
-    group_of = {id(parameter): number for number, group in enumerate(groups) for parameter in group["params"]}
-    kinds = {name: group_of.get(id(parameter)) for name, parameter in model.named_parameters()}
-    return {kind_of_parameter(name): number for name, number in kinds.items() if number is not None}
-
-
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
     """Begin a moving average of weights and batch-norm statistics; None for a decay of 0.
 
@@ -76,32 +68,19 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
     """Warm-up and decay over a number of steps or a wall-clock time, whichever is nearer to its end.
 
     The time spent so far is part of the state, so that a resumed run does not start its budget anew.
-
-    Args:
-        optimizer: the optimiser.
-        settings: the schedule.
-        total_steps: optimiser steps of the whole run, if time does not end it.
-        clock: gives seconds.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        settings: ScheduleRecipe,
-        total_steps: int,
-        clock: Callable[[], float] = time.monotonic,
-    ):
+    def __init__(self, optimizer: torch.optim.Optimizer, settings: ScheduleRecipe, total_steps: int):
         self.settings = settings
         self.total_steps = total_steps
-        self._clock = clock
-        self._started = clock()
+        self._started = time.monotonic()
         self.progress = 0.0  # fraction of the run that is over, in [0, 1]
         super().__init__(optimizer)
 
     @property
     def elapsed_seconds(self) -> float:
         """Wall-clock time since the start, that of earlier runs included."""
-        return self._clock() - self._started
+        return time.monotonic() - self._started
 
     def get_lr(self) -> list[float]:
         """Rates of the parameter groups for the next step."""
@@ -111,7 +90,7 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
         return [base * factor for base in self.base_lrs]
 
     def _measure_progress(self) -> float:
-        """Fraction of the run that is over, in [0, 1]; by the main process's clock, so that all processes agree."""
+        """By the main process's clock, so that all processes agree."""
         progress = self.last_epoch / max(self.total_steps, 1)
         if self.settings.max_minutes is not None:
             seconds = main_process_seconds(self.elapsed_seconds)
@@ -126,7 +105,7 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
         state = dict(state_dict)
-        self._started = self._clock() - state.pop("elapsed_seconds")
+        self._started = time.monotonic() - state.pop("elapsed_seconds")
         self.__dict__.update(state)
         self.progress = self._measure_progress()  # the run may be over
 

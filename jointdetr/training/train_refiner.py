@@ -24,6 +24,7 @@ from ..evaluation.metrics import joint_errors, mpjpe
 from ..refinement_jointdetr import JointRefiner
 from ..skeleton_jointdetr import Skeleton
 from .adaptation import skeleton_fields
+from .model import resolve_skeleton
 from .recipe import PredictionRecipe, RefinerRecipe, save_recipe
 from .refiner_examples import (
     UNKNOWN_SHARE,
@@ -34,7 +35,6 @@ from .refiner_examples import (
     random_cameras,
     typical_bone_lengths,
 )
-from .train import resolve_skeleton
 
 _Examples = TypeVar("_Examples", torch.Tensor, RefinerExamples)
 

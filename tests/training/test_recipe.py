@@ -13,6 +13,7 @@ from documents import REPOSITORY
 from transformers import set_seed
 
 from jointdetr.data.schema import pose_features
+from jointdetr.training.model import build_model, resolve_skeleton
 from jointdetr.training.recipe import (
     RECIPES,
     DataSource,
@@ -22,7 +23,7 @@ from jointdetr.training.recipe import (
     load_recipe,
     save_recipe,
 )
-from jointdetr.training.train import build_model, resolve_skeleton, train
+from jointdetr.training.train import train
 
 ELSEWHERE = (REPOSITORY / "examples" / "recipes", REPOSITORY / "benchmarks" / "accuracy")
 POSE_RECIPES, REFINER_RECIPES = [], []

@@ -13,9 +13,8 @@ from processes import KILLED, kill_after, kill_now, run_forked
 from safetensors.torch import load_file
 
 from jointdetr.training import checkpoints
-from jointdetr.training.engine import StepGuard
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.train import train
+from jointdetr.training.train import TrainingRun, train
 
 TIMES = ("second", "runtime")  # entries of the log that no two runs share
 STEPS = 9
@@ -66,14 +65,14 @@ def prepare(where: str, step: int, delay: float) -> None:
         step: from which on.
         delay: seconds after the step, if it is anywhere.
     """
-    check, flush, rename = StepGuard.check, checkpoints._flush, checkpoints._rename
+    check, flush, rename = TrainingRun.require_finite, checkpoints._flush, checkpoints._rename
     now = 0
 
-    def reach(guard: StepGuard, reached: int, norm: float) -> None:
+    def reach(run: TrainingRun) -> None:
         nonlocal now
-        now = reached
-        check(guard, reached, norm)
-        if where == "anywhere" and reached == step:
+        now = run.step + 1
+        check(run)
+        if where == "anywhere" and now == step:
             kill_after(delay)
 
     def flush_file(path: Path) -> None:
@@ -83,7 +82,7 @@ def prepare(where: str, step: int, delay: float) -> None:
         dies = now >= step if where == "naming" else where == "end" and folder.name == "final"
         kill_now() if dies else rename(aside, folder)
 
-    StepGuard.check, checkpoints._flush, checkpoints._rename = reach, flush_file, give_name
+    TrainingRun.require_finite, checkpoints._flush, checkpoints._rename = reach, flush_file, give_name
 
 
 def kill_and_resume(values: dict, deaths: list[str], processes: int = 1) -> None:
