@@ -22,8 +22,7 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 from .model_card import ModelCardDetails, write_model_card
 
 PACKAGE = Path(__file__).parents[1]
-MODEL_VARIABLE = "JOINTDETR_MODEL"
-"""Environment variable by which the Space knows its model."""
+MODEL_VARIABLE = "JOINTDETR_MODEL"  # by which the Space knows its model
 
 # Files of an earlier version that would be stale in a new one.
 STALE_MODEL_FILES = ["*.py", "*.safetensors", "*.safetensors.index.json"]

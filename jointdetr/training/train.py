@@ -193,10 +193,8 @@ class TrainingRun:
         while not self.is_over:
             for batch in self._rest_of_epoch():
                 self._train_on(batch)
-                if self.accelerator.sync_gradients:
-                    self._finish_step(batch)
-                    if self.is_over:
-                        break
+                if self.is_over:
+                    break
         self.log({"train_runtime": self.schedule.elapsed_seconds})
 
     def _rest_of_epoch(self) -> Iterator[dict[str, Any]]:
@@ -236,6 +234,8 @@ class TrainingRun:
                 self._batches = []
             self.optimizer.step()
             self.optimizer.zero_grad()
+        if self.accelerator.sync_gradients:
+            self._finish_step(batch)
 
     def require_finite(self) -> None:
         """Refuse a step whose losses or gradient are no numbers, before it spoils the weights.
