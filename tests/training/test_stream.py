@@ -341,7 +341,7 @@ def test_a_blend_draws_by_weight():
     assert stored + synthetic == 24 and 11 <= synthetic <= 21  # 16 of 24, give or take two deviations
     assert stream.position()["parts"][1] == {"count": synthetic}
     assert len(set(roots(examples))) == 24
-    with pytest.raises(ValueError, match="one positive weight a part"):
+    with pytest.raises(ValueError, match="weights of sources and synthesis must be positive"):
         BlendedStream(stream.parts, [1.0, 0.0])
 
 
