@@ -61,15 +61,10 @@ class Augmentation:
     cutout: float = 0.3  # probability of up to three rectangles being covered
 
     def __post_init__(self) -> None:
-        """Refuse probabilities outside [0, 1] and impossible ranges."""
+        """Refuse probabilities outside [0, 1]."""
         for name in PROBABILITIES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`augmentation.{name}` must be a probability in [0, 1], got {getattr(self, name)}")
-        if self.scale < 1.0:
-            raise ValueError(f"`augmentation.scale` must be at least 1, got {self.scale}")
-        for name in ("rotation_degrees", "shift", "colour", "blur_radius_px"):
-            if getattr(self, name) < 0.0:
-                raise ValueError(f"`augmentation.{name}` must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,6 @@ def written_aside(folder: Path) -> Iterator[Path]:
     reports = [report for report in gather_object([report]) if report is not None]
     if state.is_main_process:
         if not reports:
-            for path in aside.rglob("*"):
-                _flush(path)
             _rename(aside, folder)
         shutil.rmtree(aside.parent, ignore_errors=True)
     state.wait_for_everyone()
@@ -73,15 +71,3 @@ def _rename(aside: Path, folder: Path) -> None:
     if folder.exists():
         os.replace(folder, aside.with_name(f"{folder.name}.replaced"))
     os.replace(aside, folder)
-    _flush(folder.parent)
-
-
-def _flush(path: Path) -> None:
-    """Bring a file or a folder to the disk, so that a power cut does not undo it."""
-    if path.is_dir() and os.name != "posix":  # elsewhere folders cannot be flushed
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

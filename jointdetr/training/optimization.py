@@ -13,8 +13,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from .recipe import OptimizerRecipe, ScheduleRecipe
 
-_SAMPLING_PARAMETERS = ("reference_point", "sampling_offsets")
-
 
 def parameter_groups(model: nn.Module, settings: OptimizerRecipe) -> list[dict[str, Any]]:
     """Sort trainable parameters by learning rate and weight decay.
@@ -42,7 +40,7 @@ def kind_of_parameter(name: str) -> str:
     """Say which learning rate a parameter has: that of the `backbone`, of `sampling`, or of the `rest`."""
     if "backbone" in name.split("."):
         return "backbone"
-    return "sampling" if any(part in name for part in _SAMPLING_PARAMETERS) else "rest"
+    return "sampling" if any(part in name for part in ("reference_point", "sampling_offsets")) else "rest"
 
 
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
@@ -71,8 +69,7 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, settings: ScheduleRecipe, total_steps: int):
-        self.settings = settings
-        self.total_steps = total_steps
+        self.settings, self.total_steps = settings, total_steps
         self._started = time.monotonic()
         self.progress = 0.0  # fraction of the run that is over, in [0, 1]
         super().__init__(optimizer)
@@ -86,8 +83,16 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
         """Rates of the parameter groups for the next step."""
         self.progress = self._measure_progress()
         warmup = min(1.0, (self.last_epoch + 1) / max(self.settings.warmup_steps, 1))
-        factor = warmup * decay_factor(self.settings, self.progress)
+        factor = warmup * self._decay()
         return [base * factor for base in self.base_lrs]
+
+    def _decay(self) -> float:
+        """Fraction of the peak rate at this part of the run, warm-up left out."""
+        if self.settings.shape == "step":
+            passed = sum(self.progress >= fraction for fraction in self.settings.step_fractions)
+            return self.settings.step_factor**passed
+        final = self.settings.final_fraction
+        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * self.progress))
 
     def _measure_progress(self) -> float:
         """By the main process's clock, so that all processes agree."""
@@ -108,15 +113,6 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
         self._started = time.monotonic() - state.pop("elapsed_seconds")
         self.__dict__.update(state)
         self.progress = self._measure_progress()  # the run may be over
-
-
-def decay_factor(settings: ScheduleRecipe, progress: float) -> float:
-    """Fraction of the peak rate when a fraction `progress` of the run is over, warm-up left out."""
-    if settings.shape == "step":
-        passed = sum(progress >= fraction for fraction in settings.step_fractions)
-        return settings.step_factor**passed
-    final = settings.final_fraction
-    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def main_process_seconds(seconds: float) -> float:

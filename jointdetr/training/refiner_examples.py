@@ -119,7 +119,6 @@ class RefinerExamples:
     joints: torch.Tensor  # (examples, joints, 3) as detected, mm
     sigmas: torch.Tensor  # (examples, joints) expected errors in mm, NaN where unknown
     truth: torch.Tensor  # (examples, joints, 3) mm
-    visible: torch.Tensor  # (examples, joints) bool, whether the joint is seen in the picture; True without one
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -136,7 +135,6 @@ class RefinerExamples:
             torch.where(chosen[:, None, None], joints, self.joints),
             torch.where(chosen[:, None], self.sigmas[:, order], self.sigmas),
             torch.where(chosen[:, None, None], truth, self.truth),
-            torch.where(chosen[:, None], self.visible[:, order], self.visible),
         )
 
     def hiding_sigmas(self, chosen: torch.Tensor) -> "RefinerExamples":
@@ -152,13 +150,12 @@ def disturb(
     Without one the noise is Gaussian, of a deviation that each pose draws. Poses stay relative to their roots' true
     places.
     """
-    visible = torch.ones(truth.shape[:2], dtype=torch.bool)
     if recipe.config.get("use_sigmas", False):
         sigmas = draw_sigmas(truth, skeleton, recipe.expected_error, generator)
-        return RefinerExamples(add_expected_noise(truth, sigmas, generator), sigmas, truth, visible)
+        return RefinerExamples(add_expected_noise(truth, sigmas, generator), sigmas, truth)
     deviation = recipe.noise_mm * torch.rand(len(truth), 1, 1, generator=generator)
     noisy = truth + deviation * torch.randn(truth.shape, generator=generator)
-    return RefinerExamples(noisy, torch.full(truth.shape[:2], torch.nan), truth, visible)
+    return RefinerExamples(noisy, torch.full(truth.shape[:2], torch.nan), truth)
 
 
 def predicted_examples(recipe: PredictionRecipe, skeleton: Skeleton) -> RefinerExamples:
@@ -190,5 +187,5 @@ def _predict(
     poses, targets = found.poses.likeliest, found.targets
     sigmas = torch.full(poses.scores.shape, torch.nan) if poses.sigmas is None else poses.sigmas.float()
     complete = targets.valid.all(dim=1) & poses.joints.isfinite().all(dim=(1, 2))
-    examples = RefinerExamples(poses.joints, sigmas, targets.joints, targets.visible)[complete]
+    examples = RefinerExamples(poses.joints, sigmas, targets.joints)[complete]
     return examples[torch.arange(len(examples)).repeat(source.repeat)]

@@ -141,18 +141,8 @@ def evaluate_on_skeletons(refiner: JointRefiner, poses: torch.Tensor, recipe: Re
 
 
 def evaluate_on_predictions(refiner: JointRefiner, examples: RefinerExamples) -> dict[str, float]:
-    """Measure what refinement makes of a pose model's own predictions.
-
-    Returns:
-        MPJPE in mm before (`predicted`) and after (`predicted_refined`), and the same of the visible and the occluded
-        joints alone (`predicted_visible`, `predicted_occluded`, each also with `_refined`), as far as there are any.
-    """
+    """Measure a pose model's own predictions: MPJPE in mm before refinement (`predicted`) and after it."""
     with torch.no_grad():
         refined = refiner.eval()(examples.joints, sigmas=examples.sigmas).joints
-    parts = {"": torch.ones_like(examples.visible), "_visible": examples.visible, "_occluded": ~examples.visible}
-    return {
-        f"predicted{part}{suffix}": mpjpe(joints, examples.truth, counted).item()
-        for part, counted in parts.items()
-        if counted.any()
-        for suffix, joints in (("", examples.joints), ("_refined", refined))
-    }
+    joints = {"predicted": examples.joints, "predicted_refined": refined}
+    return {name: mpjpe(found, examples.truth).item() for name, found in joints.items()}

@@ -60,12 +60,12 @@ def prepare(where: str, step: int, delay: float) -> None:
     """Let this process kill itself.
 
     Args:
-        where: `anywhere` after a step has been computed, before the `flushing` of a checkpoint's files, before the
-            `naming` of a checkpoint, or at the `end`, before the final model gets its name.
+        where: `anywhere` after a step has been computed, before the `naming` of a checkpoint, or at the `end`, before
+            the final model gets its name.
         step: from which on.
         delay: seconds after the step, if it is anywhere.
     """
-    check, flush, rename = TrainingRun.require_finite, checkpoints._flush, checkpoints._rename
+    check, rename = TrainingRun.require_finite, checkpoints._rename
     now = 0
 
     def reach(run: TrainingRun) -> None:
@@ -75,14 +75,11 @@ def prepare(where: str, step: int, delay: float) -> None:
         if where == "anywhere" and now == step:
             kill_after(delay)
 
-    def flush_file(path: Path) -> None:
-        kill_now() if where == "flushing" and now >= step else flush(path)
-
     def give_name(aside: Path, folder: Path) -> None:
         dies = now >= step if where == "naming" else where == "end" and folder.name == "final"
         kill_now() if dies else rename(aside, folder)
 
-    TrainingRun.require_finite, checkpoints._flush, checkpoints._rename = reach, flush_file, give_name
+    TrainingRun.require_finite, checkpoints._rename = reach, give_name
 
 
 def kill_and_resume(values: dict, deaths: list[str], processes: int = 1) -> None:
@@ -122,7 +119,7 @@ def without_times(path: Path) -> list[dict]:
 
 @pytest.mark.parametrize(
     ("kind", "deaths"),
-    [("stored", ["anywhere", "flushing", "anywhere", "end"]), ("streamed", ["anywhere", "anywhere", "naming"])],
+    [("stored", ["anywhere", "naming", "anywhere", "end"]), ("streamed", ["anywhere", "anywhere", "naming"])],
 )
 def test_a_run_that_is_killed_three_times_ends_as_one_left_alone(kind, deaths, request):
     kill_and_resume(request.getfixturevalue(kind), deaths)
