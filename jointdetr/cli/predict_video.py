@@ -15,7 +15,6 @@ from .predict import PredictOptions, write_formats
 if TYPE_CHECKING:
     from ..formats.film import Frame
     from ..motion.prediction import VideoSettings
-    from ..motion.smoothing import SmoothingSettings
 
 
 def predict_video(source: str | int, options: PredictOptions, name: str) -> None:
@@ -181,7 +180,7 @@ class _Film:
         return self._path("mp4").name
 
     def _report(self) -> None:
-        """Say what was found, how fast, and how it was smoothed."""
+        """Say what was found, and how fast."""
         from ..people.words import NOBODY, count_people, describe_error, doubt_of_error
 
         error_mm = self.error_sum_mm / self.errors_known if self.errors_known else math.nan
@@ -190,18 +189,5 @@ class _Film:
         rate = self.frames_done / self.seconds_spent if self.frames_done else 0.0
         frames = "1 frame" if self.frames_done == 1 else f"{self.frames_done} frames"
         typer.echo(f"{self.source}: {frames}, {people if self.people else NOBODY}, {rate:.1f} frames/s{broken}")
-        typer.echo(_describe_smoothing(self.predictor.settings.smoothing))
         if doubt := doubt_of_error(error_mm, "give a box of the first frame"):
             typer.echo(f"{self.source}: {doubt}", err=True)
-
-
-def _describe_smoothing(smoothing: "SmoothingSettings") -> str:
-    """What was done to the motion, and by how much that makes it late."""
-    from ..motion.smoothing import OneEuroFilter
-
-    if smoothing.method == "none":
-        return "not smoothed"
-    if smoothing.method == "offline":
-        return f"smoothed offline to {smoothing.cutoff_hz:g} Hz, not late"
-    rest_ms, moving_ms = (1000 * OneEuroFilter(smoothing).delay_s(speed) for speed in (0.0, 1000.0))
-    return f"smoothed by One-Euro, {rest_ms:.0f} ms late at rest and {moving_ms:.0f} ms at 1 m/s"

@@ -22,9 +22,7 @@ def view(
     angles: Annotated[
         bool,
         typer.Option(
-            "--angles",
-            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png), a "
-            "table (.csv or .parquet), or beside the skeleton (.html).",
+            "--angles", help="Joint angles: a figure, a table (.csv, .parquet), or beside the skeleton (.html)."
         ),
     ] = False,
     floor: Annotated[

@@ -174,20 +174,16 @@ def _plain_errors(outcome: str) -> Iterator[None]:
     """Say in one line what the Hub's client says in many, and what has come of the upload."""
     try:
         yield
-    except HfHubHTTPError as error:
-        raise _refusal(error, outcome) from error
+    except (HfHubHTTPError, RuntimeError) as error:  # the latter is how the client reports that a file did not arrive
+        refusal = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        if not isinstance(refusal, HfHubHTTPError):
+            raise OSError(f"the upload broke off, {outcome}, repeat it: {' '.join(str(error).split())}") from error
+        status = refusal.response.status_code
+        reason = refusal.server_message or " ".join(str(refusal).split())
+        if status in (401, 403):
+            raise PermissionError(
+                f"the token is not valid, or may not write there ({status}), {outcome}: {reason}"
+            ) from error
+        raise OSError(f"the Hub refused ({status}), {outcome}: {reason}") from error
     except HTTPError as error:  # of the transport: no answer
         raise ConnectionError(f"the Hub cannot be reached, {outcome}: {error}") from error
-    except RuntimeError as error:  # how the client reports that a file did not arrive
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refusal(error.__cause__, outcome) from error
-        raise OSError(f"the upload broke off, {outcome}, repeat it: {' '.join(str(error).split())}") from error
-
-
-def _refusal(error: HfHubHTTPError, outcome: str) -> OSError:
-    """Translate the Hub's answer."""
-    status = error.response.status_code
-    reason = error.server_message or " ".join(str(error).split())
-    if status in (401, 403):
-        return PermissionError(f"the token is not valid, or may not write there ({status}), {outcome}: {reason}")
-    return OSError(f"the Hub refused ({status}), {outcome}: {reason}")

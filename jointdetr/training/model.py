@@ -87,14 +87,11 @@ def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> No
     own = model.model.backbone
     # the class itself and not AutoBackbone, which takes every path for the name of a repository
     trained = type(own).from_pretrained(source, out_features=list(own.out_features), dtype=torch.float32)
-    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (own, trained)]
-    if shapes[0] != shapes[1]:
-        differing = sum(shapes[1].get(name) != shape for name, shape in shapes[0].items())
-        raise ValueError(
-            f"`model.backbone_from` must be a {type(own).__name__} of the recipe's size, "
-            f"got one with {differing} weights of another shape"
-        )
-    own.load_state_dict(trained.state_dict())
+    try:
+        own.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        kind = type(own).__name__
+        raise ValueError(f"`model.backbone_from` must be a {kind} of the recipe's size, got {source}") from error
 
 
 def start_at_mean_pose(model: JointDetrForPoseEstimation, examples: PoseMixture) -> None:

@@ -146,7 +146,7 @@ class Recipe:
     average_decay: float = 0.999  # of the moving average of the weights, which is evaluated and saved; 0 for none
     checkpoint_minutes: float = 15.0  # between checkpoints to resume from
     log_steps: int = 50  # optimiser steps between lines of the log
-    watch_steps: int | None = None  # steps between pictures; null for every epoch or 1000 of a stream, 0 for none
+    watch_steps: int | None = None  # steps between pictures of a few people; null for 1000, 0 for none
     report_to: str = "trackio"  # a tracker of Accelerate; `none` for the console alone
 
 

@@ -50,7 +50,7 @@ from .training_data import Evaluation, make_loader, training_data
 from .watching import draw_people, people_to_draw
 
 PATIENCE = timedelta(hours=4)  # of processes that wait while the main one evaluates
-STREAM_PICTURE_STEPS = 1000  # between pictures, where there are no epochs
+PICTURE_STEPS = 1000  # between pictures, by default
 
 
 @dataclass(frozen=True)
@@ -267,23 +267,13 @@ class TrainingRun:
         if logged:
             measured = self._meter.read()
             self.log({"loss": measured.pop("loss"), "grad_norm": self._norm, "learning_rate": rate} | measured)
-        if self._picture_is_due():
+        pictures = PICTURE_STEPS if self.recipe.watch_steps is None else self.recipe.watch_steps
+        if pictures and (over or self.step % pictures == 0):
             self._save_picture(batch if self._people is None else self._people)
         if not over and self._evaluation_is_due():
             self.evaluate()
         if over or (logged and self._checkpoint_is_due()):
             self.save_checkpoint()
-
-    def _picture_is_due(self) -> bool:
-        """At the end, and every so many steps; by default after epochs, but not more often than lines of the log."""
-        steps, epoch, lines = self.recipe.watch_steps, self.epoch_steps, self.recipe.log_steps
-        if steps is None and self._is_stream:
-            steps = STREAM_PICTURE_STEPS
-        if steps == 0 or self.is_over:
-            return steps != 0
-        if steps is not None:
-            return self.step % steps == 0
-        return self.step % epoch == 0 and self.step // lines > (self.step - epoch) // lines
 
     def _save_picture(self, people: dict[str, Any]) -> None:
         """Draw what is predicted for a few people."""
