@@ -40,9 +40,9 @@ from jointdetr.image_processing_jointdetr import JointDetrImageProcessorPil
 from jointdetr.postprocessing_jointdetr import AssembledPoses, assemble_poses
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.augmentation import Augmentation, AugmentedExamples
+from jointdetr.training.model import start_at_mean_pose
 from jointdetr.training.optimization import parameter_groups
 from jointdetr.training.recipe import OptimizerRecipe, load_recipe
-from jointdetr.training.train import start_at_mean_pose
 
 SHAPES = ((328, 12, 12), (432, 6, 6), (288, 3, 3))  # of the trunk's stages 3 to 5 for 192 px
 RATES = (1.5e-3, 3e-3)

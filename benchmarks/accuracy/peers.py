@@ -28,8 +28,8 @@ from benchmarks.accuracy.compare import (
 from benchmarks.accuracy.models import L1Peer, LikelihoodPeer, Peer, VolumetricPeer
 from jointdetr import JointDetrConfig
 from jointdetr.evaluation.result import ReportTable
+from jointdetr.training.model import build_model, resolve_skeleton
 from jointdetr.training.recipe import Recipe
-from jointdetr.training.train import build_model, resolve_skeleton
 
 PEERS: dict[str, type[Peer]] = {"l1": L1Peer, "rle": LikelihoodPeer, "volumetric": VolumetricPeer}
 REFERENCES = ("baseline", "jointdetr")  # variants of `compare.py`

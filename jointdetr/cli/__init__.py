@@ -7,11 +7,11 @@ line on stderr and exit code 2.
 import typer
 
 from .convert import convert
-from .evaluate import evaluate
-from .hub import export, push
+from .evaluate import EvaluateOptions
+from .hub import PushOptions, export
 from .options import Command
 from .predict import PredictCommand, PredictOptions
-from .synthesize import synthesize
+from .synthesize import SynthesizeOptions
 from .train import train, train_refiner
 from .view import demo, view
 
@@ -25,13 +25,13 @@ app = typer.Typer(
 )
 app.command("predict", cls=PredictCommand)(PredictOptions)
 app.command(cls=Command)(convert)
-app.command(cls=Command)(synthesize)
+app.command("synthesize", cls=Command)(SynthesizeOptions)
 app.command(cls=Command)(train)
 app.command(cls=Command)(train_refiner)
-app.command(cls=Command)(evaluate)
+app.command("evaluate", cls=Command)(EvaluateOptions)
 app.command(cls=Command)(view)
 app.command(cls=Command)(demo)
-app.command(cls=Command)(push)
+app.command("push", cls=Command)(PushOptions)
 app.command(cls=Command)(export)
 
 

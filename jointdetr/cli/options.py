@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -34,13 +35,17 @@ BatchSizeOption = Annotated[int, typer.Option(min=1, help="Crops that go through
 
 
 class Command(TyperCommand):
-    """A command that runs with the Auto classes knowing the package, which takes too long for its help."""
+    """A command that runs with the Auto classes knowing the package, which takes too long for its help.
+
+    It is a function, or a dataclass of options with a method `run`.
+    """
 
     def invoke(self, ctx: typer.Context) -> object:
         """Run the command."""
         from .. import registration  # noqa: F401
 
-        return super().invoke(ctx)
+        made = super().invoke(ctx)
+        return made.run() if is_dataclass(made) else made
 
 
 class Checkpoint(NamedTuple):
@@ -69,12 +74,6 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def check_checkpoint_name(name: str) -> None:
-    """Raise `ValueError` for what is no folder and cannot be on the Hub either, before anybody asks there."""
-    if not Path(name).is_dir() and re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is None:
-        raise ValueError("there is no such folder, and a repository on the Hub is named user/model")
-
-
 def load_checkpoint(name: str | None, precision: Precision = "float32") -> Checkpoint:
     """Load a checkpoint through the Auto classes, from the package itself if no name is given."""
     import torch
@@ -86,7 +85,8 @@ def load_checkpoint(name: str | None, precision: Precision = "float32") -> Check
     logging.disable_progress_bar()
     source = name or str(files("jointdetr") / "pretrained")
     with one_line_errors(source):
-        check_checkpoint_name(source)
+        if not Path(source).is_dir() and re.fullmatch(r"\w[\w.-]*/[\w.-]+", source) is None:
+            raise ValueError("there is no such folder, and a repository on the Hub is named user/model")
         model = AutoModelForPoseEstimation.from_pretrained(source, dtype=precision).eval()
         if not isinstance(model, JointDetrForPoseEstimation):
             raise ValueError(f"expected a checkpoint of JointDetrForPoseEstimation, got {type(model).__name__}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlparse
 
 import typer
@@ -30,34 +30,8 @@ PACKAGED_MODEL = "jointdetr (in the package)"
 PEOPLE, CAMERA, FILMS, DATASETS = ({"rich_help_panel": name} for name in ("People", "Camera", "Films", "Data sets"))
 
 
-class Box(NamedTuple):
-    """A person's box in pixels: left edge, top edge, width, height."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-def _parse_box(text: str) -> Box:
-    try:
-        return Box(*(float(number) for number in text.split()))
-    except (TypeError, ValueError) as error:
-        raise typer.BadParameter(f"expected four numbers X Y W H, got {text!r}") from error
-
-
-class Format(str, Enum):
-    """Kinds of file that poses can be written as."""
-
-    JSON = "json"
-    NPZ = "npz"
-    CSV = "csv"
-    BVH = "bvh"
-    GLB = "glb"
-    TRC = "trc"
-    C3D = "c3d"
-    ANGLES_CSV = "angles.csv"
-    ANGLES_PARQUET = "angles.parquet"
+FORMATS = ("json", "npz", "csv", "bvh", "glb", "trc", "c3d", "angles.csv", "angles.parquet")
+Format = Enum("Format", {name: name for name in FORMATS}, type=str)  # as Typer has no lists of literals
 
 
 @dataclass(frozen=True)
@@ -65,7 +39,7 @@ class PredictOptions:
     """Estimate the 3D poses in pictures and films, or of everyone in a dataset.
 
     A source that cannot be read is reported and left out; the others are still done.
-    """  # the command's help: Typer makes its options of the fields
+    """
 
     sources: Annotated[
         list[str] | None,
@@ -84,34 +58,23 @@ class PredictOptions:
     ] = None
     floor: Annotated[
         bool,
-        typer.Option(
-            "--floor",
-            help="BVH, GLB, TRC, C3D and angles of people upright on the floor, with feet that stand; needs a camera.",
-        ),
+        typer.Option("--floor", help="People in files for animation upright on the floor, with feet that stand."),
     ] = False
     box: Annotated[
-        list[Box] | None,
+        list[str] | None,
         typer.Option(
-            parser=_parse_box,
             metavar="X Y W H",
-            help="A person's box in pixels, in every picture given; in films that of the first frame, from which the "
-            "person is followed. Repeat it for more people. Without a box the people are searched for.",
+            help="A person's box in pixels, in every picture or in a film's first frame. Repeat it for more people.",
             **PEOPLE,
         ),
     ] = None
     people: Annotated[
         Literal["search", "whole"],
-        typer.Option(
-            help="Without boxes: search for people, or take the whole picture to show one who fills it.", **PEOPLE
-        ),
+        typer.Option(help="Without boxes: search for people, or take the whole picture as one.", **PEOPLE),
     ] = "search"
     detector: Annotated[
         str | None,
-        typer.Option(
-            help="Folder or Hub repository of an object-detection model of transformers that finds the people "
-            "in place of the search, such as ustc-community/dfine-nano-coco.",
-            **PEOPLE,
-        ),
+        typer.Option(help="Object-detection model to find the people, as ustc-community/dfine-nano-coco.", **PEOPLE),
     ] = None
     detector_threshold: Annotated[
         float,
@@ -123,24 +86,15 @@ class PredictOptions:
     ] = None
     fov: Annotated[
         float | None,
-        typer.Option(
-            help="Angle in degrees across the picture's longer side, if you know no focal length; 60 is guessed.",
-            **CAMERA,
-        ),
+        typer.Option(help="Angle in degrees across the picture's longer side, 60 if nothing is known.", **CAMERA),
     ] = None
     distortion: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL:K1,K2,...",
-            help="The lens in OpenCV's coefficients, brown:k1,k2,p1,p2,k3 or fisheye:k1,k2,k3,k4.",
-            **CAMERA,
-        ),
+        typer.Option(help="The lens as OpenCV has it, brown:k1,k2,p1,p2,k3 or fisheye:k1,k2,k3,k4.", **CAMERA),
     ] = None
     camera: Annotated[
         Path | None,
-        typer.Option(
-            help="JSON file with intrinsics and, if known, distortion and extrinsics of the camera.", **CAMERA
-        ),
+        typer.Option(help="JSON file with intrinsics and, if known, distortion and extrinsics.", **CAMERA),
     ] = None
     smoothing: Annotated[
         Literal["none", "one-euro", "offline"], typer.Option(help="How joints are smoothed over time.", **FILMS)
@@ -163,17 +117,40 @@ class PredictOptions:
         """Refuse options that do not go together."""
         if sum([bool(self.sources), self.webcam is not None, self.dataset is not None]) != 1:
             raise typer.BadParameter("name pictures or films, or give --webcam, or give --dataset: one of the three")
-        if self.box and self.detector is not None:
-            raise typer.BadParameter("give --box or --detector, not both")
-        if self.people == "whole" and (self.box or self.detector is not None):
-            raise typer.BadParameter("give --people whole alone, without --box and --detector")
+        if bool(self.boxes) + (self.detector is not None) + (self.people == "whole") > 1:
+            raise typer.BadParameter("people come from one of --box, --detector and --people whole, got several")
         if self.floor and self.focal_px is None and self.fov is None and self.camera is None:
             raise typer.BadParameter("--floor needs the camera: give --fov, --focal-px or --camera")
+
+    def run(self) -> None:
+        """Look at what the options name: pictures together, each film by itself."""
+        from ..formats.film import is_film
+        from .predict_pictures import predict_dataset, predict_pictures
+        from .predict_video import predict_video
+
+        if self.dataset is not None:
+            predict_dataset(self.dataset, self)
+        if self.webcam is not None:
+            predict_video(self.webcam, self, time.strftime("webcam-%Y%m%d-%H%M%S"))
+        films = [source for source in self.sources or () if is_film(source)]
+        pictures = [source for source in self.sources or () if source not in films]
+        failed = bool(pictures) and not predict_pictures(pictures, self)
+        for film, name in zip(films, output_names(films), strict=True):
+            try:
+                predict_video(film, self, name)
+            except typer.Exit:
+                failed = True
+        if failed:
+            raise typer.Exit(2)
 
     @property
     def boxes(self) -> list[list[float]]:
         """A person's box each, the same in every picture and in a film's first frame; none to have people found."""
-        return [list(box) for box in self.box or ()]
+        boxes = [box.split() for box in self.box or ()]
+        try:
+            return [[float(x), float(y), float(width), float(height)] for x, y, width, height in boxes]
+        except ValueError as error:
+            raise typer.BadParameter(f"expected four numbers X Y W H after --box, got {self.box}") from error
 
     @property
     def known_camera(self) -> dict[str, Any]:
@@ -182,11 +159,7 @@ class PredictOptions:
         return {name: value for name, value in known.items() if value is not None}
 
     def camera_of(self, size: tuple[int, int]) -> "Camera":
-        """Return the camera of a picture of `size` (width, height), a guess if nothing is known of it.
-
-        Raises:
-            ValueError: The options contradict each other, or describe no camera.
-        """
+        """Return the camera of a picture of `size` (width, height), a guess if nothing is known of it."""
         from ..camera_jointdetr import Camera, camera_of_picture
 
         given = {"focal_px": self.focal_px, "field_of_view": self.fov, "file": self.camera}
@@ -224,7 +197,7 @@ class PredictOptions:
 
 
 class PredictCommand(Command):
-    """Hands the options on as one object; takes four numbers after `--box`, which Typer has not for repeated ones."""
+    """Takes four numbers after `--box`, which Typer has not for repeated options."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         """Hand the four words after each `--box` on as one."""
@@ -234,33 +207,6 @@ class PredictCommand(Command):
             if word == "--box":
                 joined.append(" ".join(islice(words, 4)))
         return super().parse_args(ctx, joined)
-
-    def invoke(self, ctx: typer.Context) -> None:
-        """Run the command."""
-        predict(super().invoke(ctx))
-
-
-def predict(options: PredictOptions) -> None:
-    """Look at what the options name: pictures together, each film by itself."""
-    from ..formats.film import is_film
-    from .predict_pictures import predict_dataset, predict_pictures
-    from .predict_video import predict_video
-
-    if options.dataset is not None:
-        predict_dataset(options.dataset, options)
-    if options.webcam is not None:
-        predict_video(options.webcam, options, time.strftime("webcam-%Y%m%d-%H%M%S"))
-    moves = {source: is_film(source) for source in options.sources or ()}
-    pictures = [source for source in options.sources or () if not moves[source]]
-    films = [source for source in options.sources or () if moves[source]]
-    failed = bool(pictures) and not predict_pictures(pictures, options)
-    for film, name in zip(films, output_names(films), strict=True):
-        try:
-            predict_video(film, options, name)
-        except typer.Exit:
-            failed = True
-    if failed:
-        raise typer.Exit(2)
 
 
 def output_names(sources: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
     """Write the poses in each picture and tell whether all could be read; one that cannot is reported."""
     from ..people.words import doubts
 
-    options = replace(options, format=options.format or [Format.JSON])
+    options = replace(options, format=options.format or [Format("json")])
     estimator = options.load_estimator()
     skeleton = estimator.model.config.skeleton
     with one_line_errors(str(options.output)):
@@ -69,16 +69,6 @@ def _predict(
     return people, [figure.name, *written]
 
 
-def _print_joints(people: Sequence[Person], skeleton: "Skeleton") -> None:
-    """Print every joint of every person."""
-    from rich.console import Console
-
-    from ..people.words import describe_person
-
-    for number, person in enumerate(people, start=1):
-        Console().print(_joint_table(person, skeleton, f"person {number}: {describe_person(person)}"))
-
-
 def _summary(people: Sequence[Person]) -> str:
     """Who was found: the joints of a few people, the number of many."""
     from ..people.words import NOBODY, describe_person
@@ -88,34 +78,30 @@ def _summary(people: Sequence[Person]) -> str:
     return "; ".join(describe_person(person) for person in people) or NOBODY
 
 
-def _joint_table(person: Person, skeleton: "Skeleton", title: str) -> Any:
-    """One person's joints in millimetres as a table; what was not found is marked as a guess."""
+def _print_joints(people: Sequence[Person], skeleton: "Skeleton") -> None:
+    """Print every joint of every person in millimetres; what was not found is marked as a guess."""
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
-    # Rich breaks a title and a caption that are wider than the columns
-    table = Table(title=title, caption=_caption(person, skeleton), box=box.SIMPLE_HEAD, min_width=len(title) + 2)
-    table.add_column("joint")
-    for column in ("x", "y", "z", "score", "error"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    columns = [person[name].tolist() for name in ("joints", "scores", "detected")]
-    errors = person["sigmas"].tolist() if "sigmas" in person else [math.nan] * len(skeleton.joints)
-    for name, position, score, found, error in zip(skeleton.joints, *columns, errors, strict=True):
-        remark = "" if found else "missing" if math.isnan(position[0]) else "guess"
-        table.add_row(name, *_millimetres(position), f"{score:.2f}", *_millimetres([error]), remark)
-    return table
+    from ..people.words import describe_person
 
-
-def _caption(person: Person, skeleton: "Skeleton") -> str:
-    """What the numbers are, and where the person stands."""
     root = skeleton.joints[skeleton.root]
     caption = f"millimetres from the {root}\nx right, y down, z away from the camera\nerror: expected, in millimetres"
-    if "joints_camera" in person and person["joints_camera"].isfinite().all():
-        place = ", ".join(_millimetres(person["joints_camera"][skeleton.root].tolist()))
-        guess = "\n(a guess: no focal length is known)" if person["intrinsics_guessed"] else ""
-        caption += f"\n{root}: {place} from the camera{guess}"
-    return caption
+    for number, person in enumerate(people, start=1):
+        title = f"person {number}: {describe_person(person)}"
+        # Rich breaks a title and a caption that are wider than the columns
+        table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, min_width=len(title) + 2)
+        table.add_column("joint")
+        for column in ("x", "y", "z", "score", "error"):
+            table.add_column(column, justify="right")
+        table.add_column("")
+        columns = [person[name].tolist() for name in ("joints", "scores", "detected")]
+        errors = person["sigmas"].tolist() if "sigmas" in person else [math.nan] * len(skeleton.joints)
+        for name, position, score, found, error in zip(skeleton.joints, *columns, errors, strict=True):
+            remark = "" if found else "missing" if math.isnan(position[0]) else "guess"
+            table.add_row(name, *_millimetres(position), f"{score:.2f}", *_millimetres([error]), remark)
+        Console().print(table)
 
 
 def _millimetres(position: Sequence[float]) -> list[str]:

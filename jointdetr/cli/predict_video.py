@@ -14,9 +14,7 @@ from .predict import PredictOptions, write_formats
 
 if TYPE_CHECKING:
     from ..formats.film import Frame
-    from ..motion.jitter import Jitter
     from ..motion.prediction import VideoSettings
-    from ..motion.smoothing import SmoothingSettings
 
 
 def predict_video(source: str | int, options: PredictOptions, name: str) -> None:
@@ -33,13 +31,7 @@ def predict_video(source: str | int, options: PredictOptions, name: str) -> None
 
 
 class _Film:
-    """A film, or what a webcam sees, on its way through `predict`.
-
-    Args:
-        source: Path of the film, or the number of the webcam.
-        options: What was asked for.
-        name: What the written files are called.
-    """
+    """A film, or what the webcam of a number sees, on its way through `predict`; files are called by `name`."""
 
     def __init__(self, source: str | int, options: PredictOptions, name: str):
         from ..formats.film import FrameReader
@@ -134,34 +126,24 @@ class _Film:
 
     @contextmanager
     def _progress(self, start: int) -> Iterator[Any]:
-        """Show how far the film is and how fast it goes, on a terminal."""
+        """Show how far the film is, on a terminal."""
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import MofNCompleteColumn, Progress
 
-        speed = TextColumn("{task.fields[speed]}")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
-        console = Console(stderr=True)
         total = None if self.is_live else self.reader.info().num_frames  # if the film has an end and tells
+        console = Console(stderr=True)
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task(str(self.source), total=total, completed=start, speed="")
-
-            def advance(frames: int) -> None:
-                rate = progress.tasks[task].speed
-                shown = "" if rate is None else f"{rate:.1f} frames/s"
-                progress.update(task, advance=frames * self.reader.step, speed=shown)
-
-            yield advance
+            task = progress.add_task(str(self.source), total=total, completed=start)
+            yield lambda frames: progress.advance(task, frames * self.reader.step)
 
     def finish(self) -> None:
         """Smooth the rows, write the table and all that is made of it, and report."""
         from ..formats.motions import load_motions, motion_rows
-        from ..motion.jitter import Jitter, measure_jitter
         from ..motion.smoothing import smooth_rows
 
-        before, after = Jitter(), Jitter()
         smoothing, about = self.predictor.settings.smoothing, self.recording.settings
-        rows = measure_jitter(self._count_people(self.recording.rows()), before)
-        rows = measure_jitter(smooth_rows(rows, self.skeleton, smoothing), after)
+        rows = smooth_rows(self._count_people(self.recording.rows()), self.skeleton, smoothing)
         table = self._path("parquet")
         self.recording.write_table(rows, about | {"smoothing": vars(smoothing)})
         written = [table.name]
@@ -171,7 +153,7 @@ class _Film:
         if self.options.overlay:
             written.append(self._write_overlay())
         self.recording.remove_parts()
-        self._report(before, after)
+        self._report()
         typer.echo(f"see {', '.join(written)} in {self.options.output}")
 
     def _count_people(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -196,8 +178,8 @@ class _Film:
         write_overlay(film, read_rows(self._path("parquet")), self.skeleton, self._path("mp4"))
         return self._path("mp4").name
 
-    def _report(self, before: "Jitter", after: "Jitter") -> None:
-        """Say what was found, how fast, and how much steadier it became."""
+    def _report(self) -> None:
+        """Say what was found, and how fast."""
         from ..people.words import NOBODY, count_people, describe_error, doubt_of_error
 
         error_mm = self.error_sum_mm / self.errors_known if self.errors_known else math.nan
@@ -208,22 +190,3 @@ class _Film:
         typer.echo(f"{self.source}: {frames}, {people if self.people else NOBODY}, {rate:.1f} frames/s{broken}")
         if doubt := doubt_of_error(error_mm, "give a box of the first frame"):
             typer.echo(f"{self.source}: {doubt}", err=True)
-        if before.count:
-            typer.echo(f"mean acceleration {_describe_jitter(before, after, self.predictor.settings.smoothing)}")
-
-
-def _describe_jitter(before: "Jitter", after: "Jitter", smoothing: "SmoothingSettings") -> str:
-    """How much the joints shake, and what smoothing did to it."""
-    if smoothing.method == "none":
-        return f"{before.mean():.0f} mm/s^2; not smoothed"
-    return f"{before.mean():.0f} -> {after.mean():.0f} mm/s^2, {_describe_smoothing(smoothing)}"
-
-
-def _describe_smoothing(smoothing: "SmoothingSettings") -> str:
-    """What was done to the motion, and by how much that makes it late."""
-    from ..motion.smoothing import OneEuroFilter
-
-    if smoothing.method == "offline":
-        return f"smoothed offline to {smoothing.cutoff_hz:g} Hz, not late"
-    rest_ms, moving_ms = (1000 * OneEuroFilter(smoothing).delay_s(speed) for speed in (0.0, 1000.0))
-    return f"smoothed by One-Euro, {rest_ms:.0f} ms late at rest and {moving_ms:.0f} ms at 1 m/s"

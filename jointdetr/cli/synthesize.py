@@ -1,5 +1,6 @@
 """`jointdetr synthesize`: draw a dataset of synthetic people."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,65 +8,47 @@ import typer
 
 from .options import one_line_errors
 
-SupersamplingOption = Annotated[
-    int, typer.Option(min=1, help="Rays along each edge of a pixel; 2 smooths edges for four times the work.")
-]
-MotionsOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Folder of CMU motion capture (.asf and .amc files) to take half of the poses from."
-    ),
-]
 
+@dataclass(frozen=True)
+class SynthesizeOptions:
+    """Make a dataset of synthetic people with exact 3D joints, ready for training."""
 
-def synthesize(
-    output: Annotated[Path, typer.Option(help="Folder of the dataset; an interrupted run goes on where it stopped.")],
-    count: Annotated[int, typer.Option(min=1, help="Number of people, one picture each.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other people.")] = 0,
-    size: Annotated[int, typer.Option(min=1, help="Width and height of the pictures in pixels.")] = 256,
+    output: Annotated[Path, typer.Option(help="Folder of the dataset; an interrupted run goes on where it stopped.")]
+    count: Annotated[int, typer.Option(min=1, help="Number of people, one picture each.")] = 1000
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other people.")] = 0
+    size: Annotated[int, typer.Option(min=1, help="Width and height of the pictures in pixels.")] = 256
     preset: Annotated[
         Literal["everyday", "everything", "nobody"],
         typer.Option(help="Mostly upright people; all poses and steep views as well; or empty rooms."),
-    ] = "everyday",
-    workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1,
-    supersampling: SupersamplingOption = 1,
-    motions: MotionsOption = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to pose and render the people.")] = "cpu",
-    sheet: Annotated[
-        bool, typer.Option("--sheet", help="Write sheet.png with the first pictures and joints.")
-    ] = False,
-) -> None:
-    """Make a dataset of synthetic people with exact 3D joints, ready for training."""
-    from ..synthesis.rows import SynthesisSettings
-    from ..synthesis.rows import synthesize as write_dataset
+    ] = "everyday"
+    workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1
+    supersampling: Annotated[
+        int, typer.Option(min=1, help="Rays along each edge of a pixel; 2 smooths edges for four times the work.")
+    ] = 1
+    motions: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of CMU motion capture (.asf, .amc) to take half of the poses from."),
+    ] = None
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to pose and render the people.")] = "cpu"
+    sheet: Annotated[bool, typer.Option("--sheet", help="Write sheet.png with the first pictures and joints.")] = False
 
-    with one_line_errors(str(output)):
-        _check_synthesis_resources(motions, device)  # before anything is written and any worker started
-        settings = SynthesisSettings(
-            output=output,
-            count=count,
-            seed=seed,
-            size=size,
-            preset=preset,
-            supersampling=supersampling,
-            workers=workers,
-            motions=motions,
-            device=device,
-        )
-        write_dataset(settings)
-        if sheet:
-            _write_sheet(output)
-    typer.echo(f"{output}: {count} people")
+    def run(self) -> None:
+        """Check what is needed before anything is written and any worker started, then write."""
+        import torch
 
+        from ..synthesis.rows import SynthesisSettings, synthesize
 
-def _check_synthesis_resources(motions: Path | None, device: str) -> None:
-    """Raise `ValueError` unless the motion capture and the device are there."""
-    import torch
-
-    if motions is not None and not any(motions.rglob("*.asf")):
-        raise ValueError(f"--motions must be a folder of .asf and .amc files, found no .asf file in {motions}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda needs a GPU that PyTorch can use, got none")
+        settings = asdict(self)
+        sheet = settings.pop("sheet")
+        with one_line_errors(str(self.output)):
+            if self.motions is not None and not any(self.motions.rglob("*.asf")):
+                raise ValueError(f"--motions must be a folder of .asf and .amc files, found no .asf in {self.motions}")
+            if self.device == "cuda" and not torch.cuda.is_available():
+                raise ValueError("--device cuda needs a GPU that PyTorch can use, got none")
+            synthesize(SynthesisSettings(**settings))
+            if sheet:
+                _write_sheet(self.output)
+        typer.echo(f"{self.output}: {self.count} people")
 
 
 def _write_sheet(folder: Path, pictures: int = 40, columns: int = 8) -> None:

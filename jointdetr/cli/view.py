@@ -21,11 +21,7 @@ def view(
     ] = None,
     angles: Annotated[
         bool,
-        typer.Option(
-            "--angles",
-            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png), or a "
-            "table (.csv or .parquet).",
-        ),
+        typer.Option("--angles", help="Joint angles: a figure (.png, .svg, .pdf) or a table (.csv, .parquet)."),
     ] = False,
     floor: Annotated[
         bool, typer.Option("--floor", help="People upright on the floor, feet that stand; the camera must be known.")

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -59,21 +59,11 @@ def export_model(
 ) -> Path:
     """Write a model as one file, with its config, its image processor and a description of inputs and outputs.
 
-    Args:
-        model: the model; float32, on the CPU.
-        processor: its image processor, which gives the input's size.
-        folder: folder to write to.
-        format: `onnx` for ONNX Runtime and its kin, `torch-export` for a `torch.export` archive.
-
-    Returns:
-        The file of the network.
+    The model is float32 and on the CPU; the input has the processor's size. Returns the file of the network.
 
     Raises:
-        ValueError: An unknown format.
         ImportError: The packages of `jointdetr[export]` are not installed.
     """
-    if format not in FILE_NAMES:
-        raise ValueError(f"`format` must be one of {sorted(FILE_NAMES)}, got {format!r}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAMES[format]
@@ -87,22 +77,17 @@ def export_model(
         _write_onnx(program, path, network.output_names)
     else:
         torch.export.save(program, path)
-    description = _describe(network, (height, width))
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-    model.config.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return path
-
-
-def _describe(network: ExportedPose, size: tuple[int, int]) -> dict[str, Any]:
-    """Say what goes in and what comes out, for those who read the file without Python."""
-    config = network.model.config
-    return {
-        "input": {"name": "pixel_values", "shape": ["batch", 3, *size]},
+    config = model.config
+    description = {  # for those who read the file without Python
+        "input": {"name": "pixel_values", "shape": ["batch", 3, height, width]},
         "outputs": network.output_names,
         "units": {"pred_joints": "mm from the root joint", "pred_points": "0 to 1 of the crop"},
         "joints": [config.id2label[joint] for joint in range(config.num_joints)],
     }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return path
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, output_names: list[str]) -> None:

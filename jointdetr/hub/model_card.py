@@ -16,6 +16,7 @@ TEMPLATE = Path(__file__).with_name("model_card_template.md")
 PIPELINE_TAG = "keypoint-detection"
 TAGS = ["3d-human-pose-estimation", "human-pose", "jointdetr"]
 
+# what a card reports: name with unit, and factor on what the file of an evaluation says
 METRIC_LABELS = {
     "mpjpe": ("MPJPE (mm)", 1.0),
     "pa_mpjpe": ("PA-MPJPE (mm)", 1.0),
@@ -25,16 +26,6 @@ METRIC_LABELS = {
     "mpjpe_absolute": ("MPJPE in camera space (mm)", 1.0),
     "mrpe": ("MRPE (mm)", 1.0),
 }
-"""Metrics that a card reports: name with unit, and factor on what the file says."""
-
-
-@dataclass(frozen=True)
-class ReportedMetric:
-    """One number: its `kind`, a key of `METRIC_LABELS`, its `label` with the unit, and its `value` in that unit."""
-
-    kind: str
-    label: str
-    value: float
 
 
 @dataclass(frozen=True)
@@ -43,12 +34,12 @@ class ReportedEvaluation:
 
     Args:
         dataset: name of the data, for people.
-        metrics: the numbers.
+        metrics: the numbers, as entries of the card's `model-index`.
         fine_print: what the numbers depend on, by topic.
     """
 
     dataset: str
-    metrics: list[ReportedMetric]
+    metrics: list[EvalResult]
     fine_print: dict[str, Any]
 
     @classmethod
@@ -61,8 +52,8 @@ class ReportedEvaluation:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             means = content["group_means"]
-            metrics = _metrics(content["metrics"], ", mean over frames" if means else "")
-            metrics += _metrics(means, ", mean over groups")
+            metrics = _metrics(dataset, content["metrics"], ", mean over frames" if means else "")
+            metrics += _metrics(dataset, means, ", mean over groups")
             fine_print = {"protocol": content["protocol"], **content["fine_print"]}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} must be JSON that `jointdetr evaluate --output` wrote: {error!r}") from error
@@ -70,26 +61,19 @@ class ReportedEvaluation:
             raise ValueError(f"{path} must hold at least one of {', '.join(METRIC_LABELS)}, got none")
         return cls(dataset, metrics, fine_print)
 
-    def results(self) -> list[EvalResult]:
-        """Entries of the card's `model-index`."""
-        return [
-            EvalResult(
-                task_type="keypoint-detection",
-                task_name="3D human pose estimation",
-                dataset_type=re.sub(r"[^a-z0-9]+", "-", self.dataset.lower()).strip("-") or "dataset",
-                dataset_name=self.dataset,
-                metric_type=metric.kind,
-                metric_name=metric.label,
-                metric_value=metric.value,
-            )
-            for metric in self.metrics
-        ]
 
-
-def _metrics(values: dict[str, float | None], addition: str) -> list[ReportedMetric]:
+def _metrics(dataset: str, values: dict[str, float | None], addition: str) -> list[EvalResult]:
     """The metrics that a card reports; numbers that do not exist are left out."""
     return [
-        ReportedMetric(kind, label + addition, round(factor * values[kind], 2))
+        EvalResult(
+            task_type="keypoint-detection",
+            task_name="3D human pose estimation",
+            dataset_type=re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-") or "dataset",
+            dataset_name=dataset,
+            metric_type=kind,
+            metric_name=label + addition,
+            metric_value=round(factor * values[kind], 2),
+        )
         for kind, (label, factor) in METRIC_LABELS.items()
         if values.get(kind) is not None
     ]
@@ -147,8 +131,11 @@ def write_model_card(
     Raises:
         ValueError: The existing page has metadata that cannot be read, or no licence.
     """
-    is_new = details.page is None
-    card = _new_card(model, processor, repo, details) if is_new else _completed_card(repo, details)
+    card = _new_card(model, processor, repo, details) if details.page is None else _completed_card(details)
+    results = [result for evaluation in details.evaluations for result in evaluation.metrics]
+    if results:
+        card.data.eval_results = results
+        card.data.model_name = card.data.model_name or repo.rpartition("/")[2]
     card.save(folder / "README.md")
     return card
 
@@ -157,26 +144,20 @@ def _new_card(
     model: JointDetrForPoseEstimation, processor: BaseImageProcessor, repo: str, details: ModelCardDetails
 ) -> ModelCard:
     """Fill in the template."""
-    config = model.config
-    data = _with_results(
-        ModelCardData(license=details.license, library_name="transformers", pipeline_tag=PIPELINE_TAG, tags=TAGS),
-        repo,
-        details,
-    )
     return ModelCard.from_template(
-        data,
+        ModelCardData(license=details.license, library_name="transformers", pipeline_tag=PIPELINE_TAG, tags=TAGS),
         template_path=str(TEMPLATE),
         repo=repo,
         name=repo.rpartition("/")[2],
         details=details,
-        config=config,
-        joints=", ".join(config.skeleton.joints),
+        config=model.config,
+        joints=", ".join(model.config.skeleton.joints),
         num_parameters=f"{model.num_parameters() / 1e6:.1f}",
         size=processor.size,
     )
 
 
-def _completed_card(repo: str, details: ModelCardDetails) -> ModelCard:
+def _completed_card(details: ModelCardDetails) -> ModelCard:
     """Add to an existing card's metadata."""
     card = ModelCard.load(details.page)
     card.data.license = details.license or card.data.license
@@ -184,14 +165,4 @@ def _completed_card(repo: str, details: ModelCardDetails) -> ModelCard:
         raise ValueError(f"{details.page} must say `license` in its metadata, or `license` must be given; got neither")
     card.data.library_name = card.data.library_name or "transformers"
     card.data.pipeline_tag = card.data.pipeline_tag or PIPELINE_TAG
-    _with_results(card.data, repo, details)
     return card
-
-
-def _with_results(data: ModelCardData, repo: str, details: ModelCardDetails) -> ModelCardData:
-    """Add the numbers, from which the Hub's `model-index` is made."""
-    results = [result for evaluation in details.evaluations for result in evaluation.results()]
-    if results:
-        data.eval_results = results
-        data.model_name = data.model_name or repo.rpartition("/")[2]
-    return data

@@ -9,25 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, RepoCard
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalTokenNotFoundError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from .model_card import ModelCardDetails, write_model_card
 
 PACKAGE = Path(__file__).parents[1]
-MODEL_VARIABLE = "JOINTDETR_MODEL"
-"""Environment variable by which the Space knows its model."""
-
-# Files of an earlier version that would be stale in a new one.
-STALE_MODEL_FILES = ["*.py", "*.safetensors", "*.safetensors.index.json"]
-STALE_SPACE_FILES = ["jointdetr/*"]
+MODEL_VARIABLE = "JOINTDETR_MODEL"  # by which the Space knows its model
 
 
 def save_with_remote_code(
@@ -71,7 +60,7 @@ class _Upload:
     folder: Path
     repo: str
     repo_type: str
-    stale: list[str]
+    stale: list[str]  # files of an earlier version that would be stale in a new one
     tag: str | None = None
 
 
@@ -97,19 +86,21 @@ def push_to_hub(
     Raises:
         ValueError: The name is none; a repository has files already, or is public though it should be private, or has
             the tag; the Space's folder lacks a file.
-        PermissionError: There is no token, or it is not valid, or may not write there.
+        PermissionError: The token is not valid, or may not write there.
         ConnectionError: The Hub cannot be reached.
-        OSError: The Hub refused, or the upload broke off. Nothing of it is visible then, and it can be repeated.
+        OSError: There is no token, the Hub refused, or the upload broke off. Nothing of it is visible then, and it can
+            be repeated.
     """
     settings = settings or PushSettings()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_with_remote_code(model, processor, folder / "model")
         write_model_card(folder / "model", model, processor, repo, card)
-        uploads = [_Upload(folder / "model", repo, "model", STALE_MODEL_FILES, settings.tag)]
+        stale = ["*.py", "*.safetensors", "*.safetensors.index.json"]
+        uploads = [_Upload(folder / "model", repo, "model", stale, settings.tag)]
         if settings.space_folder is not None:
             _prepare_space(settings.space_folder, folder / "space", repo)
-            uploads.append(_Upload(folder / "space", repo, "space", STALE_SPACE_FILES))
+            uploads.append(_Upload(folder / "space", repo, "space", ["jointdetr/*"]))
         return _publish(uploads, settings)
 
 
@@ -119,33 +110,24 @@ def _prepare_space(source: Path, folder: Path, model_repo: str) -> None:
         if not (source / needed).is_file():
             raise ValueError(f"the folder of the Space must hold {needed}, got {source} without it")
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=_without_checkpoint)
+    unwanted = shutil.ignore_patterns("__pycache__", "node_modules", "pretrained", "pretrained_synthetic")
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=unwanted)
     card = RepoCard.load(folder / "README.md")
     if card.data.get("sdk") != "gradio":
-        raise ValueError(
-            f"the metadata of {source / 'README.md'} must have `sdk: gradio`, got {card.data.get('sdk')!r}"
-        )
+        raise ValueError(f"the metadata of {source}/README.md must have `sdk: gradio`, got {card.data.get('sdk')!r}")
     card.data.models = [model_repo]
     card.save(folder / "README.md")
-
-
-def _without_checkpoint(folder: str, names: list[str]) -> set[str]:
-    """What of the package a Space does not carry."""
-    left_out = {"__pycache__", "node_modules"} | (
-        {"pretrained", "pretrained_synthetic"} if Path(folder) == PACKAGE else set()
-    )
-    return left_out & set(names)
 
 
 def _publish(uploads: list[_Upload], settings: PushSettings) -> list[str]:
     """Check that nothing stands in the way of any upload, then make what is new and upload one commit each."""
     api = HfApi()
-    with _plain_errors(uploads[0].repo, "nothing was published"):
+    with _plain_errors("nothing was published"):
         api.whoami()
         exist = [_check_repository(api, upload, settings) for upload in uploads]
     addresses = []
     for upload, exists in zip(uploads, exist, strict=True):
-        with _plain_errors(upload.repo, f"nothing of the {upload.repo_type} was published"):
+        with _plain_errors(f"nothing of the {upload.repo_type} was published"):
             if not exists:
                 sdk = {"space_sdk": "gradio"} if upload.repo_type == "space" else {}
                 api.create_repo(upload.repo, repo_type=upload.repo_type, private=settings.private or None, **sdk)
@@ -165,7 +147,7 @@ def _upload(api: HfApi, upload: _Upload) -> str:
         delete_patterns=upload.stale,
     )
     if upload.tag is not None:
-        with _plain_errors(upload.repo, f"it was published, but without the tag {upload.tag}"):
+        with _plain_errors(f"it was published, but without the tag {upload.tag}"):
             api.create_tag(upload.repo, tag=upload.tag, revision=commit.oid)
     return str(commit.repo_url)
 
@@ -188,35 +170,20 @@ def _check_repository(api: HfApi, upload: _Upload, settings: PushSettings) -> bo
 
 
 @contextmanager
-def _plain_errors(repo: str, outcome: str) -> Iterator[None]:
+def _plain_errors(outcome: str) -> Iterator[None]:
     """Say in one line what the Hub's client says in many, and what has come of the upload."""
     try:
         yield
-    except LocalTokenNotFoundError as error:
-        raise PermissionError("there is no token: run `hf auth login`, or set HF_TOKEN") from error
-    except HFValidationError as error:
-        raise ValueError(f"the name must be USER/NAME as on the Hub, got {repo!r}: {error}") from error
-    except HfHubHTTPError as error:
-        raise _refusal(error, outcome) from error
+    except (HfHubHTTPError, RuntimeError) as error:  # the latter is how the client reports that a file did not arrive
+        refusal = error if isinstance(error, HfHubHTTPError) else error.__cause__
+        if not isinstance(refusal, HfHubHTTPError):
+            raise OSError(f"the upload broke off, {outcome}, repeat it: {' '.join(str(error).split())}") from error
+        status = refusal.response.status_code
+        reason = refusal.server_message or " ".join(str(refusal).split())
+        if status in (401, 403):
+            raise PermissionError(
+                f"the token is not valid, or may not write there ({status}), {outcome}: {reason}"
+            ) from error
+        raise OSError(f"the Hub refused ({status}), {outcome}: {reason}") from error
     except HTTPError as error:  # of the transport: no answer
         raise ConnectionError(f"the Hub cannot be reached, {outcome}: {error}") from error
-    except RuntimeError as error:  # how the client reports that a file did not arrive
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refusal(error.__cause__, outcome) from error
-        raise OSError(f"the upload broke off, {outcome}, repeat it: {_in_one_line(error)}") from error
-
-
-def _refusal(error: HfHubHTTPError, outcome: str) -> OSError:
-    """Translate the Hub's answer."""
-    status = error.response.status_code
-    reason = error.server_message or _in_one_line(error)
-    if status == 401:
-        return PermissionError(f"the Hub does not accept the token, run `hf auth login` again: {reason}")
-    if status == 403:
-        return PermissionError(f"the token may not write there: {reason}")
-    return OSError(f"the Hub refused ({status}), {outcome}: {reason}")
-
-
-def _in_one_line(error: Exception) -> str:
-    """The text of an error without its line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -57,8 +57,6 @@ def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> 
     """
     adapted = type(model)(_adapted_config(model.config, skeleton))
     adapted.to(device=model.device, dtype=model.dtype).train(model.training)
-    if adapted.refiner is not None:
-        _silence(adapted.refiner)
     _copy_weights(model, adapted)
     if adapted.refiner is not None:
         _look_past_new_neighbours(adapted.refiner, model.refiner.config)
@@ -78,9 +76,8 @@ def skeleton_fields(skeleton: Skeleton) -> dict[str, Any]:
 
 def _adapted_config(config: JointDetrConfig, skeleton: Skeleton) -> JointDetrConfig:
     """The same configuration for another skeleton."""
-    fields = config.to_dict()
     described = skeleton_fields(skeleton)
-    fields |= described | {"flip_pairs": skeleton.flip_pairs}
+    fields = config.to_dict() | described | {"flip_pairs": skeleton.flip_pairs}
     fewest = 0 if config.query_alignment == "fixed" else config.num_queries
     fields["num_queries"] = max(fewest, len(skeleton.joints))
     if config.query_groups * len(skeleton.joints) > fields["num_queries"]:
@@ -118,6 +115,8 @@ def _copy_weights(model: JointDetrForPoseEstimation, adapted: JointDetrForPoseEs
         if joint_axis is None:
             target.copy_(weights[name])
             continue
+        if name.startswith("refiner."):
+            target.zero_()  # a new joint is neither read nor moved
         axis = joint_axis.axis
         entries = [
             joint_axis.entries([numbers[joint] for joint in kept], len(numbers), weight.shape[axis])
@@ -146,16 +145,6 @@ def _joint_axes(config: JointDetrConfig) -> dict[str, _JointAxis]:
     class_head["query_start.logits"] = _JointAxis(1)
     queries = dict.fromkeys(of_queries, _JointAxis(0, before=config.num_queries, per_joint=0))
     return refiner | connections | class_head | queries
-
-
-@torch.no_grad()
-def _silence(refiner: JointRefiner) -> None:
-    """Let a new refinement network read nothing and move nothing."""
-    refiner.input_projection.weight.zero_()
-    if refiner.sigma_projection is not None:
-        refiner.sigma_projection.weight.zero_()
-    refiner.output_projection.weight.zero_()
-    refiner.output_projection.bias.zero_()
 
 
 @torch.no_grad()

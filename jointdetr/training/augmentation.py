@@ -4,8 +4,7 @@ A view is one affine map of the picture, so the picture is sampled once, and one
 Turning a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis
 wherever the crop lies, because turning about another point of the picture differs from that by a shift of the picture
 alone. Likewise a mirrored picture shows the world mirrored in x. With the affine map `A`, the orthogonal matrix `M`
-and the intrinsics `K`, `A K M^-1` projects the moved world onto the moved picture exactly. It has the usual upper
-triangular form if the focal lengths are equal, and is the camera of a sheared picture if they are not.
+and the intrinsics `K`, `A K M^-1` projects the moved world onto the moved picture exactly.
 
 Shape vocabulary: as in `jointdetr/data/examples.py`. Camera axes: x right, y down, z forward.
 """
@@ -41,75 +40,41 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far an augmented view may go; zeros switch a part off.
+    """How far an augmented view may go; zeros switch a part off."""
 
-    Args:
-        flip: probability of a mirrored picture.
-        upright: probability of a view in which the body is turned upright before any other turn, as the second look of
-            inference shows it.
-        rotation_degrees: largest turn of the picture, to either side.
-        rotation: probability of a turn.
-        quarter_turns: probability of a turn by 90, 180 or 270 degrees besides.
-        scale: largest magnification of the crop; its inverse is the smallest. 1.0 keeps the size.
-        shift: largest move of the crop, as a fraction of its side.
-        misfit: probability of a crop that does not fit the person, instead of `scale` and `shift`: up to 2.5 times too
-            large or 1.8 times too small, and up to a quarter of its side beside the person.
-        half_body: probability of a crop around the upper or, less often, the lower body alone, as in portraits.
-        colour: strength of brightness, contrast, saturation, channel gains and gamma; 1.0 is strong.
-        greyscale: probability of a grey picture.
-        blur: probability of a blur of up to `blur_radius_px` of the crop.
-        blur_radius_px: its largest radius.
-        downscale: probability of a loss of resolution, by a factor of up to 4.
-        jpeg: probability of compression with a quality between 15 and 80.
-        noise: probability of sensor noise with a deviation of up to 16 grey levels.
-        cutout: probability of up to three rectangles being covered.
-    """
-
-    flip: float = 0.5
-    upright: float = 0.0
-    rotation_degrees: float = 30.0
-    rotation: float = 0.6
-    quarter_turns: float = 0.0
-    scale: float = 1.25
-    shift: float = 0.08
-    misfit: float = 0.0
-    half_body: float = 0.0
-    colour: float = 0.6
-    greyscale: float = 0.05
-    blur: float = 0.2
-    blur_radius_px: float = 1.5
-    downscale: float = 0.2
-    jpeg: float = 0.3
-    noise: float = 0.3
-    cutout: float = 0.3
+    flip: float = 0.5  # probability of a mirrored picture
+    upright: float = 0.0  # of turning the body upright before any other turn, as inference's second look shows it
+    rotation_degrees: float = 30.0  # largest turn of the picture, to either side
+    rotation: float = 0.6  # probability of a turn
+    quarter_turns: float = 0.0  # probability of a turn by 90, 180 or 270 degrees besides
+    scale: float = 1.25  # largest magnification of the crop; its inverse is the smallest
+    shift: float = 0.08  # largest move of the crop, as a fraction of its side
+    misfit: float = 0.0  # probability of a crop that does not fit the person, in place of `scale` and `shift`
+    half_body: float = 0.0  # probability of a crop around the upper or, less often, the lower body alone
+    colour: float = 0.6  # strength of brightness, contrast, saturation, channel gains and gamma; 1.0 is strong
+    greyscale: float = 0.05  # probability of a grey picture
+    blur: float = 0.2  # probability of a blur
+    blur_radius_px: float = 1.5  # its largest radius in the crop
+    downscale: float = 0.2  # probability of a loss of resolution, by a factor of up to 4
+    jpeg: float = 0.3  # probability of compression with a quality between 15 and 80
+    noise: float = 0.3  # probability of sensor noise with a deviation of up to 16 grey levels
+    cutout: float = 0.3  # probability of up to three rectangles being covered
 
     def __post_init__(self) -> None:
-        """Refuse probabilities outside [0, 1] and impossible ranges."""
+        """Refuse probabilities outside [0, 1]."""
         for name in PROBABILITIES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`augmentation.{name}` must be a probability in [0, 1], got {getattr(self, name)}")
-        if self.scale < 1.0:
-            raise ValueError(f"`augmentation.scale` must be at least 1, got {self.scale}")
-        for name in ("rotation_degrees", "shift", "colour", "blur_radius_px"):
-            if getattr(self, name) < 0.0:
-                raise ValueError(f"`augmentation.{name}` must not be negative, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class View:
-    """How a crop is seen: mirrored, then turned and magnified about its centre, then moved.
-
-    Args:
-        flip: mirror left and right.
-        angle: turn in radians, from the x axis (right) towards the y axis (down).
-        scale: magnification.
-        shift: move `(x, y)` as a fraction of the crop's sides.
-    """
+    """How a crop is seen: mirrored, then turned and magnified about its centre, then moved."""
 
     flip: bool = False
-    angle: float = 0.0
+    angle: float = 0.0  # radians, from the x axis (right) towards the y axis (down)
     scale: float = 1.0
-    shift: tuple[float, float] = (0.0, 0.0)
+    shift: tuple[float, float] = (0.0, 0.0)  # (x, y), fractions of the crop's sides
 
     @classmethod
     def sample(cls, settings: Augmentation, rng: np.random.Generator, tilt: float = math.nan) -> "View":
@@ -136,14 +101,9 @@ class View:
         return np.array([[cos * mirror, -sin, 0.0], [sin * mirror, cos, 0.0], [0.0, 0.0, 1.0]])
 
     def affine(self, crop_affine: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Map from the original picture to this view of a crop.
+        """Map `(2, 3)` from the original picture to this view of a crop, in px.
 
-        Args:
-            crop_affine: `(2, 3)`, original px -> px of the plain crop.
-            size: height and width of the crop in px.
-
-        Returns:
-            `(2, 3)`, original px -> px of the view.
+        Of the plain crop's map `crop_affine` (2, 3) and its `size` (height, width).
         """
         height, width = size
         centre = np.array([width / 2, height / 2])
@@ -152,21 +112,12 @@ class View:
         outer = np.column_stack([linear, moved - linear @ centre])  # (2, 3)
         return outer @ np.vstack([crop_affine, (0.0, 0.0, 1.0)])
 
-    def intrinsics(self, intrinsics: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        """Camera matrix `(3, 3)` that projects the moved world onto the view given by `affine` (2, 3)."""
-        return np.vstack([affine, (0.0, 0.0, 1.0)]) @ intrinsics @ self.world.T
-
 
 def half_body_box(points: np.ndarray, legs: np.ndarray, rng: np.random.Generator) -> list[float] | None:
-    """Draw the upper or the lower body and return the box around it; None where too few of its joints are known.
+    """Draw the upper or the lower body and return the box (x, y, width, height) px around it.
 
-    Args:
-        points: `(joints, 2)` px, NaN where unknown.
-        legs: `(joints,)` bool, which joints are below the hips.
-        rng: draws which half.
-
-    Returns:
-        x, y, width, height in px.
+    Of `points` (joints, 2) px, NaN where unknown, and `legs` (joints,), the joints below the hips. None where too few
+    of its joints are known.
     """
     half = points[~legs if rng.random() < UPPER_SHARE else legs]
     half = half[np.isfinite(half).all(axis=-1)]
@@ -250,23 +201,8 @@ def _compress(image: Image.Image, quality: int) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-@dataclass(frozen=True)
-class _DrawnView:
-    """What was drawn for an example: where it looks, and what of the crop is covered."""
-
-    flip: bool
-    affine: np.ndarray  # (2, 3) px of the picture -> px of the input
-    cutouts: list[tuple[slice, slice]]
-
-
 class AugmentedExamples(PoseExamples):
-    """Turns rows into views of people with their labels, each sampled from the picture once.
-
-    Args:
-        processor: crops and normalises; changes to it later are not seen.
-        skeleton: the skeleton of the rows' joints.
-        augmentation: how far views go.
-    """
+    """Turns rows into views of people with their labels, each sampled from the picture once."""
 
     def __init__(self, processor: JointDetrImageProcessorMixin, skeleton: Skeleton, augmentation: Augmentation):
         super().__init__(processor, skeleton)
@@ -275,19 +211,19 @@ class AugmentedExamples(PoseExamples):
         self._legs = np.array([any(part in name for part in LEG_JOINTS) for name in skeleton.joints])
 
     def _example(self, row: dict, rng: np.random.Generator) -> Example:
-        view = self._draw_view(row, rng)
-        affine = torch.from_numpy(view.affine)
+        view, affine = self._draw_view(row, rng)
+        cutouts = sample_cutouts(self.augmentation, self.cropper.size, rng)
         image = load_picture(open_stored(row["image"]), "image")
         crop = augment_appearance(self.cropper.draw(image, affine), self.augmentation, rng)
         pixels = np.array(crop)  # (height, width, 3), a copy
-        cover(pixels, view.cutouts, rng)
+        cover(pixels, cutouts, rng)
         labels = self._labels(row, affine)
         if view.flip:
             labels = {name: values[self._flip] if values.ndim else values for name, values in labels.items()}
         return {"pixel_values": torch.from_numpy(self.cropper.pixel_values([pixels])[0]), "labels": labels}
 
-    def _draw_view(self, row: dict, rng: np.random.Generator) -> _DrawnView:
-        """Draw where an example looks."""
+    def _draw_view(self, row: dict, rng: np.random.Generator) -> tuple[View, torch.Tensor]:
+        """Draw where an example looks; its map (2, 3) leads from px of the picture to px of the input."""
         points = np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], np.float64), np.nan)
         tilt = body_tilt(torch.from_numpy(points), self.skeleton).item() if self.augmentation.upright else np.nan
         view = View.sample(self.augmentation, rng, tilt)
@@ -295,8 +231,7 @@ class AugmentedExamples(PoseExamples):
         if share and rng.random() < share:
             half = half_body_box(points, self._legs, rng)
         plain = self.cropper.affine(row["box"] if half is None else half).numpy()
-        affine = view.affine(plain, self.cropper.size)
-        return _DrawnView(view.flip, affine, sample_cutouts(self.augmentation, self.cropper.size, rng))
+        return view, torch.from_numpy(view.affine(plain, self.cropper.size))
 
 
 class AugmentationEpoch(TrainerCallback):

@@ -3,7 +3,6 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,8 +12,6 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from .recipe import OptimizerRecipe, ScheduleRecipe
-
-_SAMPLING_PARAMETERS = ("reference_point", "sampling_offsets")
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerRecipe) -> list[dict[str, Any]]:
@@ -43,14 +40,7 @@ def kind_of_parameter(name: str) -> str:
     """Say which learning rate a parameter has: that of the `backbone`, of `sampling`, or of the `rest`."""
     if "backbone" in name.split("."):
         return "backbone"
-    return "sampling" if any(part in name for part in _SAMPLING_PARAMETERS) else "rest"
-
-
-def group_of_kind(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, int]:
-    """Find for each kind of parameters a group that has its learning rate; kinds of one rate share groups."""
-    group_of = {id(parameter): number for number, group in enumerate(groups) for parameter in group["params"]}
-    kinds = {name: group_of.get(id(parameter)) for name, parameter in model.named_parameters()}
-    return {kind_of_parameter(name): number for name, number in kinds.items() if number is not None}
+    return "sampling" if any(part in name for part in ("reference_point", "sampling_offsets")) else "rest"
 
 
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel | None:
@@ -76,42 +66,36 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
     """Warm-up and decay over a number of steps or a wall-clock time, whichever is nearer to its end.
 
     The time spent so far is part of the state, so that a resumed run does not start its budget anew.
-
-    Args:
-        optimizer: the optimiser.
-        settings: the schedule.
-        total_steps: optimiser steps of the whole run, if time does not end it.
-        clock: gives seconds.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        settings: ScheduleRecipe,
-        total_steps: int,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        self.settings = settings
-        self.total_steps = total_steps
-        self._clock = clock
-        self._started = clock()
+    def __init__(self, optimizer: torch.optim.Optimizer, settings: ScheduleRecipe, total_steps: int):
+        self.settings, self.total_steps = settings, total_steps
+        self._started = time.monotonic()
         self.progress = 0.0  # fraction of the run that is over, in [0, 1]
         super().__init__(optimizer)
 
     @property
     def elapsed_seconds(self) -> float:
         """Wall-clock time since the start, that of earlier runs included."""
-        return self._clock() - self._started
+        return time.monotonic() - self._started
 
     def get_lr(self) -> list[float]:
         """Rates of the parameter groups for the next step."""
         self.progress = self._measure_progress()
         warmup = min(1.0, (self.last_epoch + 1) / max(self.settings.warmup_steps, 1))
-        factor = warmup * decay_factor(self.settings, self.progress)
+        factor = warmup * self._decay()
         return [base * factor for base in self.base_lrs]
 
+    def _decay(self) -> float:
+        """Fraction of the peak rate at this part of the run, warm-up left out."""
+        if self.settings.shape == "step":
+            passed = sum(self.progress >= fraction for fraction in self.settings.step_fractions)
+            return self.settings.step_factor**passed
+        final = self.settings.final_fraction
+        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * self.progress))
+
     def _measure_progress(self) -> float:
-        """Fraction of the run that is over, in [0, 1]; by the main process's clock, so that all processes agree."""
+        """By the main process's clock, so that all processes agree."""
         progress = self.last_epoch / max(self.total_steps, 1)
         if self.settings.max_minutes is not None:
             seconds = main_process_seconds(self.elapsed_seconds)
@@ -126,18 +110,9 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state."""
         state = dict(state_dict)
-        self._started = self._clock() - state.pop("elapsed_seconds")
+        self._started = time.monotonic() - state.pop("elapsed_seconds")
         self.__dict__.update(state)
         self.progress = self._measure_progress()  # the run may be over
-
-
-def decay_factor(settings: ScheduleRecipe, progress: float) -> float:
-    """Fraction of the peak rate when a fraction `progress` of the run is over, warm-up left out."""
-    if settings.shape == "step":
-        passed = sum(progress >= fraction for fraction in settings.step_fractions)
-        return settings.step_factor**passed
-    final = settings.final_fraction
-    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def main_process_seconds(seconds: float) -> float:

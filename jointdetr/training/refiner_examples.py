@@ -24,18 +24,12 @@ from .training_data import load_source
 LABEL_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton")
 _SYNTHESIS_BATCH = 512
 
-UNKNOWN_SHARE = 0.1
-"""Share of the examples that hide their expected errors, as models without a confidence head give none."""
-
-SIGMA_SPREAD = 0.35
-"""Spread of the logarithm of expected errors: between people, and again between the joints of one."""
-
+UNKNOWN_SHARE = 0.1  # of the examples hide their expected errors, as models without a confidence head give none
+SIGMA_SPREAD = 0.35  # of the logarithm of expected errors: between people, and again between the joints of one
+# Largest deviation of noise along x, y and z, as a share of the expected error. Depth is harder to see. Noise of the
+# full size would teach too much: a model knows already how people stand, and half of what can be undone in noise
+# cannot be in the model's errors.
 NOISE_SHARE = (0.85, 0.85, 1.2)
-"""Largest deviation of noise along x, y and z, as a share of the expected error.
-
-Depth is harder to see. Noise of the full size would teach too much: a model knows already how people stand, and half
-of what can be undone in noise cannot be in the model's errors.
-"""
 
 
 def gather_skeletons(recipe: RefinerRecipe, skeleton: Skeleton) -> torch.Tensor:
@@ -90,6 +84,17 @@ def random_cameras(
     return poses @ rotation.transpose(-1, -2)
 
 
+def _ways_from_root(joints: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
+    """Length of the bones between every joint and the root: `(batch, joints)` mm."""
+    ways = torch.zeros(joints.shape[:2])
+    for joint in range(len(skeleton.joints)):
+        at = joint
+        while skeleton.parents[at] >= 0:
+            ways[:, joint] += (joints[:, at] - joints[:, skeleton.parents[at]]).norm(dim=-1)
+            at = skeleton.parents[at]
+    return ways
+
+
 def draw_sigmas(
     joints: torch.Tensor, skeleton: Skeleton, expected_error: float, generator: torch.Generator
 ) -> torch.Tensor:
@@ -107,32 +112,13 @@ def add_expected_noise(joints: torch.Tensor, sigmas: torch.Tensor, generator: to
     return joints + deviation * torch.randn(joints.shape, generator=generator)
 
 
-def _ways_from_root(joints: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
-    """Length of the bones between every joint and the root: `(batch, joints)` mm."""
-    ways = torch.zeros(joints.shape[:2])
-    for joint in range(len(skeleton.joints)):
-        at = joint
-        while skeleton.parents[at] >= 0:
-            ways[:, joint] += (joints[:, at] - joints[:, skeleton.parents[at]]).norm(dim=-1)
-            at = skeleton.parents[at]
-    return ways
-
-
 @dataclass(frozen=True)
 class RefinerExamples:
-    """Skeletons with errors beside the true ones.
+    """Skeletons with errors beside the true ones."""
 
-    Args:
-        joints: `(examples, joints, 3)` as detected, mm.
-        sigmas: `(examples, joints)` expected errors in mm, NaN where unknown.
-        truth: `(examples, joints, 3)` mm.
-        visible: `(examples, joints)` bool, whether the joint is seen in the picture; True without one.
-    """
-
-    joints: torch.Tensor
-    sigmas: torch.Tensor
-    truth: torch.Tensor
-    visible: torch.Tensor
+    joints: torch.Tensor  # (examples, joints, 3) as detected, mm
+    sigmas: torch.Tensor  # (examples, joints) expected errors in mm, NaN where unknown
+    truth: torch.Tensor  # (examples, joints, 3) mm
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -149,7 +135,6 @@ class RefinerExamples:
             torch.where(chosen[:, None, None], joints, self.joints),
             torch.where(chosen[:, None], self.sigmas[:, order], self.sigmas),
             torch.where(chosen[:, None, None], truth, self.truth),
-            torch.where(chosen[:, None], self.visible[:, order], self.visible),
         )
 
     def hiding_sigmas(self, chosen: torch.Tensor) -> "RefinerExamples":
@@ -165,13 +150,12 @@ def disturb(
     Without one the noise is Gaussian, of a deviation that each pose draws. Poses stay relative to their roots' true
     places.
     """
-    visible = torch.ones(truth.shape[:2], dtype=torch.bool)
     if recipe.config.get("use_sigmas", False):
         sigmas = draw_sigmas(truth, skeleton, recipe.expected_error, generator)
-        return RefinerExamples(add_expected_noise(truth, sigmas, generator), sigmas, truth, visible)
+        return RefinerExamples(add_expected_noise(truth, sigmas, generator), sigmas, truth)
     deviation = recipe.noise_mm * torch.rand(len(truth), 1, 1, generator=generator)
     noisy = truth + deviation * torch.randn(truth.shape, generator=generator)
-    return RefinerExamples(noisy, torch.full(truth.shape[:2], torch.nan), truth, visible)
+    return RefinerExamples(noisy, torch.full(truth.shape[:2], torch.nan), truth)
 
 
 def predicted_examples(recipe: PredictionRecipe, skeleton: Skeleton) -> RefinerExamples:
@@ -203,5 +187,5 @@ def _predict(
     poses, targets = found.poses.likeliest, found.targets
     sigmas = torch.full(poses.scores.shape, torch.nan) if poses.sigmas is None else poses.sigmas.float()
     complete = targets.valid.all(dim=1) & poses.joints.isfinite().all(dim=(1, 2))
-    examples = RefinerExamples(poses.joints, sigmas, targets.joints, targets.visible)[complete]
+    examples = RefinerExamples(poses.joints, sigmas, targets.joints)[complete]
     return examples[torch.arange(len(examples)).repeat(source.repeat)]

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from ..data.examples import PoseExamples, collate_poses, stack_labels, unstack_labels
 from ..data.loading import describe_row, misfit
 from ..data.mixing import RowMixture, RowReader, Share
-from ..skeleton_jointdetr import HUMAN36M, Skeleton
+from ..skeleton_jointdetr import HUMAN36M
 from ..synthesis.rows import PersonRows, RowSettings
 
 logger = logging.getLogger(__name__)
@@ -34,25 +34,14 @@ _POSITION = "stream_position"
 
 
 class ExampleStream(torch.utils.data.IterableDataset, ABC):
-    """Examples of `PoseExamples` that processes and workers share, from any position that was given out before.
+    """Examples of `PoseExamples` that processes and workers share, from any position that was given out before."""
 
-    Args:
-        examples: turns rows into examples.
-        share: which part this process reads.
-    """
-
-    start_method: str | None = None
-    """How workers have to be started; None as Python does it."""
+    start_method: str | None = None  # how workers have to be started; None as Python does it
 
     def __init__(self, examples: PoseExamples, share: Share):
         self.examples = examples
         self.share = share
         self._starts: dict[int, dict[str, Any]] = {}
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The skeleton of the joints."""
-        return self.examples.skeleton
 
     def load_positions(self, positions: dict[int, dict[str, Any]]) -> None:
         """Let the workers of the next iteration start from positions that `position` gave, by their number."""
@@ -70,27 +59,19 @@ class ExampleStream(torch.utils.data.IterableDataset, ABC):
 
 
 class PoseStream(ExampleStream):
-    """Crops of the people of a mixture, pass after pass.
+    """Crops of the people of a mixture, pass after pass; without a number of passes for ever.
 
     An example's view depends on the seed, the process, the worker and the number of examples before it there.
-
-    Args:
-        mixture: where rows come from.
-        examples: turns them into examples.
-        passes: how often to go through the data; None goes on for ever.
     """
 
     def __init__(self, mixture: RowMixture, examples: PoseExamples, passes: int | None = None):
         super().__init__(examples, mixture.share)
-        self.mixture = mixture
-        self.passes = passes
+        self.mixture, self.passes = mixture, passes
         self._passage = self._count = 0
         self._reader: RowReader | None = None
 
     def position(self) -> dict[str, Any]:
         """Where this worker's iteration is."""
-        if self._reader is None:
-            raise ValueError("a stream has a position once it is iterated over, got none")
         return {"passage": self._passage, "count": self._count, "rows": self._reader.position()}
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor | dict[str, torch.Tensor]]]:
@@ -109,11 +90,7 @@ class PoseStream(ExampleStream):
             self._passage += 1
 
     def _fitting(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Leave out rows whose box shows nobody, and say so once.
-
-        Raises:
-            ValueError: Nothing is left.
-        """
+        """Leave out rows whose box shows nobody, and say so once; a `ValueError` if nothing is left."""
         left_out = 0
         for row in rows:
             problem = misfit(row)
@@ -130,20 +107,12 @@ class PoseStream(ExampleStream):
 class SyntheticStream(ExampleStream):
     """Crops of synthetic people, a new one each time: no files, and nobody is seen twice.
 
-    People are posed and rendered a group at a time, in the workers or, without workers, in the training process; on
-    the GPU where that is asked for. Their rows and examples are those of a dataset that `jointdetr synthesize` writes.
+    People are posed and rendered a group of `at_once` at a time, in the workers or, without workers, in the training
+    process; on the GPU where that is asked for. Their rows and examples are those of a dataset that `jointdetr
+    synthesize` writes.
 
     Person and view depend on the settings, the person's number and `at_once` alone. Readers (workers of all processes)
     take turns at groups of numbers, so that any number of readers draw the same people, in another order.
-
-    Args:
-        settings: who is drawn, and how they are pictured.
-        examples: turns rows into examples.
-        share: which part this process draws.
-        at_once: people who are posed and rendered in one go.
-
-    Raises:
-        ValueError: The skeleton is not Human3.6M's, or `at_once` is not positive.
     """
 
     def __init__(self, settings: RowSettings, examples: PoseExamples, share: Share, at_once: int = 32):
@@ -189,24 +158,13 @@ def training_people_seed(seed: int) -> int:
 
 
 class BlendedStream(ExampleStream):
-    """Several endless streams in one, drawn by weight.
-
-    Args:
-        parts: streams of one skeleton and one share.
-        weights: how often each is drawn from, relative to the others.
-        seed: of the drawing.
-
-    Raises:
-        ValueError: The weights are not positive, one a part.
-    """
+    """Several endless streams of one skeleton and one share in one, drawn by weight."""
 
     def __init__(self, parts: Sequence[ExampleStream], weights: Sequence[float], seed: int = 0):
         super().__init__(parts[0].examples, parts[0].share)
-        if len(weights) != len(parts) or min(weights) <= 0.0:
-            raise ValueError(f"a blend needs one positive weight a part, got {list(weights)} for {len(parts)}")
-        self.parts = parts
-        self.weights = weights
-        self.seed = seed
+        if min(weights) <= 0.0:
+            raise ValueError(f"the weights of sources and synthesis must be positive, got {list(weights)}")
+        self.parts, self.weights, self.seed = parts, weights, seed
         self.start_method = next((part.start_method for part in parts if part.start_method), None)
         self._counts = [0] * len(parts)
         self._positions: list[dict[str, Any] | None] = [None] * len(parts)  # where the iteration began
@@ -255,12 +213,7 @@ class _InTurn(torch.utils.data.IterableDataset):
 
 
 class StreamLoader(DataLoader):
-    """Batches of a stream; knows where the batches that it has given out end.
-
-    Args:
-        stream: what to load.
-        kwargs: arguments of `DataLoader`.
-    """
+    """Batches of a stream; knows where the batches that it has given out end."""
 
     def __init__(self, stream: ExampleStream, **kwargs: Any):
         if kwargs.get("num_workers"):
@@ -286,11 +239,7 @@ class StreamLoader(DataLoader):
         return self._sharing() | {"positions": positions, "last_worker": self._last_worker}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state in the next iteration.
-
-        Raises:
-            ValueError: The data were shared out to another number of processes or workers.
-        """
+        """Go on from a state in the next iteration; a `ValueError` with another number of processes or workers."""
         here = self._sharing()
         there = {name: state[name] for name in here}
         if here != there:

@@ -1,4 +1,4 @@
-"""Training of a pose model from a recipe.
+"""Training of a pose model from a recipe: what a run is made of, and the loop, on Accelerate.
 
 `python -m jointdetr.training.train --config RECIPE.yaml [--resume] [section.key=value ...]`
 
@@ -10,60 +10,56 @@ back to the kernel at every step, which is sometimes faster.
 The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `pictures` of a few people as training goes on,
 the whole log in `log.json`, `evaluation.json`, and two models with their image processors, for `from_pretrained`: the
 one with the smallest evaluated error so far in `best`, and the last one in `final`.
+
+A run that was killed and resumed, however often, ends with the weights of one that was left alone, bit by bit, and
+with its log, but for the entries that measure time. That holds in fp32 on a CPU with the same number of processes,
+data workers and threads, and with a schedule by steps or epochs: with `schedule.max_minutes` the learning rate follows
+the clock, and no two runs have the same. A GPU is as exact as its kernels are. It rests on three things: a checkpoint
+is of the end of a step whose sums are logged; the order and the views of an epoch depend on the seed and its number
+alone, so that the batches which are over are skipped without a look, and a stream has a position; and loading data
+draws nothing from the model's random numbers.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-import datasets
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list, send_to_device
+from torch import nn
 from transformers import PreTrainedModel, set_seed
 
-from ..configuration_jointdetr import JointDetrConfig
-from ..data.examples import PoseDataset, PoseExamples, PoseMixture
-from ..data.loading import POSE_COLUMNS
-from ..evaluation.evaluate import evaluate_model, fit_baselines
-from ..evaluation.prediction import EvaluationSettings
-from ..formats.skeletons import find_skeleton, skeleton_from_dict
-from ..image_processing_jointdetr import JointDetrImageProcessorPil
-from ..loss_jointdetr import PoseLabels
-from ..modeling_jointdetr import JointDetrForPoseEstimation
-from ..refinement_jointdetr import JointRefiner
-from ..skeleton_jointdetr import Skeleton
-from .adaptation import adapt_to_skeleton, skeleton_fields
+from ..data.examples import PoseExamples, PoseMixture, stack_labels, unstack_labels
 from .augmentation import AugmentedExamples
-from .checkpoints import last_checkpoint
-from .engine import Engine, Parts
+from .checkpoints import find_checkpoints, remove_old_checkpoints, written_aside
+from .model import build_model, build_processor, resolve_skeleton, start_at_mean_pose
+from .optimization import BudgetedSchedule, averaged_model, kind_of_parameter, main_process_seconds, parameter_groups
 from .recipe import Recipe, load_recipe, save_recipe
-from .tracking import RUN_NAME_FILE, available_tracker, name_run, start_trackers
-from .training_data import load_source, training_data
-from .watching import what_to_watch
+from .stream import ExampleStream
+from .tracking import TrainingMeter, send_picture, start_tracker
+from .training_data import Evaluation, make_loader, training_data
+from .watching import draw_people, people_to_draw
 
 PATIENCE = timedelta(hours=4)  # of processes that wait while the main one evaluates
-
-MEAN_POSES = 2000  # people whose joints' mean new queries start at
+PICTURE_STEPS = 1000  # between pictures, by default
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run leaves.
+    """What a run leaves."""
 
-    Args:
-        folder: the final model with its image processor.
-        model: the final model, with averaged weights if the recipe has them.
-        metrics: of the final evaluation; empty without evaluation data.
-    """
-
-    folder: Path
-    model: PreTrainedModel
-    metrics: dict[str, float]
+    folder: Path  # the final model with its image processor
+    model: PreTrainedModel  # with averaged weights if the recipe has them
+    metrics: dict[str, float]  # of the final evaluation; empty without evaluation data
 
 
 def train(recipe: Recipe, resume: bool = False, model: PreTrainedModel | None = None) -> TrainingResult:
@@ -71,70 +67,42 @@ def train(recipe: Recipe, resume: bool = False, model: PreTrainedModel | None = 
 
     Args:
         recipe: the run.
-        resume: go on from the last checkpoint in `recipe.output`; see `engine.py` for what is exact.
-        model: to be trained instead of the one that the recipe describes; see `build_engine`.
+        resume: go on from the last checkpoint in `recipe.output`.
+        model: to be trained instead of the one that the recipe describes; it takes and gives what
+            `JointDetrForPoseEstimation` with fixed alignment does.
 
     Raises:
-        ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint or a
-            damaged one, or the output folder holds another run.
+        ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint, or the
+            output folder holds another run.
     """
-    if not recipe.train.sources and recipe.train.synthesis is None:
-        raise ValueError("`train.sources` must name at least one dataset, or `train.synthesis` be given; got neither")
     output = Path(recipe.output)
-    if not resume and (any(output.glob("checkpoint-*")) or (output / "final").exists()):
+    checkpoints = find_checkpoints(output)
+    if resume and not checkpoints:
+        raise ValueError(f"there must be a checkpoint in {output} to resume from, got none")
+    if not resume and (checkpoints or (output / "final").exists()):
         raise ValueError(f"`output` must be a folder without a run, got {output}; --resume goes on with the run there")
-    checkpoint = last_checkpoint(output) if resume else None
     set_seed(recipe.seed)
-    engine = build_engine(recipe, model)
-    if checkpoint is not None:
-        engine.resume(checkpoint)
-    run_name = name_run(output, resume)
-    if engine.accelerator.is_main_process:
+    run = TrainingRun(recipe, model)
+    if resume:
+        run.resume(checkpoints[-1])
+    if run.accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         save_recipe(recipe, output / "recipe.yaml")
-        (output / RUN_NAME_FILE).write_text(run_name + "\n")
-    start_trackers(engine.accelerator, run_name)
-    engine.run()
-    metrics = engine.evaluate() if recipe.evaluation.sources else {}
-    engine.save_model(output / "final")
-    if engine.accelerator.is_main_process:
-        engine.write_log()
+    start_tracker(run.accelerator, recipe.report_to, output)
+    run.take_steps()
+    metrics = run.evaluate() if run.evaluation is not None else {}
+    run.save_model(output / "final")
+    if run.accelerator.is_main_process:
+        run.write_log()
         (output / "evaluation.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    for tracker in engine.accelerator.trackers:
+    for tracker in run.accelerator.trackers:
         tracker.finish()
-    trained = engine.accelerator.unwrap_model(engine.shown_model, keep_fp32_wrapper=False)
+    trained = run.accelerator.unwrap_model(run.shown_model, keep_fp32_wrapper=False)
     return TrainingResult(output / "final", trained, metrics)
 
 
-def build_engine(recipe: Recipe, model: PreTrainedModel | None = None) -> Engine:
-    """Put model, data and loop together.
-
-    Args:
-        recipe: the run.
-        model: to be trained instead of the one that the recipe describes; it takes and gives what
-            `JointDetrForPoseEstimation` with fixed alignment does.
-    """
-    accelerator = make_accelerator(recipe)
-    skeleton = resolve_skeleton(recipe)
-    is_new = model is None and recipe.model.init_from is None
-    model = build_model(recipe, skeleton) if model is None else model
-    if recipe.channels_last:
-        model.to(memory_format=torch.channels_last)
-    processor = build_processor(recipe)
-    examples = AugmentedExamples(processor, skeleton, recipe.augmentation)
-    data = training_data(recipe, examples, accelerator)
-    if is_new and isinstance(data, PoseMixture):
-        start_at_mean_pose(model, data)
-    watched = None
-    if recipe.watch_steps != 0:
-        plain = PoseExamples(processor, skeleton)
-        watched = what_to_watch(recipe, plain, _evaluation_crops(recipe, plain))
-    evaluate = _evaluation(recipe, skeleton, processor, str(accelerator.device))
-    return Engine(recipe, Parts(model, processor, data, evaluate, watched), accelerator)
-
-
 def make_accelerator(recipe: Recipe) -> Accelerator:
-    """Make the accelerator of a run, which knows the processes, the device and the tracker."""
+    """Make the accelerator of a run, which knows the processes, the device, the precision and the tracker."""
     for state in (AcceleratorState, GradientState):
         state._reset_state()  # an earlier run of this process may have had another precision
     return Accelerator(
@@ -142,141 +110,267 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         mixed_precision="bf16" if recipe.precision == "bf16" else "no",
         gradient_accumulation_steps=recipe.accumulation,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=recipe.seed),
-        log_with=available_tracker(recipe.report_to),
+        log_with=None if recipe.report_to == "none" else recipe.report_to,
         project_dir=recipe.output,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
 
 
-def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimation:
-    """Make the recipe's model, with whatever weights it starts from.
+class TrainingRun:
+    """Model, data and optimiser of a run, and the loop over them; see `train` for the arguments."""
 
-    Raises:
-        ValueError: Starting points are given that do not go together, or one that does not fit, such as a refinement
-            network for another skeleton.
-    """
-    settings = recipe.model
-    if settings.deformable_detr_from is not None and (settings.init_from or settings.backbone_from):
-        raise ValueError(
-            "`model.deformable_detr_from` must stand without `init_from` and `backbone_from`, "
-            f"got {settings.init_from!r} and {settings.backbone_from!r}"
+    def __init__(self, recipe: Recipe, model: PreTrainedModel | None = None):
+        self.recipe, self.output = recipe, Path(recipe.output)
+        self.accelerator = make_accelerator(recipe)
+        self.step, self.best, self.history = 0, math.inf, []
+        self._meter, self._last_checkpoint = TrainingMeter(), time.monotonic()
+        self._norm = 0.0  # of the gradient of the last step
+        self._batches: list[tuple[dict[str, Any], torch.Tensor]] = []  # of the present step, with their losses
+        skeleton = resolve_skeleton(recipe)
+        is_new = model is None and recipe.model.init_from is None
+        model = build_model(recipe, skeleton) if model is None else model
+        self.processor = build_processor(recipe, skeleton)
+        augmented = AugmentedExamples(self.processor, skeleton, recipe.augmentation)
+        self.data = training_data(recipe, augmented, self.accelerator)
+        if is_new and isinstance(self.data, PoseMixture):
+            start_at_mean_pose(model, self.data)
+        self.evaluation, self._people = None, None
+        if recipe.evaluation.sources:
+            self.evaluation = Evaluation(recipe, self.processor, skeleton, self.accelerator.device)
+            plain = PoseExamples(self.processor, skeleton)
+            self._people = people_to_draw(self.evaluation.crops(plain)) if recipe.watch_steps != 0 else None
+        self._prepare(model)
+
+    def _prepare(self, model: PreTrainedModel) -> None:
+        """Lay everything out on the device and over the processes, and say what belongs into a checkpoint."""
+        recipe = self.recipe
+        if recipe.channels_last:
+            model.to(memory_format=torch.channels_last)
+        model.to(self.accelerator.device)
+        self.loader = make_loader(self.data, recipe, self.accelerator)
+        self.epoch_steps = None if self._is_stream else math.ceil(len(self.loader) / recipe.accumulation)
+        limits = [recipe.schedule.max_steps, self.epoch_steps and math.ceil(recipe.schedule.epochs * self.epoch_steps)]
+        self.total_steps = min(limit for limit in limits if limit is not None)
+        self.average = averaged_model(model, recipe.average_decay)
+        groups = parameter_groups(model, recipe.optimizer)
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, recipe.optimizer.beta2), fused=True)
+        self.schedule = BudgetedSchedule(optimizer, recipe.schedule, self.total_steps)
+        if recipe.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        if recipe.compile:
+            model.compile()
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self._clipped: dict[bool, list[nn.Parameter]] = defaultdict(list)  # the backbone's, and all others
+        for name, parameter in self.model.named_parameters():
+            self._clipped[kind_of_parameter(name) == "backbone"].append(parameter)
+        self.accelerator.register_for_checkpointing(self, self.schedule)
+        if self.average is not None:
+            self.accelerator.prepare_model(self.average.module, evaluation_mode=True)
+
+    @property
+    def _is_stream(self) -> bool:
+        return isinstance(self.data, ExampleStream)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are taken, or the time is over."""
+        return self.schedule.progress >= 1.0
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the data so far; of a stream, which has none, the part of the steps."""
+        return self.step / (self.epoch_steps or self.total_steps)
+
+    @property
+    def shown_model(self) -> PreTrainedModel:
+        """The averaged model if there is one, which is what is evaluated, drawn and saved."""
+        return self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
+
+    def take_steps(self) -> None:
+        """Train to the end."""
+        self.model.train()
+        self._meter.clear()
+        while not self.is_over:
+            for batch in self._rest_of_epoch():
+                self._train_on(batch)
+                if self.is_over:
+                    break
+        self.log({"train_runtime": self.schedule.elapsed_seconds})
+
+    def _rest_of_epoch(self) -> Iterator[dict[str, Any]]:
+        """Batches of the epoch that begins or, after a resume, goes on; a stream has one without end."""
+        loader = self.loader
+        if not self._is_stream:
+            epoch, steps = divmod(self.step, self.epoch_steps)
+            loader.set_epoch(epoch)  # tells the sampler and, but for several processes, the data
+            self.data.set_epoch(epoch)
+            if steps:
+                loader = skip_first_batches(loader, steps * self.recipe.accumulation)
+        for batch in loader:
+            yield self._on_device(batch)
+
+    def _on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Bring a batch to the device, its labels as a few tensors, without waiting for the copy of each."""
+        device = self.accelerator.device
+        labels = unstack_labels(send_to_device(stack_labels(batch["labels"]), device, non_blocking=True))
+        pixels = batch["pixel_values"].to(device, non_blocking=True)
+        if self.recipe.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return {"pixel_values": pixels, "labels": labels}
+
+    def _train_on(self, batch: dict[str, Any]) -> None:
+        """Add a batch to the gradient and, if it is the last of its step, take the step."""
+        with self.accelerator.accumulate(self.model):
+            outputs = self.model(**batch)
+            self.accelerator.backward(outputs.loss)
+            self._batches.append((batch, outputs.loss.detach()))
+            self._meter.add(outputs, batch["labels"])
+            if self.accelerator.sync_gradients:
+                # the backbone's gradient and the others' each by itself, as one without norms is far larger
+                clip = self.accelerator.clip_grad_norm_
+                norms = [clip(parameters, self.recipe.optimizer.clip_norm) for parameters in self._clipped.values()]
+                self._norm = torch.stack(norms).norm().item()
+                self.require_finite()
+                self._batches = []
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.accelerator.sync_gradients:
+            self._finish_step(batch)
+
+    def require_finite(self) -> None:
+        """Refuse a step whose losses or gradient are no numbers, before it spoils the weights.
+
+        Raises:
+            FloatingPointError: They are none. The step's batches are in the file that the message names.
+        """
+        batches, losses = zip(*self._batches, strict=True)
+        losses = torch.stack(losses)
+        if torch.isfinite(losses).all() and math.isfinite(self._norm):
+            return
+        process = self.accelerator.process_index
+        path = self.output / f"diverged-step-{self.step + 1}-process-{process}.pt"
+        torch.save(list(batches), path)
+        raise FloatingPointError(
+            f"step {self.step + 1} has a loss of {', '.join(map(str, losses.tolist()))} in process {process} and a "
+            f"gradient of norm {self._norm}, expected finite ones. The step was not taken, and the checkpoints "
+            f"are of earlier ones; `torch.load` reads its batches from {path}"
         )
-    if settings.init_from is not None:
-        fields = JointDetrConfig.from_pretrained(settings.init_from).to_dict() | settings.config
-        model = JointDetrForPoseEstimation.from_pretrained(
-            settings.init_from,
-            config=JointDetrConfig.from_dict(fields),
-            dtype=torch.float32,
-            ignore_mismatched_sizes="backbone_config" in settings.config,  # projections of another backbone's stages
-        )
-        own = model.config.skeleton
-        if (own.joints, own.parents, own.root) != (skeleton.joints, skeleton.parents, skeleton.root):
-            model = adapt_to_skeleton(model, skeleton)
-    elif settings.deformable_detr_from is not None:
-        fields = _config_fields(recipe, skeleton)
-        model = JointDetrForPoseEstimation.from_deformable_detr(settings.deformable_detr_from, **fields)
-    else:
-        model = JointDetrForPoseEstimation(JointDetrConfig(**_config_fields(recipe, skeleton)))
-    if settings.backbone_from is not None:
-        _load_backbone_weights(model, settings.backbone_from)
-    if settings.refiner is not None:
-        model.set_refiner(JointRefiner.from_pretrained(settings.refiner, dtype=torch.float32))
-    if model.refiner is not None:
-        model.refiner.requires_grad_(False)  # loading has thawed it; several processes would wait for its gradient
-    return model
 
+    def _finish_step(self, batch: dict[str, Any]) -> None:
+        """Count the step, and do what is due after it; the checkpoint comes last, so that all the rest is in it."""
+        rate = max(self.schedule.get_last_lr())
+        self.step += 1
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+        over, logged = self.is_over, self.is_over or self.step % self.recipe.log_steps == 0
+        if logged:
+            measured = self._meter.read()
+            self.log({"loss": measured.pop("loss"), "grad_norm": self._norm, "learning_rate": rate} | measured)
+        pictures = PICTURE_STEPS if self.recipe.watch_steps is None else self.recipe.watch_steps
+        if pictures and (over or self.step % pictures == 0):
+            self._save_picture(batch if self._people is None else self._people)
+        if not over and self._evaluation_is_due():
+            self.evaluate()
+        if over or (logged and self._checkpoint_is_due()):
+            self.save_checkpoint()
 
-def start_at_mean_pose(model: JointDetrForPoseEstimation, examples: PoseMixture) -> None:
-    """Let the queries of a new model start where the joints of the training people are on average.
+    def _save_picture(self, people: dict[str, Any]) -> None:
+        """Draw what is predicted for a few people."""
+        model = self.shown_model.eval()
+        picture = draw_people(model, people, self.processor.cropper(), self.recipe.evaluation.threshold)
+        self.model.train()
+        if self.accelerator.is_main_process:
+            path = self.output / "pictures" / f"step-{self.step:07d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+            for tracker in self.accelerator.trackers:
+                send_picture(tracker, picture, self.step)
 
-    Of at most `MEAN_POSES` people, spread over the data; joints that none of them has stay at the root.
-    """
-    start = model.model.query_start
-    if start is None:
-        return
-    step = max(1, len(examples) // MEAN_POSES)
-    labels = [examples.pose_labels(index) for index in range(0, len(examples), step)]
-    stacked = PoseLabels.from_list(labels, model.config, model.device)
-    joints, points = (
-        (values * valid[..., None]).sum(0) / valid.sum(0)[:, None].clamp(min=1)
-        for values, valid in ((stacked.joints, stacked.joints_valid), (stacked.points, stacked.points_valid))
-    )
-    start.stand_as(joints, torch.where(stacked.points_valid.any(0)[:, None], points, 0.5))
+    def _evaluation_is_due(self) -> bool:
+        """Whether so many epochs or steps are over."""
+        settings = self.recipe.evaluation
+        by_epochs = self.epoch_steps and settings.every_epochs and self.epoch % settings.every_epochs == 0
+        by_steps = settings.every_steps and self.step % settings.every_steps == 0
+        return self.evaluation is not None and bool(by_epochs or by_steps)
 
+    def evaluate(self) -> dict[str, float]:
+        """Measure the model, keep the best one in `best`, and return the numbers with `eval_` before their names.
 
-def build_processor(recipe: Recipe) -> JointDetrImageProcessorPil:
-    """Make the image processor that belongs to the recipe's model."""
-    size = {"height": recipe.input.height, "width": recipe.input.width}
-    root = resolve_skeleton(recipe).root
-    return JointDetrImageProcessorPil(size=size, box_padding=recipe.input.padding, root_joint=root)
+        The main process does it while the others wait, but for a network of which each has a part.
+        """
+        metrics = [None]
+        if self.accelerator.is_main_process or self.accelerator.distributed_type == DistributedType.FSDP:
+            metrics = [self.evaluation.measure(self.shown_model.eval())]
+            self.model.train()
+        (found,) = broadcast_object_list(metrics)
+        self.log(found)
+        error = found.get("eval_mpjpe", math.nan)  # labels in 2D alone have none
+        if error < self.best:
+            self.best = error
+            self.save_model(self.output / "best")
+        return found
 
+    def log(self, entries: dict[str, float]) -> None:
+        """Add an entry to the log, print what has no slash in its name, and send all of it to the tracker."""
+        entries = entries | {"epoch": self.epoch}
+        self.history.append(entries | {"step": self.step})
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in entries.items() if "/" not in name)
+        self.accelerator.print(f"step {self.step}  {shown}", flush=True)
+        parts = {name: f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}" for name in entries}
+        self.accelerator.log({parts[name]: value for name, value in entries.items()}, step=self.step)
 
-def resolve_skeleton(recipe: Recipe) -> Skeleton:
-    """Return the recipe's skeleton: one of `SKELETONS`, or one that a JSON file or the recipe itself describes.
+    def _checkpoint_is_due(self) -> bool:
+        """Whether enough time has passed since the last one, by the main process's clock."""
+        due = main_process_seconds(time.monotonic() - self._last_checkpoint) > 60.0 * self.recipe.checkpoint_minutes
+        if due:
+            self._last_checkpoint = time.monotonic()
+        return due
 
-    Raises:
-        ValueError: The name is unknown, or the description is none of a skeleton.
-    """
-    if isinstance(recipe.skeleton, str):
-        return find_skeleton(recipe.skeleton)
-    try:
-        return skeleton_from_dict(recipe.skeleton)
-    except ValueError as error:
-        raise ValueError(f"`skeleton` of the recipe must describe one: {error}") from error
+    def save_checkpoint(self) -> None:
+        """Write all that a run goes on from; each process writes where it is in a stream and in its random numbers."""
+        with written_aside(self.output / f"checkpoint-{self.step}") as folder:
+            self.accelerator.save_state(str(folder))
+            if self._is_stream:
+                (folder / self._position_file).write_text(json.dumps(self.loader.state_dict()))
+        if self.accelerator.is_main_process:
+            self.write_log()
+            remove_old_checkpoints(self.output)
 
+    def resume(self, folder: Path) -> None:
+        """Go on from a checkpoint."""
+        # an earlier version kept the state of its matching there, which Accelerate would have somebody load
+        (folder / "custom_checkpoint_2.pkl").unlink(missing_ok=True)
+        self.accelerator.load_state(str(folder))
+        if self.average is not None:
+            self.average.n_averaged.fill_(self.step)
+        if self._is_stream:
+            self.loader.load_state_dict(json.loads((folder / self._position_file).read_text()))
 
-def _config_fields(recipe: Recipe, skeleton: Skeleton) -> dict:
-    """Arguments of `JointDetrConfig`: the skeleton, then the recipe's."""
-    return skeleton_fields(skeleton) | {"flip_pairs": skeleton.flip_pairs} | recipe.model.config
+    @property
+    def _position_file(self) -> str:
+        return f"stream_position-{self.accelerator.process_index}.json"
 
+    def state_dict(self) -> dict[str, Any]:
+        """Steps taken, the best evaluation, and the log."""
+        return {"step": self.step, "best": self.best, "history": self.history}
 
-def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> None:
-    """Give the model's backbone the weights of a trained one of the same architecture."""
-    own = model.model.backbone
-    # the class itself and not AutoBackbone, which takes every path for the name of a repository
-    trained = type(own).from_pretrained(source, out_features=list(own.out_features), dtype=torch.float32)
-    shapes = [{name: value.shape for name, value in net.state_dict().items()} for net in (own, trained)]
-    if shapes[0] != shapes[1]:
-        differing = sum(shapes[1].get(name) != shape for name, shape in shapes[0].items())
-        raise ValueError(
-            f"`model.backbone_from` must be a {type(own).__name__} of the recipe's size, "
-            f"got one with {differing} weights of another shape"
-        )
-    own.load_state_dict(trained.state_dict())
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.step, self.best, self.history = state["step"], state["best"], state["history"]
 
+    def write_log(self) -> None:
+        """Write all entries of the log."""
+        (self.output / "log.json").write_text(json.dumps(self.history, indent=1) + "\n")
 
-def _evaluation_crops(recipe: Recipe, examples: PoseExamples) -> PoseMixture | None:
-    """All evaluation sources as plain crops, to look at."""
-    parts = [PoseDataset(load_source(source), examples) for source in recipe.evaluation.sources]
-    return PoseMixture(parts) if parts else None
-
-
-def _evaluation(
-    recipe: Recipe, skeleton: Skeleton, processor: JointDetrImageProcessorPil, device: str
-) -> Callable[[PreTrainedModel], dict[str, float]] | None:
-    """How to measure a model on all evaluation sources and print what is found; None without any.
-
-    Trivial baselines are fitted to the first training source that has the skeleton itself.
-    """
-    if not recipe.evaluation.sources:
-        return None
-    parts = [load_source(source).select_columns(list(POSE_COLUMNS)) for source in recipe.evaluation.sources]
-    rows = datasets.concatenate_datasets(parts)
-    own = [source for source in recipe.train.sources if not source.map_skeleton] or recipe.evaluation.sources
-    baselines = fit_baselines(load_source(own[0], recipe.train.is_stream), skeleton)
-    settings = EvaluationSettings(
-        recipe.evaluation.threshold,
-        batch_size=recipe.evaluation.batch_size,
-        device=device,
-        workers=recipe.train.workers,
-    )
-
-    def measure(model: PreTrainedModel) -> dict[str, float]:
-        result = evaluate_model(model, processor, rows, settings, baselines)
-        result.print_summary()
-        return result.flat()
-
-    return measure
+    def save_model(self, folder: Path) -> None:
+        """Save the shown model with its image processor, ready for `from_pretrained`."""
+        model = self.accelerator.unwrap_model(self.shown_model, keep_fp32_wrapper=True)
+        weights = self.accelerator.get_state_dict(self.model) if self.average is None else model.state_dict()
+        with written_aside(folder) as aside:
+            if self.accelerator.is_main_process:
+                model.save_pretrained(aside, state_dict=weights)
+                self.processor.save_pretrained(aside)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

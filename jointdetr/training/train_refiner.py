@@ -22,8 +22,8 @@ import torch
 from ..configuration_jointdetr import JointRefinerConfig
 from ..evaluation.metrics import joint_errors, mpjpe
 from ..refinement_jointdetr import JointRefiner
-from ..skeleton_jointdetr import Skeleton
 from .adaptation import skeleton_fields
+from .model import resolve_skeleton
 from .recipe import PredictionRecipe, RefinerRecipe, save_recipe
 from .refiner_examples import (
     UNKNOWN_SHARE,
@@ -34,33 +34,22 @@ from .refiner_examples import (
     random_cameras,
     typical_bone_lengths,
 )
-from .train import resolve_skeleton
 
 _Examples = TypeVar("_Examples", torch.Tensor, RefinerExamples)
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """A part of the training.
+    """A part of the training."""
 
-    Args:
-        name: what is learned from, for the printed lines.
-        size: number of examples.
-        draw: gives the examples of the chosen numbers, each time others.
-        settings: batch size, epochs and learning rate.
-    """
-
-    name: str
-    size: int
-    draw: Callable[[torch.Tensor], RefinerExamples]
-    settings: RefinerRecipe | PredictionRecipe
+    name: str  # what is learned from, for the printed lines
+    size: int  # number of examples
+    draw: Callable[[torch.Tensor], RefinerExamples]  # the examples of the chosen numbers, each time others
+    settings: RefinerRecipe | PredictionRecipe  # batch size, epochs and learning rate
 
 
 def train_refiner(recipe: RefinerRecipe) -> tuple[JointRefiner, dict[str, float]]:
     """Train, evaluate and save a refinement network.
-
-    Args:
-        recipe: the run.
 
     Returns:
         The network, and mean errors in mm of what was held out, see `evaluate_on_skeletons` and
@@ -75,27 +64,61 @@ def train_refiner(recipe: RefinerRecipe) -> tuple[JointRefiner, dict[str, float]
     held_out, poses = _split(gather_skeletons(recipe, skeleton), recipe)
     fields = skeleton_fields(skeleton) | {"bone_lengths": typical_bone_lengths(poses, skeleton)} | recipe.config
     refiner = JointRefiner(JointRefinerConfig(**fields))
-    _optimise(refiner, _skeleton_stage(poses, skeleton, recipe, generator), recipe, generator)
+
+    def draw_skeletons(chosen: torch.Tensor) -> RefinerExamples:
+        truth = random_cameras(poses[chosen], skeleton, recipe.tilt_degrees, generator)
+        return disturb(truth, skeleton, recipe, generator)
+
+    _optimise(refiner, _Stage("skeletons", len(poses), draw_skeletons, recipe), recipe.weight_decay, generator)
     metrics = {}
     if recipe.predictions.model is not None:
         held_out_predictions, predictions = _split(predicted_examples(recipe.predictions, skeleton), recipe)
-        _optimise(refiner, _prediction_stage(predictions, skeleton, recipe, generator), recipe, generator)
+
+        def draw_predictions(chosen: torch.Tensor) -> RefinerExamples:
+            return predictions[chosen].mirrored(skeleton, torch.rand(len(chosen), generator=generator) < 0.5)
+
+        stage = _Stage("predictions", len(predictions), draw_predictions, recipe.predictions)
+        _optimise(refiner, stage, recipe.weight_decay, generator)
         metrics = evaluate_on_predictions(refiner, held_out_predictions)
     metrics = evaluate_on_skeletons(refiner, held_out, recipe) | metrics
-    output = Path(recipe.output)
-    refiner.save_pretrained(output)
-    save_recipe(recipe, output / "recipe.yaml")
-    (output / "evaluation.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    refiner.save_pretrained(recipe.output)
+    save_recipe(recipe, Path(recipe.output) / "recipe.yaml")
+    (Path(recipe.output) / "evaluation.json").write_text(json.dumps(metrics, indent=2) + "\n")
     return refiner, metrics
 
 
-def evaluate_on_skeletons(refiner: JointRefiner, poses: torch.Tensor, recipe: RefinerRecipe) -> dict[str, float]:
-    """Measure how well missing joints are filled and noisy ones refined.
+def _split(values: _Examples, recipe: RefinerRecipe) -> tuple[_Examples, _Examples]:
+    """Shuffle, and set the held-out part aside."""
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(recipe.seed))
+    count = max(1, round(recipe.held_out * len(values)))
+    return values[order[:count]], values[order[count:]]
 
-    Args:
-        refiner: the network.
-        poses: `(poses, joints, 3)` held-out skeletons, upright.
-        recipe: gives the cameras, the noise and the seed.
+
+def _optimise(refiner: JointRefiner, stage: _Stage, weight_decay: float, generator: torch.Generator) -> None:
+    """Run AdamW over the examples of a stage."""
+    settings = stage.settings
+    optimizer = torch.optim.AdamW(refiner.parameters(), settings.learning_rate, weight_decay=weight_decay)
+    total = settings.epochs * math.ceil(stage.size / settings.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(total, 1))
+    refiner.train()
+    for epoch in range(settings.epochs):
+        losses = []
+        for chosen in torch.randperm(stage.size, generator=generator).split(settings.batch_size):
+            hidden = torch.rand(len(chosen), generator=generator) < UNKNOWN_SHARE
+            examples = stage.draw(chosen).hiding_sigmas(hidden)
+            loss = refiner(examples.joints, labels=examples.truth, sigmas=examples.sigmas).loss
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(refiner.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        error = f"error of trained joints {refiner.config.joint_scale * sum(losses) / len(losses):.1f} mm"
+        print(f"{stage.name}: epoch {epoch + 1}/{settings.epochs}  {error}", flush=True)
+
+
+def evaluate_on_skeletons(refiner: JointRefiner, poses: torch.Tensor, recipe: RefinerRecipe) -> dict[str, float]:
+    """Measure on held-out upright skeletons (poses, joints, 3) how well missing joints are filled, noisy ones refined.
 
     Returns:
         Mean errors in mm: of missing joints at the midpoint of their neighbours (`replaced_midpoint`) and after
@@ -118,73 +141,8 @@ def evaluate_on_skeletons(refiner: JointRefiner, poses: torch.Tensor, recipe: Re
 
 
 def evaluate_on_predictions(refiner: JointRefiner, examples: RefinerExamples) -> dict[str, float]:
-    """Measure what refinement makes of a pose model's own predictions.
-
-    Returns:
-        MPJPE in mm before (`predicted`) and after (`predicted_refined`), and the same of the visible and the occluded
-        joints alone (`predicted_visible`, `predicted_occluded`, each also with `_refined`), as far as there are any.
-    """
+    """Measure a pose model's own predictions: MPJPE in mm before refinement (`predicted`) and after it."""
     with torch.no_grad():
         refined = refiner.eval()(examples.joints, sigmas=examples.sigmas).joints
-    parts = {"": torch.ones_like(examples.visible), "_visible": examples.visible, "_occluded": ~examples.visible}
-    return {
-        f"predicted{part}{suffix}": mpjpe(joints, examples.truth, counted).item()
-        for part, counted in parts.items()
-        if counted.any()
-        for suffix, joints in (("", examples.joints), ("_refined", refined))
-    }
-
-
-def _split(values: _Examples, recipe: RefinerRecipe) -> tuple[_Examples, _Examples]:
-    """Shuffle, and set the held-out part aside."""
-    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(recipe.seed))
-    count = max(1, round(recipe.held_out * len(values)))
-    return values[order[:count]], values[order[count:]]
-
-
-def _skeleton_stage(
-    poses: torch.Tensor, skeleton: Skeleton, recipe: RefinerRecipe, generator: torch.Generator
-) -> _Stage:
-    """Learn from skeletons alone."""
-
-    def draw(chosen: torch.Tensor) -> RefinerExamples:
-        truth = random_cameras(poses[chosen], skeleton, recipe.tilt_degrees, generator)
-        return disturb(truth, skeleton, recipe, generator)
-
-    return _Stage("skeletons", len(poses), draw, recipe)
-
-
-def _prediction_stage(
-    examples: RefinerExamples, skeleton: Skeleton, recipe: RefinerRecipe, generator: torch.Generator
-) -> _Stage:
-    """Learn from a pose model's predictions."""
-
-    def draw(chosen: torch.Tensor) -> RefinerExamples:
-        return examples[chosen].mirrored(skeleton, torch.rand(len(chosen), generator=generator) < 0.5)
-
-    return _Stage("predictions", len(examples), draw, recipe.predictions)
-
-
-def _optimise(refiner: JointRefiner, stage: _Stage, recipe: RefinerRecipe, generator: torch.Generator) -> None:
-    """Run AdamW over the examples of a stage."""
-    settings = stage.settings
-    optimizer = torch.optim.AdamW(refiner.parameters(), settings.learning_rate, weight_decay=recipe.weight_decay)
-    total = settings.epochs * math.ceil(stage.size / settings.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(total, 1))
-    refiner.train()
-    for epoch in range(settings.epochs):
-        losses = []
-        for chosen in torch.randperm(stage.size, generator=generator).split(settings.batch_size):
-            hidden = torch.rand(len(chosen), generator=generator) < UNKNOWN_SHARE
-            examples = stage.draw(chosen).hiding_sigmas(hidden)
-            loss = refiner(examples.joints, labels=examples.truth, sigmas=examples.sigmas).loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(refiner.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-        mean_mm = refiner.config.joint_scale * sum(losses) / len(losses)
-        print(
-            f"{stage.name}: epoch {epoch + 1}/{settings.epochs}  error of trained joints {mean_mm:.1f} mm", flush=True
-        )
+    joints = {"predicted": examples.joints, "predicted_refined": refined}
+    return {name: mpjpe(found, examples.truth).item() for name, found in joints.items()}

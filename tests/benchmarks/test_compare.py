@@ -18,8 +18,9 @@ from benchmarks.accuracy.compare import (
     write_results,
 )
 from jointdetr import JointDetrForPoseEstimation
+from jointdetr.training.model import build_model, resolve_skeleton
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.train import build_model, resolve_skeleton, train
+from jointdetr.training.train import train
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import yaml
 
 from benchmarks.accuracy.models import CUBE_MM, DEPTH_BINS, soft_argmax
 from benchmarks.accuracy.peers import CONTESTANTS, PEERS, build_peer, main
+from jointdetr.training.model import build_model, resolve_skeleton
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.train import build_model, resolve_skeleton, train
+from jointdetr.training.train import train
 
 each_peer = pytest.mark.parametrize("name", sorted(PEERS))
 

@@ -67,10 +67,3 @@ def test_describes_itself(exported):
     assert description["input"]["shape"] == ["batch", 3, 128, 128]
     assert description["outputs"] == ["logits", "pred_joints", "pred_points", "joints", "points", "scores"]
     assert len(description["joints"]) == 17
-
-
-def test_an_unknown_format_is_named(tiny_model_folder, tmp_path):
-    model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
-    processor = JointDetrImageProcessor.from_pretrained(tiny_model_folder)
-    with pytest.raises(ValueError, match="`format` must be one of .*, got 'tflite'"):
-        export_model(model, processor, tmp_path, "tflite")

@@ -81,7 +81,7 @@ def outcomes(client, broken_off, model_folder, space_folder, tmp_path_factory) -
     numbers.write_text(json.dumps(content))
     base = ["--model", str(model_folder), "--license", "mit"]
     full = [*base, "--evaluation", f"My people={numbers}", "--training-data", "Noise.", "--tag", "v1.0"]
-    space = ["--space", "--space-folder", str(space_folder)]
+    space = ["--space", str(space_folder)]
     no_sdk = tmp_path_factory.mktemp("no_sdk")
     (no_sdk / "app.py").write_text("print(1)\n")
     (no_sdk / "README.md").write_text("---\ntitle: Poses\n---\n")
@@ -94,8 +94,8 @@ def outcomes(client, broken_off, model_folder, space_folder, tmp_path_factory) -
         "not private": {"arguments": ["push", "tester/pose", *base, "--update", "--private"]},
         "unchanged": {"arguments": ["push", "tester/pose", *full[:-2], "--tag", "v1.1", "--update", *space]},
         "secret": {"arguments": ["push", "tester/hidden", *base, "--private"]},
-        "no space": {"arguments": ["push", "tester/new", *base, "--space", "--space-folder", str(numbers.parent)]},
-        "no sdk": {"arguments": ["push", "tester/new", *base, "--space", "--space-folder", str(no_sdk)]},
+        "no space": {"arguments": ["push", "tester/new", *base, "--space", str(numbers.parent)]},
+        "no sdk": {"arguments": ["push", "tester/new", *base, "--space", str(no_sdk)]},
         "no licence": {"arguments": ["push", "tester/new", "--model", str(model_folder)]},
         "no numbers": {"arguments": ["push", "tester/new", *base, "--evaluation", f"x={space_folder / 'app.py'}"]},
         "bad name": {"arguments": ["push", "tester/a b", *base]},
@@ -202,10 +202,10 @@ def test_what_is_private_stays_private(outcomes, hub):
         ("no sdk", "must have `sdk: gradio`"),
         ("no licence", "`license`"),
         ("no numbers", "app.py must be JSON that"),
-        ("bad name", "must be USER/NAME"),
-        ("other user", "may not write there"),
-        ("wrong token", "does not accept the token"),
-        ("no token", "there is no token"),
+        ("bad name", "Repo id must"),
+        ("other user", "may not write there (403)"),
+        ("wrong token", "token is not valid, or may not write there (401)"),
+        ("no token", "Token is required"),
     ],
 )
 def test_mistakes_are_one_line_and_make_no_repository(name, complaint, outcomes, hub):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from jointdetr.training import optimization
 from jointdetr.training.optimization import BudgetedSchedule, averaged_model, parameter_groups
 from jointdetr.training.recipe import OptimizerRecipe, ScheduleRecipe
 
@@ -54,13 +55,20 @@ def test_parameter_groups_by_rate_and_decay(tiny_model_folder):
 class Clock:
     seconds = 1000.0
 
-    def __call__(self) -> float:
+    def monotonic(self) -> float:
         return self.seconds
 
 
-def make_schedule(total_steps: int, clock=None, **settings):
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(optimization, "time", clock)
+    return clock
+
+
+def make_schedule(total_steps: int, **settings):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    return optimizer, BudgetedSchedule(optimizer, ScheduleRecipe(**settings), total_steps, clock or Clock())
+    return optimizer, BudgetedSchedule(optimizer, ScheduleRecipe(**settings), total_steps)
 
 
 def test_schedule_warms_up_and_falls_along_a_half_cosine():
@@ -87,9 +95,8 @@ def test_schedule_falls_in_steps_after_its_warm_up():
     assert rates == pytest.approx([1.0, 2.0, 2.0, 2.0, 0.2, 0.2, 0.02, 0.02, 0.02])
 
 
-def test_schedule_follows_the_clock_and_keeps_its_budget_over_a_resume():
-    clock = Clock()
-    optimizer, schedule = make_schedule(1000, clock, warmup_steps=0, max_minutes=2, final_fraction=0.0)
+def test_schedule_follows_the_clock_and_keeps_its_budget_over_a_resume(clock):
+    optimizer, schedule = make_schedule(1000, warmup_steps=0, max_minutes=2, final_fraction=0.0)
     clock.seconds += 60
     optimizer.step()
     schedule.step()
@@ -97,12 +104,11 @@ def test_schedule_follows_the_clock_and_keeps_its_budget_over_a_resume():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1.0)
     state = schedule.state_dict()
 
-    later = Clock()
-    later.seconds = 5.0  # another machine's clock
-    optimizer, resumed = make_schedule(1000, later, warmup_steps=0, max_minutes=2, final_fraction=0.0)
+    clock.seconds = 5.0  # another machine's
+    optimizer, resumed = make_schedule(1000, warmup_steps=0, max_minutes=2, final_fraction=0.0)
     resumed.load_state_dict(state)
     assert resumed.elapsed_seconds == 60.0 and resumed.last_epoch == 1
-    later.seconds += 90
+    clock.seconds += 90
     optimizer.step()
     resumed.step()
     assert resumed.progress == 1.0
@@ -119,7 +125,7 @@ def test_the_main_process_decides_by_its_clock_in_single_precision(monkeypatch):
     monkeypatch.setattr("jointdetr.training.optimization.broadcast", broadcast)
     optimizer, schedule = make_schedule(1000, max_minutes=3)
     assert schedule.progress == 0.5
-    resumed = BudgetedSchedule(optimizer, ScheduleRecipe(max_minutes=1), 1000, Clock())
+    resumed = BudgetedSchedule(optimizer, ScheduleRecipe(max_minutes=1), 1000)
     resumed.load_state_dict(schedule.state_dict())
     assert resumed.progress == 1.0  # the run that was saved is over
     assert [seconds.dtype for seconds in sent] == [torch.float32] * 3

@@ -13,9 +13,8 @@ from processes import KILLED, kill_after, kill_now, run_forked
 from safetensors.torch import load_file
 
 from jointdetr.training import checkpoints
-from jointdetr.training.engine import StepGuard
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.train import train
+from jointdetr.training.train import TrainingRun, train
 
 TIMES = ("second", "runtime")  # entries of the log that no two runs share
 STEPS = 9
@@ -61,29 +60,26 @@ def prepare(where: str, step: int, delay: float) -> None:
     """Let this process kill itself.
 
     Args:
-        where: `anywhere` after a step has been computed, before the `flushing` of a checkpoint's files, before the
-            `naming` of a checkpoint, or at the `end`, before the final model gets its name.
+        where: `anywhere` after a step has been computed, before the `naming` of a checkpoint, or at the `end`, before
+            the final model gets its name.
         step: from which on.
         delay: seconds after the step, if it is anywhere.
     """
-    check, flush, rename = StepGuard.check, checkpoints._flush, checkpoints._rename
+    check, rename = TrainingRun.require_finite, checkpoints._rename
     now = 0
 
-    def reach(guard: StepGuard, reached: int, norm: float) -> None:
+    def reach(run: TrainingRun) -> None:
         nonlocal now
-        now = reached
-        check(guard, reached, norm)
-        if where == "anywhere" and reached == step:
+        now = run.step + 1
+        check(run)
+        if where == "anywhere" and now == step:
             kill_after(delay)
-
-    def flush_file(path: Path) -> None:
-        kill_now() if where == "flushing" and now >= step else flush(path)
 
     def give_name(aside: Path, folder: Path) -> None:
         dies = now >= step if where == "naming" else where == "end" and folder.name == "final"
         kill_now() if dies else rename(aside, folder)
 
-    StepGuard.check, checkpoints._flush, checkpoints._rename = reach, flush_file, give_name
+    TrainingRun.require_finite, checkpoints._rename = reach, give_name
 
 
 def kill_and_resume(values: dict, deaths: list[str], processes: int = 1) -> None:
@@ -123,7 +119,7 @@ def without_times(path: Path) -> list[dict]:
 
 @pytest.mark.parametrize(
     ("kind", "deaths"),
-    [("stored", ["anywhere", "flushing", "anywhere", "end"]), ("streamed", ["anywhere", "anywhere", "naming"])],
+    [("stored", ["anywhere", "naming", "anywhere", "end"]), ("streamed", ["anywhere", "anywhere", "naming"])],
 )
 def test_a_run_that_is_killed_three_times_ends_as_one_left_alone(kind, deaths, request):
     kill_and_resume(request.getfixturevalue(kind), deaths)

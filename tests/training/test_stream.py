@@ -29,7 +29,7 @@ from jointdetr.training.stream import (
     SyntheticStream,
     training_people_seed,
 )
-from jointdetr.training.train import build_engine, train
+from jointdetr.training.train import TrainingRun, train
 
 PROCESSOR = JointDetrImageProcessorPil(size={"height": 32, "width": 32})
 PLAIN = PoseExamples(PROCESSOR, HUMAN36M)
@@ -341,7 +341,7 @@ def test_a_blend_draws_by_weight():
     assert stored + synthetic == 24 and 11 <= synthetic <= 21  # 16 of 24, give or take two deviations
     assert stream.position()["parts"][1] == {"count": synthetic}
     assert len(set(roots(examples))) == 24
-    with pytest.raises(ValueError, match="one positive weight a part"):
+    with pytest.raises(ValueError, match="weights of sources and synthesis must be positive"):
         BlendedStream(stream.parts, [1.0, 0.0])
 
 
@@ -375,8 +375,8 @@ def test_a_resumed_run_on_new_people_ends_as_an_uninterrupted_one(recipe_values,
 
 def test_evaluation_needs_no_stored_training_data(recipe_values):
     data = {"sources": [], "synthesis": {"size": 32, "at_once": 2}, "workers": 0}
-    engine = build_engine(build(Recipe, {**recipe_values, "train": data}))
-    assert engine.evaluate()["eval_mean_pose/mpjpe"] > 0
+    run = TrainingRun(build(Recipe, {**recipe_values, "train": data}))
+    assert run.evaluate()["eval_mean_pose/mpjpe"] > 0
 
 
 @pytest.mark.parametrize(
@@ -391,4 +391,4 @@ def test_evaluation_needs_no_stored_training_data(recipe_values):
 def test_synthesis_that_cannot_be_is_refused_by_name(recipe_values, change, complaint):
     values = {**recipe_values, "evaluation": {}, **change}
     with pytest.raises(ValueError, match=complaint):
-        build_engine(build(Recipe, values))
+        TrainingRun(build(Recipe, values))

@@ -13,9 +13,10 @@ from jointdetr.data.examples import PoseDataset, PoseExamples, collate_poses
 from jointdetr.evaluation.evaluate import PoseMetrics, evaluate_model
 from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
 from jointdetr.training.augmentation import Augmentation, AugmentationEpoch, AugmentedExamples
+from jointdetr.training.model import build_model, resolve_skeleton
 from jointdetr.training.optimization import BudgetedSchedule
 from jointdetr.training.recipe import Recipe, build, load_recipe
-from jointdetr.training.train import build_engine, build_model, main, resolve_skeleton, train
+from jointdetr.training.train import TrainingRun, main, train
 
 
 def test_a_run_that_is_resumed_ends_the_same_and_keeps_its_best_model(recipe_values, pose_rows, tmp_path, capsys):
@@ -102,8 +103,8 @@ def test_the_command_line_takes_overrides_anywhere(recipe_values, tmp_path, caps
 
 def test_the_queries_of_a_new_model_start_at_the_mean_pose_of_what_it_is_trained_on(recipe_values, pose_rows):
     recipe = build(Recipe, recipe_values)
-    parts = build_engine(recipe).parts
-    start, rows = parts.model.model.query_start, parts.data
+    run = TrainingRun(recipe)
+    start, rows = run.model.model.query_start, run.data
     labels = [rows.pose_labels(index) for index in range(len(rows))]
     joints = torch.stack([label["joints_3d"] for label in labels]).nanmean(0) / 1000.0
     torch.testing.assert_close(start.joints[3].detach(), joints[3])

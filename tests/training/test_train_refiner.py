@@ -119,15 +119,14 @@ def test_expected_errors_grow_along_the_bones_and_bound_the_noise():
 
 def test_examples_are_mirrored_whole():
     truth = 300 * torch.randn(2, 17, 3)
-    sigmas, visible = torch.rand(2, 17), torch.rand(2, 17) < 0.5
-    examples = RefinerExamples(truth + 1.0, sigmas, truth, visible)
+    sigmas = torch.rand(2, 17)
+    examples = RefinerExamples(truth + 1.0, sigmas, truth)
     seen = examples.mirrored(HUMAN36M, torch.tensor([True, False]))
     left, right = (HUMAN36M.joints.index(f"{side}_wrist") for side in ("left", "right"))
     for positions, before in ((seen.truth, truth), (seen.joints, truth + 1.0)):
         assert torch.equal(positions[0, left], before[0, right] * torch.tensor([-1.0, 1.0, 1.0]))
         assert torch.equal(positions[1], before[1])
     assert seen.sigmas[0, left] == sigmas[0, right] and torch.equal(seen.sigmas[1], sigmas[1])
-    assert seen.visible[0, left] == visible[0, right] and torch.equal(seen.visible[1], visible[1])
     hidden = seen.hiding_sigmas(torch.tensor([False, True])).sigmas
     assert torch.equal(hidden[0], seen.sigmas[0]) and hidden[1].isnan().all()
 
@@ -153,10 +152,6 @@ def test_a_network_learns_from_a_models_own_predictions(tmp_path, tiny_model_fol
     values["predictions"] = predictions | {"batch_size": 4, "epochs": 10, "learning_rate": 3e-3}
     refiner, metrics = train_refiner(build(RefinerRecipe, values))
     assert metrics["predicted_refined"] < 0.8 * metrics["predicted"]  # one person, known by heart
-    share = (metrics["predicted"] - metrics["predicted_visible"]) / (
-        metrics["predicted_occluded"] - metrics["predicted_visible"]
-    )
-    assert 0 < share < 1
     assert json.loads((tmp_path / "refiner" / "evaluation.json").read_text()) == metrics
     model = JointDetrForPoseEstimation.from_pretrained(tiny_model_folder)
     model.set_refiner(JointRefiner.from_pretrained(tmp_path / "refiner"))
@@ -181,7 +176,6 @@ def test_predictions_are_of_people_with_all_joints_and_carry_the_models_expectat
     kept = torch.tensor([0, 1, 3, 4])
     truth = torch.tensor(pose_rows["joints_3d"][:])[kept]
     torch.testing.assert_close(examples.truth, truth - truth[:, :1], rtol=1e-4, atol=1e-2)
-    assert torch.equal(examples.visible, torch.tensor(pose_rows["visible"][:])[kept])
     unmoved = JointRefiner(JointRefinerConfig(**SMALL))
     metrics = evaluate_on_predictions(unmoved, examples)
     assert metrics["predicted_refined"] == pytest.approx(metrics["predicted"], rel=1e-5)

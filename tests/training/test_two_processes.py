@@ -16,8 +16,8 @@ from jointdetr.data.examples import PoseDataset, collate_poses
 from jointdetr.evaluation.evaluate import evaluate_model
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.augmentation import AugmentedExamples
+from jointdetr.training.model import build_model
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.train import build_model
 
 
 def test_two_processes_train_evaluate_and_save_one_model(recipe_values, pose_rows, tmp_path):

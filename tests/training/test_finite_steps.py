@@ -1,5 +1,7 @@
 """A loss that is no number stops the run, and keeps the data that it came from."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,10 @@ from safetensors.torch import load_file, load_model
 
 from jointdetr.data.examples import PoseExamples
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.training.checkpoints import last_checkpoint
-from jointdetr.training.engine import StepGuard
+from jointdetr.training.checkpoints import find_checkpoints
+from jointdetr.training.model import build_model
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.train import build_model, train
+from jointdetr.training.train import TrainingRun, train
 
 
 @pytest.mark.parametrize(
@@ -23,13 +25,13 @@ from jointdetr.training.train import build_model, train
     ],
 )
 def test_what_is_not_finite_is_named(tmp_path, losses, norm, named):
-    guard = StepGuard(tmp_path, process=2)
-    guard.add({"pixel_values": torch.ones(1)}, torch.tensor(5.0))
-    guard.check(2, 0.5)  # a good step leaves nothing behind
-    for loss in losses:
-        guard.add({"pixel_values": torch.tensor([loss])}, torch.tensor(loss))
+    batches = [({"pixel_values": torch.tensor([loss])}, torch.tensor(loss)) for loss in losses]
+    run = SimpleNamespace(step=2, output=tmp_path, accelerator=SimpleNamespace(process_index=2))
+    run._norm, run._batches = 0.5, batches[:1]
+    TrainingRun.require_finite(run)
+    run._norm, run._batches = norm, batches
     with pytest.raises(FloatingPointError, match=named):
-        guard.check(3, norm)
+        TrainingRun.require_finite(run)
     (path,) = tmp_path.iterdir()
     assert path.name == "diverged-step-3-process-2.pt"
     kept = [batch["pixel_values"].item() for batch in torch.load(path)]
@@ -52,7 +54,7 @@ def test_a_run_stops_before_the_step_and_keeps_its_data(recipe_values, monkeypat
         train(build(Recipe, values))
     assert not (output / "final").exists()
 
-    checkpoint = last_checkpoint(output)
+    checkpoint = find_checkpoints(output)[-1]
     for name in ("model.safetensors", "model_1.safetensors"):  # the second is the average
         assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / name).values())
     (path,) = output.glob("diverged-*")
