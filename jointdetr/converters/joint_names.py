@@ -43,12 +43,7 @@ ARM_BEGINS = {"arm", "upperarm", "uparm", "uarm", "shldr", "shldrbend", "humerus
 def package_names(names: Sequence[str], given: Mapping[str, str] | None = None) -> list[str]:
     """Names of this package for joints of a file; what is unknown, or would be there twice, keeps its own.
 
-    Args:
-        names: the file's.
-        given: the user's own names for some of them, which come before all others.
-
-    Raises:
-        ValueError: `given` has a name that the file has not, or makes two joints one.
+    `given` are the user's own names for some of them, which come before all others.
     """
     given = given or {}
     if strangers := sorted(set(given) - set(names)):
@@ -89,17 +84,10 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def read_names(path: Path) -> dict[str, str]:
-    """Read a file that maps joints' names: a JSON object of their name to this package's, or to any other.
-
-    Raises:
-        ValueError: It is none.
-    """
-    names = read_json(path, "a JSON object of joints' names")
+    """Read a JSON object of a file's names to this package's, or to any other."""
+    names = read_json(path)
     if not isinstance(names, dict) or not all(isinstance(new, str) and new for new in names.values()):
         raise ValueError(f'{path} must map names to names, as {{"Bone.012": "left_knee"}}, got {str(names)[:80]}')
-    twice = sorted({new for new in names.values() if list(names.values()).count(new) > 1})
-    if twice:
-        raise ValueError(f"{path} must give each name once, got {', '.join(twice)} twice")
     return names
 
 

@@ -20,7 +20,6 @@ import numpy as np
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
-from ..formats.shards import is_saved_dataset
 from ..picture_jointdetr import DECODING_ERRORS, upright_size
 from ..skeleton_jointdetr import Skeleton
 from .rows import Problem, box_problem, joints_not_finite
@@ -74,7 +73,7 @@ def load_pose_dataset(
 def _load(path_or_repo: str | Path, split: str, streaming: bool) -> PoseRows:
     """Read whichever kind of place this is."""
     path = Path(path_or_repo)
-    if is_saved_dataset(path):
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():  # of `save_to_disk`
         if any((path / "data").glob("*.parquet")):
             raise ValueError(f"{path} must hold one dataset, got one of `save_to_disk` and Parquet files beside it")
         return _load_saved(path, split)

@@ -138,7 +138,7 @@ def predict_shards(job: PredictionJob, on_shard: Callable[[str], None] = lambda 
         read = report.pictures - before
         on_shard(f"{paths[number].name}: {read} pictures, {read / seconds:.1f} per second")
 
-    fill(paths, write, job.output / ".locks")
+    fill({path: number for number, path in enumerate(paths)}, write)
     return report
 
 
