@@ -60,7 +60,6 @@ class ConvertCommand(Command):
 
 def convert(options: ConvertOptions) -> None:
     """Convert, report what was left out, and end with code 2 if something must be put right."""
-    from ..converters.conversion import ConversionSettings
     from ..converters.conversion import convert as write_dataset
     from ..converters.report import write_check_pictures
     from ..converters.sources import make_converter
@@ -70,7 +69,7 @@ def convert(options: ConvertOptions) -> None:
     with one_line_errors(str(source)):
         converter = make_converter(options.name, source, **options.of_converter)
         skeleton = None if options.skeleton is None else find_skeleton(options.skeleton)
-        report = write_dataset(converter, ConversionSettings(output, options.workers, options.split, skeleton))
+        report = write_dataset(converter, output, options.workers, options.split, skeleton)
         drawn = write_check_pictures(output, options.check) if options.check else []
     for line in report.lines():
         typer.echo(line)

@@ -89,46 +89,30 @@ class Converter(ABC):
         return {option.name: getattr(self, option.name) for option in fields(self)}
 
 
-@dataclass(frozen=True)
-class ConversionSettings:
-    """Where a conversion goes, and how."""
-
-    output: Path  # it may hold a part of the same conversion
-    workers: int = 1  # processes to start; 1 works in the calling process
-    split: str | None = None  # convert this one only
-    skeleton: Skeleton | None = None  # map the joints to this one by `map_skeleton`
-
-
-def convert(converter: Converter, settings: ConversionSettings) -> ConversionReport:
+def convert(
+    converter: Converter, output: Path, workers: int = 1, split: str | None = None, skeleton: Skeleton | None = None
+) -> ConversionReport:
     """Convert a source, or what is missing of it, to Parquet files for `load_pose_dataset`.
 
-    The files are the same for any number of workers and however often the run was interrupted.
-
-    Returns:
-        What is in the folder, and what was left out or failed; `report.complaints()` says whether something did.
-
-    Raises:
-        ValueError: The source has no recordings, recordings share a name, the folder holds something else, or the
-            root of the skeleton that is asked for cannot be had.
-        OSError: The disk is full, or cannot be written; what was complete remains.
-        RuntimeError: A worker was killed.
+    The files are the same for any number of workers and however often the run was interrupted; after an error what was
+    complete remains. `report.complaints()` says whether something was left out or failed.
     """
-    task = Task(converter, settings.skeleton or converter.skeleton, settings.output)
+    task = Task(converter, skeleton or converter.skeleton, output)
     _require_root(converter.skeleton, task.skeleton)
-    recordings = _chosen(converter.recordings(), settings.split)
+    recordings = _chosen(converter.recordings(), split)
     identity = task.identity()
-    open_folder(task.folder, f"{MARKERS}/settings.json", identity)
-    write_aside(task.folder / SKELETON_FILE, skeleton_json(task.skeleton).encode())
-    for path, report in _finished(task.folder).items():
+    open_folder(output, f"{MARKERS}/settings.json", identity)
+    write_aside(output / SKELETON_FILE, skeleton_json(task.skeleton).encode())
+    for path, report in _finished(output).items():
         if report.failed:  # another try
             path.unlink()
-    markers = {_marker(task.folder, name): recording for name, recording in recordings.items()}
-    fill(markers, partial(_write_recording, task), settings.workers, "recordings")
+    markers = {_marker(output, name): recording for name, recording in recordings.items()}
+    fill(markers, partial(_write_recording, task), workers, "recordings")
     total = ConversionReport()
-    for report in _finished(task.folder).values():
+    for report in _finished(output).values():
         total.add(report)
-    write_aside(task.folder / REPORT_FILE, (json.dumps(total.summary(), indent=2) + "\n").encode())
-    write_aside(task.folder / "README.md", write_card(identity, total).encode())
+    write_aside(output / REPORT_FILE, (json.dumps(total.summary(), indent=2) + "\n").encode())
+    write_aside(output / "README.md", write_card(identity, total).encode())
     return total
 
 

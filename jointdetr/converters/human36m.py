@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -38,7 +38,7 @@ from scipy.spatial.transform import Rotation
 from ..formats.safe_pickle import load_npz_objects
 from ..skeleton_jointdetr import HUMAN36M
 from .conversion import Converter, Recording, RowLabels, Skipped
-from .reading import Lens, fit_intrinsics, labelled_frames, require_shape, see
+from .reading import Lens, film_rows, fit_intrinsics, require_shape, see
 
 JOINTS_OF_32 = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
 """Where the 17 joints of the skeleton `human36m` stand among the 32 of the motion capture."""
@@ -77,10 +77,6 @@ class Human36mCamera:
     intrinsics: np.ndarray  # (3, 3) px
     lens: Lens
 
-    def to_camera(self, joints_world: np.ndarray) -> np.ndarray:
-        """Turn `(..., 3)` mm in the room into camera axes."""
-        return (joints_world - self.position) @ self.rotation.T
-
 
 @dataclass(frozen=True)
 class Human36mOfficial(Converter):
@@ -116,29 +112,16 @@ class Human36mOfficial(Converter):
         camera = self.cameras[subject, camera_name]
         joints = read_poses(recording.source)  # (frames, joints, 3) mm
         if _kind(recording.source) == WORLD_FOLDER:
-            joints = camera.to_camera(joints)
-        film = self._film(subject, name)
-        for frame in labelled_frames(film, len(joints), self.step or USUAL_STEPS[recording.split]):
-            if isinstance(frame, Skipped):
-                yield frame
-                continue
-            joints_camera = joints[frame.index]
-            points, intrinsics = see(joints_camera, camera.intrinsics, camera.lens)
-            yield {
-                "image": frame.image,
-                "joints_3d": joints_camera,
-                "joints_2d": points,
-                "intrinsics": intrinsics,
-                "subject": subject,
-                "action": action_of(action),
-                "camera": camera_name,
-                "frame": frame.index,
-            }
-
-    def _film(self, subject: str, name: str) -> Path:
-        """Where a film lies, or should."""
+            joints = (joints - camera.position) @ camera.rotation.T
         folder = self.source / subject
-        return next(folder.glob(f"**/{name}.mp4"), folder / "Videos" / f"{name}.mp4")
+        film = next(folder.glob(f"**/{name}.mp4"), folder / "Videos" / f"{name}.mp4")
+        origin = {"subject": subject, "action": action_of(action), "camera": camera_name}
+
+        def labels(frame: int) -> dict[str, Any]:
+            points, intrinsics = see(joints[frame], camera.intrinsics, camera.lens)
+            return origin | {"joints_3d": joints[frame], "joints_2d": points, "intrinsics": intrinsics}
+
+        return film_rows(film, len(joints), self.step or USUAL_STEPS[recording.split], labels)
 
     @cached_property
     def cameras(self) -> dict[tuple[str, str], Human36mCamera]:

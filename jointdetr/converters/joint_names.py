@@ -93,13 +93,12 @@ def read_names(path: Path) -> dict[str, str]:
 
 def side_pairs(names: Sequence[str], renamed: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (left, right) of joints that differ in nothing but the side, by their new names or by their own."""
-    keys = [_without_side(new) or _without_side(own) for own, new in zip(names, renamed, strict=True)]
-    rights = {key[1]: joint for joint, key in reversed(list(enumerate(keys))) if key and key[0] == "right"}
-    lefts: dict[str, int] = {}
-    for joint, key in enumerate(keys):
-        if key and key[0] == "left":
-            lefts.setdefault(key[1], joint)
-    return [(joint, rights[rest]) for rest, joint in lefts.items() if rest in rights]
+    found: dict[tuple[str, str], int] = {}
+    for joint, (own, new) in enumerate(zip(names, renamed, strict=True)):
+        if key := _without_side(new) or _without_side(own):
+            found.setdefault(key, joint)
+    lefts = {rest: joint for (side, rest), joint in found.items() if side == "left"}
+    return [(joint, found["right", rest]) for rest, joint in lefts.items() if ("right", rest) in found]
 
 
 def _take_side(words: list[str]) -> tuple[str, list[str]]:

@@ -56,6 +56,7 @@ class LeedsSportsPose(Converter):
 
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """One row for each person."""
+        folder = self.images or self.source / "images"
         for person in recording.data:
             joints, labelled, visible = (values[person] for values in self._people[:3])
             if labelled.sum() < self.fewest_joints:
@@ -63,17 +64,12 @@ class LeedsSportsPose(Converter):
                 yield Skipped("too few joints are labelled", detail, person + 1)
                 continue
             yield {
-                "image": self._picture(person),
+                "image": folder / f"im{person + 1:0{self._people.digits}d}.jpg",
                 "joints_2d": np.where(labelled[:, None], joints + PIXEL_CENTRE, np.nan),
                 "visible": visible,
                 "subject": str(person + 1),
                 "frame": person + 1,
             }
-
-    def _picture(self, person: int) -> Path:
-        """File of a person's picture."""
-        folder = self.source / "images" if self.images is None else self.images
-        return folder / f"im{person + 1:0{self._people.digits}d}.jpg"
 
     @cached_property
     def _people(self) -> "_People":

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.io
@@ -27,14 +27,16 @@ import scipy.io
 from ..skeleton_jointdetr import MPI_INF_3DHP
 from .conversion import Converter, Recording, RowLabels, Skipped
 from .human36m import Human36mNpz, PictureName
-from .reading import fit_intrinsics, labelled_frames, require_shape
+from .reading import film_rows, fit_intrinsics, require_shape
 
 JOINTS_OF_28 = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
 """Where the 17 joints of the skeleton `mpi_inf_3dhp` stand among the 28 of the training files."""
 
-RECORDED_JOINTS, NUM_CAMERAS = 28, 14
+RECORDED_JOINTS = 28
 CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)
-ACTIVITIES = ("Stand/Walk", "Exercise", "Sit on Chair", "Reach/Crouch", "On Floor", "Sports", "Misc.")
+ACTIVITIES = dict(
+    enumerate(("Stand/Walk", "Exercise", "Sit on Chair", "Reach/Crouch", "On Floor", "Sports", "Misc."), start=1)
+)
 TRUE_LABELS, COMMON_LABELS = "annot3", "univ_annot3"
 Labels = Literal["annot3", "univ_annot3"]
 USUAL_TRAINING_STEP = 5
@@ -83,20 +85,12 @@ class MpiInf3dhp(Converter):
         intrinsics = read_calibration(path.with_name("camera.calibration"))[camera]
         film = path.parent / "imageSequence" / f"video_{camera}.avi"
         subject, sequence = path.parts[-3:-1]
-        for frame in labelled_frames(film, len(joints), self.step or USUAL_TRAINING_STEP):
-            if isinstance(frame, Skipped):
-                yield frame
-                continue
-            yield {
-                "image": frame.image,
-                "joints_3d": joints[frame.index],
-                "joints_2d": points[frame.index],
-                "intrinsics": intrinsics,
-                "subject": subject,
-                "action": sequence,
-                "camera": str(camera),
-                "frame": frame.index,
-            }
+        same = {"intrinsics": intrinsics, "subject": subject, "action": sequence, "camera": str(camera)}
+
+        def labels(frame: int) -> dict[str, Any]:
+            return same | {"joints_3d": joints[frame], "joints_2d": points[frame]}
+
+        return film_rows(film, len(joints), self.step or USUAL_TRAINING_STEP, labels)
 
     def _test_rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of the valid frames of a test sequence."""
@@ -165,14 +159,11 @@ def read_training_labels(path: Path, labels: str) -> dict[int, tuple[np.ndarray,
     missing = {"annot2", labels} - set(content)
     if missing:
         raise ValueError(f"{path} must have the variables annot2 and {labels}, {sorted(missing)} are missing")
-    by_camera = {
-        camera: (_cell(path, content, "annot2", camera, 2), _cell(path, content, labels, camera, 3))
-        for camera in CHEST_CAMERAS
-    }
-    for camera, (points, joints) in by_camera.items():
-        if len(points) != len(joints):
-            counts = f"{len(points)} and {len(joints)}"
-            raise ValueError(f"{path}: annot2 and {labels} of camera {camera} must have as many frames, got {counts}")
+    by_camera = {}
+    for camera in CHEST_CAMERAS:
+        points, joints = _cell(path, content, "annot2", camera, 2), _cell(path, content, labels, camera, 3)
+        require_shape(points, (len(joints), None, 2), f"`annot2` of {path}, camera {camera},")
+        by_camera[camera] = (points, joints)
     return by_camera
 
 
@@ -199,7 +190,7 @@ def read_test_sequence(path: Path) -> SequenceLabels:
         arrays[TRUE_LABELS][:, 0],
         arrays[COMMON_LABELS][:, 0],
         arrays["valid_frame"].ravel() > 0,
-        [_activity(number) for number in arrays["activity_annotation"].ravel()],
+        [ACTIVITIES.get(int(number), "") for number in arrays["activity_annotation"].ravel()],
     )
 
 
@@ -238,20 +229,9 @@ def put_at_common_size(common: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 def _cell(path: Path, content: dict[str, np.ndarray], name: str, camera: int, channels: int) -> np.ndarray:
     """Labels of one camera: `(frames, joints, channels)`."""
-    cells = content[name]
-    expected = (NUM_CAMERAS, 1)
-    if cells.shape != expected or cells.dtype != object:
-        raise ValueError(f"`{name}` of {path} must be a cell array of {expected}, got {cells.dtype} of {cells.shape}")
-    cell = cells[camera, 0]
-    if cell.ndim != 2 or cell.shape[1] != RECORDED_JOINTS * channels:
-        expected = f"(frames, {RECORDED_JOINTS * channels})"
-        raise ValueError(f"`{name}` of {path}, camera {camera}, must have the shape {expected}, got {cell.shape}")
+    cell = np.asarray(content[name][camera, 0])
+    require_shape(cell, (None, RECORDED_JOINTS * channels), f"`{name}` of {path}, camera {camera},")
     return cell.reshape(len(cell), RECORDED_JOINTS, channels)[:, JOINTS_OF_28].astype(np.float64)
-
-
-def _activity(number: float) -> str:
-    """Name of an activity, counted from 1."""
-    return ACTIVITIES[int(number) - 1] if 1 <= number <= len(ACTIVITIES) else ""
 
 
 def _find(folder: Path, pattern: str) -> list[Path]:

@@ -8,15 +8,15 @@ Shape vocabulary: `joints` (J). Normalised points are (x / z, y / z) in camera a
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..formats.film import Frame, FrameReader
-from .conversion import Skipped
+from ..formats.film import FrameReader
+from .conversion import RowLabels, Skipped
 
 LARGEST_WHOLE = 2**63 - 1  # what a column of whole numbers holds
 LARGEST_SURPLUS = 0.1  # of frames that a film has more than labels
@@ -113,11 +113,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def labelled_frames(film: Path, num_labels: int, step: int) -> Iterator[Frame | Skipped]:
-    """Yield every `step`-th frame of a film that has a label, and at the end one `Skipped` for labels without a frame.
+def film_rows(
+    film: Path, num_labels: int, step: int, labels: Callable[[int], dict[str, Any]]
+) -> Iterator[RowLabels | Skipped]:
+    """Yield the row of every `step`-th frame of a film that has labels; at the end `Skipped` for labels without one.
 
-    Raises:
-        ValueError: The film is missing, or has so many frames more than labels that they do not belong together.
+    A `ValueError` says that the film is missing, or has so many frames more than labels that they do not belong
+    together.
     """
     if not film.is_file():
         raise ValueError(f"the film {film} is missing")
@@ -127,7 +129,7 @@ def labelled_frames(film: Path, num_labels: int, step: int) -> Iterator[Frame | 
         raise ValueError(f"the film {film} has {num_frames} frames and {num_labels} labels; another frame rate?")
     read, last = 0, -1
     for frame in reader:
-        yield frame
+        yield labels(frame.index) | {"image": frame.image, "frame": frame.index}
         read, last = read + 1, frame.index
     missing = len(range(0, num_labels, step)) - read
     if missing:

@@ -137,9 +137,7 @@ def find_problem(row: Mapping[str, Any], skeleton: Skeleton) -> Problem | None:
 def box_problem(row: Mapping[str, Any], picture_size: tuple[int, int]) -> Problem | None:
     """Return what is wrong with a row's box if no crop of it could show the labelled person.
 
-    Args:
-        row: columns of `pose_features`, arrays; where no joint has a 2D label, the 3D labels are projected.
-        picture_size: width and height in px of the upright picture.
+    Where no joint has a 2D label, the 3D labels are projected. `picture_size` is that of the upright picture, px.
     """
     box = np.asarray(row["box"], np.float64)
     said = f"x, y, width, height {np.round(box, 1).tolist()} px"

@@ -72,13 +72,10 @@ def fill(files: Mapping[Path, Work], write: Callable[[Work], None], workers: int
     """Write every file that is missing; returns when none is, those included that other processes are writing.
 
     Args:
-        files: what each is made of; they lie in a folder in one that `open_folder` made.
+        files: what each is made of; they lie in a folder of one that `open_folder` made.
         write: writes one; it is sent to each worker once.
-        workers: processes to start; 1 works in the calling process.
+        workers: processes to start; 1 works in the calling process. `RuntimeError` if one is killed.
         title: of a bar that counts the files; none is shown without.
-
-    Raises:
-        RuntimeError: A worker was killed.
     """
     missing = [file for file in files.items() if not file[0].exists()]
     with _filling(write, workers) as fill_all:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bvh_examples import REST, hierarchy, write_bvh_file
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.motion_files import Bvh, bvh_skeleton, guess_unit_mm, unit_mm
 from jointdetr.converters.sources import make_converter
 from jointdetr.formats.bvh import read_bvh
@@ -196,7 +196,7 @@ def test_what_is_in_the_company_of_others(tmp_path, names, expected):
 
 def test_unknown_joints_are_named_and_mapped(tmp_path):
     path = write_bvh_file(tmp_path / "a.bvh", [REST], hierarchy().replace("LeftLeg", "Unterschenkel 1"))
-    report = convert(Bvh(path, unit="cm"), ConversionSettings(tmp_path / "out"))
+    report = convert(Bvh(path, unit="cm"), tmp_path / "out")
     assert report.notes == [
         "joints that keep their own names, which `--set names=FILE` maps: Hips, Unterschenkel 1, Spine"
     ]
@@ -205,7 +205,7 @@ def test_unknown_joints_are_named_and_mapped(tmp_path):
     assert {"left_knee", "hips"} <= set(converter.skeleton.joints)
     pairs = {(converter.skeleton.joints[a], converter.skeleton.joints[b]) for a, b in converter.skeleton.flip_pairs}
     assert ("left_knee", "right_knee") in pairs
-    assert convert(converter, ConversionSettings(tmp_path / "mapped")).notes[0].endswith(": Spine")
+    assert convert(converter, tmp_path / "mapped").notes[0].endswith(": Spine")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from jointdetr.cli import app
 from jointdetr.converters import folder as folder_module
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.folder import Folder
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.formats.skeletons import read_skeleton, skeleton_json
@@ -51,7 +51,7 @@ def line(number: int = 0, **changes) -> dict:
 
 
 def converted(tmp_path: Path, source: Path, split: str = "train"):
-    report = convert(Folder(source), ConversionSettings(tmp_path / "out"))
+    report = convert(Folder(source), tmp_path / "out")
     return report, load_pose_dataset(tmp_path / "out", split)
 
 
@@ -117,7 +117,7 @@ def test_skeletons_without_pictures(tmp_path):
     import pyarrow.parquet as pq
 
     lines = [{"joints_3d": (STANDING + 10 * number).tolist()} for number in range(3)]
-    report = convert(Folder(write_source(tmp_path / "mine", lines)), ConversionSettings(tmp_path / "out"))
+    report = convert(Folder(write_source(tmp_path / "mine", lines)), tmp_path / "out")
     assert report.rows == {"train": 3}
     rows = pq.read_table(next((tmp_path / "out" / "data").glob("*.parquet"))).to_pylist()
     assert "image" not in rows[0] and [row["frame"] for row in rows] == [0, 1, 2]
@@ -145,7 +145,7 @@ def test_recordings_hold_some_lines_each(tmp_path, monkeypatch):
 def test_broken_lines_stop_before_anything_is_written(tmp_path, text, message):
     source = write_source(tmp_path / "mine", [line(0), text, line(1)])
     with pytest.raises(ValueError, match=f"annotations.jsonl, {message}"):
-        convert(Folder(source), ConversionSettings(tmp_path / "out"))
+        convert(Folder(source), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -183,7 +183,7 @@ def test_a_lost_picture_and_a_line_without_labels_are_left_out(tmp_path):
 @pytest.mark.parametrize("factor", [0.001, 0.1])
 def test_other_units_are_noticed(tmp_path, factor):
     lines = [line(number, joints_3d=(person(number) * factor).tolist()) for number in range(3)]
-    report = convert(Folder(write_source(tmp_path / "mine", lines)), ConversionSettings(tmp_path / "out"))
+    report = convert(Folder(write_source(tmp_path / "mine", lines)), tmp_path / "out")
     assert "are these millimetres?" in report.failed["train-0000"]
     assert "annotations.jsonl, frame 2" in report.failed["train-0000"]
 
@@ -211,10 +211,10 @@ def test_a_folder_without_lines_is_refused(tmp_path):
 def test_broken_skeletons_are_refused(tmp_path, changes, message):
     source = write_source(tmp_path / "mine", [line(0)], MARKERS | changes)
     with pytest.raises(ValueError, match=f"skeleton.json must describe a skeleton: {message}"):
-        convert(Folder(source), ConversionSettings(tmp_path / "out"))
+        convert(Folder(source), tmp_path / "out")
     (source / "skeleton.json").write_text("{")
     with pytest.raises(ValueError, match="skeleton.json must describe a skeleton"):
-        convert(Folder(source), ConversionSettings(tmp_path / "out"))
+        convert(Folder(source), tmp_path / "out")
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)

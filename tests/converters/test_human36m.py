@@ -20,7 +20,7 @@ from source_files import (
     write_poses,
 )
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.human36m import Human36mNpz, read_cameras
 from jointdetr.converters.reading import Lens, fit_intrinsics, see
 from jointdetr.converters.report import ConversionReport
@@ -34,7 +34,7 @@ INTRINSICS = np.array([[1100.0, 0, 510], [0, 1120, 490], [0, 0, 1]])
 
 def converted(source: Path, output: Path, step: int | None = None, **settings: object) -> ConversionReport:
     converter = make_converter("human36m", source, step=step)
-    return convert(converter, ConversionSettings(output, **settings))
+    return convert(converter, output, **settings)
 
 
 def seen_by_human36m(joints: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 from conversion_examples import jpeg
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.lsp import LeedsSportsPose, held_out_people
 from jointdetr.data.loading import load_pose_dataset
 
@@ -36,7 +36,7 @@ def write_source(folder: Path, people: int, extended: bool, flags: np.ndarray | 
 
 
 def read(converter: LeedsSportsPose, output: Path, split: str = "train"):
-    report = convert(converter, ConversionSettings(output))
+    report = convert(converter, output)
     return load_pose_dataset(output, split), report
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bvh_examples import BENT, REST, hierarchy, write_bvh_file
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.motion_files import AsfAmc, Bvh, bvh_skeleton, guess_unit_mm
 from jointdetr.data.rows import knee_bend
 from jointdetr.data.skeleton_mapping import map_row, map_skeleton
@@ -94,7 +94,7 @@ def test_bvh_files_become_skeletons(tmp_path):
     write_bvh_file(folder / "one" / "walk 1.bvh", [REST, BENT, BENT])
     write_bvh_file(folder / "b.bvh", [BENT])
     converter = Bvh(folder, step=2)
-    report = convert(converter, ConversionSettings(tmp_path / "out"))
+    report = convert(converter, tmp_path / "out")
     assert report.rows == {"train": 3} and not report.failed and not report.skipped
     rows = load_skeletons(tmp_path / "out")
     assert [row["frame"] for row in rows] == [0, 0, 2]
@@ -175,7 +175,7 @@ def test_broken_bvh_files_are_refused_with_their_line(tmp_path, before, after, m
 def test_files_of_another_skeleton_fail_alone(tmp_path):
     write_bvh_file(tmp_path / "a.bvh", [REST])
     write_bvh_file(tmp_path / "b.bvh", [REST], hierarchy().replace("RightArm", "Wing"))
-    report = convert(Bvh(tmp_path), ConversionSettings(tmp_path / "out"))
+    report = convert(Bvh(tmp_path), tmp_path / "out")
     assert report.rows == {"train": 1}
     assert "must have the skeleton of the first one; different are" in report.failed["train-b"]
     assert "b.bvh" in report.failed["train-b"]
@@ -240,7 +240,7 @@ def test_acclaim_bones_end_where_a_hand_says(asf_folder):
 
 
 def test_acclaim_files_become_skeletons(asf_folder, tmp_path):
-    report = convert(AsfAmc(asf_folder, step=1), ConversionSettings(tmp_path / "out"))
+    report = convert(AsfAmc(asf_folder, step=1), tmp_path / "out")
     assert report.rows == {"train": 2} and not report.failed
     rows = load_skeletons(tmp_path / "out")
     assert {row["skeleton"] for row in rows} == {"cmu_mocap"} and [row["frame"] for row in rows] == [0, 1]
@@ -256,7 +256,7 @@ def test_a_motion_needs_one_skeleton_beside_it(asf_folder):
 
 def test_a_missing_bone_fails_its_recording(asf_folder, tmp_path):
     (asf_folder / "01.asf").write_text(asf_text().replace("lthumb", "tail"))
-    report = convert(AsfAmc(asf_folder), ConversionSettings(tmp_path / "out"))
+    report = convert(AsfAmc(asf_folder), tmp_path / "out")
     assert "01_01.amc" in report.failed["train-01_01"] and "missing are ['lthumb']" in report.failed["train-01_01"]
 
 

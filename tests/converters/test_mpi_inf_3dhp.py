@@ -16,7 +16,7 @@ from source_files import (
     write_mpi_training,
 )
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.mpi_inf_3dhp import put_at_common_size, read_calibration
 from jointdetr.converters.report import ConversionReport
 from jointdetr.converters.sources import make_converter
@@ -26,7 +26,7 @@ from jointdetr.skeleton_jointdetr import MPI_INF_3DHP
 
 def converted(source: Path, output: Path, step: int | None = None, labels: str | None = None) -> ConversionReport:
     converter = make_converter("mpi-inf-3dhp", source, step=step, labels=labels)
-    return convert(converter, ConversionSettings(output))
+    return convert(converter, output)
 
 
 class TestTraining:
@@ -85,10 +85,10 @@ class TestTraining:
             cells[camera, 0] = np.zeros((20, 51))
         write_mpi_training(tmp_path / "S1" / "Seq1", cameras=(), annot3=cells)
         failure = converted(tmp_path, tmp_path / "out").failed["train-S1_Seq1_0"]
-        assert "annot.mat, camera 0, must have the shape (frames, 84), got (20, 51)" in failure
+        assert "annot.mat, camera 0, must have the shape (None, 84), got (20, 51)" in failure
         write_mpi_training(tmp_path / "S1" / "Seq1", cameras=(), annot2=np.zeros((14, 1)))
         failure = converted(tmp_path, tmp_path / "out").failed["train-S1_Seq1_0"]
-        assert "annot.mat must be a cell array of (14, 1), got float64" in failure
+        assert "`annot2` of" in failure and "annot.mat, camera 0, must have the shape (None, 56), got ()" in failure
 
     def test_broken_files_are_named(self, tmp_path):
         folder = tmp_path / "S1" / "Seq1"

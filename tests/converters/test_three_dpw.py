@@ -11,7 +11,7 @@ from conversion_examples import INTRINSICS, STANDING, project
 from scipy.spatial.transform import Rotation
 from three_dpw_examples import WORLD_TO_CAMERA, python2_pickle, sequence, smpl_person, write_source
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.three_dpw import ROWS_OF_LSP, ThreeDpw, read_bodies
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.skeleton_mapping import map_skeleton
@@ -27,7 +27,7 @@ def test_sequences_become_rows(tmp_path):
     values = sequence()
     values["campose_valid"][1][2] = 0
     source = write_source(write_source(tmp_path / "3DPW", values), sequence(2, 1), "train", "walk_01")
-    report = convert(ThreeDpw(source), ConversionSettings(tmp_path / "out"))
+    report = convert(ThreeDpw(source), tmp_path / "out")
     assert report.rows == {"test": 7, "train": 2} and not report.failed
     assert report.skipped["the camera's pose is not valid"].count == 1
     assert report.reprojection_px["max"] < 0.01
@@ -48,7 +48,7 @@ def test_every_nth_frame(tmp_path):
 def test_a_missing_picture_is_reported_with_its_frame(tmp_path):
     source = write_source(tmp_path / "3DPW", sequence())
     (source / "imageFiles" / "downtown_00" / "image_00001.jpg").unlink()
-    report = convert(ThreeDpw(source), ConversionSettings(tmp_path / "out"))
+    report = convert(ThreeDpw(source), tmp_path / "out")
     assert report.rows == {"test": 6}
     (refusals,) = report.skipped.values()
     assert refusals.count == 2 and "downtown_00.pkl, frame 1" in refusals.examples[0]
@@ -69,7 +69,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path):
     values = sequence() | {"texture_maps": Hostile(tmp_path / "pwned")}
     source = write_source(tmp_path / "3DPW", values)
     write_source(source, sequence(), name="good_00")
-    report = convert(ThreeDpw(source), ConversionSettings(tmp_path / "out"))
+    report = convert(ThreeDpw(source), tmp_path / "out")
     assert report.rows == {"test": 8}  # the other sequence
     assert "downtown_00.pkl: expected arrays and numbers only, got a pickle of" in report.failed["test-downtown_00"]
     assert not (tmp_path / "pwned").exists()
@@ -104,14 +104,14 @@ def test_broken_sequences_fail_with_their_name(tmp_path, values, message):
 
 def test_another_unit_is_noticed(tmp_path):
     values = sequence() | {"jointPositions": [1000 * joints for joints in sequence()["jointPositions"]]}
-    report = convert(ThreeDpw(write_source(tmp_path / "3DPW", values)), ConversionSettings(tmp_path / "out"))
+    report = convert(ThreeDpw(write_source(tmp_path / "3DPW", values)), tmp_path / "out")
     assert "are these millimetres?" in report.failed["test-downtown_00"]
 
 
 def test_nan_in_joints_leaves_the_row_out(tmp_path):
     values = sequence()
     values["jointPositions"][0][1, 5] = np.nan
-    report = convert(ThreeDpw(write_source(tmp_path / "3DPW", values)), ConversionSettings(tmp_path / "out"))
+    report = convert(ThreeDpw(write_source(tmp_path / "3DPW", values)), tmp_path / "out")
     rows = load_pose_dataset(tmp_path / "out", "test")
     assert report.rows == {"test": 8}
     valid = np.array(rows[2]["joints_3d_valid"])
@@ -253,7 +253,7 @@ def posed_sequence(folder: Path) -> dict:
 def test_3dpw_gets_the_joints_that_papers_measure(tmp_path):
     folder = write_smpl(tmp_path / "3DPW" / "smpl")
     values = posed_sequence(folder)
-    report = convert(ThreeDpw(write_source(tmp_path / "3DPW", values)), ConversionSettings(tmp_path / "out"))
+    report = convert(ThreeDpw(write_source(tmp_path / "3DPW", values)), tmp_path / "out")
     assert report.rows == {"test": 8} and not report.failed
     rows = load_pose_dataset(tmp_path / "out", "test")
     assert set(rows["skeleton"]) == {"lsp"}
