@@ -59,15 +59,15 @@ class CocoKeypoints(Converter):
         """One row for each person."""
         place, pictures = recording.data
         file = self._files[place]
-        folder = self._picture_folder(recording.source, file.pictures[pictures[0]].name)
+        folder = self._picture_folder(recording.source, file.pictures[pictures[0]][0])
         for key in pictures:
-            picture = file.pictures[key]
+            name, frame = file.pictures[key]
             for annotation in file.people[key]:
                 row = self._row(annotation, file.categories.get(annotation.category))
                 if isinstance(row, Skipped):
-                    yield row._replace(frame=picture.frame)
+                    yield row._replace(frame=frame)
                 else:
-                    yield {**row, "frame": picture.frame, "image": folder / picture.name}
+                    yield {**row, "frame": frame, "image": folder / name}
 
     def remarks(self, recording: Recording) -> list[str]:
         """Joints that the file has and COCO does not, and the other way round."""
@@ -116,13 +116,6 @@ class CocoKeypoints(Converter):
         return found[0]
 
 
-class _Picture(NamedTuple):
-    """A picture."""
-
-    name: str  # of its file
-    frame: int  # its number, or its place in the file where numbers are texts
-
-
 class _Category(NamedTuple):
     """A category."""
 
@@ -158,7 +151,7 @@ class _File:
     """An annotation file."""
 
     path: Path
-    pictures: dict[str, _Picture]
+    pictures: dict[str, tuple[str, int]]  # name of the file, and number, or place in the file if numbers are texts
     categories: dict[str, _Category] = field(default_factory=dict)
     people: dict[str, list[_Annotation]] = field(default_factory=dict)  # of each picture
     remarks: list[str] = field(default_factory=list)
@@ -173,7 +166,7 @@ def _read_file(path: Path, names: Mapping[str, str]) -> _File:
     file = _File(path, {})
     for number, (image, identity) in enumerate(zip(images, identities, strict=True)):
         name = image.text("file_name").replace("\\", "/")
-        file.pictures[str(identity)] = _Picture(name, identity if are_numbers else number)
+        file.pictures[str(identity)] = (name, identity if are_numbers else number)
     _read_categories(file, content, names)
     _read_annotations(file, content)
     return file

@@ -98,7 +98,9 @@ def convert(
     complete remains. `report.complaints()` says whether something was left out or failed.
     """
     task = Task(converter, skeleton or converter.skeleton, output)
-    _require_root(converter.skeleton, task.skeleton)
+    if not mapping_weights(converter.skeleton, task.skeleton)[1][task.skeleton.root]:
+        root, names = task.skeleton.joints[task.skeleton.root], (converter.skeleton.name, task.skeleton.name)
+        raise ValueError(f"skeleton {names[0]!r} cannot be mapped to {names[1]!r}: nothing gives its root {root!r}")
     recordings = _chosen(converter.recordings(), split)
     identity = task.identity()
     open_folder(output, f"{MARKERS}/settings.json", identity)
@@ -131,15 +133,6 @@ def _chosen(recordings: list[Recording], split: str | None) -> dict[str, Recordi
 
 def _file_name(recording: Recording) -> str:
     return f"{recording.split}-{recording.name}"
-
-
-def _require_root(source: Skeleton, target: Skeleton) -> None:
-    """Refuse a skeleton to which nothing could be relative."""
-    if not mapping_weights(source, target)[1][target.root]:
-        raise ValueError(
-            f"skeleton {source.name!r} cannot be mapped to {target.name!r}: nothing gives its root "
-            f"{target.joints[target.root]!r}"
-        )
 
 
 def _marker(folder: Path, name: str) -> Path:

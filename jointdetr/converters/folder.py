@@ -107,8 +107,10 @@ class Folder(Converter):
         if self.skeletons_only:
             joints = values.array("joints_3d", (len(self.skeleton.joints), 3))
             return {"joints_3d": joints} | {name: row[name] for name in ("subject", "action", "frame")}
-        if "visible" in values.values:
-            row["visible"] = _flags(values, "visible")
+        if (flags := values.values.get("visible")) is not None:
+            if not isinstance(flags, list) or not all(flag in (False, True) for flag in flags):
+                raise values.error("visible", "a list of true and false")
+            row["visible"] = flags
         if (nobody := values.values.get("nobody", False)) not in (False, True):
             raise values.error("nobody", "true or false")
         picture = (self.images or self.source) / values.text("image")
@@ -126,11 +128,3 @@ class Folder(Converter):
         if "joints_2d" not in row and {"joints_3d", "intrinsics"} <= set(row):
             row["joints_2d"] = project(row["joints_3d"], row["intrinsics"])
         return row
-
-
-def _flags(values: Fields, key: str) -> np.ndarray:
-    """Return a list of true and false."""
-    flags = values.values[key]
-    if not isinstance(flags, list) or not all(flag in (False, True) for flag in flags):
-        raise values.error(key, "a list of true and false")
-    return np.array(flags, dtype=bool)

@@ -67,7 +67,8 @@ class Panoptic(Converter):
         """One row for each person in every `step`-th frame that has labels."""
         folder = recording.source.parents[1]
         camera = read_camera(folder / f"calibration_{folder.name}.json", recording.data)
-        scenes = _scene_files(folder)
+        files = (folder / "hdPose3d_stage1_coco19").rglob("body3DScene_*.json")
+        scenes = {int(file.stem.rpartition("_")[2]): file for file in files}
         for index, picture in _frames(recording, self.step):
             if index not in scenes:
                 yield Skipped("no skeletons for this frame", frame=index)
@@ -163,14 +164,6 @@ def _require_size(picture: Image.Image | Path, camera: DomeCamera) -> None:
         raise ValueError(
             f"pictures must have the size of the calibration, {camera.size}, got {size}; is its `resolution` right?"
         )
-
-
-def _scene_files(folder: Path) -> dict[int, Path]:
-    """Files of the skeletons by frame."""
-    files = sorted((folder / "hdPose3d_stage1_coco19").rglob("body3DScene_*.json"))
-    if not files:
-        raise ValueError(f"{folder} must have skeletons as hdPose3d_stage1_coco19/body3DScene_00000000.json, got none")
-    return {int(file.stem.rpartition("_")[2]): file for file in files}
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

@@ -32,7 +32,6 @@ from .reading import require_shape
 
 SPLITS = ("train", "validation", "test")
 METRES_TO_MM = 1000.0
-
 LARGEST_BODY_ERROR_MM = 30.0
 
 FILES = {"m": "SMPL_MALE.npz", "f": "SMPL_FEMALE.npz"}
@@ -54,16 +53,12 @@ class ThreeDpw(Converter):
     @property
     def skeleton(self) -> Skeleton:
         """The evaluation's joints where the body model is there, else the body model's own."""
-        return LSP if self._smpl_folder.is_dir() else SMPL
-
-    @property
-    def _smpl_folder(self) -> Path:
-        return self.source / "smpl"
+        return LSP if (self.source / "smpl").is_dir() else SMPL
 
     @cached_property
     def _bodies(self) -> "dict[str, SmplBody]":
         """Body models by gender."""
-        return read_bodies(self._smpl_folder)
+        return read_bodies(self.source / "smpl")
 
     def recordings(self) -> list[Recording]:
         """One for each sequence, with all of its people."""
@@ -81,9 +76,10 @@ class ThreeDpw(Converter):
         pictures = (self.images or self.source / "imageFiles") / recording.name
         if not pictures.is_dir():
             raise ValueError(f"the pictures of {recording.source} must lie in {pictures}, which does not exist")
+        people = [sequence.joints_camera(person) for person in range(len(sequence.joints_world))]
         for frame in range(0, len(sequence.world_to_camera), self.step):
-            for person in range(len(sequence.joints_world)):
-                yield _row(pictures, sequence, frame, person)
+            for person, joints in enumerate(people):
+                yield _row(pictures, sequence, frame, person, joints[frame])
 
 
 @dataclass(frozen=True)
@@ -172,11 +168,10 @@ def read_bodies(folder: Path) -> dict[str, SmplBody]:
     return {gender: _read_body(folder / name, regressor) for gender, name in FILES.items()}
 
 
-def _row(pictures: Path, sequence: DpwSequence, frame: int, person: int) -> RowLabels | Skipped:
-    """Make the row of one person in one frame."""
+def _row(pictures: Path, sequence: DpwSequence, frame: int, person: int, joints: np.ndarray) -> RowLabels | Skipped:
+    """Make the row of one person with joints `(joints, 3)` mm before the camera in one frame."""
     if not sequence.camera_valid[person][frame]:
         return Skipped("the camera's pose is not valid", f"person {person}", frame)
-    joints = sequence.joints_camera(person)[frame]  # (joints, 3)
     if joints[:, 2].min() <= 0:
         return Skipped("the person is not in front of the camera", f"person {person}", frame)
     return {
