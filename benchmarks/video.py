@@ -27,7 +27,7 @@ from jointdetr.motion import PoseMotion, motions_from_rows
 from jointdetr.motion.jitter import acceleration_error, measure_delay_s
 from jointdetr.motion.prediction import VideoSettings, predict_motion
 from jointdetr.motion.smoothing import METHODS, SmoothingSettings, smooth_motion
-from jointdetr.visualization.film_overlay import write_overlay
+from jointdetr.visualization.figures import write_overlay
 
 # Name, file, frames at 30 a second, seed of body, room and camera.
 MOTIONS = (
@@ -70,8 +70,7 @@ def measure_speed(film: Path, estimator: Any, settings: VideoSettings) -> tuple[
         rows = [row for result in predict_motion(film, estimator, settings) for row in result.people]
         seconds["read and estimate"].append(time.process_time() - started)
         started = time.process_time()
-        for _ in write_overlay(FrameReader(film), rows, estimator.model.config.skeleton, film.with_suffix(".o.mp4")):
-            pass
+        write_overlay(FrameReader(film), rows, estimator.model.config.skeleton, film.with_suffix(".o.mp4"))
         seconds["draw"].append(time.process_time() - started)
     return {name: count / statistics.median(values) for name, values in seconds.items()}, rows
 

@@ -1,9 +1,5 @@
 """`jointdetr view`: what it writes and opens, and what it refuses."""
 
-import importlib.util
-import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,20 +96,3 @@ def test_bad_files_are_one_line(film, tmp_path):
         (complaint,) = result.stderr.splitlines()
         assert complaint.startswith("jointdetr: ")
         assert named in complaint
-
-
-def test_without_rerun_the_extra_is_named(film, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "rerun", None)
-    write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)
-    result = run(tmp_path / "film.json", "--rerun")
-    assert result.exit_code == 2
-    assert 'pip install "jointdetr[view]"' in result.stderr
-
-
-@pytest.mark.skipif(importlib.util.find_spec("rerun") is None, reason="rerun is not installed")
-def test_rerun_gets_every_joint_that_is_known(film, tmp_path):
-    write_poses(motion_rows(film), tmp_path / "film.json", HUMAN36M)
-    assert run(tmp_path / "film.json", "--rerun", "--output", tmp_path / "film.rrd").exit_code == 0
-    program = [sys.executable, "-m", "rerun", "rrd", "print", str(tmp_path / "film.rrd")]
-    printed = subprocess.run(program, capture_output=True, text=True, check=True).stdout
-    assert re.search(r"with 3 rows .* - /people/1 - .*Points3D:positions", printed)

@@ -190,11 +190,10 @@ class _Film:
         """Draw the people over the film, and return the name of the file."""
         from ..formats.film import FrameReader
         from ..motion.recording import read_rows
-        from ..visualization.film_overlay import write_overlay
+        from ..visualization.figures import write_overlay
 
         film = FrameReader(self._kept_film() if self.is_live else self.source, self.predictor.settings.step)
-        for _ in write_overlay(film, read_rows(self._path("parquet")), self.skeleton, self._path("mp4")):
-            pass
+        write_overlay(film, read_rows(self._path("parquet")), self.skeleton, self._path("mp4"))
         return self._path("mp4").name
 
     def _report(self, before: "Jitter", after: "Jitter") -> None:

@@ -23,15 +23,12 @@ def view(
         bool,
         typer.Option(
             "--angles",
-            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png), a "
-            "table (.csv or .parquet), or beside the skeleton (.html).",
+            help="Joint angles: a figure (--output ends in .png, .svg or .pdf; without it POSES.angles.png), or a "
+            "table (.csv or .parquet).",
         ),
     ] = False,
     floor: Annotated[
         bool, typer.Option("--floor", help="People upright on the floor, feet that stand; the camera must be known.")
-    ] = False,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Use the viewer rerun (the extra `view`); --output is then an .rrd file.")
     ] = False,
 ) -> None:
     """Look at poses in 3D: a web page in one file, which needs no network."""
@@ -41,18 +38,12 @@ def view(
         motions = read_poses(poses)
     if floor:
         motions = _on_floor(motions, poses)
-    if angles and (output is None or output.suffix.lower() != ".html"):
+    if angles:
         _write_angles(motions, poses, output)
-        return
-    if rerun:
-        from ..visualization.rerun_log import show_in_rerun
-
-        with one_line_errors("--rerun"):
-            show_in_rerun(motions, output)
         return
     page = output or poses.with_suffix(".html")
     with one_line_errors(str(page)):
-        write_viewer_html(motions, page, title=poses.name, angles=angles)
+        write_viewer_html(motions, page, title=poses.name)
     typer.echo(f"{poses}: {_summary(motions)}, see {page}")
     if output is None:
         webbrowser.open(page.resolve().as_uri())

@@ -1,24 +1,27 @@
 """The page of the demo, what it says of the model, and the server that shows it."""
 
 import re
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
-from .api import Endpoint
+from ..people.boxes import parse_boxes, read_boxes
+from ..people_jointdetr import SEARCH, PeopleRequest
+from ..visualization import viewer_bundle
 from .estimator import PoseEstimator
-from .guard import GuardedBlocks, RequestGuard
+from .guard import GuardedBlocks, RequestGuard, open_picture, plain_errors
 from .live import LiveEndpoint
-from .motion_tabs import FilmTab, OpenTab
-from .parts import LIVE_ADDRESS, PAGE_SCRIPT, STATIC, live_view, static_files
+from .motion_tabs import FilmTab, add_open_tab
+from .parts import FOCAL_LENGTH, LIVE_ADDRESS, PAGE_SCRIPT, STATIC, camera_of, live_view
 from .picture_tab import PictureTab
 from .settings import DemoSettings
 
 TITLE = """# Photo in, 3D skeleton out
 
 Give a picture or a film of people, or stand before your camera; turn the skeletons in 3D, take them home as files."""
-OWN_SECTIONS = ("Numbers", "Limits")  # of the model's card
+OWN_SECTIONS = ("## Numbers\n", "## Limits\n")  # of the model's card
 NOT_FOR = "Not for identifying people, nor for medical or safety decisions."
 BASE64_GROWTH = 1.4  # a picture sent as text, with room for the rest of the request
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
@@ -59,8 +62,6 @@ def notice(settings: DemoSettings) -> str:
     if settings.model:
         return f"Model: `{settings.model}`; what it can do is said in its card. {NOT_FOR}"
     error = re.search(r"^\| this checkpoint \| ([\d.]+)", settings.card.read_text(encoding="utf-8"), re.MULTILINE)
-    if error is None:
-        raise ValueError(f"{settings.card} has no row `| this checkpoint | MPJPE | ...`")
     return (
         f"This is the small model of the package. In its test joints are {float(error[1]):.0f} mm off in the mean: "
         "see the tab About for what it was tested on and what it cannot do. It does best on one upright adult who "
@@ -72,52 +73,103 @@ def about_model(settings: DemoSettings) -> str:
     """Return the sections of the model's card with its numbers and limits, as Markdown."""
     if not settings.card.is_file():
         return f"See the model's card: [{settings.model}](https://huggingface.co/{settings.model})."
-    text = settings.card.read_text(encoding="utf-8")
-    sections = "\n\n".join(section for title in OWN_SECTIONS if (section := card_section(text, title)))
-    return sections.replace("@", "&#64;")  # PCK@0.2 is no address
+    sections = re.split(r"^(?=## )", settings.card.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    own = [section.strip() for section in sections if section.startswith(OWN_SECTIONS)]
+    return "\n\n".join(own).replace("@", "&#64;")  # PCK@0.2 is no address
 
 
-def card_section(text: str, title: str) -> str:
-    """Return the section `## title` of a Markdown text, heading included; empty if there is none."""
-    section = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    return section[0].strip() if section else ""
+class Endpoint:
+    """Invisible components of the page with one public listener."""
+
+    def __init__(self, estimator: PoseEstimator):
+        self.estimator = estimator
+        picture = gr.Image(type="filepath", image_mode=None, label="picture", visible=False)
+        threshold = gr.Slider(0, 1, 0.5, label="threshold", visible=False)
+        focal_px = gr.Number(None, label="focal_px", visible=False)
+        boxes = gr.Textbox("", label="boxes", max_length=2000, visible=False)
+        people = gr.Textbox(SEARCH, label="people", max_length=20, visible=False)
+        gr.Button(visible=False).click(
+            self.estimate,
+            [picture, threshold, focal_px, boxes, people],
+            gr.JSON(label="poses", visible=False),
+            api_name="estimate",
+            concurrency_id="network",
+            concurrency_limit=1,
+        )
+
+    # Gradio shows this text to programs and language models, and takes one line for each argument.
+    @plain_errors()
+    def estimate(
+        self,
+        picture: str,
+        threshold: float = 0.5,
+        focal_px: float | None = None,
+        boxes: str = "",
+        people: str = SEARCH,
+    ) -> dict[str, Any]:
+        """Estimate the 3D poses of the people in one picture.
+
+        Without boxes the server finds the people. The list of people is empty where nobody is found.
+
+        Args:
+            picture: The picture.
+            threshold: A joint less probable than this counts as not found, from 0 to 1.
+            focal_px: Focal length in pixels, if known; otherwise 60 degrees are guessed, to place people before it.
+            boxes: Where the people are, as "x y width height; x y width height; ..." in pixels.
+            people: "search" finds the people where there are no boxes, "whole" takes the whole picture as one person.
+
+        Returns:
+            The skeleton's joint names and parents, and for each person the joints in millimetres relative to the root
+            (x right, y down, z away from the camera), in pixels, their scores, how many millimetres off each is
+            expected to be, and which of them were found.
+        """
+        estimator, settings = self.estimator, self.estimator.settings
+        image = open_picture(picture, settings)
+        camera = camera_of(FOCAL_LENGTH, focal_px, image.size)
+        given = parse_boxes(read_boxes(boxes), image, settings.max_people) if boxes.strip() else None
+        request = PeopleRequest(boxes=given, people=people)
+        if given is None and request.people == SEARCH:
+            given = estimator.find_people(image)
+        found = estimator.assemble(estimator.look(image, given), threshold, camera)
+        skeleton = estimator.skeleton
+        return {
+            "skeleton": {"name": skeleton.name, "joints": skeleton.joints, "parents": skeleton.parents},
+            "picture_size": [image.width, image.height],
+            "people": estimator.pipeline.postprocess({"people": found}),
+        }
 
 
-def build_app(estimator: PoseEstimator, settings: DemoSettings) -> gr.Blocks:
+def build_app(estimator: PoseEstimator) -> gr.Blocks:
     """Lay out the page."""
-    gr.set_static_paths([str(path) for path in static_files()])
+    settings = estimator.settings
+    gr.set_static_paths([viewer_bundle(), *STATIC.glob("*.js")])
     lifetime = settings.keep_files_seconds
     with GuardedBlocks(
         title="jointdetr: 3D human pose", analytics_enabled=False, delete_cache=(max(lifetime // 10, 1), lifetime)
-    ) as app:
+    ) as page:
         gr.Markdown(TITLE, elem_id="title")
         with gr.Tab("Picture"):
-            PictureTab(estimator, settings).listen_to_page(app)
+            PictureTab(page, estimator)
         with gr.Tab("Film"):
-            FilmTab(estimator, settings).listen_to_page(app)
+            FilmTab(page, estimator)
         with gr.Tab("Live"):
             live_view("live")
         with gr.Tab("Open"):
-            OpenTab(settings)
+            add_open_tab(settings)
         with gr.Tab("About"):
             gr.Markdown(about_model(settings), elem_id="about")
         gr.Markdown(notice(settings), elem_id="notice")
-        Endpoint(estimator, settings)
-    app.queue(max_size=settings.queue_length)
-    return app
+        Endpoint(estimator)
+    page.queue(max_size=settings.queue_length)
+    return page
 
 
 def launch(
     settings: DemoSettings, host: str | None = None, port: int | None = None, share: bool = False, block: bool = True
 ) -> gr.Blocks:
-    """Build the page and serve it, until interrupted if `block`; host and port default to Gradio's own variables.
-
-    Raises:
-        OSError: The checkpoint cannot be found.
-        ValueError: It is none of this package.
-    """
+    """Build the page and serve it, until interrupted if `block`; host and port default to Gradio's own variables."""
     estimator = PoseEstimator(settings)
-    app = build_app(estimator, settings)
+    app = build_app(estimator)
     max_bytes = int(settings.max_file_mb * 1e6)
     app.launch(
         server_name=host,
@@ -130,7 +182,7 @@ def launch(
         max_file_size=max_bytes,
         app_kwargs={
             "middleware": [Middleware(RequestGuard, max_bytes=int(max_bytes * BASE64_GROWTH))],
-            "routes": [WebSocketRoute(f"/{LIVE_ADDRESS}", LiveEndpoint(estimator, settings).serve)],
+            "routes": [WebSocketRoute(f"/{LIVE_ADDRESS}", LiveEndpoint(estimator).serve)],
         },
         state_session_capacity=MAX_SESSIONS,
         footer_links=["api", "settings", "gradio"],

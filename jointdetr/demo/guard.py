@@ -72,14 +72,12 @@ class RequestGuard:
 
 def refuse_foreign_files(value: Any) -> None:
     """Raise `gr.Error` if nested data of a request name a file that was not uploaded to this server."""
+    if isinstance(value, dict):
+        if value.get("path") is not None and not _is_uploaded(value["path"]):
+            raise gr.Error(UPLOAD_FIRST, print_exception=False)
+        value = list(value.values())
     if isinstance(value, list):
         for item in value:
-            refuse_foreign_files(item)
-    elif isinstance(value, dict):
-        path = value.get("path")
-        if path is not None and not _is_uploaded(path):
-            raise gr.Error(UPLOAD_FIRST, print_exception=False)
-        for item in value.values():
             refuse_foreign_files(item)
 
 
@@ -106,39 +104,31 @@ def plain_errors() -> Iterator[None]:
     """Show a visitor what the package refuses, in its own words and without a stack trace. Also a decorator."""
     try:
         yield
-    except gr.Error:  # which is a ValueError too
-        raise
     except ValueError as error:
         message = str(error)
         raise gr.Error(message[:1].upper() + message[1:], print_exception=False) from error
 
 
 def open_picture(path: str | None, settings: DemoSettings) -> Image.Image:
-    """Open an uploaded picture: upright RGB, within the limits.
-
-    Raises:
-        ValueError: There is none, it cannot be read, or it is too large.
-    """
+    """Open an uploaded picture, upright RGB; ValueError if there is none, it cannot be read, or it is too large."""
     if path is None:
         raise ValueError("give a picture first")
     require_file_size(path, settings)
     try:
         with Image.open(path) as header:
             megapixels = header.width * header.height / 1e6
-            image = load_picture(header) if megapixels <= settings.max_megapixels else None
+            if megapixels <= settings.max_megapixels:  # more, decoded, would fill the memory
+                return load_picture(header)
     except DECODING_ERRORS as error:
         raise ValueError(NO_PICTURE) from error
-    if image is None:  # decoded, it would fill the memory
-        limit = f"{settings.max_megapixels:g} million pixels"
-        raise ValueError(f"a picture may have at most {limit}, this one has {megapixels:.0f} million")
-    return image
+    limit = f"{settings.max_megapixels:g} million pixels"
+    raise ValueError(f"a picture may have at most {limit}, this one has {megapixels:.0f} million")
 
 
 def require_film(path: str | None, settings: DemoSettings) -> tuple[int, int]:
-    """Return the size (width, height) of the upright pictures of an uploaded film within the limits.
+    """Return the size (width, height) of the upright pictures of an uploaded film.
 
-    Raises:
-        ValueError: There is none, it cannot be read, or it is too large or too long.
+    ValueError if there is none, it cannot be read, or it is too large or too long.
     """
     if path is None:
         raise ValueError("give a film first")

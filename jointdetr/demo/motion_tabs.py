@@ -1,11 +1,8 @@
 """The tabs in which people move: a film, frame by frame through the network, and a file taken home before."""
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import gradio as gr
 
@@ -15,14 +12,14 @@ from ..motion.prediction import FilmLimits, OnProgress, VideoSettings, estimate_
 from ..motion.smoothing import SmoothingSettings
 from ..people.words import count_people
 from ..visualization import read_poses
-from ..visualization.film_overlay import write_overlay
+from ..visualization.figures import write_overlay
 from .estimator import PoseEstimator
 from .guard import plain_errors, require_file_size, require_film
 from .parts import EXAMPLES, CameraControls, Update, Values, add_threshold, camera_of, pose_viewer, show_result
 from .results import angle_picture, download_buttons, download_updates, new_folder, viewer_value, write_files
 from .settings import DemoSettings
 
-FILMS = sorted(EXAMPLES.glob("*.mp4"))
+FILMS = [[str(path)] for path in EXAMPLES.glob("*.mp4")]
 FILM_WORDS = "The moving skeleton appears here.<br>Drag to turn it; the bar below goes through time."
 SMOOTHINGS = {"spline (no delay)": "offline", "One-Euro (as if live)": "one-euro", "none": "none"}
 HIGHEST_FRAME_RATE = 60
@@ -38,8 +35,8 @@ MAX_POSES = 20_000  # frames of all people together
 class FilmTab:
     """The components of the tab for a film and what they do."""
 
-    def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
-        self.estimator, self.settings = estimator, settings
+    def __init__(self, page: gr.Blocks, estimator: PoseEstimator):
+        self.estimator, self.settings = estimator, estimator.settings
         self.left: dict[str, Event] = {}  # of the visitor whose film is looked at, whether the page was closed
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
@@ -61,6 +58,7 @@ class FilmTab:
             api_visibility="private",
         )
         estimated.success(None, js=show, api_visibility="private")
+        page.unload(self.on_leave)
 
     def _add_film(self) -> None:
         self.film = gr.Video(
@@ -68,8 +66,7 @@ class FilmTab:
             sources=["upload", "webcam"],
             elem_id="film",
         )
-        films = [[str(path)] for path in FILMS]
-        gr.Examples(films, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
+        gr.Examples(FILMS, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
         self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
 
     def _add_results(self) -> None:
@@ -106,12 +103,8 @@ class FilmTab:
             note = self.estimator.detector_note
             gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
-    def listen_to_page(self, page: gr.Blocks) -> None:
-        """Leave the film of whoever closes the page."""
-        page.unload(self.on_leave)
-
     def on_leave(self, request: gr.Request) -> None:
-        """Note that a visitor has closed the page."""
+        """Leave the film of a visitor who has closed the page."""
         if request.session_hash in self.left:
             self.left[request.session_hash].set()
 
@@ -134,90 +127,62 @@ class FilmTab:
         """Estimate the motions in the film and return what everything shows of them."""
         path = values[self.film]
         size = require_film(path, self.settings)
-        kind, value = (values[component] for component in self.camera.components)
         video = VideoSettings(
             has_detector=self.estimator.detector is not None,
             smoothing=SmoothingSettings(SMOOTHINGS[values[self.smoothing]]),
             threshold=values[self.threshold],
             step=values[self.step],
-            camera=camera_of(kind, value, size),
+            camera=camera_of(values[self.camera.kind], values[self.camera.number], size),
         )
         seconds = self.settings.max_video_seconds
         limits = FilmLimits(max_frames=int(seconds * HIGHEST_FRAME_RATE), max_seconds=seconds)
         motions = estimate_video(path, self.estimator, video, limits, tell)
-        reader = FrameReader(path, video.step)
-        return self._show(reader, motions, {"model": self.settings.model_name, "threshold": values[self.threshold]})
-
-    def _show(self, film: FrameReader, motions: Sequence[PoseMotion], about: dict[str, Any]) -> Update:
-        """Return what everything shows of the motions of a film."""
-        if not motions:
-            words = "Nobody was found in this film."
-            hidden = gr.update(value=None, visible=False)
-            empty = {self.view: None, self.overlay: hidden, self.status: words, self.angles: None}
-            return empty | download_updates(self.downloads, [None] * len(self.downloads))
-        rows = motion_rows(motions)
-        paths = write_files(rows, self.estimator.skeleton, about)
+        rows, skeleton = motion_rows(motions), self.estimator.skeleton
+        about = {"model": self.settings.model_name, "threshold": values[self.threshold]}
         lengths = [f"{len(motion)} frames, {motion.times_s[-1] - motion.times_s[0]:.1f} s" for motion in motions]
-        people = count_people(len(motions))
+        found = f"{count_people(len(motions))}: {'; '.join(lengths)}"
+        overlay = new_folder() / "film.mp4" if rows else None
+        if overlay:  # up to the last frame that shows somebody
+            write_overlay(FrameReader(path, video.step, stop=rows[-1]["frame"] + 1), rows, skeleton, overlay)
         return {
             self.view: viewer_value(motions),
-            self.overlay: gr.update(value=self._overlay(film, rows), visible=True),
-            self.status: f"{people}: {'; '.join(lengths)}",
-            self.angles: angle_picture(motions[0]),
-            **download_updates(self.downloads, paths),
+            self.overlay: gr.update(value=overlay, visible=bool(rows)),
+            self.status: found if rows else "Nobody was found in this film.",
+            self.angles: angle_picture(motions[0]) if rows else None,
+            **download_updates(self.downloads, write_files(rows, skeleton, about)),
         }
 
-    def _overlay(self, film: FrameReader, rows: Sequence[dict[str, Any]]) -> str:
-        """Draw the people over the film, up to the last frame that shows one, and return the new film's path."""
-        path = new_folder() / "film.mp4"
-        until_last = replace(film, stop=rows[-1]["frame"] + 1)
-        deque(write_overlay(until_last, rows, self.estimator.skeleton, path), maxlen=0)
-        return str(path)
 
-
-class OpenTab:
-    """The components of the tab for a file and what they do."""
-
-    def __init__(self, settings: DemoSettings):
-        self.settings = settings
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=320):
-                self.file = gr.File(
-                    label="Your file: " + ", ".join(kind[1:].upper() for kind in KINDS),
-                    file_types=list(KINDS),
-                    height=190,
-                    elem_id="open-file",
-                )
-                gr.Markdown(FILE_HELP, elem_id="open-help")
-            with gr.Column(scale=8, min_width=320):
-                self.view = pose_viewer(FILE_WORDS, "open-view")
-                self.status = gr.Markdown("", elem_id="open-status")
-        opened = self.file.change(
-            self.on_file,
-            {self.file},
-            [self.view, self.status],
-            concurrency_id="again",
-            show_progress_on=[self.view],
-            api_visibility="private",
-        )
-        opened.success(None, js=show_result("open-view", "open-view"), api_visibility="private")
+def add_open_tab(settings: DemoSettings) -> None:
+    """Lay out the tab for a file."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            file = gr.File(
+                label="Your file: " + ", ".join(kind[1:].upper() for kind in KINDS),
+                file_types=list(KINDS),
+                height=190,
+                elem_id="open-file",
+            )
+            gr.Markdown(FILE_HELP, elem_id="open-help")
+        with gr.Column(scale=8, min_width=320):
+            view = pose_viewer(FILE_WORDS, "open-view")
+            status = gr.Markdown("", elem_id="open-status")
 
     @plain_errors()
-    def on_file(self, values: Values) -> Update:
+    def show(path: str | None) -> tuple[str | None, str]:
         """Show what is in a file, and nothing once it is taken away."""
-        path = values[self.file]
         if path is None:
-            return {self.view: None, self.status: ""}
-        motions = open_motions(path, self.settings)
-        return {self.view: viewer_value(motions), self.status: describe(motions)}
+            return None, ""
+        motions = open_motions(path, settings)
+        return viewer_value(motions), describe(motions)
+
+    private = {"api_visibility": "private", "show_progress_on": [view]}
+    opened = file.change(show, file, [view, status], concurrency_id="again", **private)
+    opened.success(None, js=show_result("open-view", "open-view"), api_visibility="private")
 
 
 def open_motions(path: str, settings: DemoSettings) -> list[PoseMotion]:
-    """Read the people of an uploaded file within the limits.
-
-    Raises:
-        ValueError: It is of another kind, damaged, too large, or shows nobody.
-    """
+    """Read the people of an uploaded file; ValueError if it is no such file, damaged, too large, or shows nobody."""
     require_file_size(path, settings)
     name = Path(path).name
     if Path(path).suffix.lower() not in KINDS:

@@ -30,21 +30,16 @@ import(new URL('{module}', document.baseURI).href)
   .catch((error) => {{ element.textContent = 'This part of the page could not start: ' + error.message; }});
 """
 CLEAR_ERRORS = "() => window.jointdetr.clearErrors()"
+REFUSE_PICTURE = "() => window.jointdetr.refusePicture()"
 
 UNKNOWN = f"unknown: a guess of {GUESSED_FIELD_OF_VIEW:g} degrees"
 FOCAL_LENGTH, FIELD_OF_VIEW = "focal length", "field of view"
 NUMBER_LABELS = {FOCAL_LENGTH: "Focal length (pixels of this picture)", FIELD_OF_VIEW: "Field of view (degrees)"}
-"""What the number beside each kind is; there is none for an unknown camera."""
-MAX_FOCAL_PX = 1e6
+KINDS_OF_CAMERA = {FOCAL_LENGTH: (Camera.from_focal_px, 1e6), FIELD_OF_VIEW: (Camera.from_field_of_view, 170)}
 CAMERA_HELP = (
     "Places the people before the camera. Most phones and webcams see 50 to 75 degrees across the picture's longer "
     "side. Directions hold whatever you say; distances are off by as much as the focal length is."
 )
-
-
-def static_files() -> list[Path]:
-    """What the page loads from this package."""
-    return [viewer_bundle(), *STATIC.glob("*.js")]
 
 
 def _url(path: Path) -> str:
@@ -85,12 +80,9 @@ def acted_picture(elem_id: str) -> gr.HTML:
 
 
 def drawing_value(display: Image.Image, size: tuple[int, int], boxes: Sequence[Box] | None) -> str:
-    """Return what the picture to draw boxes on shows, as JSON.
+    """Return what the picture to draw boxes on shows, as JSON: a small copy of a picture of `size` (width, height) px.
 
-    Args:
-        display: A small copy of the picture.
-        size: The picture's true width and height in px.
-        boxes: What to show in place of the boxes that are there; `None` leaves them, for they may have gone on.
+    `boxes` come in place of those that are there; `None` leaves them, for they may have gone on.
     """
     stream = BytesIO()
     display.save(stream, "JPEG", quality=80)
@@ -99,11 +91,7 @@ def drawing_value(display: Image.Image, size: tuple[int, int], boxes: Sequence[B
 
 
 def drawn_boxes(value: str | None) -> Any:
-    """Return the boxes that a visitor drew, unchecked; `None` to have the people found.
-
-    Raises:
-        ValueError: It is not what the picture sends.
-    """
+    """Return the boxes that a visitor drew, unchecked; `None` to have the people found."""
     try:
         return json.loads(value)["boxes"] if value else None
     except (ValueError, TypeError, KeyError) as error:
@@ -118,10 +106,7 @@ def add_threshold(elem_id: str) -> gr.Slider:
 
 
 class CameraControls:
-    """What a visitor may say of the camera: the kind of number, and the number.
-
-    `named` is the event after another kind was chosen and the number emptied.
-    """
+    """What a visitor may say of the camera: the kind of number, and the number."""
 
     def __init__(self, elem_id: str):
         kinds = [UNKNOWN, *NUMBER_LABELS]
@@ -132,7 +117,7 @@ class CameraControls:
                     kinds, value=UNKNOWN, label="What you know of the camera", min_width=140, elem_id=elem_id
                 )
                 self.number = gr.Number(None, min_width=100, elem_id=f"{elem_id}-value", visible=False)
-            self.named = self.kind.input(
+            self.named = self.kind.input(  # another kind is chosen, and the number emptied
                 lambda kind: gr.Number(None, label=NUMBER_LABELS.get(kind), visible=kind in NUMBER_LABELS),
                 self.kind,
                 self.number,
@@ -146,17 +131,11 @@ class CameraControls:
 def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera:
     """Return the camera of a picture of `size` (width, height) px, looking through its middle; a guess if unknown.
 
-    A field of view is the angle across the picture's longer side.
-
-    Raises:
-        ValueError: The number cannot be right.
+    A field of view is the angle across the picture's longer side. ValueError for a number that cannot be right.
     """
     if kind == UNKNOWN or not value:  # an empty number field is 0
         return Camera.from_field_of_view(GUESSED_FIELD_OF_VIEW, size)
-    if kind == FIELD_OF_VIEW:
-        if not 1 <= value <= 170:
-            raise ValueError(f"a field of view must be from 1 to 170 degrees, got {value:g}")
-        return Camera.from_field_of_view(value, size)
-    if not 1 <= value <= MAX_FOCAL_PX:
-        raise ValueError(f"a focal length must be from 1 to {MAX_FOCAL_PX:g} pixels, got {value:g}")
-    return Camera.from_focal_px(value, size)
+    make, highest = KINDS_OF_CAMERA[kind]
+    if not 1 <= value <= highest:
+        raise ValueError(f"a {kind} must be from 1 to {highest:g}, got {value:g}")
+    return make(value, size)

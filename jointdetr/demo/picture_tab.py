@@ -17,6 +17,7 @@ from .guard import open_picture, plain_errors
 from .parts import (
     CLEAR_ERRORS,
     EXAMPLES,
+    REFUSE_PICTURE,
     THRESHOLD,
     UNKNOWN,
     CameraControls,
@@ -39,7 +40,6 @@ from .results import (
     viewer_value,
     write_files,
 )
-from .settings import DemoSettings
 
 PICTURES = [EXAMPLES / f"{name}.jpg" for name in ("astronaut", "photographer", "walking", "waving")]
 WORDS = "The skeleton appears here.<br>Drag to turn it, scroll or pinch to come closer."
@@ -56,10 +56,10 @@ class Seen:
 class PictureTab:
     """The components of the tab and what they do. A listener takes and returns values by component."""
 
-    def __init__(self, estimator: PoseEstimator, settings: DemoSettings):
-        self.estimator, self.settings = estimator, settings
+    def __init__(self, page: gr.Blocks, estimator: PoseEstimator):
+        self.estimator, self.settings = estimator, estimator.settings
         self.landing = self._first_example_with_people()
-        self.seen = gr.State(time_to_live=settings.keep_files_seconds)
+        self.seen = gr.State(time_to_live=self.settings.keep_files_seconds)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 self._add_picture()
@@ -77,15 +77,16 @@ class PictureTab:
             max_height=420,
             elem_id="table",
         )
-        self._listen()
+        self._listen(page)
 
-    def _first_example_with_people(self) -> Seen | None:
-        """Look for the example that a visitor meets, once."""
+    def _first_example_with_people(self) -> Seen:
+        """Look for the example that a visitor meets, once; a model that finds nobody in any shows the last one."""
         for path in PICTURES:
             image = open_picture(str(path), self.settings)
-            if boxes := self.estimator.find_people(image):
-                return Seen(str(path), self.estimator.look(image, boxes))
-        return None
+            boxes = self.estimator.find_people(image)
+            if boxes:
+                break
+        return Seen(str(path), self.estimator.look(image, boxes))
 
     def _add_picture(self) -> None:
         self.picker = gr.Image(
@@ -109,7 +110,7 @@ class PictureTab:
         if self.estimator.detector_note:
             gr.Markdown(self.estimator.detector_note, elem_id="detector-note")
 
-    def _listen(self) -> None:
+    def _listen(self, page: gr.Blocks) -> None:
         shown = [self.picture, self.view, self.status, self.table, *self.downloads]
         asked = {self.threshold, *self.camera.components}
         private = {"api_visibility": "private", "show_progress_on": [self.view], "trigger_mode": "always_last"}
@@ -117,32 +118,24 @@ class PictureTab:
         again = {**private, "concurrency_id": "again", "concurrency_limit": 1}
         given = self.picker.change(self.on_picture, asked | {self.picker}, [self.seen, self.picker, *shown], **network)
         given.success(None, js=show_result("view", "people"), api_visibility="private")
+        given.failure(lambda: None, None, self.picker, js=REFUSE_PICTURE, api_visibility="private", queue=False)
         drawn = self.picture.input(self.on_boxes, asked | {self.picture, self.seen}, [self.seen, *shown], **network)
+        numbers = [self.threshold.input, self.camera.number.submit, self.camera.number.blur]
         viewed = [
             self.camera.named.then(self.on_view, asked | {self.seen}, shown, **again),
-            gr.on(
-                [self.threshold.input, self.camera.number.submit, self.camera.number.blur],
-                self.on_view,
-                asked | {self.seen},
-                shown,
-                **again,
-            ),
+            gr.on(numbers, self.on_view, asked | {self.seen}, shown, **again),
         ]
         for event in (drawn, *viewed):
             event.success(None, js=CLEAR_ERRORS, api_visibility="private")
-
-    def listen_to_page(self, page: gr.Blocks) -> None:
-        """Show the first example to whoever opens the page: what is seen comes with it, the rest right after."""
+        # Whoever opens the page meets the first example: what is seen comes with the page, the rest right after.
         landing = self.on_landing()
         for component in (self.picture, self.view, self.status):
             component.value = landing[component]
-        shown = [self.seen, self.picture, self.view, self.status, self.table, *self.downloads]
-        page.load(self.on_landing, None, shown, api_visibility="private", show_progress="hidden", queue=False)
+        first = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+        page.load(self.on_landing, None, [self.seen, *shown], **first)
 
     def on_landing(self) -> Update:
         """Show the first example in which somebody is found."""
-        if self.landing is None:
-            return self._nothing() | {self.picture: None}
         image, sighting = open_picture(self.landing.path, self.settings), self.landing.sighting
         values = {self.threshold: THRESHOLD, self.camera.kind: UNKNOWN, self.camera.number: None}
         shown = self._show(image, sighting, values, sighting.boxes)
@@ -190,10 +183,6 @@ class PictureTab:
         camera = camera_of(values[self.camera.kind], values[self.camera.number], image.size)
         people = self.estimator.assemble(sighting, values[self.threshold], camera)
         skeleton = self.estimator.skeleton
-        picture = drawing_value(overlay(image, people, skeleton), image.size, boxes)
-        if not people:
-            words = f"{NOBODY.capitalize()}: if there is somebody, draw a box around them on the picture."
-            return self._nothing() | {self.picture: picture, self.status: words}
         about = {
             "model": self.settings.model_name,
             "threshold": values[self.threshold],
@@ -201,21 +190,18 @@ class PictureTab:
             **camera.describe(),
         }
         return {
-            self.picture: picture,
+            self.picture: drawing_value(overlay(image, people, skeleton), image.size, boxes),
             self.view: viewer_value(motions_from_rows(people, skeleton)),
             self.status: report(people, skeleton),
             self.table: table_rows(people, skeleton),
             **download_updates(self.downloads, write_files(people, skeleton, about)),
         }
 
-    def _nothing(self) -> Update:
-        """Return what everything but the picture shows where there is nobody."""
-        empty = {self.view: None, self.status: "", self.table: None}
-        return empty | download_updates(self.downloads, [None] * len(self.downloads))
-
 
 def report(people: Sequence[Person], skeleton: Skeleton) -> str:
     """Say who was found, how far off and how far away they are, and what is to be doubted."""
+    if not people:
+        return f"{NOBODY.capitalize()}: if there is somebody, draw a box around them on the picture."
     lines = [] if len(people) == 1 else [f"{len(people)} people."]
     for number, person in enumerate(people, start=1):
         name = "1 person" if len(people) == 1 else f"Person {number}"

@@ -1,13 +1,9 @@
-"""What the demo shows and gives of the people it found: the 3D view, the overlay, the table, the files.
-
-Shape vocabulary: people, joints.
-"""
+"""What the demo shows and gives of the people it found: the 3D view, the overlay, the table, the files."""
 
 import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +17,7 @@ from ..formats.motions import PoseMotion
 from ..motion.angles import joint_angles
 from ..skeleton_jointdetr import Skeleton
 from ..visualization import angle_figure, draw_overlay, viewer_data, write_poses
+from ..visualization.figures import as_picture
 from .estimator import Person
 
 DISPLAY_SIDE_PX = 1024
@@ -34,7 +31,6 @@ FILE_PURPOSES = {
     "trc": "for OpenSim",
     "angles.csv": "joint angles",
 }
-FILE_FORMATS = tuple(FILE_PURPOSES)
 
 
 def overlay(image: Image.Image, people: Sequence[Person], skeleton: Skeleton) -> Image.Image:
@@ -70,40 +66,37 @@ def viewer_value(motions: Sequence[PoseMotion]) -> str | None:
 def angle_picture(motion: PoseMotion) -> Image.Image | None:
     """Return a picture of a person's joint angles over time; `None` for a skeleton that has none."""
     try:
-        angles = joint_angles(motion)
+        return as_picture(angle_figure(joint_angles(motion)))
     except ValueError:
         return None
-    buffer = BytesIO()
-    angle_figure(angles).savefig(buffer, format="png")
-    return Image.open(buffer)
 
 
 def write_files(people: Sequence[Mapping[str, Any]], skeleton: Skeleton, about: Mapping[str, Any]) -> list[str | None]:
-    """Write the people of a picture or of a film in every format, in the order of `FILE_FORMATS`.
+    """Write the people of a picture or of a film in every format, in the order of `FILE_PURPOSES`; nobody in none.
 
-    A format that cannot hold them is `None`: an animation needs every joint to be known at least once.
+    A format that cannot hold them is `None`, too: an animation needs every joint to be known at least once.
     """
+    if not people:
+        return [None] * len(FILE_PURPOSES)
     folder = new_folder()
     paths: list[str | None] = []
-    for suffix in FILE_FORMATS:
+    for suffix in FILE_PURPOSES:
         try:
-            written = write_poses(people, folder / f"pose.{suffix}", skeleton, about)
+            written = list(write_poses(people, folder / f"pose.{suffix}", skeleton, about))
         except ValueError:
-            written = {}
-        paths.append(str(one_file(list(written))) if written else None)
+            written = []
+        if len(written) > 1:
+            written = [_archive(written, folder / f"pose-{suffix}.zip")]
+        paths.append(str(written[0]) if written else None)
     return paths
 
 
-def one_file(paths: Sequence[Path]) -> Path:
-    """Return a file as it is, and several as an archive in their place."""
-    if len(paths) == 1:
-        return paths[0]
-    archive_path = paths[0].with_name(f"pose-{paths[0].suffix[1:]}.zip")
-    with zipfile.ZipFile(archive_path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in paths:
-            archive.write(path, path.name)
-            path.unlink()
-    return archive_path
+def _archive(paths: Sequence[Path], path: Path) -> Path:
+    """Put files into an archive."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for each in paths:
+            archive.write(each, each.name)
+    return path
 
 
 def download_updates(buttons: Sequence[gr.DownloadButton], paths: Sequence[str | None]) -> dict[Any, Any]:
@@ -113,7 +106,7 @@ def download_updates(buttons: Sequence[gr.DownloadButton], paths: Sequence[str |
 
 
 def download_buttons(prefix: str) -> list[gr.DownloadButton]:
-    """Make a button for each of `FILE_FORMATS`."""
+    """Make a button for each of `FILE_PURPOSES`."""
     return [
         gr.DownloadButton(
             f"{name.split('.')[-1].upper()}: {purpose}",

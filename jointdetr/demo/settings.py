@@ -9,29 +9,17 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Settings of the demo. Each can be given as an environment variable: `JOINTDETR_` and its name in capitals.
+    """Settings of the demo. Each can be given as an environment variable: `JOINTDETR_` and its name in capitals."""
 
-    Args:
-        model: Folder or Hub repository of the checkpoint; empty: the one in the package.
-        detector: Folder or Hub repository of an object detector that finds people; empty: the built-in search does.
-        max_file_mb: Largest file accepted, in megabytes.
-        max_megapixels: Largest picture accepted, in millions of pixels.
-        max_video_seconds: Longest film accepted.
-        max_people: Most people in a picture.
-        max_live: Visitors whose cameras are looked at at the same time.
-        queue_length: Requests that may wait; those after them are refused as "busy".
-        keep_files_seconds: How long uploaded and written files are kept.
-    """
-
-    model: str = ""
-    detector: str = ""
+    model: str = ""  # folder or Hub repository of the checkpoint; empty: the one in the package
+    detector: str = ""  # the same of an object detector that finds people; empty: the built-in search does
     max_file_mb: float = 30
-    max_megapixels: float = 40
+    max_megapixels: float = 40  # of a picture, in millions of pixels
     max_video_seconds: float = 30
-    max_people: int = 12
-    max_live: int = 4
-    queue_length: int = 24
-    keep_files_seconds: int = 1800
+    max_people: int = 12  # in a picture
+    max_live: int = 4  # visitors whose cameras are looked at at the same time
+    queue_length: int = 24  # requests that may wait; those after them are refused as "busy"
+    keep_files_seconds: int = 1800  # how long uploaded and written files are kept
 
     def __post_init__(self) -> None:
         """Refuse limits that would accept nothing."""
@@ -42,15 +30,7 @@ class DemoSettings:
 
     @classmethod
     def from_environment(cls, model: str | None = None, environment: Mapping[str, str] = os.environ) -> "DemoSettings":
-        """Read the settings from environment variables, defaults where there are none.
-
-        Args:
-            model: The checkpoint, whatever the variables say.
-            environment: Variables by name.
-
-        Raises:
-            ValueError: A variable is no number where one is expected, or not positive.
-        """
+        """Read the settings from variables by name, defaults for the rest; `model` goes before its variable."""
         given = {} if model is None else {"model": model}
         for field in fields(cls):
             variable = f"JOINTDETR_{field.name.upper()}"

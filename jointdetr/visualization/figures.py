@@ -5,8 +5,11 @@ Left is blue, right is orange, the middle is grey. What the model did not see is
 Figures are built on their own canvas, so they leave pyplot's state alone and work without a display.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
+from ..formats.film import FilmWriter, FrameReader
 from ..formats.skeletons import bones, joint_sides
 from ..people.words import NOBODY
 from ..skeleton_jointdetr import Skeleton
@@ -31,32 +35,11 @@ COLORS = {"left": "#1f77d0", "right": "#f07f13", "middle": "#6b6b6b"}
 Person = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Viewpoint:
-    """A direction to look at the skeleton from: which camera axis runs right, and which one runs away."""
-
-    title: str
-    right_axis: int
-    right_label: str
-    depth_axis: int
-    depth_sign: int
-
-
-@dataclass(frozen=True)
-class FlatPose:
-    """One person as drawn in one picture: `points` and `depth` in any unit, `bone_width` in points."""
-
-    points: np.ndarray  # (joints, 2)
-    depth: np.ndarray  # (joints,), larger is farther
-    seen: np.ndarray  # (joints,)
-    skeleton: Skeleton
-    bone_width: float
-
-
+# Title, label of the axis to the right, and what runs to the right, down and away, as rows in camera axes (3, 3).
 VIEWS = (
-    Viewpoint("as the camera sees it", 0, "x, mm", depth_axis=2, depth_sign=1),
+    ("as the camera sees it", "x, mm", np.eye(3, dtype=np.float32)),
     # Seen from the camera's right the depth z runs to the right and x comes towards the viewer.
-    Viewpoint("from the side", 2, "z, mm (away from the camera)", depth_axis=0, depth_sign=-1),
+    ("from the side", "z, mm (away from the camera)", np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]], np.float32)),
 )
 
 
@@ -92,13 +75,32 @@ def draw_overlay(
     axes.axis("off")
     for person_points, person_seen in zip(points, seen, strict=True):
         width = _bone_width_px(person_points, max(image.size)) * 72 / 100  # matplotlib counts 1/72 inch
-        _draw_skeleton(axes, FlatPose(person_points, np.zeros(len(person_points)), person_seen, skeleton, width))
+        _draw_skeleton(axes, person_points, person_seen, skeleton, width)
     canvas.draw()
     layer = Image.fromarray(np.asarray(canvas.buffer_rgba()))
     layer = layer if layer.size == image.size else layer.resize(image.size)
-    drawn = image.convert("RGB") if image.mode != "RGB" else image.copy()
+    drawn = image.convert("RGB")  # a copy in any case
     drawn.paste(layer, mask=layer.getchannel("A"))
     return drawn
+
+
+def write_overlay(film: FrameReader, rows: Iterable[dict[str, Any]], skeleton: Skeleton, path: str | Path) -> None:
+    """Draw the people over every frame of a film and write the result as another film, MP4, without sound.
+
+    The frames of `film` are chosen as they were for the `rows`, of which there is one for each person in each frame,
+    ordered by frame: `frame`, `joints_2d` `(joints, 2)` px, `detected` `(joints,)`.
+    """
+    groups = ((index, list(people)) for index, people in groupby(rows, key=itemgetter("frame")))
+    index, people = next(groups, (math.inf, []))
+    with FilmWriter(path, film.info().frame_rate / film.step) as writer:
+        for frame in film:
+            while index < frame.index:
+                index, people = next(groups, (math.inf, []))
+            image = frame.image
+            if index == frame.index:
+                points = np.array([person["joints_2d"] for person in people], dtype=np.float64)
+                image = draw_overlay(image, points, np.array([person["detected"] for person in people]), skeleton)
+            writer.write(image, frame.time_s)
 
 
 def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton) -> Figure:
@@ -133,12 +135,14 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
     for number, person in enumerate(people):
         name = f"person {number + 1}" if len(people) > 1 else ""
         _draw_person_2d(picture, person, skeleton, name)
-        if number >= shown:
-            continue
-        row, first_column = number // columns, 1 + len(VIEWS) * (number % columns)
-        panels = [figure.add_subplot(grid[row, first_column + view]) for view in range(len(VIEWS))]
-        _draw_person_3d(panels, person, skeleton, name)
-    figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=4, frameon=False, fontsize=11)
+        if number < shown:
+            row, first_column = number // columns, 1 + len(VIEWS) * (number % columns)
+            panels = [figure.add_subplot(grid[row, first_column + view]) for view in range(len(VIEWS))]
+            _draw_person_3d(panels, person, skeleton, name)
+    lines = [Line2D([], [], color=color, marker="o", linewidth=3, label=side) for side, color in COLORS.items()]
+    lines.append(Line2D([], [], color=COLORS["middle"], marker="o", linewidth=3, label="guessed, not seen"))
+    lines[-1].set(markerfacecolor="white", linestyle=DASHES)
+    figure.legend(handles=lines, loc="outside lower center", ncols=4, frameon=False, fontsize=11)
     return figure
 
 
@@ -147,17 +151,7 @@ def pose_sheet(
 ) -> Figure:
     """Show one person a picture, several pictures on a sheet: the skeleton over each, and beside it in 3D.
 
-    Args:
-        images: The pictures, at least one.
-        people: The person in each, as in `pose_figure`.
-        skeleton: Names, parents and flip pairs of the joints.
-        titles: A few words over each picture.
-
-    Returns:
-        A figure.
-
-    Raises:
-        ValueError: A person's shapes do not fit the skeleton.
+    `people` as in `pose_figure`, one for each picture, of which there is one at least; `titles` go over the pictures.
     """
     columns = min(len(images), 2)
     rows, panels = -(-len(images) // columns), 1 + len(VIEWS)
@@ -201,10 +195,8 @@ def _show_picture(axes: Axes, image: Image.Image) -> None:
 
 def _cut_to_people(axes: Axes, image: Image.Image, people: Sequence[Person]) -> None:
     """Show only the part of the picture around the people, with some of what is around them."""
-    points = [torch.as_tensor(person["joints_2d"]).reshape(-1, 2).numpy() for person in people]
-    known = np.concatenate([np.zeros((0, 2)), *points])
-    known = known[np.isfinite(known).all(-1)]
-    known = known[((known >= 0) & (known <= image.size)).all(-1)]  # a guess may lie far away
+    points = np.concatenate([np.asarray(person["joints_2d"], np.float64).reshape(-1, 2) for person in people])
+    known = points[((points >= 0) & (points <= image.size)).all(-1)]  # a guess may lie far away, NaN is nowhere
     if not len(known):
         return
     low, high = known.min(0), known.max(0)
@@ -221,9 +213,9 @@ def _bone_width_px(points: np.ndarray, image_size: int) -> float:
 
 
 def _draw_person_2d(axes: Axes, person: Person, skeleton: Skeleton, name: str) -> None:
-    points = _as_people(person["joints_2d"], skeleton, "joints_2d", 2, people=1)[0]
+    points = _as_people(person["joints_2d"], skeleton, "joints_2d", 2, people=1)[0]  # (joints, 2)
     seen = _as_people(person["detected"], skeleton, "detected", people=1)[0]
-    _draw_skeleton(axes, FlatPose(points, np.zeros(len(points)), seen, skeleton, bone_width=2.6))
+    _draw_skeleton(axes, points, seen, skeleton, bone_width=2.6)
     drawn = points[np.isfinite(points).all(-1)]
     if name and len(drawn):
         top = drawn[drawn[:, 1].argmin()]
@@ -238,14 +230,13 @@ def _draw_person_3d(panels: Sequence[Axes], person: Person, skeleton: Skeleton, 
     finite = joints[np.isfinite(joints).all(-1)]
     low, high = (finite.min(0), finite.max(0)) if len(finite) else (np.full(3, -1.0), np.full(3, 1.0))
     center, half = (low + high) / 2, max((high - low).max() * 0.56, 100.0)
-    for axes, view in zip(panels, VIEWS, strict=True):
-        depth = view.depth_sign * joints[:, view.depth_axis]
-        _draw_skeleton(axes, FlatPose(joints[:, [view.right_axis, 1]], depth, seen, skeleton, bone_width=3.2))
-        middle = center[[view.right_axis, 1]]
-        axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] + half, middle[1] - half))
+    for axes, (title, right_label, rotation) in zip(panels, VIEWS, strict=True):
+        _draw_skeleton(axes, joints @ rotation.T, seen, skeleton, bone_width=3.2)
+        x, y, _ = rotation @ center
+        axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
         axes.set_aspect("equal")
-        axes.set_title(f"{name}, {view.title}" if name else view.title, fontsize=12)
-        axes.set_xlabel(view.right_label, fontsize=10)
+        axes.set_title(f"{name}, {title}" if name else title, fontsize=12)
+        axes.set_xlabel(right_label, fontsize=10)
         axes.locator_params(nbins=5)
         axes.tick_params(labelsize=9)
         axes.grid(color="#e3e3e3", linewidth=0.8)
@@ -253,40 +244,33 @@ def _draw_person_3d(panels: Sequence[Axes], person: Person, skeleton: Skeleton, 
     panels[0].set_ylabel("y, mm (down)", fontsize=10)
 
 
-def _draw_skeleton(axes: Axes, pose: FlatPose) -> None:
-    """Draw bones and joints from far to near, a white rim around each so that crossings can be read."""
-    depth = np.nan_to_num(pose.depth)
+def _draw_skeleton(axes: Axes, points: np.ndarray, seen: np.ndarray, skeleton: Skeleton, bone_width: float) -> None:
+    """Draw bones and joints from far to near, a white rim around each so that crossings can be read.
+
+    `points` `(joints, 2 or 3)` run right, down and away, in any unit; `seen` `(joints,)`; `bone_width` in 1/72 inch.
+    """
+    depth = np.nan_to_num(points[:, 2]) if points.shape[1] == 3 else np.zeros(len(points))
     nearness = 2 + (depth.max() - depth) / (np.ptp(depth) + 1.0)  # (joints,), the zorder; 2 is above the grid
     dot_nearness = nearness.copy()
-    drawable = np.isfinite(pose.points).all(-1)
-    sides = joint_sides(pose.skeleton)
-    for bone in bones(pose.skeleton):
+    drawable = np.isfinite(points).all(-1)
+    sides = joint_sides(skeleton)
+    for bone in bones(skeleton):
         ends = list(bone)
         if not drawable[ends].all():
             continue
         # A limb starts in the middle of the body and takes the side of the joint it leads to.
-        line = axes.plot(*pose.points[ends].T, color=COLORS[sides[bone[1]]], linewidth=pose.bone_width)[0]
+        line = axes.plot(*points[ends, :2].T, color=COLORS[sides[bone[1]]], linewidth=bone_width)[0]
         line.set(zorder=nearness[ends].mean(), solid_capstyle="round")
-        if pose.seen[ends].all():
-            line.set_path_effects([Stroke(linewidth=pose.bone_width * 1.7, foreground="white"), Normal()])
+        if seen[ends].all():
+            line.set_path_effects([Stroke(linewidth=bone_width * 1.7, foreground="white"), Normal()])
         else:
             line.set_linestyle(DASHES)
         dot_nearness[ends] = np.maximum(dot_nearness[ends], line.get_zorder() + 0.01)  # a dot covers all its bones
     for joint in np.flatnonzero(drawable):
-        _draw_joint(axes, pose, joint, COLORS[sides[joint]], dot_nearness[joint])
-
-
-def _draw_joint(axes: Axes, pose: FlatPose, joint: int, color: str, nearness: float) -> None:
-    """Draw a full dot for a joint that was seen, a hollow one for a guess."""
-    dot = axes.plot(*pose.points[joint], "o", markersize=pose.bone_width * 1.9, zorder=nearness)[0]
-    dot.set_markerfacecolor(color if pose.seen[joint] else "white")
-    dot.set_markeredgecolor("white" if pose.seen[joint] else color)
-    # a wide white rim would cut short bones off from their joints, which then look dashed
-    dot.set_markeredgewidth(pose.bone_width * (0.15 if pose.seen[joint] else 0.45))
-
-
-def _legend_handles() -> list[Line2D]:
-    handles = [Line2D([], [], color=color, marker="o", linewidth=3, label=side) for side, color in COLORS.items()]
-    guess = Line2D([], [], color="#6b6b6b", marker="o", linewidth=3, label="guessed, not seen")
-    guess.set(markerfacecolor="white", linestyle=DASHES)
-    return [*handles, guess]
+        color, edge = COLORS[sides[joint]], "white"
+        # a wide white rim would cut short bones off from their joints, which then look dashed
+        edge_width = bone_width * (0.15 if seen[joint] else 0.45)
+        if not seen[joint]:  # a guess is hollow
+            color, edge = edge, color
+        dot = axes.plot(*points[joint, :2], "o", markersize=bone_width * 1.9, zorder=dot_nearness[joint])[0]
+        dot.set(markerfacecolor=color, markeredgecolor=edge, markeredgewidth=edge_width)

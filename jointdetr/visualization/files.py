@@ -18,10 +18,9 @@ from .page import read_viewer_html, write_viewer_html
 
 SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".trc", ".c3d", ".html")
 READABLE = (".json", ".npz", ".parquet", ".html", ".glb", ".bvh")
-ONE_PERSON = (".bvh", ".trc", ".c3d")
-"""Kinds of file that hold one person."""
-ANGLE_STEM = ".angles"
-"""What the name of a table of joint angles ends in, before its suffix."""
+TABLES = {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}
+MOVING = (".bvh", ".trc", ".c3d", ".glb")
+ANGLE_STEM = ".angles"  # what the name of a table of joint angles ends in, before its suffix
 
 
 def read_poses(path: str | Path) -> list[PoseMotion]:
@@ -74,23 +73,27 @@ def write_poses(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file of poses ending in {', '.join(SUFFIXES)}, got {path.suffix!r}")
-    if path.stem.endswith(ANGLE_STEM) and suffix in (".csv", ".parquet"):
-        return write_angles(_placed(people, skeleton, on_floor), path)
-    if suffix in (*ONE_PERSON, ".glb"):
-        return _write_moving(people, path, skeleton, on_floor)
     if suffix == ".json":
         write_json(people, path, skeleton, about)
-    elif suffix == ".html":
-        write_viewer_html(_placed(people, skeleton, on_floor), path, title=path.stem)
+    elif suffix in TABLES and not path.stem.endswith(ANGLE_STEM):
+        TABLES[suffix](people, path, skeleton)
     else:
-        {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}[suffix](people, path, skeleton)
+        return _write_motions(motions_from_rows(people, skeleton), path, on_floor)
     return {path: ""}
 
 
-def _placed(people: Sequence[Mapping[str, Any]], skeleton: Skeleton, on_floor: bool) -> list[PoseMotion]:
-    """The people's motions, on the floor if they are to be."""
-    motions = motions_from_rows(people, skeleton)
-    return stand_all_on_floor(motions)[0] if on_floor else motions
+def _write_motions(motions: Sequence[PoseMotion], path: Path, on_floor: bool) -> dict[Path, str]:
+    """Write what is made of whole motions: animations, markers, angles and the page."""
+    suffix = path.suffix.lower()
+    if suffix in MOVING:
+        motions = [motion for motion in motions if not motion.missing.all()]
+        return _write_on_floor(motions, path) if on_floor and motions else _write_moving(motions, path)
+    if on_floor:
+        motions = stand_all_on_floor(motions)[0]
+    if suffix != ".html":
+        return write_angles(motions, path)
+    write_viewer_html(motions, path, title=path.stem)
+    return {path: ""}
 
 
 def write_angles(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, str]:
@@ -122,18 +125,6 @@ def person_paths(path: Path, motions: Sequence[PoseMotion]) -> list[Path]:
     return [path.with_name(f"{path.stem}.person{motion.person + 1}{path.suffix}") for motion in motions]
 
 
-def _write_moving(
-    people: Sequence[Mapping[str, Any]], path: Path, skeleton: Skeleton, on_floor: bool
-) -> dict[Path, str]:
-    """Write one GLB for all, or one file a person of another kind."""
-    motions = [motion for motion in motions_from_rows(people, skeleton) if not motion.missing.all()]
-    if not motions:
-        return {}
-    if on_floor:
-        return _write_on_floor(motions, path)
-    return _write_motions(motions, path)
-
-
 def _write_on_floor(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
     """Write people upright on the floor; feet of a rig stand still only if its bones have their length before."""
     notes = []
@@ -143,25 +134,24 @@ def _write_on_floor(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str
         motions = [motion for motion, _ in pairs]
     placed, fits = stand_all_on_floor(motions)
     notes += [f"person {motion.person + 1} {fit.describe()}" for motion, fit in zip(placed, fits, strict=True)]
-    return dict.fromkeys(_write_motions(placed, path), "; ".join(notes))
+    return dict.fromkeys(_write_moving(placed, path), "; ".join(notes))
 
 
-def _write_motions(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
-    """Write motions as they are, each file with what its reader should know."""
-    if path.suffix.lower() == ".glb":
+def _write_moving(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
+    """Write one GLB for all, or one file a person of another kind, each with what its reader should know."""
+    if not motions:
+        return {}
+    suffix = path.suffix.lower()
+    if suffix == ".glb":
         rigs = write_glb(motions, path)
         notes = [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in zip(motions, rigs, strict=True)]
         return {path: "; ".join(notes)}
-    return {each: _write_one(motion, each) for motion, each in zip(motions, person_paths(path, motions), strict=True)}
-
-
-def _write_one(motion: PoseMotion, path: Path) -> str:
-    """Write one person by the suffix of the path, and return what the file's reader should know."""
-    if path.suffix.lower() == ".bvh":
-        return write_bvh(motion, path).describe()
-    markers = markers_of(motion)
-    if path.suffix.lower() == ".trc":
-        write_trc(markers, path)
-    else:
-        write_c3d(markers, path)
-    return describe(markers)
+    written = {}
+    for motion, each in zip(motions, person_paths(path, motions), strict=True):
+        if suffix == ".bvh":
+            written[each] = write_bvh(motion, each).describe()
+        else:
+            markers = markers_of(motion)
+            {".trc": write_trc, ".c3d": write_c3d}[suffix](markers, each)
+            written[each] = describe(markers)
+    return written

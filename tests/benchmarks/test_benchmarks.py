@@ -1,22 +1,15 @@
 """What the benchmarks check before they time anything, on small models; never a time."""
 
-import json
 import mmap
-import sys
-from argparse import Namespace
-from pathlib import Path
 
 import bfloat16
 import data_path
 import deformable_attention
 import deformable_attention_gpu
 import growth
-import on_gpu
 import pytest
-import synthesis
 import timing
 import torch
-import training_speed
 import training_step
 import whole_model
 from PIL import Image
@@ -24,7 +17,6 @@ from transformers import ResNetConfig
 
 from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
 from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels
-from jointdetr.synthesis.rows import PersonRows, RowSettings
 
 
 def test_contestants_take_turns():
@@ -131,48 +123,3 @@ def test_a_wrong_kernel_is_found(monkeypatch):
     monkeypatch.setattr(deformable_attention_gpu, "ours", lambda inputs: 1.01 * deformable_attention.ours(inputs))
     with pytest.raises(RuntimeError, match="differ from the plain form's"):
         deformable_attention_gpu.check(inputs)
-
-
-def test_people_drawn_twice_are_the_same_and_others_are_not():
-    people, others = (PersonRows(RowSettings(seed=seed, size=32)) for seed in (0, 1))
-    synthesis.check(people, people)
-    with pytest.raises(RuntimeError, match="differs on the devices"):
-        synthesis.check(people, others)
-    rates = synthesis.measure(people, count=2, at_once=2)
-    assert rates["poses alone/s"] > rates["all/s"] > 0
-
-
-def test_training_is_timed_without_data_or_trained_weights(tmp_path):
-    options = Namespace(config=on_gpu.R50, render_on="cpu", workers=0, steps=10, device="cpu", overrides=["seed=5"])
-    recipe = training_speed.make_recipe(options, tmp_path / "run")
-    assert recipe.model.backbone_from is None and not recipe.evaluation.sources and recipe.seed == 5
-    assert recipe.train.synthesis.size == 320  # the recipe's own
-
-
-def test_parts_go_on_after_a_failure_and_have_limits(tmp_path):
-    python = [sys.executable, "-S", "-c"]
-    commands = {
-        "good": [*python, "print('fine')"],
-        "bad": [*python, "raise SystemExit('broken')"],
-        "slow": [*python, "import time; print('begun', flush=True); time.sleep(60)"],
-        "last": [*python, "import os; print(os.getcwd())"],
-    }
-    failed = on_gpu.run_parts(commands, {name: 20.0 for name in commands} | {"slow": 1.5}, tmp_path / "gpu")
-    assert failed == ["bad", "slow"]
-    summary = json.loads((tmp_path / "gpu" / "summary.json").read_text())["parts"]
-    assert [part["ending"] for part in summary.values()] == ["done", "exit code 1", "stopped after 1.5 s", "done"]
-    assert "broken" in summary["bad"]["printed"] and "begun" in summary["slow"]["printed"]
-    assert summary["last"]["printed"].strip() == str(on_gpu.ROOT)
-
-
-def test_every_part_has_a_command_that_its_file_takes(tmp_path, monkeypatch, capsys):
-    assert sum(part.limit_s for part in on_gpu.PARTS) < 25 * 60
-    files = {"deformable_attention_gpu": deformable_attention_gpu, "whole_model": whole_model}
-    files |= {"synthesis": synthesis, "training_speed": training_speed}
-    for part in on_gpu.PARTS[1:]:
-        _, path, *arguments = on_gpu.command_of(part, tmp_path, "cpu", small=True)
-        assert f"{tmp_path}/{part.name}.json" in arguments
-        monkeypatch.setattr(sys, "argv", [path, *arguments, "--unknown"])
-        with pytest.raises(SystemExit):
-            files[Path(path).stem].main()
-        assert "unrecognized arguments: --unknown" in capsys.readouterr().err

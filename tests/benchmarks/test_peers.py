@@ -8,7 +8,6 @@ import yaml
 
 from benchmarks.accuracy.models import CUBE_MM, DEPTH_BINS, soft_argmax
 from benchmarks.accuracy.peers import CONTESTANTS, PEERS, build_peer, main
-from benchmarks.accuracy.step_time import build_contestants, make_step
 from jointdetr.training.recipe import Recipe, build
 from jointdetr.training.train import build_model, resolve_skeleton, train
 
@@ -156,12 +155,3 @@ def test_the_command_takes_finished_runs_over_and_puts_peers_beside_jointdetr(re
     assert (output / "peers.png").stat().st_size > 1000 and (output / "peers.md").read_text().count("\n") >= 4
     with pytest.raises(ValueError, match="got \\['heatmap'\\]"):
         main([*arguments, "--only", "heatmap"])
-
-
-def test_the_timed_step_leaves_gradients_in_every_contestant(recipe_values, tmp_path):
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_values))
-    models, recipe = build_contestants(str(tmp_path / "recipe.yaml"))
-    assert list(models) == [variant.name for variant in CONTESTANTS]
-    for name, model in models.items():
-        make_step(model, recipe)()
-        assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters()), name

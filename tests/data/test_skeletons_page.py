@@ -7,7 +7,8 @@ from documents import run_document
 
 from jointdetr.data.skeleton_mapping import FORMULAS, POINT_OF_JOINT, joint_sources
 from jointdetr.skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
-from jointdetr.visualization.charts import joint_places, main, mapping_figure, skeleton_figure
+from jointdetr.visualization.charts import joint_places, skeleton_figure
+from tools.draw_skeletons import main, mapping_figure
 
 PAGE = Path(__file__).parents[2] / "docs" / "skeletons.md"
 PICTURES = PAGE.parent / "images" / "skeletons"

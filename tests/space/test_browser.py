@@ -211,7 +211,11 @@ class TestPicture:
     def test_an_error_is_in_words_and_goes_away_with_the_next_success(self, page, example_picture, tmp_path):
         (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
         page.set_input_files("#picture input[type=file]", tmp_path / "broken.png")
-        page.get_by_text("could not be read as a picture").first.wait_for()
+        error = page.get_by_text("could not be read as a picture").first
+        error.wait_for()
+        page.locator("#picture img").wait_for(state="detached")
+        page.wait_for_timeout(2000)  # until it was answered that the picture is gone
+        assert error.is_visible()
         give(page, example_picture)
         page.wait_for_function("() => !document.body.innerText.includes('could not be read as a picture')")
 

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ gr = pytest.importorskip("gradio")
 
 from jointdetr import HUMAN36M  # noqa: E402
 from jointdetr.demo import DemoSettings  # noqa: E402
-from jointdetr.demo.app import about_model, card_section, notice  # noqa: E402
+from jointdetr.demo.app import about_model, notice  # noqa: E402
 from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
 from jointdetr.demo.guard import require_film  # noqa: E402
 from jointdetr.demo.motion_tabs import SMOOTHINGS, FilmTab  # noqa: E402
@@ -157,8 +158,8 @@ def test_a_film_ends_when_its_page_is_closed(estimator, tmp_path, monkeypatch):
     with FilmWriter(tmp_path / "film.mp4") as writer:
         for number in range(5):
             writer.write(IMAGE, number / 25)
-    with gr.Blocks():
-        tab = FilmTab(estimator, DemoSettings())
+    with gr.Blocks() as page:
+        tab = FilmTab(page, estimator)
     visitor, another = (SimpleNamespace(session_hash=name) for name in ("visitor", "another"))
     frames = []
 
@@ -188,7 +189,7 @@ class TestEstimator:
         }
         monkeypatch.setattr(estimator.pipeline.model, "forward", None)
         for threshold, people in expected.items():
-            got = estimator.as_lists(estimator.assemble(sighting, threshold, camera))
+            got = estimator.pipeline.postprocess({"people": estimator.assemble(sighting, threshold, camera)})
             assert [person["detected"] for person in got] == [person["detected"] for person in people]
             for person, other in zip(got, people, strict=True):
                 for name in ("joints", "joints_2d", "joints_camera", "scores"):
@@ -270,8 +271,6 @@ class TestAbout:
         settings = DemoSettings(model="user/model")
         assert "user/model" in notice(settings)
         assert "huggingface.co/user/model" in about_model(settings)
-        assert card_section("# A\n## B\ntext\n## C\n", "B") == "## B\ntext"
-        assert card_section("# A", "B") == ""
 
 
 class FakeDetector:
@@ -294,8 +293,8 @@ class TestPeopleOfADetector:
         monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
         monkeypatch.setattr("jointdetr.demo.estimator.load_detector", lambda name, **options: FakeDetector())
         settings = DemoSettings(model=str(tiny_model_folder), detector="some/detector")
-        with gr.Blocks():
-            yield PictureTab(PoseEstimator(settings), settings)
+        with gr.Blocks() as page:
+            yield PictureTab(page, PoseEstimator(settings))
 
     def test_are_estimated_without_a_box(self, tab, tmp_path):
         IMAGE.save(tmp_path / "picture.png")
@@ -325,7 +324,7 @@ class TestPeopleOfADetector:
         assert json.loads(update[tab.picture])["boxes"] == [[10, 20, 80, 180], [200, 10, 100, 220]]
 
     def test_are_at_most_as_many_as_accepted(self, tab):
-        tab.estimator.max_people = 1
+        tab.estimator.settings = replace(tab.settings, max_people=1)
         assert tab.estimator.find_people(IMAGE) == [[200, 10, 100, 220]], "the largest one"
 
     def test_are_searched_for_where_the_detector_cannot_be_had(self, tiny_model_folder):

@@ -16,10 +16,8 @@ from moving_people import moving
 from PIL import Image
 
 from jointdetr.motion import PoseMotion
-from jointdetr.motion.angles import joint_angles
 from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP, Skeleton
 from jointdetr.visualization import viewer_bundle, viewer_data, write_viewer_html
-from jointdetr.visualization.page import angles_data
 
 VIEWER = viewer_bundle().parent
 CHROMIUM_OPTIONS = (
@@ -62,42 +60,6 @@ class TestData:
     def test_different_skeletons_are_refused(self):
         with pytest.raises(ValueError, match="the same skeleton, got 'human36m' and 'mpi_inf_3dhp'"):
             viewer_data([moving(HUMAN36M), moving(MPI_INF_3DHP)])
-
-
-class TestAngles:
-    def test_are_on_the_viewers_time_line(self):
-        late = moving(frames=3, person=4, sigmas=np.full((3, 17), 20.0))
-        late.times_s = late.times_s + 0.04
-        data = angles_data([moving(frames=2), late])
-        assert data["times"] == viewer_data([moving(frames=2), late])["times"]
-        first, second = data["people"]
-        assert (first["id"], second["id"]) == (1, 5)
-        knee = next(chart for chart in second["charts"] if chart["title"] == "knee flexion")["series"][1]
-        expected = joint_angles(late)["right_knee_flexion"].round(1).tolist()
-        assert (knee["side"], knee["degrees"]) == ("right", [None, *expected])
-        assert knee["deviations"][1] > 0
-        json.dumps(data, allow_nan=False)
-
-    def test_stand_beside_the_skeleton_and_follow_its_time(self, chromium, tmp_path):
-        motion = moving(frames=40)
-        write_viewer_html([motion, moving(frames=40, person=1)], tmp_path / "page.html", angles=True)
-        page = chromium.new_page(viewport={"width": 1200, "height": 700}, reduced_motion="reduce")
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto((tmp_path / "page.html").as_uri())
-        page.wait_for_selector(".jd-angles svg")
-        assert page.locator(".jd-angles svg").count() == 16
-        page.evaluate("viewer.seek(0.8)")
-        left, right = (round(joint_angles(motion)[f"{side}_knee_flexion"][20]) for side in ("left", "right"))
-        page.wait_for_function(
-            f"document.querySelectorAll('.jd-angles figcaption')[3].textContent.endsWith('L {left}  R {right}\u00b0')"
-        )
-        page.locator(".jd-angles svg").first.click(position={"x": 27, "y": 40})
-        assert page.evaluate("viewer.inspect().seconds") < 0.05
-        page.locator(".jd-angles select").select_option("1")
-        assert page.locator(".jd-angles svg").count() == 16
-        page.close()
-        assert complaints == []
 
 
 class TestBundle:

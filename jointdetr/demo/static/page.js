@@ -47,12 +47,20 @@ function measureTabs() {
   window.dispatchEvent(new Event("resize"));
 }
 
+// A refused picture is taken away, which is answered like any other change of the picture: the words about it stay.
+let refused = false;
+
+function refusePicture() {
+  refused = true;
+}
+
 function clearErrors() {
   document.querySelectorAll(".toast-close").forEach((button) => button.click());
 }
 
 /** Brings what was asked for into view where it is not, from another element on; the error before it goes away. */
 function showResult(view, start) {
+  if (refused) return void (refused = false);
   clearErrors();
   const { top, bottom } = document.querySelector(view).getBoundingClientRect();
   if (top >= 0 && bottom <= window.innerHeight) return;
@@ -61,7 +69,7 @@ function showResult(view, start) {
 }
 
 export function start() {
-  window.jointdetr = { clearErrors, showResult };
+  window.jointdetr = { clearErrors, refusePicture, showResult };
   const mend = () => {
     nameExamples();
     makeTablesScroll();
