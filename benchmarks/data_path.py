@@ -22,7 +22,7 @@ from jointdetr import JointDetrImageProcessor
 from jointdetr.data.examples import PoseDataset, collate_poses
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.synthesis.rows import SynthesisSettings, fill_shards, prepare_folder
+from jointdetr.synthesis.rows import SynthesisSettings, synthesize
 from jointdetr.training.augmentation import Augmentation, AugmentedExamples
 
 SIZE = {"height": 256, "width": 192}
@@ -59,9 +59,8 @@ def time_synthesis(folder: Path, people: int) -> float:
     """Return people a second of one process that draws, renders and writes them, once it is warm."""
     for part, count in (("warm-up", 4), ("people", people)):
         settings = SynthesisSettings(output=folder / part, count=count)
-        prepare_folder(settings)
         start = time.process_time()
-        fill_shards(settings, lambda in_hand: None)
+        synthesize(settings)
         seconds = time.process_time() - start
     return people / seconds
 

@@ -1,68 +1,76 @@
 """`jointdetr convert`: make a pose dataset of another data set's own files."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .options import one_line_errors
-
-ImagesOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Folder of the pictures, where it is not the one that the labels lie in."),
-]
-StepOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Take every n-th frame; if left out, as many as the data set's users do."),
-]
-LabelsOption = Annotated[
-    str | None,
-    typer.Option(metavar="KIND", help="Which labels, where a data set has several: annot3 or univ_annot3 of 3DHP."),
-]
-SkeletonOption = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Map the joints to this skeleton, such as human36m, or to a skeleton.json."),
-]
-NamesOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="JSON object of joints' names in the source: names of this package (bvh, coco)."
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="What one data set alone has, such as unit=cm of bvh; may be repeated."
-    ),
-]
+from .options import Command, one_line_errors
 
 
-def convert(
-    name: Annotated[str, typer.Argument(help="Which data set: human36m, mpi-inf-3dhp, ...; a wrong one lists all.")],
-    source: Annotated[Path, typer.Argument(help="Its folder, or the file with its labels.")],
-    output: Annotated[Path, typer.Argument(help="Folder to write to; an interrupted run goes on where it stopped.")],
-    workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1,
-    check: Annotated[int, typer.Option(min=0, help="Draw the labels of so many rows, to look at.")] = 0,
-    step: StepOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows of each recording.")] = None,
-    split: Annotated[str | None, typer.Option(help="Only this split, such as train or test.")] = None,
-    images: ImagesOption = None,
-    labels: LabelsOption = None,
-    skeleton: SkeletonOption = None,
-    names: NamesOption = None,
-    options: SetOption = None,
-) -> None:
+@dataclass(frozen=True)
+class ConvertOptions:
     """Convert a data set of pictures with 3D poses, or of poses alone, for training and evaluation."""
-    from ..converters.conversion import ConversionSettings
+
+    name: Annotated[str, typer.Argument(help="Which data set: human36m, mpi-inf-3dhp, ...; a wrong one lists all.")]
+    source: Annotated[Path, typer.Argument(help="Its folder, or the file with its labels.")]
+    output: Annotated[Path, typer.Argument(help="Folder to write to; an interrupted run goes on where it stopped.")]
+    workers: Annotated[int, typer.Option(min=1, help="Processes to start.")] = 1
+    check: Annotated[int, typer.Option(min=0, help="Draw the labels of so many rows, to look at.")] = 0
+    split: Annotated[str | None, typer.Option(help="Only this split, such as train or test.")] = None
+    skeleton: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Map the joints to this skeleton, such as human36m, or to a skeleton.json."),
+    ] = None
+    step: Annotated[
+        int | None,
+        typer.Option(min=1, help="Take every n-th frame; if left out, as many as the data set's users do."),
+    ] = None
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the pictures, where it is not the one that the labels lie in."),
+    ] = None
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="What one data set alone has, such as unit=cm of bvh; may be repeated."
+        ),
+    ] = None
+
+    @property
+    def of_converter(self) -> dict[str, Any]:
+        """Options that go to the converter."""
+        given: dict[str, Any] = {"step": self.step, "images": self.images}
+        for option in self.set or ():
+            name, _, value = option.partition("=")
+            if not name or not value:
+                raise ValueError(f"--set must have the form NAME=VALUE, got {option!r}")
+            given[name] = value
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class ConvertCommand(Command):
+    """Makes the options and converts."""
+
+    def invoke(self, ctx: typer.Context) -> None:
+        """Run the command."""
+        convert(super().invoke(ctx))
+
+
+def convert(options: ConvertOptions) -> None:
+    """Convert, report what was left out, and end with code 2 if something must be put right."""
     from ..converters.conversion import convert as write_dataset
     from ..converters.report import write_check_pictures
-    from ..converters.sources import Source, make_converter
+    from ..converters.sources import make_converter
+    from ..formats.skeletons import find_skeleton
 
+    source, output = options.source, options.output
     with one_line_errors(str(source)):
-        described = Source(source, images, step, labels, skeleton, names, _by_name(options or []))
-        converter = make_converter(name, described)
-        report = write_dataset(converter, ConversionSettings(output, workers, split, limit))
-        drawn = write_check_pictures(output, check) if check else []
+        converter = make_converter(options.name, source, **options.of_converter)
+        skeleton = None if options.skeleton is None else find_skeleton(options.skeleton)
+        report = write_dataset(converter, output, options.workers, options.split, skeleton)
+        drawn = write_check_pictures(output, options.check) if options.check else []
     for line in report.lines():
         typer.echo(line)
     if drawn:
@@ -73,12 +81,3 @@ def convert(
     if complaints:
         raise typer.Exit(2)
     typer.echo(f"{output}: {sum(report.rows.values())} rows")
-
-
-def _by_name(options: list[str]) -> dict[str, str]:
-    """Split `NAME=VALUE`."""
-    split = [option.partition("=") for option in options]
-    for option, (name, equals, value) in zip(options, split, strict=True):
-        if not (name and equals and value):
-            raise ValueError(f"--set must have the form NAME=VALUE, got {option!r}")
-    return {name: value for name, _, value in split}

@@ -1,6 +1,5 @@
 """Human3.6M, as its owners give it out and as others pack it.
 
-Human3.6M may be used for research only and may not be passed on; the converters read a copy that the user has.
 Subjects 9 and 11 are the test split, all others train. There are three kinds of files.
 
 **The official files**: CDF files of poses, `metadata.xml` with the cameras, and films.
@@ -11,19 +10,15 @@ Subjects 9 and 11 are the test split, all others train. There are three kinds of
     S1/Videos/Directions 1.54138969.mp4
 
 Folders may lie deeper and may be called `Poses_D3_Positions_mono`, as some unpack them. `D3_Positions_mono_universal`
-is another thing, of a made-up size, and is not read. The lens of the cameras bends lines by up to 8 px; 2D labels lie
-where it puts the joints, see `jointdetr.converters.reading`.
+is another thing, of a made-up size, and is not read.
 
-**The npz beside pictures** that mmpose's and SPIN's users have, of this or another data set: `imgname` (N), `center`
-(N, 2) px, `scale` (N, the square box's side divided by 200 px), `part` (N, J, 3) pixels with a confidence, `S` (N, J,
-4) metres in absolute camera space with a confidence. The cameras come as a pickle, which is never opened: a pickle
-runs code. A pinhole camera is fitted to each picture's own labels instead, which explains them within 3 px (the lens
-is left out). Pictures are numbered from 1 (`..._000001.jpg` is the first frame of its film) unless one has the number
-0; frames of rows count from 0.
+**The npz beside pictures** that mmpose's and SPIN's users have: `imgname` (N), `center` (N, 2) px, `scale` (N, the
+square box's side divided by 200 px), `part` (N, J, 3) pixels with a confidence, `S` (N, J, 4) metres in absolute
+camera space with a confidence. The cameras come as a pickle, which is never opened: a pinhole camera is fitted to each
+picture's own labels instead, which explains them within 3 px (the lens is left out).
 
-**VideoPose3D's `data_3d_h36m.npz`** of poses alone, for the refinement network. Its one array `positions_3d` is a
-pickled dictionary `{subject: {action: (frames, 32, 3)}}` in metres in the room's axes, z up; it is read by
-`safe_pickle`.
+**VideoPose3D's `data_3d_h36m.npz`** of poses alone. Its one array `positions_3d` is a pickled dictionary
+`{subject: {action: (frames, 32, 3)}}` in metres in the room's axes, z up; it is read by `safe_pickle`.
 
 Shape vocabulary: `frames`, `pictures` (N), `joints` (17, or J of an npz), `recorded` joints (32). Camera axes: x
 right, y down, z forward.
@@ -35,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -43,7 +38,7 @@ from scipy.spatial.transform import Rotation
 from ..formats.safe_pickle import load_npz_objects
 from ..skeleton_jointdetr import HUMAN36M
 from .conversion import Converter, Recording, RowLabels, Skipped
-from .reading import Lens, fit_intrinsics, labelled_frames, require_shape, see
+from .reading import Lens, film_rows, fit_intrinsics, require_shape, see
 
 JOINTS_OF_32 = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]
 """Where the 17 joints of the skeleton `human36m` stand among the 32 of the motion capture."""
@@ -55,24 +50,19 @@ NUM_SUBJECTS = 11
 EXTRINSICS, INTRINSICS = 6, 9  # numbers of each camera in `metadata.xml`
 RECORDED_JOINTS = 32
 USUAL_STEPS = {"train": 5, "test": 64}
-USUAL_SKELETON_STEP = 5
 CAMERA_FOLDER, WORLD_FOLDER = "D3_Positions_mono", "D3_Positions"
 BOX_SIDE_PER_SCALE_PX = 200.0
 METRES_TO_MM = 1000.0
 
 
 def human36m_converter(source: Path, images: Path | None = None, step: int | None = None) -> Converter:
-    """Make the converter of the files that are there.
-
-    Raises:
-        ValueError: They are none of the three kinds.
-    """
+    """Make the converter of the files that are there."""
     if source.is_dir() and any(source.glob("S[0-9]*/**/*.cdf")):
         return Human36mOfficial(source, step)
     path = source if source.is_file() else _only_npz(source)
     names = _array_names(path)
     if "positions_3d" in names:
-        return Human36mSkeletons(path, step)
+        return Human36mSkeletons(path, step or Human36mSkeletons.step)
     if "imgname" in names:
         return Human36mNpz(path, images or path.parent, step)
     raise ValueError(f"{path} must have the array `imgname` (mmpose) or `positions_3d` (VideoPose3D), got {names}")
@@ -80,36 +70,20 @@ def human36m_converter(source: Path, images: Path | None = None, step: int | Non
 
 @dataclass(frozen=True)
 class Human36mCamera:
-    """A camera as one subject was filmed by it.
+    """A camera as one subject was filmed by it."""
 
-    Args:
-        rotation: `(3, 3)`, from the room's axes to the camera's.
-        position: `(3,)` mm in the room.
-        intrinsics: `(3, 3)` px.
-        lens: its distortion.
-    """
-
-    rotation: np.ndarray
-    position: np.ndarray
-    intrinsics: np.ndarray
+    rotation: np.ndarray  # (3, 3), from the room's axes to the camera's
+    position: np.ndarray  # (3,) mm in the room
+    intrinsics: np.ndarray  # (3, 3) px
     lens: Lens
-
-    def to_camera(self, joints_world: np.ndarray) -> np.ndarray:
-        """Turn `(..., 3)` mm in the room into camera axes."""
-        return (joints_world - self.position) @ self.rotation.T
 
 
 @dataclass(frozen=True)
 class Human36mOfficial(Converter):
-    """The official files.
+    """The official files."""
 
-    Args:
-        source: the folder with the subjects.
-        step: take every `step`-th frame; None takes every fifth for training and every 64th for tests.
-    """
-
-    source: Path
-    step: int | None = None
+    source: Path  # the folder with the subjects
+    step: int | None = None  # take every `step`-th frame; None: every fifth for training and every 64th for tests
     skeleton = HUMAN36M
 
     def recordings(self) -> list[Recording]:
@@ -138,29 +112,16 @@ class Human36mOfficial(Converter):
         camera = self.cameras[subject, camera_name]
         joints = read_poses(recording.source)  # (frames, joints, 3) mm
         if _kind(recording.source) == WORLD_FOLDER:
-            joints = camera.to_camera(joints)
-        film = self._film(subject, name)
-        for frame in labelled_frames(film, len(joints), self.step or USUAL_STEPS[recording.split]):
-            if isinstance(frame, Skipped):
-                yield frame
-                continue
-            joints_camera = joints[frame.index]
-            points, intrinsics = see(joints_camera, camera.intrinsics, camera.lens)
-            yield {
-                "image": frame.image,
-                "joints_3d": joints_camera,
-                "joints_2d": points,
-                "intrinsics": intrinsics,
-                "subject": subject,
-                "action": action_of(action),
-                "camera": camera_name,
-                "frame": frame.index,
-            }
-
-    def _film(self, subject: str, name: str) -> Path:
-        """Where a film lies, or should."""
+            joints = (joints - camera.position) @ camera.rotation.T
         folder = self.source / subject
-        return next(folder.glob(f"**/{name}.mp4"), folder / "Videos" / f"{name}.mp4")
+        film = next(folder.glob(f"**/{name}.mp4"), folder / "Videos" / f"{name}.mp4")
+        origin = {"subject": subject, "action": action_of(action), "camera": camera_name}
+
+        def labels(frame: int) -> dict[str, Any]:
+            points, intrinsics = see(joints[frame], camera.intrinsics, camera.lens)
+            return origin | {"joints_3d": joints[frame], "joints_2d": points, "intrinsics": intrinsics}
+
+        return film_rows(film, len(joints), self.step or USUAL_STEPS[recording.split], labels)
 
     @cached_property
     def cameras(self) -> dict[tuple[str, str], Human36mCamera]:
@@ -185,17 +146,11 @@ class PictureName(NamedTuple):
 
 @dataclass(frozen=True)
 class Human36mNpz(Converter):
-    """An npz of annotations beside a folder of pictures.
+    """An npz of annotations beside a folder of pictures."""
 
-    Args:
-        annotations: the npz file.
-        images: the folder that `imgname` is relative to.
-        step: keep pictures of every `step`-th frame of the films; None keeps all that the npz has.
-    """
-
-    annotations: Path
-    images: Path
-    step: int | None = None
+    annotations: Path  # the npz file
+    images: Path  # the folder that `imgname` is relative to
+    step: int | None = None  # keep pictures of every `step`-th frame of the films; None keeps all that the npz has
     skeleton = HUMAN36M
 
     def recordings(self) -> list[Recording]:
@@ -257,6 +212,7 @@ class Human36mNpz(Converter):
 
     @cached_property
     def _first_number(self) -> int:
+        """Pictures are numbered from 1 unless one has the number 0."""
         return 0 if any(name.number == 0 for name in self._names) else 1
 
     def parse_name(self, name: str) -> PictureName:
@@ -271,15 +227,10 @@ class Human36mNpz(Converter):
 
 @dataclass(frozen=True)
 class Human36mSkeletons(Converter):
-    """VideoPose3D's npz.
+    """VideoPose3D's npz."""
 
-    Args:
-        source: the file.
-        step: take every `step`-th frame; None takes every fifth, a tenth of a second apart.
-    """
-
-    source: Path
-    step: int | None = None
+    source: Path  # the file
+    step: int = 5  # take every `step`-th frame; every fifth is a tenth of a second apart
     skeleton = HUMAN36M
     skeletons_only = True
 
@@ -300,7 +251,7 @@ class Human36mSkeletons(Converter):
                 f"`positions_3d` of {subject}, {action} must have the shape (frames, 32, 3), got {positions.shape}"
             )
         chosen = JOINTS_OF_32 if positions.shape[1] == 32 else slice(None)
-        for frame in range(0, len(positions), self.step or USUAL_SKELETON_STEP):
+        for frame in range(0, len(positions), self.step):
             x, y, z = positions[frame, chosen].T * METRES_TO_MM
             level = np.stack([x, -z, y], axis=-1)  # (joints, 3), y down
             yield {"joints_3d": level, "subject": subject, "action": action_of(action), "frame": frame}
@@ -308,7 +259,7 @@ class Human36mSkeletons(Converter):
     @cached_property
     def _positions(self) -> dict[str, dict[str, np.ndarray]]:
         positions = load_npz_objects(self.source)["positions_3d"]
-        if not isinstance(positions, dict) or not all(isinstance(takes, dict) for takes in positions.values()):
+        if not isinstance(positions, dict):
             got = type(positions).__name__
             raise ValueError(f"`positions_3d` of {self.source} must be a dictionary of takes by subject, got {got}")
         return positions
@@ -330,9 +281,6 @@ def read_cameras(path: Path) -> dict[tuple[str, str], Human36mCamera]:
 
     Its element `w0` has 6 numbers for each camera and subject, three angles and the position, then 9 for each camera:
     focal lengths, centre, and the lens.
-
-    Raises:
-        ValueError: The file is none of Human3.6M's.
     """
     try:
         element = ElementTree.parse(path).find(".//w0")
@@ -354,12 +302,7 @@ def read_cameras(path: Path) -> dict[tuple[str, str], Human36mCamera]:
 
 
 def read_poses(path: Path) -> np.ndarray:
-    """Read a CDF file of poses: `(frames, joints, 3)` mm of the 17 joints.
-
-    Raises:
-        ValueError: The file is no CDF file, or its `Pose` is of another shape.
-        ImportError: cdflib is not installed.
-    """
+    """Read a CDF file of poses: `(frames, joints, 3)` mm of the 17 joints."""
     try:
         import cdflib
     except ImportError as error:
@@ -374,11 +317,7 @@ def read_poses(path: Path) -> np.ndarray:
 
 
 def read_annotations(path: Path, num_joints: int) -> dict[str, np.ndarray]:
-    """Read the arrays, without pickle, and check their shapes.
-
-    Raises:
-        ValueError: A key is missing, or an array is of the wrong shape.
-    """
+    """Read the arrays, without pickle, and check their shapes."""
     shapes = {"imgname": (), "center": (2,), "scale": (), "part": (num_joints, 3), "S": (num_joints, 4)}
     with np.load(path, allow_pickle=False) as file:
         missing = set(shapes) - set(file.files)

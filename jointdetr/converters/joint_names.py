@@ -43,12 +43,7 @@ ARM_BEGINS = {"arm", "upperarm", "uparm", "uarm", "shldr", "shldrbend", "humerus
 def package_names(names: Sequence[str], given: Mapping[str, str] | None = None) -> list[str]:
     """Names of this package for joints of a file; what is unknown, or would be there twice, keeps its own.
 
-    Args:
-        names: the file's.
-        given: the user's own names for some of them, which come before all others.
-
-    Raises:
-        ValueError: `given` has a name that the file has not, or makes two joints one.
+    `given` are the user's own names for some of them, which come before all others.
     """
     given = given or {}
     if strangers := sorted(set(given) - set(names)):
@@ -89,29 +84,21 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def read_names(path: Path) -> dict[str, str]:
-    """Read a file that maps joints' names: a JSON object of their name to this package's, or to any other.
-
-    Raises:
-        ValueError: It is none.
-    """
-    names = read_json(path, "a JSON object of joints' names")
+    """Read a JSON object of a file's names to this package's, or to any other."""
+    names = read_json(path)
     if not isinstance(names, dict) or not all(isinstance(new, str) and new for new in names.values()):
         raise ValueError(f'{path} must map names to names, as {{"Bone.012": "left_knee"}}, got {str(names)[:80]}')
-    twice = sorted({new for new in names.values() if list(names.values()).count(new) > 1})
-    if twice:
-        raise ValueError(f"{path} must give each name once, got {', '.join(twice)} twice")
     return names
 
 
 def side_pairs(names: Sequence[str], renamed: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (left, right) of joints that differ in nothing but the side, by their new names or by their own."""
-    keys = [_without_side(new) or _without_side(own) for own, new in zip(names, renamed, strict=True)]
-    rights = {key[1]: joint for joint, key in reversed(list(enumerate(keys))) if key and key[0] == "right"}
-    lefts: dict[str, int] = {}
-    for joint, key in enumerate(keys):
-        if key and key[0] == "left":
-            lefts.setdefault(key[1], joint)
-    return [(joint, rights[rest]) for rest, joint in lefts.items() if rest in rights]
+    found: dict[tuple[str, str], int] = {}
+    for joint, (own, new) in enumerate(zip(names, renamed, strict=True)):
+        if key := _without_side(new) or _without_side(own):
+            found.setdefault(key, joint)
+    lefts = {rest: joint for (side, rest), joint in found.items() if side == "left"}
+    return [(joint, found["right", rest]) for rest, joint in lefts.items() if ("right", rest) in found]
 
 
 def _take_side(words: list[str]) -> tuple[str, list[str]]:

@@ -17,7 +17,7 @@ from ..formats.bvh import UNITS_MM, BvhMotion, read_bvh
 from ..formats.rig import END_SITE_SUFFIX
 from ..skeleton_jointdetr import CMU_MOCAP, Skeleton
 from .conversion import Converter, Recording, RowLabels
-from .joint_names import package_names, side_pairs
+from .joint_names import package_names, read_names, side_pairs
 
 TO_CAMERA_AXES = {
     "y": np.array([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]]),
@@ -59,24 +59,13 @@ CMU_LIMBS = {
 
 @dataclass(frozen=True)
 class Bvh(Converter):
-    """BVH files that share one skeleton.
+    """BVH files that share one skeleton."""
 
-    Args:
-        source: a file, or a folder that is searched with its subfolders.
-        step: keep every `step`-th frame.
-        unit: of the files, by name or in mm; left out, the one that makes thighs and upper arms a person's.
-        up: the axis that points up.
-        names: this package's name of joints that the files call something else.
-
-    Raises:
-        ValueError: `unit` is no unit.
-    """
-
-    source: Path
-    step: int = 10
-    unit: str | None = None
-    up: Literal["y", "z"] = "y"
-    names: dict[str, str] | None = None
+    source: Path  # a file, or a folder that is searched with its subfolders
+    step: int = 10  # keep every `step`-th frame
+    unit: str | None = None  # by name or in mm; left out, the one that makes thighs and upper arms a person's
+    up: Literal["y", "z"] = "y"  # the axis that points up
+    names: Path | None = None  # `read_names`: this package's name of joints that the files call something else
     skeletons_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -87,27 +76,30 @@ class Bvh(Converter):
     @cached_property
     def skeleton(self) -> Skeleton:
         """Skeleton of the first file, with the names of this package where they are known."""
-        return bvh_skeleton(self._first, self.names)
+        return bvh_skeleton(self._first, self._names)
 
     @cached_property
     def _first(self) -> BvhMotion:
         return read_bvh(_files(self.source, ".bvh")[0])
 
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {} if self.names is None else read_names(self.names)
+
     def remarks(self, recording: Recording) -> list[str]:
         """Joints whose names are not known; the same for all files."""
         kept = [new for own, new in zip(self._first.names, self.skeleton.joints, strict=True) if own == new]
-        own = [name for name in kept if not name.endswith(END_SITE_SUFFIX) and name not in (self.names or {})]
-        return [f"joints that keep their own names, which `--names FILE` maps: {', '.join(own)}"] if own else []
+        own = [name for name in kept if not name.endswith(END_SITE_SUFFIX) and name not in self._names]
+        return [f"joints that keep their own names, which `--set names=FILE` maps: {', '.join(own)}"] if own else []
 
     def recordings(self) -> list[Recording]:
         """One for each file."""
-        _require_step(self.step)
         return _name_recordings(self.source, _files(self.source, ".bvh"))
 
     def rows(self, recording: Recording) -> Iterator[RowLabels]:
         """Skeletons of every `step`-th frame."""
         motion = read_bvh(recording.source)
-        found = bvh_skeleton(motion, self.names)
+        found = bvh_skeleton(motion, self._names)
         if (found.joints, found.parents) != (self.skeleton.joints, self.skeleton.parents):
             different = sorted(set(found.joints) ^ set(self.skeleton.joints)) or "their order or parents"
             raise ValueError(
@@ -120,21 +112,15 @@ class Bvh(Converter):
 
 @dataclass(frozen=True)
 class AsfAmc(Converter):
-    """Acclaim motion capture as CMU gives it: a skeleton `*.asf` and its motions `*.amc` in one folder.
+    """Acclaim motion capture as CMU gives it: a skeleton `*.asf` and its motions `*.amc` in one folder."""
 
-    Args:
-        source: a folder that is searched with its subfolders.
-        step: keep every `step`-th frame; CMU's are 1/120 s apart.
-    """
-
-    source: Path
-    step: int = 12
+    source: Path  # a folder that is searched with its subfolders
+    step: int = 12  # keep every `step`-th frame; CMU's are 1/120 s apart
     skeleton: ClassVar[Skeleton] = CMU_MOCAP
     skeletons_only: ClassVar[bool] = True
 
     def recordings(self) -> list[Recording]:
         """One for each motion; `data` is the skeleton's file."""
-        _require_step(self.step)
         motions = _files(self.source, ".amc")
         return [entry._replace(data=_asf_of(entry.source)) for entry in _name_recordings(self.source, motions)]
 
@@ -151,25 +137,13 @@ class AsfAmc(Converter):
 
 
 def bvh_skeleton(motion: BvhMotion, names: Mapping[str, str] | None = None) -> Skeleton:
-    """Describe the joints of a BVH file; well-known names become those of this package, others stay.
-
-    Args:
-        motion: the file.
-        names: this package's name of joints that the file calls something else.
-
-    Raises:
-        ValueError: `names` has a joint that is not there.
-    """
+    """Describe the joints of a BVH file; well-known names, and those in `names`, become those of this package."""
     joints = package_names(motion.names, names)
     return Skeleton("bvh", tuple(joints), motion.parents, tuple(side_pairs(motion.names, joints)), root=0)
 
 
 def unit_mm(unit: str) -> float:
-    """Return the size in mm of a unit by its name, or of a number of mm.
-
-    Raises:
-        ValueError: It is neither.
-    """
+    """Return the size in mm of a unit by its name, or of a number of mm."""
     try:
         size = UNITS_MM[unit] if unit in UNITS_MM else float(unit)
     except ValueError:
@@ -192,7 +166,7 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
     if not known:
         raise ValueError(
             f"{path}: the unit is told by thighs and upper arms, of which none is known by its name among "
-            f"{', '.join(motion.names[:12])} ...; give it, as `--set unit=cm` does, or the names by `--names FILE`"
+            f"{', '.join(motion.names[:12])} ...; give it, as `--set unit=cm` does, or the names by `--set names=FILE`"
         )
     fits = {
         name: unit
@@ -220,11 +194,7 @@ def _bone_length(pose: np.ndarray, skeleton: Skeleton, above: str, below: str) -
 
 
 def cmu_bones(skeleton: RecordedSkeleton) -> list[int]:
-    """Index of the recorded bone that ends at each joint of `CMU_MOCAP`.
-
-    Raises:
-        ValueError: A bone is missing.
-    """
+    """Index of the recorded bone that ends at each joint of `CMU_MOCAP`."""
     bones = {joint: bone for bone, joint in CMU_TRUNK.items()}
     for side in ("left", "right"):
         bones |= {f"{side}_{joint}": f"{side[0]}{bone}" for bone, joint in CMU_LIMBS.items()}
@@ -261,9 +231,3 @@ def _asf_of(motion: Path) -> Path:
     if len(found) != 1:
         raise ValueError(f"{motion.parent} must hold one *.asf file for its *.amc files, got {len(found)}")
     return found[0]
-
-
-def _require_step(step: int) -> None:
-    """Refuse a step that leads nowhere."""
-    if step < 1:
-        raise ValueError(f"`step` must be 1 or more, got {step}")

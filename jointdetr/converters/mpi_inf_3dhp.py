@@ -6,11 +6,10 @@
 Folders may lie one deeper, as in `train/S1` or `mpi_inf_3dhp_test_set/TS1`. Of the 14 cameras the eight at the height
 of the chest are read, as all papers do.
 
-The data set has labels in true millimetres (`annot3`) and labels scaled to one common size of people (`univ_annot3`).
-By default training rows have the true ones, test rows the common ones, with which the official evaluation compares.
-Scaled people are put farther from or nearer to the camera by the same factor, so they look the same in the picture.
-
-Test sequences come without a camera; one without a lens is fitted to all true labels of a sequence, as mmpose does.
+The data set has labels in true millimetres (`annot3`) and labels scaled to one common size of people (`univ_annot3`),
+with which the official evaluation compares. Scaled people are put farther from or nearer to the camera by the same
+factor, so they look the same in the picture. Test sequences come without a camera; one without a lens is fitted to all
+true labels of a sequence, as mmpose does.
 
 Shape vocabulary: `frames`, `joints` (17), `recorded` joints (28 in training files).
 """
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import scipy.io
@@ -27,29 +27,26 @@ import scipy.io
 from ..skeleton_jointdetr import MPI_INF_3DHP
 from .conversion import Converter, Recording, RowLabels, Skipped
 from .human36m import Human36mNpz, PictureName
-from .reading import fit_intrinsics, labelled_frames, require_shape
+from .reading import film_rows, fit_intrinsics, require_shape
 
 JOINTS_OF_28 = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
 """Where the 17 joints of the skeleton `mpi_inf_3dhp` stand among the 28 of the training files."""
 
-RECORDED_JOINTS, NUM_CAMERAS = 28, 14
+RECORDED_JOINTS = 28
 CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)
-ACTIVITIES = ("Stand/Walk", "Exercise", "Sit on Chair", "Reach/Crouch", "On Floor", "Sports", "Misc.")
+ACTIVITIES = dict(
+    enumerate(("Stand/Walk", "Exercise", "Sit on Chair", "Reach/Crouch", "On Floor", "Sports", "Misc."), start=1)
+)
 TRUE_LABELS, COMMON_LABELS = "annot3", "univ_annot3"
+Labels = Literal["annot3", "univ_annot3"]
 USUAL_TRAINING_STEP = 5
 PICTURE_NAME = re.compile(r"(?P<scene>(?P<subject>T?S\d+)(_(?P<sequence>Seq\d+)_Cam(?P<camera>\d+))?)_(?P<number>\d+)")
 
 
 def mpi_inf_3dhp_converter(
-    source: Path, images: Path | None = None, step: int | None = None, labels: str | None = None
+    source: Path, images: Path | None = None, step: int | None = None, labels: Labels | None = None
 ) -> Converter:
-    """Make the converter of the files that are there.
-
-    Raises:
-        ValueError: They are neither the official ones nor an npz, or `labels` is of no kind that they have.
-    """
-    if labels not in (None, TRUE_LABELS, COMMON_LABELS):
-        raise ValueError(f"`labels` must be {TRUE_LABELS} or {COMMON_LABELS}, got {labels!r}")
+    """Make the converter of the files that are there."""
     if source.is_file():
         beside = source.parent.parent / "images"
         return MpiInf3dhpNpz(source, images or (beside if beside.is_dir() else source.parent), step)
@@ -58,17 +55,11 @@ def mpi_inf_3dhp_converter(
 
 @dataclass(frozen=True)
 class MpiInf3dhp(Converter):
-    """The official files.
+    """The official files."""
 
-    Args:
-        source: the folder with the subjects, of training, test, or both.
-        step: take every `step`-th frame; None takes every fifth for training and all valid ones for tests.
-        labels: "annot3" or "univ_annot3"; None takes the first for training and the second for tests.
-    """
-
-    source: Path
-    step: int | None = None
-    labels: str | None = None
+    source: Path  # the folder with the subjects, of training, test, or both
+    step: int | None = None  # take every `step`-th frame; None: every fifth for training and all valid ones for tests
+    labels: Labels | None = None  # None takes `annot3` for training and `univ_annot3` for tests
     skeleton = MPI_INF_3DHP
 
     def recordings(self) -> list[Recording]:
@@ -94,20 +85,12 @@ class MpiInf3dhp(Converter):
         intrinsics = read_calibration(path.with_name("camera.calibration"))[camera]
         film = path.parent / "imageSequence" / f"video_{camera}.avi"
         subject, sequence = path.parts[-3:-1]
-        for frame in labelled_frames(film, len(joints), self.step or USUAL_TRAINING_STEP):
-            if isinstance(frame, Skipped):
-                yield frame
-                continue
-            yield {
-                "image": frame.image,
-                "joints_3d": joints[frame.index],
-                "joints_2d": points[frame.index],
-                "intrinsics": intrinsics,
-                "subject": subject,
-                "action": sequence,
-                "camera": str(camera),
-                "frame": frame.index,
-            }
+        same = {"intrinsics": intrinsics, "subject": subject, "action": sequence, "camera": str(camera)}
+
+        def labels(frame: int) -> dict[str, Any]:
+            return same | {"joints_3d": joints[frame], "joints_2d": points[frame]}
+
+        return film_rows(film, len(joints), self.step or USUAL_TRAINING_STEP, labels)
 
     def _test_rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of the valid frames of a test sequence."""
@@ -115,11 +98,12 @@ class MpiInf3dhp(Converter):
         joints = sequence.joints
         if self.labels != TRUE_LABELS:
             joints = put_at_common_size(sequence.common_joints, sequence.joints)
-        intrinsics = fit_intrinsics(sequence.joints[sequence.valid].reshape(-1, 3), sequence.valid_points)
+        valid = sequence.valid
+        intrinsics = fit_intrinsics(sequence.joints[valid].reshape(-1, 3), sequence.points[valid].reshape(-1, 2))
         pictures = recording.source.parent / "imageSequence"
         first = 0 if (pictures / "img_000000.jpg").is_file() else 1
         for frame in range(0, len(joints), self.step or 1):
-            if not sequence.valid[frame]:
+            if not valid[frame]:
                 yield Skipped("the data set says that the frame is not valid", frame=frame)
                 continue
             yield {
@@ -156,39 +140,18 @@ class MpiInf3dhpNpz(Human36mNpz):
 
 @dataclass(frozen=True)
 class SequenceLabels:
-    """A test sequence.
+    """A test sequence."""
 
-    Args:
-        points: `(frames, joints, 2)` px.
-        joints: `(frames, joints, 3)` mm in camera axes.
-        common_joints: the same of people of the common size.
-        valid: `(frames,)` bool, which frames count.
-        activities: names of what is done, one for each frame.
-    """
-
-    points: np.ndarray
-    joints: np.ndarray
-    common_joints: np.ndarray
-    valid: np.ndarray
-    activities: list[str]
-
-    @property
-    def valid_points(self) -> np.ndarray:
-        """2D labels of all valid frames in one list: `(valid frames * joints, 2)`."""
-        return self.points[self.valid].reshape(-1, 2)
+    points: np.ndarray  # (frames, joints, 2) px
+    joints: np.ndarray  # (frames, joints, 3) mm in camera axes
+    common_joints: np.ndarray  # the same of people of the common size
+    valid: np.ndarray  # (frames,) bool, which frames count
+    activities: list[str]  # names of what is done, one for each frame
 
 
 @lru_cache(maxsize=1)  # the recordings of the cameras of one file follow one another
 def read_training_labels(path: Path, labels: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Read `annot.mat`: by camera, points `(frames, joints, 2)` px and joints `(frames, joints, 3)` mm.
-
-    Args:
-        path: the file.
-        labels: "annot3" or "univ_annot3".
-
-    Raises:
-        ValueError: It is no MAT file, lacks a variable, or one is of another shape.
-    """
+    """Read `annot.mat`: by camera, points `(frames, joints, 2)` px and joints `(frames, joints, 3)` mm."""
     try:
         content = scipy.io.loadmat(path, variable_names=["annot2", labels])
     except Exception as error:  # a broken MAT file raises nearly anything
@@ -196,24 +159,16 @@ def read_training_labels(path: Path, labels: str) -> dict[int, tuple[np.ndarray,
     missing = {"annot2", labels} - set(content)
     if missing:
         raise ValueError(f"{path} must have the variables annot2 and {labels}, {sorted(missing)} are missing")
-    by_camera = {
-        camera: (_cell(path, content, "annot2", camera, 2), _cell(path, content, labels, camera, 3))
-        for camera in CHEST_CAMERAS
-    }
-    for camera, (points, joints) in by_camera.items():
-        if len(points) != len(joints):
-            counts = f"{len(points)} and {len(joints)}"
-            raise ValueError(f"{path}: annot2 and {labels} of camera {camera} must have as many frames, got {counts}")
+    by_camera = {}
+    for camera in CHEST_CAMERAS:
+        points, joints = _cell(path, content, "annot2", camera, 2), _cell(path, content, labels, camera, 3)
+        require_shape(points, (len(joints), None, 2), f"`annot2` of {path}, camera {camera},")
+        by_camera[camera] = (points, joints)
     return by_camera
 
 
 def read_test_sequence(path: Path) -> SequenceLabels:
-    """Read `annot_data.mat`.
-
-    Raises:
-        ValueError: It is no HDF5 file, lacks a variable, or one is of another shape.
-        ImportError: h5py is not installed.
-    """
+    """Read `annot_data.mat`."""
     try:
         import h5py
     except ImportError as error:
@@ -235,18 +190,12 @@ def read_test_sequence(path: Path) -> SequenceLabels:
         arrays[TRUE_LABELS][:, 0],
         arrays[COMMON_LABELS][:, 0],
         arrays["valid_frame"].ravel() > 0,
-        [_activity(number) for number in arrays["activity_annotation"].ravel()],
+        [ACTIVITIES.get(int(number), "") for number in arrays["activity_annotation"].ravel()],
     )
 
 
 def read_calibration(path: Path) -> dict[int, np.ndarray]:
-    """Read the `(3, 3)` px intrinsics of each camera from `camera.calibration`, where no lens is bent.
-
-    Raises:
-        ValueError: The file is missing, is none of Skeletool's, or a camera has a lens.
-    """
-    if not path.is_file():
-        raise ValueError(f"the file of the cameras {path} is missing")
+    """Read the `(3, 3)` px intrinsics of each camera from `camera.calibration`, where no lens is bent."""
     cameras: dict[int, np.ndarray] = {}
     name = -1
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
@@ -280,20 +229,9 @@ def put_at_common_size(common: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 def _cell(path: Path, content: dict[str, np.ndarray], name: str, camera: int, channels: int) -> np.ndarray:
     """Labels of one camera: `(frames, joints, channels)`."""
-    cells = content[name]
-    expected = (NUM_CAMERAS, 1)
-    if cells.shape != expected or cells.dtype != object:
-        raise ValueError(f"`{name}` of {path} must be a cell array of {expected}, got {cells.dtype} of {cells.shape}")
-    cell = cells[camera, 0]
-    if cell.ndim != 2 or cell.shape[1] != RECORDED_JOINTS * channels:
-        expected = f"(frames, {RECORDED_JOINTS * channels})"
-        raise ValueError(f"`{name}` of {path}, camera {camera}, must have the shape {expected}, got {cell.shape}")
+    cell = np.asarray(content[name][camera, 0])
+    require_shape(cell, (None, RECORDED_JOINTS * channels), f"`{name}` of {path}, camera {camera},")
     return cell.reshape(len(cell), RECORDED_JOINTS, channels)[:, JOINTS_OF_28].astype(np.float64)
-
-
-def _activity(number: float) -> str:
-    """Name of an activity, counted from 1."""
-    return ACTIVITIES[int(number) - 1] if 1 <= number <= len(ACTIVITIES) else ""
 
 
 def _find(folder: Path, pattern: str) -> list[Path]:

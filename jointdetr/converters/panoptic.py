@@ -1,17 +1,13 @@
 """CMU Panoptic: people in the dome, from the official calibration, skeletons and HD films.
 
-The data may be used for research only; this module reads a copy that the user has. SOURCE is one sequence, or a folder
-of sequences, each laid out as the panoptic toolbox does it:
+SOURCE is one sequence, or a folder of sequences, each laid out as the panoptic toolbox does it:
 
     NAME/calibration_NAME.json
     NAME/hdPose3d_stage1_coco19/body3DScene_00000100.json
     NAME/hdVideos/hd_00_16.mp4        or its frames: NAME/hdImgs/00_16/00_16_00000100.jpg
 
 Positions are centimetres in the dome; `R`, `t` take them to a camera. The lenses are distorted;
-`jointdetr.converters.reading` says what rows make of that. A joint counts as known above a confidence of 0.1. Who is
-hidden is not known: `visible` is what lies inside the picture.
-
-Rows of cameras 00_16 and 00_30, on which the field evaluates, are the split `test`, those of other cameras `train`.
+`jointdetr.converters.reading` says what rows make of that.
 
 Shape vocabulary: `people`, `joints` (19).
 
@@ -31,7 +27,7 @@ from ..formats.film import FrameReader
 from ..picture_jointdetr import upright_size
 from ..skeleton_jointdetr import PANOPTIC, Skeleton
 from .conversion import Converter, Recording, RowLabels, Skipped
-from .reading import Lens, numbers, read_json, see, shown, whole_number
+from .reading import Fields, Lens, read_json, see
 
 TEST_CAMERAS = ("00_16", "00_30")
 CM_TO_MM = 10.0
@@ -41,27 +37,25 @@ VIEW_MARGIN = 1.3
 
 @dataclass(frozen=True)
 class Panoptic(Converter):
-    """Sequences of CMU Panoptic.
+    """Sequences of CMU Panoptic."""
 
-    Args:
-        source: the folder of one sequence or of several.
-        step: keep every `step`-th frame.
-        cameras: names of HD cameras; empty takes all that have pictures.
-    """
-
-    source: Path
-    step: int = 10
-    cameras: tuple[str, ...] = ()
+    source: Path  # the folder of one sequence or of several
+    step: int = 10  # keep every `step`-th frame
+    cameras: tuple[str, ...] = ()  # names of HD cameras; empty takes all that have pictures
     skeleton: ClassVar[Skeleton] = PANOPTIC
 
     def recordings(self) -> list[Recording]:
         """One for each sequence and camera."""
+        source = self.source.resolve()  # the name of the folder is that of the sequence
+        files = [*source.glob("calibration_*.json"), *source.glob("*/calibration_*.json")]
+        if not files:
+            raise ValueError(f"{self.source} must hold calibration_NAME.json, or folders that do; got neither")
         found = []
-        for folder in self._sequences():
-            for camera in _cameras_with_pictures(folder):
+        for folder in sorted(file.parent for file in files):
+            for camera, pictures in sorted(_pictures(folder).items()):
                 if camera in self.cameras or not self.cameras:
                     split = "test" if camera in TEST_CAMERAS else "train"
-                    found.append(Recording(f"{folder.name}-{camera}", split, _picture_source(folder, camera), camera))
+                    found.append(Recording(f"{folder.name}-{camera}", split, pictures, camera))
         if not found:
             raise ValueError(
                 f"{self.source} must have films as NAME/hdVideos/hd_00_16.mp4 or pictures as NAME/hdImgs/00_16/*.jpg"
@@ -73,14 +67,15 @@ class Panoptic(Converter):
         """One row for each person in every `step`-th frame that has labels."""
         folder = recording.source.parents[1]
         camera = read_camera(folder / f"calibration_{folder.name}.json", recording.data)
-        scenes = _scene_files(folder)
+        files = (folder / "hdPose3d_stage1_coco19").rglob("body3DScene_*.json")
+        scenes = {int(file.stem.rpartition("_")[2]): file for file in files}
         for index, picture in _frames(recording, self.step):
             if index not in scenes:
                 yield Skipped("no skeletons for this frame", frame=index)
                 continue
             people = [_labels(camera, body) for body in read_bodies(scenes[index])]
             _require_size(picture, camera)
-            in_view = [labels for labels in people if _is_in_view(labels["joints_2d"], camera.size)]
+            in_view = [row for row in people if is_inside(row["joints_2d"], camera.size).mean() > 0.5]
             if len(in_view) < len(people):
                 yield Skipped("a person out of the camera's view", frame=index, count=len(people) - len(in_view))
             content = encode_picture(picture)["bytes"] if in_view else b""  # once for all people
@@ -88,57 +83,28 @@ class Panoptic(Converter):
                 where = {"action": folder.name, "camera": recording.data, "frame": index}
                 yield {"image": content, **labels, **where}
 
-    def _sequences(self) -> list[Path]:
-        """Folders of the sequences."""
-        source = self.source.resolve()  # the name of the folder is that of the sequence
-        files = [*source.glob("calibration_*.json"), *source.glob("*/calibration_*.json")]
-        if not files:
-            raise ValueError(f"{self.source} must hold calibration_NAME.json, or folders that do; got neither")
-        wrong = [file for file in files if file.stem != f"calibration_{file.parent.name}"]
-        if wrong:
-            raise ValueError(f"{wrong[0]} must lie in a folder of the same name, got {wrong[0].parent.name!r}")
-        return sorted(file.parent for file in files)
-
 
 class DomeCamera(NamedTuple):
-    """A calibrated camera.
+    """A calibrated camera."""
 
-    Args:
-        intrinsics: `(3, 3)` px.
-        lens: its distortion.
-        rotation: `(3, 3)` from the dome to the camera.
-        translation_mm: `(3,)` from the dome to the camera.
-        size: width and height in px.
-    """
-
-    intrinsics: np.ndarray
+    intrinsics: np.ndarray  # (3, 3) px
     lens: Lens
-    rotation: np.ndarray
-    translation_mm: np.ndarray
-    size: tuple[int, int]
+    rotation: np.ndarray  # (3, 3) from the dome to the camera
+    translation_mm: np.ndarray  # (3,)
+    size: tuple[int, int]  # width and height in px
 
 
 def read_camera(path: Path, name: str) -> DomeCamera:
-    """Read a camera from a calibration file.
-
-    Raises:
-        ValueError: There is no such camera, or its description is broken.
-    """
-    content = read_json(path)
-    cameras = content.get("cameras") if isinstance(content, dict) else None
-    if not isinstance(cameras, list) or not all(isinstance(camera, dict) for camera in cameras):
-        raise ValueError(f"{path} must have a list `cameras`")
-    found = next((camera for camera in cameras if camera.get("name") == name), None)
+    """Read a camera from a calibration file."""
+    cameras = Fields(str(path), read_json(path)).objects("cameras")
+    found = next((camera for camera in cameras if camera.values.get("name") == name), None)
     if found is None:
-        got = shown([camera.get("name") for camera in cameras])
-        raise ValueError(f"{path} must have a camera with the `name` {name!r} among `cameras`, got {got}")
-    arrays = {}
-    for key, shape in {"K": (3, 3), "distCoef": (5,), "R": (3, 3), "t": (3, 1), "resolution": (2,)}.items():
-        array = numbers(found.get(key))
-        if array is None or array.shape != shape or not np.isfinite(array).all():
-            got = shown(found.get(key))
-            raise ValueError(f"{path}: `{key}` of camera {name} must be {shape} finite numbers, got {got}")
-        arrays[key] = array
+        raise ValueError(f"{path} must have a camera with the `name` {name!r} among `cameras`, got none")
+    shapes = {"K": (3, 3), "distCoef": (5,), "R": (3, 3), "t": (3, 1), "resolution": (2,)}
+    arrays = {key: found.array(key, shape) for key, shape in shapes.items()}
+    for key, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise found.error(key, "finite numbers")
     width, height = arrays["resolution"].clip(0, 2**31).astype(int).tolist()
     k1, k2, p1, p2, k3 = arrays["distCoef"].tolist()
     lens = Lens((k1, k2, k3), (p1, p2))
@@ -146,38 +112,20 @@ def read_camera(path: Path, name: str) -> DomeCamera:
 
 
 class DomePerson(NamedTuple):
-    """A person of a frame: the number that follows them through the sequence, joints in mm in the dome, their mask."""
+    """A person of a frame."""
 
-    number: int
-    joints_dome: np.ndarray
-    valid: np.ndarray
+    number: int  # that follows them through the sequence
+    joints_dome: np.ndarray  # (joints, 3) mm
+    valid: np.ndarray  # (joints,)
 
 
 def read_bodies(path: Path) -> list[DomePerson]:
-    """Read the skeletons of a frame.
-
-    Raises:
-        ValueError: The file is broken, or its skeletons are others than `joints19`.
-    """
-    content = read_json(path)
-    bodies = content.get("bodies") if isinstance(content, dict) else None
-    if not isinstance(bodies, list):
-        raise ValueError(f"{path} must have a list `bodies`")
+    """Read the skeletons of a frame."""
     people = []
-    for number, body in enumerate(bodies):
-        values = numbers(body.get("joints19")) if isinstance(body, dict) else None
-        if values is None or values.shape != (19 * 4,):
-            raise ValueError(
-                f"{path}: entry {number} of `bodies` must have `joints19` of 76 numbers, got {shown(body)}"
-            )
-        identity = whole_number(body.get("id", number))
-        if identity is None:
-            raise ValueError(
-                f"{path}: `id` of entry {number} of `bodies` must be a whole number, got {shown(body['id'])}"
-            )
-        joints = values.reshape(19, 4)
+    for number, body in enumerate(Fields(str(path), read_json(path)).objects("bodies")):
+        joints = body.array("joints19", (19 * 4,)).reshape(19, 4)
         valid = (joints[:, 3] > LEAST_CONFIDENCE) & np.isfinite(joints).all(axis=1)
-        people.append(DomePerson(identity, CM_TO_MM * joints[:, :3], valid))
+        people.append(DomePerson(body.whole("id", number), CM_TO_MM * joints[:, :3], valid))
     return people
 
 
@@ -192,11 +140,6 @@ def _labels(camera: DomeCamera, body: DomePerson) -> dict[str, Any]:
     if near.any():
         points[near], labels["intrinsics"] = see(joints[near], camera.intrinsics, camera.lens)
     return labels | {"joints_2d": points}
-
-
-def _is_in_view(points: np.ndarray, size: tuple[int, int]) -> bool:
-    """Whether most joints, `(joints, 2)` px, are known and inside the picture."""
-    return bool(is_inside(points, size).sum() > len(points) / 2)
 
 
 def _frames(recording: Recording, step: int) -> Iterator[tuple[int, Image.Image | Path]]:
@@ -223,25 +166,7 @@ def _require_size(picture: Image.Image | Path, camera: DomeCamera) -> None:
         )
 
 
-def _scene_files(folder: Path) -> dict[int, Path]:
-    """Files of the skeletons by frame.
-
-    Raises:
-        ValueError: There are none.
-    """
-    files = sorted((folder / "hdPose3d_stage1_coco19").rglob("body3DScene_*.json"))
-    if not files:
-        raise ValueError(f"{folder} must have skeletons as hdPose3d_stage1_coco19/body3DScene_00000000.json, got none")
-    return {int(file.stem.rpartition("_")[2]): file for file in files}
-
-
-def _cameras_with_pictures(folder: Path) -> list[str]:
-    """Names of the HD cameras of a sequence that have a film or pictures."""
-    films = {file.stem.removeprefix("hd_") for file in (folder / "hdVideos").glob("hd_*.mp4")}
-    return sorted(films | {file.name for file in (folder / "hdImgs").glob("*") if file.is_dir()})
-
-
-def _picture_source(folder: Path, camera: str) -> Path:
-    """Film of a camera, or the folder of its pictures."""
-    film = folder / "hdVideos" / f"hd_{camera}.mp4"
-    return film if film.is_file() else folder / "hdImgs" / camera
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Film of each HD camera of a sequence, or the folder of its pictures."""
+    folders = {path.name: path for path in (folder / "hdImgs").glob("*") if path.is_dir()}
+    return folders | {path.stem.removeprefix("hd_"): path for path in (folder / "hdVideos").glob("hd_*.mp4")}

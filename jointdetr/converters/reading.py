@@ -1,7 +1,5 @@
 """What several converters read with: JSON of other people, frames of a film with their labels, cameras and lenses.
 
-JSON is read with care: what is of a wrong type is said in one line, whatever it is.
-
 Lenses bend straight lines. Pictures are kept as they were taken, and 2D labels lie where the joints are seen in them.
 Rows have a 3x3 camera matrix, which cannot bend anything; it is the linear map that touches the true one at the
 person, exact in the middle of the joints and off by a fraction of a pixel at their borders.
@@ -10,79 +8,118 @@ Shape vocabulary: `joints` (J). Normalised points are (x / z, y / z) in camera a
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..formats.film import Frame, FrameReader
-from .conversion import Skipped
+from ..formats.film import FrameReader
+from .conversion import RowLabels, Skipped
 
 LARGEST_WHOLE = 2**63 - 1  # what a column of whole numbers holds
 LARGEST_SURPLUS = 0.1  # of frames that a film has more than labels
 DIFFERENCE = 1e-4
 
 
-def read_json(path: Path, what: str = "a JSON file") -> Any:
-    """Read a JSON file in any Unicode that a byte-order mark tells.
-
-    Raises:
-        ValueError: It cannot be read or is broken; the file is named.
-    """
+def read_json(path: Path) -> Any:
+    """Read a JSON file in any Unicode that a byte-order mark tells; raise `ValueError` with its name if it is none."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} must be {what}, got a broken one: {error}") from error
+        raise ValueError(f"{path} must be a JSON file, got a broken one: {error}") from error
 
 
-def numbers(value: Any) -> np.ndarray | None:
-    """Turn numbers in lists of equal lengths into an array of float64, null into NaN; None for anything else.
+@dataclass(frozen=True)
+class Fields:
+    """An object of somebody's JSON: each field is checked as it is asked for, a `ValueError` names what is wrong."""
 
-    Unlike numpy, it takes neither texts nor true and false for numbers.
-    """
-    if not _is_numeric(value):
-        return None
-    try:
-        return np.array(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    where: str  # the file, and what in it
+    values: Any
+
+    def __post_init__(self) -> None:
+        """Refuse what has no fields."""
+        if not isinstance(self.values, dict):
+            raise ValueError(f"{self.where}: expected a JSON object, got {_shown(self.values)}")
+
+    def error(self, key: str, expected: str) -> ValueError:
+        """Say what is wrong with a field."""
+        return ValueError(f"{self.where}: `{key}` must be {expected}, got {_shown(self.values.get(key))}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Return a text that may name a file."""
+        value = self.values.get(key, default)
+        if not isinstance(value, str) or "\0" in value:
+            raise self.error(key, "a text")
+        return value
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        """Return a whole number that a column can hold; 3.0 is one, true is not."""
+        value = self.values.get(key, default)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_WHOLE
+        if not is_number or value != int(value):
+            raise self.error(key, "a whole number")
+        return int(value)
+
+    def identity(self, key: str) -> int | str:
+        """Return a number or a text that names something."""
+        return self.text(key) if isinstance(self.values.get(key), str) else self.whole(key)
+
+    def array(self, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
+        """Return numbers in lists of this shape, None for any length; null is NaN, and so is a null row."""
+        value = self.values.get(key)
+        if isinstance(value, list) and len(shape) == 2:
+            value = [[None] * shape[1] if row is None else row for row in value]
+        try:
+            array = np.array(value, dtype=np.float64) if _is_numeric(value) else np.array(None)
+        except (ValueError, OverflowError):  # lists of different lengths, numbers of hundreds of digits
+            array = np.array(None)
+        if not _has_shape(array, shape):
+            raise self.error(key, f"numbers of shape {shape}")
+        return array
+
+    def objects(self, key: str) -> "list[Fields]":
+        """Return a list of objects."""
+        if not isinstance(self.values.get(key), list):
+            raise self.error(key, "a list")
+        return [
+            Fields(f"{self.where}, entry {number} of `{key}`", entry) for number, entry in enumerate(self.values[key])
+        ]
 
 
-def whole_number(value: Any) -> int | None:
-    """Return a whole number that a column can hold, None for anything else; 3.0 is one, true is not."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST_WHOLE:
-        return None
-    return int(value) if value == int(value) else None
+def require_shape(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> None:
+    """Refuse an array of another shape, in which None stands for any length."""
+    if not _has_shape(array, shape):
+        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
 
 
-def shown(value: Any) -> str:
+def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
+    return array.ndim == len(shape) and all(
+        wanted in (None, got) for got, wanted in zip(array.shape, shape, strict=True)
+    )
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a value is a number, null, or lists of such; numpy takes texts, true and false for numbers, too."""
+    if isinstance(value, list):
+        return all(_is_numeric(entry) for entry in value)
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _shown(value: Any) -> str:
     """Return a value as a message shows it: in one line that is not too long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def require_shape(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> None:
-    """Refuse an array of another shape, in which None stands for any length."""
-    fits = array.ndim == len(shape) and all(
-        wanted in (None, got) for got, wanted in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
+def film_rows(
+    film: Path, num_labels: int, step: int, labels: Callable[[int], dict[str, Any]]
+) -> Iterator[RowLabels | Skipped]:
+    """Yield the row of every `step`-th frame of a film that has labels; at the end `Skipped` for labels without one.
 
-
-def labelled_frames(film: Path, num_labels: int, step: int) -> Iterator[Frame | Skipped]:
-    """Yield every `step`-th frame of a film that has a label, and at the end one `Skipped` for labels without a frame.
-
-    Args:
-        film: the film; its frames and their labels count from 0.
-        num_labels: number of labels.
-        step: take every `step`-th.
-
-    Raises:
-        ValueError: The film is missing, is none, or has so many frames more than labels that they do not belong to
-            one another.
+    A `ValueError` says that the film is missing, or has so many frames more than labels that they do not belong
+    together.
     """
     if not film.is_file():
         raise ValueError(f"the film {film} is missing")
@@ -92,7 +129,7 @@ def labelled_frames(film: Path, num_labels: int, step: int) -> Iterator[Frame | 
         raise ValueError(f"the film {film} has {num_frames} frames and {num_labels} labels; another frame rate?")
     read, last = 0, -1
     for frame in reader:
-        yield frame
+        yield labels(frame.index) | {"image": frame.image, "frame": frame.index}
         read, last = read + 1, frame.index
     missing = len(range(0, num_labels, step)) - read
     if missing:
@@ -105,17 +142,11 @@ def labelled_frames(film: Path, num_labels: int, step: int) -> Iterator[Frame | 
 
 @dataclass(frozen=True)
 class Lens:
-    """A lens by Brown's model.
+    """A lens by Brown's model."""
 
-    Args:
-        radial: `k1, k2, k3`.
-        tangential: `p1, p2`.
-        skew: factor of two of the four tangential terms: 2 in OpenCV, 1 in Human3.6M.
-    """
-
-    radial: tuple[float, ...]
-    tangential: tuple[float, ...]
-    skew: float = 2.0
+    radial: tuple[float, ...]  # k1, k2, k3
+    tangential: tuple[float, ...]  # p1, p2
+    skew: float = 2.0  # factor of two of the four tangential terms: 2 in OpenCV, 1 in Human3.6M
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Move normalised points `(joints, 2)`."""
@@ -127,16 +158,11 @@ class Lens:
 
 
 def see(joints_camera: np.ndarray, intrinsics: np.ndarray, lens: Lens) -> tuple[np.ndarray, np.ndarray]:
-    """Project joints through a lens.
-
-    Args:
-        joints_camera: `(joints, 3)` in camera axes, in front of the camera.
-        intrinsics: `(3, 3)` px, behind the lens.
-        lens: bends.
+    """Project joints `(joints, 3)` through a lens and intrinsics `(3, 3)` px behind it.
 
     Returns:
-        Where the joints are seen, `(joints, 2)` px, and the camera matrix `(3, 3)` without a lens that does the same
-        to first order around their middle.
+        Where they are seen, `(joints, 2)` px, and the camera matrix `(3, 3)` without a lens that does the same to
+        first order around their middle.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # the checks say what is wrong with them
         points = joints_camera[:, :2] / joints_camera[:, 2:]
@@ -155,19 +181,9 @@ def tangent_intrinsics(intrinsics: np.ndarray, lens: Lens, direction: np.ndarray
 
 
 def fit_intrinsics(joints_camera: np.ndarray, points_px: np.ndarray) -> np.ndarray:
-    """Fit a pinhole camera without skew to points of one picture, by least squares.
+    """Fit a pinhole camera `(3, 3)` px without skew to joints `(joints, 3)` and their places `(joints, 2)` px.
 
-    `u = fx x / z + cx` and `v = fy y / z + cy` are two lines.
-
-    Args:
-        joints_camera: `(joints, 3)` in camera space, any unit.
-        points_px: `(joints, 2)` px.
-
-    Returns:
-        `(3, 3)` intrinsics in px.
-
-    Raises:
-        ValueError: Fewer than two points, or all in one row or one column.
+    By least squares: `u = fx x / z + cx` and `v = fy y / z + cy` are two lines. `ValueError` if they are none.
     """
     slopes = joints_camera[:, :2] / joints_camera[:, 2:]  # (joints, 2)
     if len(slopes) < 2 or np.ptp(slopes, axis=0).min() < 1e-6:
@@ -175,10 +191,3 @@ def fit_intrinsics(joints_camera: np.ndarray, points_px: np.ndarray) -> np.ndarr
     focal_x, centre_x = np.polyfit(slopes[:, 0], points_px[:, 0], 1)
     focal_y, centre_y = np.polyfit(slopes[:, 1], points_px[:, 1], 1)
     return np.array([[focal_x, 0.0, centre_x], [0.0, focal_y, centre_y], [0.0, 0.0, 1.0]])
-
-
-def _is_numeric(value: Any) -> bool:
-    """Whether a value is a number, null, or lists of such."""
-    if isinstance(value, list):
-        return all(_is_numeric(entry) for entry in value)
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))

@@ -6,9 +6,8 @@ where the conversion is right the two fall together.
 Shape vocabulary: `joints` (J).
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
 
 MOST_EXAMPLES = 5
+ROWS_AT_ONCE = 64  # in a row group of the files
 SKELETON_FILE, CHECK_FOLDER = "skeleton.json", "check"
 VIEW_SIZE_PX, VIEW_HEIGHT_MM = 480, 2400.0
 
@@ -34,64 +34,57 @@ class Refusals:
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
-    def add(self, other: "Refusals") -> None:
-        """Count more of them."""
-        self.count += other.count
-        self.examples = (self.examples + other.examples)[:MOST_EXAMPLES]
-
 
 @dataclass
-class RecordingReport:
-    """What became of a recording: its rows, what was left out, and the error that stopped it.
+class ConversionReport:
+    """What a recording, or a whole folder, holds, and what was left out of it."""
 
-    `reprojection_px` has the mean distance of 2D labels and projected 3D labels of each row that has both.
-    """
-
-    name: str
-    split: str
-    rows: int = 0
-    skipped: dict[str, Refusals] = field(default_factory=dict)
-    failed: str | None = None
-    reprojection_px: list[float] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def skip(self, reason: str, example: str, count: int = 1) -> None:
-        """Count rows that are left out."""
-        self.skipped.setdefault(reason, Refusals()).add(Refusals(count, [example]))
+    rows: dict[str, int] = field(default_factory=dict)  # number of each split
+    skipped: dict[str, Refusals] = field(default_factory=dict)  # by the reason
+    failed: dict[str, str] = field(default_factory=dict)  # what is wrong with each recording without rows
+    errors_px: list[float] = field(default_factory=list)  # of each row: mean distance of 2D and projected 3D labels
+    notes: list[str] = field(default_factory=list)  # what else there is to say, each once
 
     @classmethod
-    def load(cls, path: Path) -> "RecordingReport":
-        """Read what `json.dumps(asdict(report))` wrote."""
-        values = json.loads(path.read_text())
-        values["skipped"] = {reason: Refusals(**refusals) for reason, refusals in values["skipped"].items()}
-        return cls(**values)
+    def from_dict(cls, values: dict[str, Any]) -> "ConversionReport":
+        """Undo `asdict`."""
+        skipped = {reason: Refusals(**refusals) for reason, refusals in values["skipped"].items()}
+        return cls(**values | {"skipped": skipped})
 
+    @property
+    def reprojection_px(self) -> dict[str, float]:
+        """Median and largest of the rows' errors; empty if no row has both kinds of labels."""
+        if not self.errors_px:
+            return {}
+        return {"median": float(np.median(self.errors_px)), "max": max(self.errors_px)}
 
-@dataclass(frozen=True)
-class ConversionReport:
-    """What a converted folder holds, and what was left out; saved as `conversion.json`.
+    def skip(self, reason: str, examples: list[str], count: int = 1) -> None:
+        """Count rows that are left out."""
+        refusals = self.skipped.setdefault(reason, Refusals())
+        refusals.count += count
+        refusals.examples = (refusals.examples + examples)[:MOST_EXAMPLES]
 
-    Args:
-        rows: number of rows of each split.
-        skipped: rows left out, by the reason.
-        failed: what is wrong with each recording that could not be converted.
-        reprojection_px: median and largest of the rows' mean distances of 2D labels and projected 3D labels; empty if
-            no row has both.
-        notes: what else there is to say, such as joints whose names are not known; each once.
-    """
+    def add(self, other: "ConversionReport") -> None:
+        """Add what became of a recording."""
+        for split, count in other.rows.items():
+            self.rows[split] = self.rows.get(split, 0) + count
+        for reason, refusals in other.skipped.items():
+            self.skip(reason, refusals.examples, refusals.count)
+        self.failed |= other.failed
+        self.errors_px += other.errors_px
+        self.notes = list(dict.fromkeys(self.notes + other.notes))
 
-    rows: dict[str, int]
-    skipped: dict[str, Refusals]
-    failed: dict[str, str]
-    reprojection_px: dict[str, float]
-    notes: list[str] = field(default_factory=list)
+    def summary(self) -> dict[str, Any]:
+        """Return what `conversion.json` keeps."""
+        kept = {name: value for name, value in asdict(self).items() if name != "errors_px"}
+        return kept | {"reprojection_px": self.reprojection_px}
 
     def lines(self) -> Iterator[str]:
         """Say it in words."""
         for split, count in self.rows.items():
             yield f"{split}: {count} rows"
-        if self.reprojection_px:
-            median, largest = self.reprojection_px["median"], self.reprojection_px["max"]
+        if self.errors_px:
+            median, largest = self.reprojection_px.values()
             yield f"3D falls on 2D within {median:.2f} px (median of the rows), {largest:.2f} px (worst row)"
         for reason, refusals in self.skipped.items():
             yield f"skipped {refusals.count}: {reason}"
@@ -107,59 +100,35 @@ class ConversionReport:
         yield from (f"the split {split!r} has no row" for split, count in self.rows.items() if not count)
 
 
-def gather(recordings: Sequence[RecordingReport]) -> ConversionReport:
-    """Sum up what became of the recordings of a folder."""
-    rows: dict[str, int] = {}
-    skipped: dict[str, Refusals] = {}
-    for recording in recordings:
-        rows[recording.split] = rows.get(recording.split, 0) + recording.rows
-        for reason, refusals in recording.skipped.items():
-            skipped.setdefault(reason, Refusals()).add(refusals)
-    failed: dict[str, str] = {}
-    for recording in recordings:
-        if recording.failed is not None:  # names differ within a split only
-            name = f"{recording.split}-{recording.name}" if recording.name in failed else recording.name
-            failed[name] = recording.failed
-    errors = np.concatenate([recording.reprojection_px for recording in recordings])
-    summary = {"median": float(np.median(errors)), "max": float(errors.max())} if len(errors) else {}
-    notes = list(dict.fromkeys(note for recording in recordings for note in recording.notes))
-    return ConversionReport(rows, skipped, failed, summary, notes)
-
-
 def write_card(settings: Mapping[str, Any], report: ConversionReport) -> str:
     """Return the README that tells `load_dataset` where the splits are, and people what was converted and how."""
-    files = "\n".join(
-        f"  - split: {split}\n    path: data/{split}-*.parquet" for split, count in report.rows.items() if count
+    files = "".join(
+        f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name, count in report.rows.items() if count
     )
-    configs = f"configs:\n- config_name: default\n  data_files:\n{files}\n" if files else ""
+    configs = f"configs:\n- config_name: default\n  data_files:\n{files}" if files else ""
+    options = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
     said = "\n".join(f"    {line}" for line in report.lines())
-    short = {
-        name: value.get("kind", "given") if isinstance(value, dict) else value for name, value in settings.items()
-    }
-    options = ", ".join(f"{name} {value}" for name, value in short.items() if value is not None and name != "target")
     return (
         f"---\nlicense: other\n{configs}---\n"
         f"# Converted by jointdetr\n\n{options}. The licence of the source holds.\n\n{said}\n"
     )
 
 
-def write_check_pictures(folder: str | Path, count: int) -> list[Path]:
-    """Draw rows spread evenly over a converted folder into its subfolder `check`.
-
-    Args:
-        folder: what `convert` wrote.
-        count: number of pictures; fewer if there are fewer rows.
-
-    Returns:
-        The files.
-    """
+def write_check_pictures(folder: Path, count: int) -> list[Path]:
+    """Draw so many rows, spread evenly over a converted folder, into its subfolder `check`; returns the files."""
+    shards = sorted((folder / "data").glob("*.parquet"))
+    ends = np.cumsum([pq.read_metadata(shard).num_rows for shard in shards], dtype=int)
+    total = int(ends[-1]) if len(ends) else 0
+    skeleton = read_skeleton(folder / SKELETON_FILE)
+    (folder / CHECK_FOLDER).mkdir(exist_ok=True)
     written = []
-    skeleton = read_skeleton(Path(folder) / SKELETON_FILE)
-    for shard, number, row in _spread_rows(Path(folder), count):
-        path = Path(folder) / CHECK_FOLDER / f"{shard.stem}-{number:06d}.png"
-        path.parent.mkdir(exist_ok=True)
-        draw_row(row, skeleton).save(path)
-        written.append(path)
+    for position in np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)):
+        shard = int(np.searchsorted(ends, position, side="right"))
+        number = int(position - (ends[shard - 1] if shard else 0))
+        with pq.ParquetFile(shards[shard]) as file:
+            (row,) = file.read_row_group(number // ROWS_AT_ONCE).slice(number % ROWS_AT_ONCE, 1).to_pylist()
+        written.append(folder / CHECK_FOLDER / f"{shards[shard].stem}-{number:06d}.png")
+        draw_row(row, skeleton).save(written[-1])
     return written
 
 
@@ -180,29 +149,6 @@ def draw_row(row: dict[str, Any], skeleton: Skeleton) -> Image.Image:
 
 def _two_views(joints: np.ndarray, root: int) -> np.ndarray:
     """Place a skeleton `(joints, 3)` mm twice on a canvas, from the front and from the side: `(2, joints, 2)` px."""
-    scale = VIEW_SIZE_PX / VIEW_HEIGHT_MM
-    relative = (joints - joints[root]) * scale
+    relative = (joints - joints[root]) * VIEW_SIZE_PX / VIEW_HEIGHT_MM
     centres = np.array([[VIEW_SIZE_PX / 2, VIEW_SIZE_PX / 2], [1.5 * VIEW_SIZE_PX, VIEW_SIZE_PX / 2]])
     return np.stack([relative[:, [0, 1]], relative[:, [2, 1]]]) + centres[:, None]
-
-
-def _spread_rows(folder: Path, count: int) -> Iterator[tuple[Path, int, dict[str, Any]]]:
-    """Yield (file, number in it, row) of rows spread over all files of a folder."""
-    shards = sorted((folder / "data").glob("*.parquet"))
-    ends = np.cumsum([pq.read_metadata(shard).num_rows for shard in shards])
-    total = int(ends[-1]) if len(ends) else 0
-    for position in np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)):
-        shard = int(np.searchsorted(ends, position, side="right"))
-        number = int(position - (ends[shard - 1] if shard else 0))
-        yield shards[shard], number, _read_row(shards[shard], number)
-
-
-def _read_row(shard: Path, number: int) -> dict[str, Any]:
-    """Read one row of a Parquet file, and of its groups only the one that has it."""
-    with pq.ParquetFile(shard) as file:
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if number < rows:
-                return file.read_row_group(group).slice(number, 1).to_pylist()[0]
-            number -= rows
-    raise ValueError(f"{shard} has too few rows by {number + 1}")

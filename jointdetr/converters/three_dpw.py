@@ -1,24 +1,12 @@
 """3DPW: people in the wild, from the official sequence files and pictures.
 
-3DPW may be used for research only and may not be passed on; this module reads a copy that the user has:
-
     SOURCE/sequenceFiles/{train,validation,test}/NAME.pkl
     SOURCE/imageFiles/NAME/image_00000.jpg
     SOURCE/smpl/                                 optional: SMPL_MALE.npz, SMPL_FEMALE.npz, J_regressor_h36m.npy
 
 A sequence file is a pickle, read by `load_pickle`, which runs nothing. Of each person it holds `jointPositions`
-(frames, 72): SMPL's 24 joints in metres in the world; `poses2d` (frames, 3, 18): joints an algorithm found in the
-picture, x, y and confidence; `campose_valid` (frames,). `cam_poses` (frames, 4, 4) take the world to the camera,
-`cam_intrinsics` (3, 3) the camera to the picture.
-
-Rows have the 3D joints, which the body model gives, and their projections as 2D labels. Who is hidden is not known:
-`visible` is what lies inside the picture. Frames whose camera is not valid are left out. `poses2d` serves to check the
-cameras.
-
-The papers measure 14 other joints, which a regressor trained on Human3.6M finds on the surface of the body model. With
-the folder `smpl` rows have these (skeleton `lsp`), without it SMPL's 24 (`smpl`), which give other numbers. Neither
-SMPL nor the regressor may be passed on. Arrays of a body are `v_template`, `shapedirs`, `posedirs`, `J_regressor`,
-`weights` and `kintree_table`; the regressor is (17, vertices).
+(frames, 72): SMPL's 24 joints in metres in the world; `campose_valid` (frames,). `cam_poses` (frames, 4, 4) take the
+world to the camera, `cam_intrinsics` (3, 3) the camera to the picture. What rows make of it is in docs/data.md.
 
 Shape vocabulary: `frames`, `joints` (24, or the 14 that are regressed), `vertices` and `bones` (24) of a body; bodies
 are in metres, poses axis-angles in radians.
@@ -44,17 +32,7 @@ from .reading import require_shape
 
 SPLITS = ("train", "validation", "test")
 METRES_TO_MM = 1000.0
-
-# The 18 joints of `poses2d`, as OpenPose gives them; "neck" is the middle of the shoulders.
-FOUND_JOINTS = (
-    *("nose", "neck"),
-    *("right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist"),
-    *("right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle"),
-    *("right_eye", "left_eye", "right_ear", "left_ear"),
-)
-LIMBS = [name for name in FOUND_JOINTS[2:14] if not name.endswith("hip")]  # hips are another place in SMPL
 LARGEST_BODY_ERROR_MM = 30.0
-LARGEST_MEDIAN_MISS = 0.25  # of the person's extent in the picture, between projected and found joints
 
 FILES = {"m": "SMPL_MALE.npz", "f": "SMPL_FEMALE.npz"}
 REGRESSOR = "J_regressor_h36m.npy"
@@ -66,31 +44,21 @@ NUM_BONES = 24
 
 @dataclass(frozen=True)
 class ThreeDpw(Converter):
-    """Sequences of 3DPW.
+    """Sequences of 3DPW."""
 
-    Args:
-        source: the folder with `sequenceFiles`, and with `imageFiles` unless `images` says otherwise.
-        images: the folder with a folder of pictures for each sequence.
-        step: keep every `step`-th frame; the test set is evaluated on all of them.
-    """
-
-    source: Path
-    images: Path | None = None
-    step: int = 1
+    source: Path  # the folder with `sequenceFiles`, and with `imageFiles` unless `images` says otherwise
+    images: Path | None = None  # the folder with a folder of pictures for each sequence
+    step: int = 1  # keep every `step`-th frame; the test set is evaluated on all of them
 
     @property
     def skeleton(self) -> Skeleton:
         """The evaluation's joints where the body model is there, else the body model's own."""
-        return LSP if self._smpl_folder.is_dir() else SMPL
-
-    @property
-    def _smpl_folder(self) -> Path:
-        return self.source / "smpl"
+        return LSP if (self.source / "smpl").is_dir() else SMPL
 
     @cached_property
     def _bodies(self) -> "dict[str, SmplBody]":
         """Body models by gender."""
-        return read_bodies(self._smpl_folder)
+        return read_bodies(self.source / "smpl")
 
     def recordings(self) -> list[Recording]:
         """One for each sequence, with all of its people."""
@@ -103,34 +71,25 @@ class ThreeDpw(Converter):
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """One row for each person in every `step`-th frame."""
         sequence = read_sequence(recording.source)
-        _require_projection(recording.source, sequence)
         if self.skeleton is LSP:
             sequence = regress_joints(recording.source, sequence, self._bodies)
         pictures = (self.images or self.source / "imageFiles") / recording.name
         if not pictures.is_dir():
             raise ValueError(f"the pictures of {recording.source} must lie in {pictures}, which does not exist")
+        people = [sequence.joints_camera(person) for person in range(len(sequence.joints_world))]
         for frame in range(0, len(sequence.world_to_camera), self.step):
-            for person in range(len(sequence.joints_world)):
-                yield _row(pictures, sequence, frame, person)
+            for person, joints in enumerate(people):
+                yield _row(pictures, sequence, frame, person, joints[frame])
 
 
 @dataclass(frozen=True)
 class DpwSequence:
-    """What a sequence file says; the lists have one entry for each person.
+    """What a sequence file says; the lists have one entry for each person."""
 
-    Args:
-        joints_world: `(frames, joints, 3)` mm.
-        found: `(frames, 3, 18)`, x and y px and confidence of `FOUND_JOINTS`.
-        camera_valid: `(frames,)` bool.
-        world_to_camera: `(frames, 4, 4)`, translations in mm.
-        intrinsics: `(3, 3)` px.
-    """
-
-    joints_world: list[np.ndarray]
-    found: list[np.ndarray]
-    camera_valid: list[np.ndarray]
-    world_to_camera: np.ndarray
-    intrinsics: np.ndarray
+    joints_world: list[np.ndarray]  # (frames, joints, 3) mm
+    camera_valid: list[np.ndarray]  # (frames,) bool
+    world_to_camera: np.ndarray  # (frames, 4, 4), translations in mm
+    intrinsics: np.ndarray  # (3, 3) px
 
     def joints_camera(self, person: int) -> np.ndarray:
         """Joints of a person before the camera: `(frames, joints, 3)` mm."""
@@ -139,62 +98,39 @@ class DpwSequence:
 
 
 def read_sequence(path: Path) -> DpwSequence:
-    """Read a sequence file.
-
-    Raises:
-        RefusedPickleError: It holds more than arrays.
-        ValueError: A key is missing, or an array has another shape.
-    """
-    values = load_pickle(path)
-    keys = {"jointPositions", "poses2d", "campose_valid", "cam_poses", "cam_intrinsics"}
-    if not isinstance(values, dict) or not keys <= set(values):
-        found = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
-        raise ValueError(f"{path} must be a dictionary with the keys {sorted(keys)}, got {found}")
-    poses = _array(path, values, "cam_poses", (None, 4, 4)).copy()
+    """Read a sequence file; `ValueError` if a key is missing, or an array has another shape."""
+    values = _read_values(path, ("jointPositions", "campose_valid", "cam_poses", "cam_intrinsics"))
+    poses = _array(path, "cam_poses", values["cam_poses"], (None, 4, 4)).copy()
     poses[:, :3, 3] *= METRES_TO_MM
-    shapes = {"jointPositions": (len(poses), 72), "poses2d": (len(poses), 3, 18), "campose_valid": (len(poses),)}
-    of_people = {key: _arrays_of_people(path, values, key, shape) for key, shape in shapes.items()}
+    joints = _arrays_of_people(path, values, "jointPositions", (len(poses), 72))
+    valid = _arrays_of_people(path, values, "campose_valid", (len(poses),))
     return DpwSequence(
-        joints_world=[METRES_TO_MM * joints.reshape(-1, 24, 3) for joints in of_people["jointPositions"]],
-        found=of_people["poses2d"],
-        camera_valid=[valid > 0 for valid in of_people["campose_valid"]],
+        joints_world=[METRES_TO_MM * of_person.reshape(-1, 24, 3) for of_person in joints],
+        camera_valid=[of_person > 0 for of_person in valid],
         world_to_camera=poses,
-        intrinsics=_array(path, values, "cam_intrinsics", (3, 3)),
+        intrinsics=_array(path, "cam_intrinsics", values["cam_intrinsics"], (3, 3)),
     )
 
 
 @dataclass(frozen=True)
 class SmplBody:
-    """A body of one gender with the points that are regressed from its surface.
+    """A body of one gender with the points that are regressed from its surface."""
 
-    Args:
-        template: `(vertices, 3)`, the mean person.
-        shape_directions: `(vertices, 3, shapes)`.
-        pose_directions: `(vertices, 3, 207)`.
-        joint_regressor: `(bones, vertices)`.
-        skinning: `(vertices, bones)`.
-        parents: of the bones, -1 for the root.
-        point_regressor: `(points, vertices)`.
-    """
-
-    template: np.ndarray
-    shape_directions: np.ndarray
-    pose_directions: np.ndarray
-    joint_regressor: np.ndarray
-    skinning: np.ndarray
-    parents: list[int]
-    point_regressor: np.ndarray
+    template: np.ndarray  # (vertices, 3), the mean person
+    shape_directions: np.ndarray  # (vertices, 3, shapes)
+    pose_directions: np.ndarray  # (vertices, 3, 207)
+    joint_regressor: np.ndarray  # (bones, vertices)
+    skinning: np.ndarray  # (vertices, bones)
+    parents: list[int]  # of the bones, -1 for the root
+    point_regressor: np.ndarray  # (points, vertices)
 
     def pose(self, poses: np.ndarray, shape: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the bones begin and the regressed points lie.
+        """Where the bones begin and the regressed points lie: `(frames, bones, 3)` and `(frames, points, 3)`.
 
         Args:
             poses: `(frames, 72)` axis-angle of each bone.
             shape: `(shapes,)`; as many as there are directions are used.
             places: `(frames, 3)`, added to everything.
-
-        Returns:
-            `(frames, bones, 3)` and `(frames, points, 3)`.
         """
         count = min(len(shape), self.shape_directions.shape[2])
         shaped = self.template + self.shape_directions[..., :count] @ shape[:count]  # (vertices, 3)
@@ -224,11 +160,7 @@ class SmplBody:
 
 
 def read_bodies(folder: Path) -> dict[str, SmplBody]:
-    """Read the bodies of a folder by their gender, with the 14 points of the skeleton `lsp`.
-
-    Raises:
-        ValueError: A file is missing, an array has another shape, or the regressor's sides are not those of the body.
-    """
+    """Read the bodies of a folder by their gender, with the 14 points of the skeleton `lsp`."""
     missing = [name for name in (*FILES.values(), REGRESSOR) if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{folder} must hold {', '.join((*FILES.values(), REGRESSOR))}, missing are {missing}")
@@ -236,11 +168,10 @@ def read_bodies(folder: Path) -> dict[str, SmplBody]:
     return {gender: _read_body(folder / name, regressor) for gender, name in FILES.items()}
 
 
-def _row(pictures: Path, sequence: DpwSequence, frame: int, person: int) -> RowLabels | Skipped:
-    """Make the row of one person in one frame."""
+def _row(pictures: Path, sequence: DpwSequence, frame: int, person: int, joints: np.ndarray) -> RowLabels | Skipped:
+    """Make the row of one person with joints `(joints, 3)` mm before the camera in one frame."""
     if not sequence.camera_valid[person][frame]:
         return Skipped("the camera's pose is not valid", f"person {person}", frame)
-    joints = sequence.joints_camera(person)[frame]  # (joints, 3)
     if joints[:, 2].min() <= 0:
         return Skipped("the person is not in front of the camera", f"person {person}", frame)
     return {
@@ -255,15 +186,9 @@ def _row(pictures: Path, sequence: DpwSequence, frame: int, person: int) -> RowL
 
 
 def regress_joints(path: Path, sequence: DpwSequence, bodies: Mapping[str, SmplBody]) -> DpwSequence:
-    """Replace SMPL's joints by those of the skeleton `lsp`, regressed from the surface of the posed body.
-
-    Raises:
-        ValueError: The file lacks what poses a body, or the bodies are not those that the file was made with.
-    """
-    values = load_pickle(path)
+    """Replace SMPL's joints by those of the skeleton `lsp`, regressed from the surface of the posed body."""
+    values = _read_values(path, ("jointPositions", "poses", "trans", "betas", "genders"))
     shapes = {"poses": (None, 72), "trans": (None, 3), "betas": (None,)}
-    if not {*shapes, "genders"} <= set(values):
-        raise ValueError(f"{path} must have the keys {sorted({*shapes, 'genders'})} to pose a body")
     of_people = {key: _arrays_of_people(path, values, key, shape) for key, shape in shapes.items()}
     regressed = []
     for person, gender in enumerate(values["genders"]):
@@ -278,28 +203,13 @@ def regress_joints(path: Path, sequence: DpwSequence, bodies: Mapping[str, SmplB
     return replace(sequence, joints_world=regressed)
 
 
-def _require_projection(path: Path, sequence: DpwSequence) -> None:
-    """Refuse cameras that put people elsewhere than where an algorithm found them in the pictures."""
-    misses = [_misses(sequence, person) for person in range(len(sequence.joints_world))]
-    known = np.concatenate(misses) if misses else np.empty(0)
-    if len(known) and np.median(known) > LARGEST_MEDIAN_MISS:
-        raise ValueError(
-            f"{path}: projected `jointPositions` miss `poses2d`, {np.median(known):.2f} of the person's extent "
-            "in the median frame; expected metres in the world and `cam_poses` from the world to the camera"
-        )
-
-
-def _misses(sequence: DpwSequence, person: int) -> np.ndarray:
-    """Mean distance of projected and found limbs in each frame that has both, by the extent of the found ones."""
-    of_found = [FOUND_JOINTS.index(name) for name in LIMBS]
-    of_body = [SMPL.joints.index(name) for name in LIMBS]
-    found = sequence.found[person][:, :, of_found]  # (frames, 3, limbs)
-    joints = sequence.joints_camera(person)[:, of_body]
-    known = sequence.camera_valid[person] & (found[:, 2] > 0).all(axis=1) & np.isfinite(joints).all(axis=(1, 2))
-    points = found[known, :2].swapaxes(1, 2)  # (frames, limbs, 2)
-    distances = np.linalg.norm(project(joints[known], sequence.intrinsics) - points, axis=-1)
-    distances = np.where(joints[known, :, 2] > 0, distances, np.inf)  # a depth of 0 is a miss, too
-    return distances.mean(axis=1) / np.maximum(np.ptp(points, axis=1).max(axis=1), 1.0)
+def _read_values(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Read a pickled dictionary that has these keys."""
+    values = load_pickle(path)
+    if not isinstance(values, dict) or not set(keys) <= set(values):
+        found = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        raise ValueError(f"{path} must be a dictionary with the keys {sorted(keys)}, got {found}")
+    return values
 
 
 def _arrays_of_people(path: Path, values: Mapping[str, Any], key: str, shape: tuple) -> list[np.ndarray]:
@@ -307,18 +217,16 @@ def _arrays_of_people(path: Path, values: Mapping[str, Any], key: str, shape: tu
     people = values[key]
     if not isinstance(people, list | tuple | np.ndarray) or len(people) != len(values["jointPositions"]):
         raise ValueError(f"`{key}` of {path} must be a list with one array for each person of `jointPositions`")
-    return [
-        _array(path, {f"{key}[{person}]": array}, f"{key}[{person}]", shape) for person, array in enumerate(people)
-    ]
+    return [_array(path, f"{key}[{person}]", array, shape) for person, array in enumerate(people)]
 
 
-def _array(path: Path, values: Mapping[str, Any], key: str, shape: tuple) -> np.ndarray:
+def _array(path: Path, name: str, value: Any, shape: tuple) -> np.ndarray:
     """Read an array of numbers; None in its expected shape stands for any length."""
     try:
-        array = np.asarray(values[key], dtype=np.float64)
+        array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"`{key}` of {path} must be an array of numbers, got {type(values[key]).__name__}") from error
-    require_shape(array, shape, f"`{key}` of {path}")
+        raise ValueError(f"`{name}` of {path} must be an array of numbers, got {type(value).__name__}") from error
+    require_shape(array, shape, f"`{name}` of {path}")
     return array
 
 

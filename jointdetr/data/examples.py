@@ -26,23 +26,14 @@ Example = dict[str, torch.Tensor | Labels]
 
 
 class PoseExamples:
-    """Turns rows into plain crops of people with their labels, by the rows' own boxes.
-
-    Args:
-        processor: crops and normalises; changes to it later are not seen.
-        skeleton: the skeleton of the rows' joints.
-    """
+    """Turns rows into plain crops of people with their labels, as the processor is set now, by the rows' own boxes."""
 
     def __init__(self, processor: JointDetrImageProcessorMixin, skeleton: Skeleton):
         self.skeleton = skeleton
         self.cropper = processor.cropper()
 
     def example(self, row: dict, rng: np.random.Generator) -> Example:
-        """Return the example of a row whose pictures are not decoded yet; see `PoseDataset.__getitem__`.
-
-        Raises:
-            ValueError: A label is not what it should be, or the picture cannot be read; the row is named.
-        """
+        """Return the example of a row whose pictures are not decoded yet; see `PoseDataset.__getitem__`."""
         try:
             check_row(row, self.skeleton)
             return self._example(row, rng)
@@ -54,11 +45,7 @@ class PoseExamples:
         return self._labels(row, self.cropper.affine(row["box"]))
 
     def camera_labels(self, row: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where a row's root is in camera space, and the plain crop's camera.
-
-        Returns:
-            `(3,)` mm and intrinsics `(3, 3)` in px of the network's input, each NaN where unknown.
-        """
+        """Where a row's root is in camera space `(3,)` mm, and the plain crop's camera `(3, 3)` px, or NaN."""
         root = self.skeleton.root
         position = torch.tensor(row["joints_3d"][root], dtype=torch.float64)
         intrinsics = torch.tensor(row["intrinsics"], dtype=torch.float64)
@@ -90,9 +77,6 @@ class PoseDataset(torch.utils.data.Dataset):
             in the dataset.
         examples: turns rows into examples: [`PoseExamples`] for evaluation, `AugmentedExamples` for training.
         seed: of what is drawn in augmented examples.
-
-    Raises:
-        ValueError: The rows lack a column, or belong to another skeleton.
     """
 
     def __init__(self, rows: datasets.Dataset, examples: PoseExamples, seed: int = 0):

@@ -11,6 +11,7 @@ import io
 import logging
 import time
 from collections.abc import Collection, Generator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -20,7 +21,6 @@ import numpy as np
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image
 
-from ..formats.shards import is_saved_dataset
 from ..picture_jointdetr import DECODING_ERRORS, upright_size
 from ..skeleton_jointdetr import Skeleton
 from .rows import Problem, box_problem, joints_not_finite
@@ -74,7 +74,7 @@ def load_pose_dataset(
 def _load(path_or_repo: str | Path, split: str, streaming: bool) -> PoseRows:
     """Read whichever kind of place this is."""
     path = Path(path_or_repo)
-    if is_saved_dataset(path):
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():  # of `save_to_disk`
         if any((path / "data").glob("*.parquet")):
             raise ValueError(f"{path} must hold one dataset, got one of `save_to_disk` and Parquet files beside it")
         return _load_saved(path, split)
@@ -93,7 +93,7 @@ def _load_files(name: str, split: str, streaming: bool, files: str | dict[str, l
         return datasets.load_dataset(name, data_files=files, split=split)
     builder = datasets.load_dataset_builder(name, data_files=files)
     if isinstance(builder, datasets.ArrowBasedBuilder):
-        builder._generate_tables = _Reading(builder)
+        builder._generate_tables = partial(_read_tables, builder)
     return builder.as_streaming_dataset(split=split)
 
 
@@ -119,17 +119,12 @@ def _load_saved(path: Path, split: str) -> datasets.Dataset:
     return saved[split]
 
 
-class _Reading:
-    """Reads tables as a builder of `datasets` does, and remembers the readers that have not come to their end."""
-
-    def __init__(self, builder: datasets.ArrowBasedBuilder):
-        self.builder = builder
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Generator:
-        # by its class: a method of the builder would be this object, once it has been sent to a worker
-        reader = type(self.builder)._generate_tables(self.builder, *args, **kwargs)
-        _readers.add(reader)
-        return reader
+def _read_tables(builder: datasets.ArrowBasedBuilder, *args: Any, **kwargs: Any) -> Generator:
+    """Read tables as a builder of `datasets` does, and remember the readers that have not come to their end."""
+    # by its class: a method of the builder would be this function, once it has been sent to a worker
+    reader = type(builder)._generate_tables(builder, *args, **kwargs)
+    _readers.add(reader)
+    return reader
 
 
 @atexit.register
@@ -154,11 +149,7 @@ def check_columns(rows: PoseRows, columns: Collection[str] = POSE_COLUMNS) -> No
 
 
 def check_rows(rows: PoseRows, skeleton: Skeleton) -> None:
-    """Check that a dataset can be used for a skeleton, by its columns and its first row.
-
-    Raises:
-        ValueError: The dataset is empty, a column is missing, or its joints are not the skeleton's.
-    """
+    """Check that a dataset can be used for a skeleton, by its columns and its first row; else raise `ValueError`."""
     check_columns(rows)
     first = first_labels(rows)
     if first["skeleton"] != skeleton.name:
@@ -180,11 +171,7 @@ def first_labels(rows: PoseRows) -> dict[str, Any]:
 
 
 def check_row(row: Mapping[str, Any], skeleton: Skeleton) -> None:
-    """Refuse a row that cannot be trained on or evaluated.
-
-    Raises:
-        ValueError: Another skeleton, a box without an area, or a label that is said to be known and is not finite.
-    """
+    """Raise `ValueError` for a row that cannot be trained on or evaluated."""
     if row["skeleton"] != skeleton.name:
         raise ValueError(f"the row's skeleton must be {skeleton.name!r}, got {row['skeleton']!r}")
     box = np.asarray(row["box"], dtype=np.float64)
@@ -203,27 +190,15 @@ def describe_row(row: Mapping[str, Any]) -> str:
 
 
 def fitting_rows(rows: datasets.Dataset) -> datasets.Dataset:
-    """Leave out rows whose box misses the picture or holds none of the labelled joints, with one warning for all.
-
-    Args:
-        rows: dataset with the columns of `pose_features`.
-
-    Returns:
-        The rows that are left; `rows` itself if none is left out.
-    """
+    """Leave out rows whose box misses the picture or holds none of the labelled joints, with one warning for all."""
     stored = undecoded(rows.with_format(None))
-    problems = {}
-    for number in _doubtful(stored):
-        problem = misfit(stored[number])
-        if problem is not None:
-            problems[number] = problem
+    found = {number: misfit(stored[number]) for number in _doubtful(stored)}
+    problems = {number: problem for number, problem in found.items() if problem is not None}
     if not problems:
         return rows
     first, problem = next(iter(problems.items()))
-    logger.warning(
-        "%d of %d rows are left out; the first is row %d (%s): %s",
-        *(len(problems), len(rows), first, describe_row(stored[first]), ": ".join(problem)),
-    )
+    said = f"row {first} ({describe_row(stored[first])}): {': '.join(problem)}"
+    logger.warning("%d of %d rows are left out; the first is %s", len(problems), len(rows), said)
     return rows.select([number for number in range(len(rows)) if number not in problems])
 
 
@@ -248,14 +223,7 @@ def open_stored(stored: Mapping[str, Any]) -> Image.Image:
     """Open an undecoded `datasets.Image`: bytes, or the path of a file."""
     if stored["bytes"] is None:
         return Image.open(stored["path"])
-    return Image.open(io.BytesIO(stored["bytes"]), formats=_formats(stored["bytes"]))
-
-
-def _formats(content: bytes) -> tuple[str] | None:
-    """Name the usual formats by their signature, which spares Pillow trying them all; None for another one."""
-    if content.startswith(b"\xff\xd8"):
-        return ("JPEG",)
-    return ("PNG",) if content.startswith(b"\x89PNG") else None
+    return Image.open(io.BytesIO(stored["bytes"]))
 
 
 def _doubtful(rows: datasets.Dataset) -> list[int]:

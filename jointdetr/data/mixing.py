@@ -101,12 +101,8 @@ class RowMixture:
 class RowReader:
     """Reads the rows of one pass of a mixture, shuffled block by block; can stop anywhere and go on from there.
 
-    Going on from a position opens the shards where the block begins, and reads the block once more.
-
-    Args:
-        mixture: where rows come from.
-        passage: number of the pass.
-        position: of an earlier reader of the same pass, to go on from.
+    Going on from the `position` of an earlier reader of the same pass opens the shards where the block begins, and
+    reads the block once more.
     """
 
     def __init__(self, mixture: RowMixture, passage: int, position: dict[str, Any] | None = None):
@@ -142,21 +138,12 @@ class RowReader:
 
 
 def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: bool) -> datasets.IterableDataset:
-    """Make a stream fit to be mixed with others of a skeleton.
-
-    Args:
-        rows: stream with the columns of `pose_features`.
-        skeleton: that all sources shall have.
-        mapped: map joints of another skeleton, which has to be one of `SKELETONS`.
-
-    Raises:
-        ValueError: The stream is empty or of another skeleton, or none of its joints can be mapped.
-    """
+    """Make a stream fit to be mixed with others of a skeleton, to which it is `mapped` from one of `SKELETONS`."""
     name = first_labels(rows)["skeleton"]
     rows = undecoded(rows)
     if NOBODY not in rows.column_names:
         features = datasets.Features(rows.features | {NOBODY: datasets.Value("bool")})
-        rows = rows.map(_of_somebody, features=features)
+        rows = rows.map(_showing_somebody, features=features)
     if not mapped or name == skeleton.name:
         check_rows(rows, skeleton)
         return rows.cast(datasets.Features(rows.features | _undecoded_features(skeleton)))  # the same for all sources
@@ -168,11 +155,6 @@ def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: b
     return rows.select_columns(columns).map(
         row_in_skeleton, fn_kwargs={"skeleton": skeleton}, features=_undecoded_features(skeleton)
     )
-
-
-def _of_somebody(row: dict[str, Any]) -> dict[str, bool]:
-    """Say that a row of a dataset without the column shows a person."""
-    return {NOBODY: False}
 
 
 def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
@@ -194,6 +176,10 @@ def _no_rows_are_lost() -> Iterator[None]:
 
 def _as_it_is(row: dict[str, Any]) -> dict[str, Any]:
     return row
+
+
+def _showing_somebody(row: dict[str, Any]) -> dict[str, bool]:
+    return {NOBODY: False}
 
 
 def _undecoded_features(skeleton: Skeleton) -> datasets.Features:

@@ -1,8 +1,6 @@
 """Predicting whole data sets: one Parquet file of poses for each input shard, by any number of processes.
 
-Processes take shards from one folder by locks, so they need not know of each other: a process that dies leaves its
-shard to the others, or to the next run. A file is written aside and gets its name when it is complete. So after a kill
-nothing is done twice or lost but what the killed processes had in hand.
+After a kill nothing is done twice or lost but what the killed processes had in hand, see `jointdetr.formats.shards`.
 
 Shape vocabulary: `joints` (J). Millimetres in camera axes, px of the picture.
 """
@@ -41,21 +39,13 @@ Estimator = Callable[[list[Item]], list[list[Person]]]
 
 @dataclass
 class PredictionReport:
-    """What this process has done.
+    """What this process has done."""
 
-    Args:
-        shards: files that it wrote.
-        pictures: rows that it read.
-        people: poses that it wrote.
-        unreadable: rows that could not be predicted; their `error` says why.
-        seconds: how long it took, waiting for other processes left out.
-    """
-
-    shards: int = 0
-    pictures: int = 0
-    people: int = 0
-    unreadable: int = 0
-    seconds: float = 0.0
+    shards: int = 0  # files that it wrote
+    pictures: int = 0  # rows that it read
+    people: int = 0  # poses that it wrote
+    unreadable: int = 0  # rows that could not be predicted; their `error` says why
+    seconds: float = 0.0  # how long it took, waiting for other processes left out
 
     def __str__(self) -> str:
         rate = self.pictures / self.seconds if self.seconds else 0.0
@@ -65,30 +55,17 @@ class PredictionReport:
 
 @dataclass(frozen=True)
 class PredictionJob:
-    """What is predicted, and where to.
+    """What is predicted, and where to."""
 
-    Args:
-        rows: stream with a column `image` and, where known, `box`, `intrinsics`, `subject`, `action`, `camera` and
-            `frame`.
-        estimator: finds the people in pictures.
-        skeleton: of the poses.
-        output: folder for the files.
-        settings: what the result depends on; a folder of other settings is refused.
-        batch_size: pictures that are predicted together.
-        boxes: people's boxes in every picture; None takes those of the rows.
-        own_boxes: whether to take the rows' boxes; otherwise the estimator looks for people itself.
-        focal_px: focal length of pictures whose rows have no intrinsics, the axis through the middle; None if unknown.
-    """
-
-    rows: datasets.IterableDataset
+    rows: datasets.IterableDataset  # `image` and, where known, box, intrinsics, subject, action, camera and frame
     estimator: Estimator
-    skeleton: Skeleton
-    output: Path
-    settings: dict[str, Any]
-    batch_size: int = 32
-    boxes: list[list[float]] | None = None
-    own_boxes: bool = True
-    focal_px: float | None = None
+    skeleton: Skeleton  # of the poses
+    output: Path  # folder for the files
+    settings: dict[str, Any]  # what the result depends on; a folder of other settings is refused
+    batch_size: int = 32  # pictures that are predicted together
+    boxes: list[list[float]] | None = None  # people's boxes in every picture; None takes those of the rows
+    own_boxes: bool = True  # take the rows' boxes; otherwise the estimator looks for people itself
+    focal_px: float | None = None  # of pictures whose rows have no intrinsics, the axis through the middle
 
 
 def prediction_schema(skeleton: Skeleton) -> pa.Schema:
@@ -111,17 +88,9 @@ def prediction_schema(skeleton: Skeleton) -> pa.Schema:
 def predict_shards(job: PredictionJob, on_shard: Callable[[str], None] = lambda text: None) -> PredictionReport:
     """Predict every shard that has no file yet, until there is none; several processes may do so at once.
 
-    A data set of a single shard is split by its row groups.
-
-    Args:
-        job: what to do.
-        on_shard: called with a line of text for each shard that this process has finished.
-
-    Raises:
-        ValueError: The folder holds predictions of other settings, or the rows have no pictures.
+    A data set of a single shard is split by its row groups. `on_shard` is called with a line of text for each shard
+    that this process has finished.
     """
-    if "image" not in (job.rows.column_names or []):
-        raise ValueError(f"a data set to predict must have the column 'image', got {job.rows.column_names}")
     rows = undecoded(job.rows)
     rows = rows.reshard() if rows.num_shards == 1 else rows
     count = rows.num_shards
@@ -132,13 +101,12 @@ def predict_shards(job: PredictionJob, on_shard: Callable[[str], None] = lambda 
     def write(number: int) -> None:
         started, before = time.monotonic(), report.pictures
         _write_shard(job, rows.shard(num_shards=count, index=number), paths[number], report)
-        seconds = time.monotonic() - started
+        seconds, read = time.monotonic() - started, report.pictures - before
         report.shards += 1
         report.seconds += seconds
-        read = report.pictures - before
         on_shard(f"{paths[number].name}: {read} pictures, {read / seconds:.1f} per second")
 
-    fill(paths, write, job.output / ".locks")
+    fill({path: number for number, path in enumerate(paths)}, write)
     return report
 
 
@@ -186,22 +154,17 @@ def _item(job: PredictionJob, row: Mapping[str, Any]) -> Item:
     return item
 
 
-def _origin(number: int, row: Mapping[str, Any], person: int) -> dict[str, Any]:
-    """Where a line comes from."""
-    frame = row.get("frame")
-    texts = {name: row.get(name) for name in _TEXTS}
-    return {"row": number, "frame": number if frame is None else frame, "time_s": number, "person": person, **texts}
-
-
-def _line(number: int, row: Mapping[str, Any], person: Person, index: int) -> dict[str, Any]:
+def _line(number: int, row: Mapping[str, Any], person: Person, index: int = 0) -> dict[str, Any]:
     """One person's line."""
+    frame = row.get("frame")
+    origin = {"row": number, "frame": number if frame is None else frame, "time_s": number, "person": index}
+    texts = {name: row.get(name) for name in _TEXTS}
     values = {name: np.asarray(person[name]).tolist() for name in _PER_PERSON if person.get(name) is not None}
-    return _origin(number, row, index) | values | {"error": None}
+    return {**origin, **texts, **values, "error": None}
 
 
 def _error_line(skeleton: Skeleton, number: int, row: Mapping[str, Any], error: Exception) -> dict[str, Any]:
     """The line of a row that cannot be predicted."""
-    joints = len(skeleton.joints)
-    nothing = {"joints": [[math.nan] * 3] * joints, "detected": [False] * joints}
+    nothing = {"joints": np.full((len(skeleton.joints), 3), math.nan), "detected": [False] * len(skeleton.joints)}
     known = {name: row.get(name) for name in (*_TEXTS, "frame")}
-    return _origin(number, row, 0) | nothing | {"error": f"{describe_row(known)}: {error}"}
+    return _line(number, row, nothing) | {"error": f"{describe_row(known)}: {error}"}

@@ -18,13 +18,11 @@ import numpy as np
 from PIL import Image
 
 from ..crops_jointdetr import misses_picture
-from ..geometry_jointdetr import flip_permutation
 from ..picture_jointdetr import DECODING_ERRORS, load_picture, upright_size
 from ..skeleton_jointdetr import Skeleton
 from .schema import NOBODY, pose_features
 
 SKELETON_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton", "subject", "action", "frame")
-LABEL_COLUMNS = tuple(name for name in pose_features(nobody=True) if name != "image")
 BOX_PADDING = 0.1
 JPEG_QUALITY = 90
 
@@ -43,7 +41,7 @@ class Problem(NamedTuple):
 
 
 class RowError(ValueError):
-    """A row that cannot be completed; `problem` says why."""
+    """A row that cannot be used; `problem` says why."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(": ".join(problem))
@@ -53,9 +51,8 @@ class RowError(ValueError):
 def skeleton_features(num_joints: int = 17) -> datasets.Features:
     """Features of a row of a dataset of skeletons without pictures, the food of the refinement network.
 
-    They are a part of `pose_features`: `joints_3d` (J, 3) mm, `joints_3d_valid` (J), `skeleton`, `subject`, `action`
-    and `frame`. Positions are relative to the skeleton's root, in the axes of a level camera: y down. Which way a
-    person faces is of no meaning, as training turns skeletons about the vertical.
+    They are a part of `pose_features`. Positions are mm relative to the skeleton's root, in the axes of a level
+    camera: y down. Which way a person faces is of no meaning, as training turns skeletons about the vertical.
     """
     features = pose_features(num_joints)
     return datasets.Features({name: features[name] for name in SKELETON_COLUMNS})
@@ -77,19 +74,24 @@ def complete_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
 
     Raises:
         RowError: A column is of the wrong shape, or the picture cannot be read.
-        ValueError: A column is unknown.
     """
-    _require_known(labels, ("image", *LABEL_COLUMNS))
-    image = encode_picture(labels.get("image"))
+    image = encode_picture(labels["image"])
     row = {"image": image, "picture_size": _picture_size(image)}
     row |= _joints(labels, skeleton, "joints_3d", 3) | _joints(labels, skeleton, "joints_2d", 2)
     inside = row["joints_2d_valid"] & is_inside(row["joints_2d"], row["picture_size"])
-    visible = _array({"visible": inside, **labels}, "visible", (len(skeleton.joints),), bool)
+    visible = _array(labels, "visible", inside)
     row["visible"] = visible & (inside | ~row["joints_2d_valid"])  # nobody sees what lies beside the picture
-    row["intrinsics"] = _array({"intrinsics": np.full((3, 3), np.nan), **labels}, "intrinsics", (3, 3))
-    row["box"] = _array({"box": _extent(row), **labels}, "box", (4,))
+    row["intrinsics"] = _array(labels, "intrinsics", np.full((3, 3), np.nan, np.float32))
+    row["box"] = _array(labels, "box", _extent(row))
     row[NOBODY] = bool(labels.get(NOBODY, False))
-    return row | _texts(labels, skeleton, ("subject", "action", "camera"))
+    return row | _texts(labels, skeleton) | {"camera": str(labels.get("camera", ""))}
+
+
+def complete_skeleton_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
+    """Fill in what a source of skeletons does not say, as `complete_row` does; the root becomes the origin."""
+    row = _joints(labels, skeleton, "joints_3d", 3)
+    row["joints_3d"] = row["joints_3d"] - row["joints_3d"][skeleton.root]
+    return row | _texts(labels, skeleton)
 
 
 def is_inside(points: np.ndarray, picture_size: tuple[int, int]) -> np.ndarray:
@@ -104,57 +106,38 @@ def project(joints_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
         return homogeneous[..., :2] / homogeneous[..., 2:]
 
 
-def complete_skeleton_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
-    """Fill in what a source of skeletons does not say, as `complete_row` does; the root becomes the origin."""
-    _require_known(labels, SKELETON_COLUMNS)
-    row = _joints(labels, skeleton, "joints_3d", 3)
-    row["joints_3d"] = row["joints_3d"] - row["joints_3d"][skeleton.root]
-    return row | _texts(labels, skeleton, ("subject", "action"))
-
-
-def encode_picture(
-    image: Image.Image | bytes | str | Path | None, quality: int = JPEG_QUALITY
-) -> dict[str, bytes | None]:
+def encode_picture(image: Image.Image | bytes | str | Path, quality: int = JPEG_QUALITY) -> dict[str, bytes | None]:
     """Return a picture as `datasets.Image` stores it: a file's bytes as they are, a `PIL` picture as upright JPEG.
 
     Raises:
-        RowError: The file cannot be read, or it is no picture at all.
+        RowError: The file cannot be read.
     """
     if isinstance(image, Image.Image):
         stream = BytesIO()
         load_picture(image, "image").save(stream, "JPEG", quality=quality)
         return {"bytes": stream.getvalue(), "path": None}
-    if isinstance(image, str | Path):
-        try:
-            return {"bytes": Path(image).read_bytes(), "path": None}
-        except FileNotFoundError as error:
-            raise RowError(Problem("the picture does not exist", str(image))) from error
-        except OSError as error:
-            raise RowError(Problem("the picture cannot be read", str(error))) from error
-    if not isinstance(image, bytes):
-        raise ValueError(f"`image` must be a PIL picture, the bytes of a file or its path, got {type(image).__name__}")
-    return {"bytes": image, "path": None}
+    if isinstance(image, bytes):
+        return {"bytes": image, "path": None}
+    try:
+        return {"bytes": Path(image).read_bytes(), "path": None}
+    except FileNotFoundError as error:
+        raise RowError(Problem("the picture does not exist", str(image))) from error
+    except OSError as error:
+        raise RowError(Problem("the picture cannot be read", str(error))) from error
 
 
 def find_problem(row: Mapping[str, Any], skeleton: Skeleton) -> Problem | None:
-    """Return what is wrong with a row, None if nothing is found.
-
-    Args:
-        row: what `complete_row` or `complete_skeleton_row` returns.
-        skeleton: the skeleton of its joints.
-    """
+    """Return what is wrong with what `complete_row` or `complete_skeleton_row` gave, None if nothing is found."""
     problem = _finite_problem(row) or _size_problem(row, skeleton)
     if problem is None and "joints_2d" in row:
-        problem = _camera_problem(row) or box_problem(row, row["picture_size"]) or _reprojection_problem(row, skeleton)
+        problem = _camera_problem(row) or box_problem(row, row["picture_size"]) or _reprojection_problem(row)
     return problem
 
 
 def box_problem(row: Mapping[str, Any], picture_size: tuple[int, int]) -> Problem | None:
     """Return what is wrong with a row's box if no crop of it could show the labelled person.
 
-    Args:
-        row: columns of `pose_features`, arrays; where no joint has a 2D label, the 3D labels are projected.
-        picture_size: width and height in px of the upright picture.
+    Where no joint has a 2D label, the 3D labels are projected. `picture_size` is that of the upright picture, px.
     """
     box = np.asarray(row["box"], np.float64)
     said = f"x, y, width, height {np.round(box, 1).tolist()} px"
@@ -168,11 +151,12 @@ def box_problem(row: Mapping[str, Any], picture_size: tuple[int, int]) -> Proble
     return None
 
 
-def reprojection_errors(row: Mapping[str, Any]) -> np.ndarray:
-    """Distance in px of each joint's 2D label and its projected 3D label: `(joints,)`, NaN where either is missing."""
+def reprojection_error(row: Mapping[str, Any]) -> float:
+    """Mean distance in px of 2D labels and projected 3D labels; NaN if no joint has both."""
     known = row["joints_3d_valid"] & row["joints_2d_valid"]
-    projected = project_row(row)
-    return np.where(known, np.linalg.norm(projected - row["joints_2d"], axis=-1), np.nan)
+    distances = np.linalg.norm(project_row(row) - row["joints_2d"], axis=-1)[known]
+    distances = distances[np.isfinite(distances)]
+    return float(distances.mean()) if len(distances) else float("nan")
 
 
 def project_row(row: Mapping[str, Any]) -> np.ndarray:
@@ -191,11 +175,8 @@ def knee_bend(joints: np.ndarray, skeleton: Skeleton) -> float:
     """How far the knees stand forward of the straight legs, in mm: people's are positive, a mirrored skeleton's not.
 
     Forward is where the body faces, by its left and right hip and its shoulders, so a skeleton that is mirrored, or
-    whose left and right names are traded, walks with its knees bent backwards.
-
-    Args:
-        joints: `(joints, 3)` mm, NaN where missing.
-        skeleton: names the joints; without hips, knees, ankles and shoulders of both sides the result is NaN.
+    whose left and right names are traded, walks with its knees bent backwards. `joints` are `(joints, 3)` mm, NaN
+    where missing; without hips, knees, ankles and shoulders of both sides the result is NaN.
     """
     names = [f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder") for side in ("left", "right")]
     if not set(names) <= set(skeleton.joints):
@@ -208,15 +189,13 @@ def knee_bend(joints: np.ndarray, skeleton: Skeleton) -> float:
     return float(bends.mean() / length) if length > 0 else float("nan")
 
 
-def recording_problem(knee_bends_mm: Sequence[float]) -> Problem | None:
+def recording_problem(knee_bends_mm: Sequence[float]) -> str | None:
     """Return what is wrong with a recording as a whole, judged by the `knee_bend` of its poses."""
     known = np.array([bend for bend in knee_bends_mm if np.isfinite(bend)])
-    if len(known) >= FEWEST_POSES_TO_JUDGE and known.mean() < KNEES_BACKWARD_MM:
-        return Problem(
-            "left and right are traded, or an axis is mirrored",
-            f"the knees of {len(known)} poses bend backwards, by {-known.mean():.0f} mm on average",
-        )
-    return None
+    if len(known) < FEWEST_POSES_TO_JUDGE or known.mean() >= KNEES_BACKWARD_MM:
+        return None
+    bent = f"the knees of {len(known)} poses bend backwards, by {-known.mean():.0f} mm on average"
+    return f"left and right are traded, or an axis is mirrored: {bent}"
 
 
 def _picture_size(image: dict[str, bytes | None]) -> tuple[int, int]:
@@ -228,27 +207,23 @@ def _picture_size(image: dict[str, bytes | None]) -> tuple[int, int]:
         raise RowError(Problem("the picture cannot be read", str(error))) from error
 
 
-def _require_known(labels: Mapping[str, Any], columns: tuple[str, ...]) -> None:
-    """Refuse columns that would be lost."""
-    unknown = sorted(set(labels) - set(columns))
-    if unknown:
-        raise ValueError(f"a row may have the columns {sorted(columns)}, got {unknown} too")
-
-
-def _array(labels: Mapping[str, Any], name: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
-    """Return a column as an array of its shape."""
-    array = np.asarray(labels[name], dtype=dtype)
-    if array.shape != shape:
-        raise RowError(Problem(f"`{name}` is of the wrong shape", f"expected {shape}, got {array.shape}"))
+def _array(labels: Mapping[str, Any], name: str, default: np.ndarray) -> np.ndarray:
+    """Return a column as an array of the shape and kind of its default."""
+    if name not in labels:
+        return default
+    try:
+        array = np.asarray(labels[name], dtype=default.dtype)
+    except ValueError as error:
+        raise RowError(Problem(f"`{name}` is of the wrong shape", f"expected {default.shape}, got {error}")) from error
+    if array.shape != default.shape:
+        raise RowError(Problem(f"`{name}` is of the wrong shape", f"expected {default.shape}, got {array.shape}"))
     return array
 
 
 def _joints(labels: Mapping[str, Any], skeleton: Skeleton, name: str, channels: int) -> dict[str, np.ndarray]:
     """Labels and their mask; what is not valid is NaN."""
-    num_joints = len(skeleton.joints)
-    joints = _array({name: np.full((num_joints, channels), np.nan), **labels}, name, (num_joints, channels))
-    finite = np.isfinite(joints).all(axis=-1)
-    valid = _array({f"{name}_valid": finite, **labels}, f"{name}_valid", (num_joints,), bool)
+    joints = _array(labels, name, np.full((len(skeleton.joints), channels), np.nan, np.float32))
+    valid = _array(labels, f"{name}_valid", np.isfinite(joints).all(axis=-1))
     return {name: np.where(valid[:, None], joints, np.float32(np.nan)), f"{name}_valid": valid}
 
 
@@ -256,25 +231,26 @@ def _extent(row: Mapping[str, Any]) -> np.ndarray:
     """Box around the 2D labels, widened on each side by a tenth of its longer one: x, y, width, height."""
     points = row["joints_2d"][row["joints_2d_valid"]]
     if not len(points):
-        return np.full(4, np.nan)
+        return np.full(4, np.nan, np.float32)
     low, high = points.min(axis=0), points.max(axis=0)
     margin = BOX_PADDING * (high - low).max()
     return np.concatenate([low - margin, high - low + 2 * margin])
 
 
-def _texts(labels: Mapping[str, Any], skeleton: Skeleton, names: tuple[str, ...]) -> dict[str, str | int]:
+def _texts(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, str | int]:
     """Where the row comes from."""
-    texts = {name: str(labels.get(name, "")) for name in names}
+    texts = {name: str(labels.get(name, "")) for name in ("subject", "action")}
     return texts | {"skeleton": skeleton.name, "frame": int(labels.get("frame", -1))}
 
 
 def _finite_problem(row: Mapping[str, Any]) -> Problem | None:
     """Find numbers that are not finite where a value is claimed to be known, and rows without a label."""
-    for name in ("joints_3d", "joints_2d"):
-        if name in row and len(joints := joints_not_finite(row, name)):
+    names = [name for name in ("joints_3d", "joints_2d") if name in row]
+    for name in names:
+        if len(joints := joints_not_finite(row, name)):
             return Problem(f"NaN or infinity in `{name}`", f"joints {joints.tolist()}")
-    labelled = any(row[f"{name}_valid"].any() for name in ("joints_3d", "joints_2d") if name in row)
-    if labelled == row.get("nobody", False):
+    labelled = any(row[f"{name}_valid"].any() for name in names)
+    if labelled == row.get(NOBODY, False):
         return Problem("joints of nobody" if labelled else "no joint is labelled")
     if "box" in row and (not np.isfinite(row["box"]).all() or min(row["box"][2:]) < 2):
         return Problem("a box without an area", f"x, y, width, height {np.round(row['box'], 1).tolist()} px")
@@ -283,24 +259,15 @@ def _finite_problem(row: Mapping[str, Any]) -> Problem | None:
 
 def _size_problem(row: Mapping[str, Any], skeleton: Skeleton) -> Problem | None:
     """Find bones of no person's length, which mostly means another unit."""
-    ends = [(joint, parent) for joint, parent in enumerate(skeleton.parents) if parent >= 0]
-    known = np.array([row["joints_3d_valid"][[joint, parent]].all() for joint, parent in ends], bool)
-    if known.sum() < max(len(ends) / 2, 1):
+    ends = np.array([(joint, parent) for joint, parent in enumerate(skeleton.parents) if parent >= 0]).reshape(-1, 2)
+    known = ends[row["joints_3d_valid"][ends].all(axis=1)]  # (bones, 2)
+    if len(known) < max(len(ends) / 2, 1):
         return None
-    lengths = np.array([np.linalg.norm(row["joints_3d"][joint] - row["joints_3d"][parent]) for joint, parent in ends])
-    longest = lengths[known].max()
-    if SHORTEST_LONGEST_BONE_MM <= longest <= LONGEST_BONE_MM:
+    lengths = np.linalg.norm(row["joints_3d"][known[:, 0]] - row["joints_3d"][known[:, 1]], axis=-1)
+    if SHORTEST_LONGEST_BONE_MM <= lengths.max() <= LONGEST_BONE_MM:
         return None
-    joint = skeleton.joints[ends[int(np.where(known, lengths, -1).argmax())][0]]
-    return Problem("bones of no person's length", f"{longest:.4g} mm to {joint}{_unit_hint(longest)}")
-
-
-def _unit_hint(longest_bone: float) -> str:
-    """Name the unit in which a longest bone would be a thigh's."""
-    for unit, factor in (("metres", 1000.0), ("centimetres", 10.0), ("micrometres", 0.001)):
-        if 250 <= longest_bone * factor <= 700:
-            return f"; these look like {unit}"
-    return ""
+    joint = skeleton.joints[known[lengths.argmax(), 0]]
+    return Problem("bones of no person's length", f"{lengths.max():.4g} mm to {joint}; are these millimetres?")
 
 
 def _camera_problem(row: Mapping[str, Any]) -> Problem | None:
@@ -319,25 +286,11 @@ def _camera_problem(row: Mapping[str, Any]) -> Problem | None:
     return None
 
 
-def _reprojection_problem(row: Mapping[str, Any], skeleton: Skeleton) -> Problem | None:
+def _reprojection_problem(row: Mapping[str, Any]) -> Problem | None:
     """Find 3D labels that do not fall on their 2D labels."""
-    if np.isnan(row["intrinsics"]).any():
-        return None
-    error = _mean_error(row)
+    error = reprojection_error(row)
     points = row["joints_2d"][row["joints_2d_valid"]]
     if np.isnan(error) or error <= max(REPROJECTION_TOLERANCE * np.ptp(points, axis=0).max(), REPROJECTION_FLOOR_PX):
         return None
-    order = flip_permutation(skeleton.flip_pairs, len(skeleton.joints))
-    traded = {**row, "joints_2d": row["joints_2d"][order], "joints_2d_valid": row["joints_2d_valid"][order]}
-    traded_error = _mean_error(traded)
-    if traded_error < 0.5 * error:
-        detail = f"{error:.1f} px apart on average, {traded_error:.1f} px after trading left and right"
-        return Problem("left and right of 2D and 3D disagree", detail)
-    detail = f"{error:.1f} px apart on average; another camera, frame or unit, or world coordinates?"
-    return Problem("3D does not fall on 2D", detail)
-
-
-def _mean_error(row: Mapping[str, Any]) -> float:
-    """Mean of a row's reprojection errors in px; NaN if no joint has both labels."""
-    errors = reprojection_errors(row)
-    return float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan")
+    causes = "another camera, frame or unit, world coordinates, or left for right?"
+    return Problem("3D does not fall on 2D", f"{error:.1f} px apart on average; {causes}")

@@ -23,28 +23,18 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 @dataclass(frozen=True)
 class Formula:
-    """A point of the body from other points.
+    """A point of the body from other points."""
 
-    Args:
-        weights: share of each point; they add up to 1.
-        note: what is approximate about it.
-    """
-
-    weights: Mapping[str, float]
-    note: str
+    weights: Mapping[str, float]  # share of each point; they add up to 1
+    note: str  # what is approximate about it
 
 
 @dataclass(frozen=True)
 class JointSource:
-    """Where a joint of the target comes from.
+    """Where a joint of the target comes from."""
 
-    Args:
-        weights: share of each joint of the source, by its index; a single 1.0 if it has the joint itself.
-        notes: what is approximate about it; empty if the source has the joint itself.
-    """
-
-    weights: Mapping[int, float]
-    notes: tuple[str, ...] = ()
+    weights: Mapping[int, float]  # share of each joint of the source, by its index; a single 1.0 if it has the joint
+    notes: tuple[str, ...] = ()  # what is approximate about it; empty if the source has the joint itself
 
 
 # Joints that stand for another point than the one of their name. `neck` is its base, between the shoulders; `face` is

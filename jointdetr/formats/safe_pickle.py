@@ -55,7 +55,7 @@ class RefusedPickleError(ValueError):
 
 
 def load_pickle(path: str | Path) -> Any:
-    """Read a pickle of arrays, numbers, texts, bytes, lists, tuples, dictionaries and sets.
+    """Read a pickle of arrays, numbers, texts, bytes and containers.
 
     Raises:
         RefusedPickleError: It names anything else, such as a function; nothing of it has run.
@@ -66,17 +66,9 @@ def load_pickle(path: str | Path) -> Any:
 
 
 def load_npz_objects(path: str | Path) -> dict[str, Any]:
-    """Read all arrays of an npz file, those of Python objects by the restricted reader.
+    """Read all arrays of an npz file by their names, those of Python objects by the restricted reader.
 
-    Args:
-        path: the file.
-
-    Returns:
-        Arrays by name; an array of objects without an axis is the object itself.
-
-    Raises:
-        RefusedPickleError: An array holds objects other than `load_pickle` reads.
-        ValueError: The file is no npz, or it is broken.
+    An array of objects without an axis becomes the object itself.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -25,11 +25,7 @@ KEYS = ("name", "joints", "parents", "flip_pairs", "root")
 
 
 def find_skeleton(name_or_file: str) -> Skeleton:
-    """Return one of `SKELETONS` by its name, or read a file whose name ends with `.json`.
-
-    Raises:
-        ValueError: There is none of this name, or the file does not describe one.
-    """
+    """Return one of `SKELETONS` by its name, or read a file whose name ends with `.json`."""
     if name_or_file.endswith(".json"):
         return read_skeleton(name_or_file)
     if name_or_file not in SKELETONS:
@@ -38,19 +34,11 @@ def find_skeleton(name_or_file: str) -> Skeleton:
 
 
 def read_skeleton(path: str | Path) -> Skeleton:
-    """Read a skeleton from a JSON file.
-
-    Raises:
-        ValueError: The file is broken, describes no skeleton, or uses the name of another skeleton.
-    """
-    path = Path(path)
+    """Read a skeleton from a JSON file."""
     try:
-        skeleton = skeleton_from_dict(json.loads(path.read_bytes()))
-    except FileNotFoundError:
-        raise ValueError(f"{path} must describe the skeleton, but does not exist") from None
+        return skeleton_from_dict(json.loads(Path(path).read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} must describe a skeleton: {error}") from error
-    return skeleton
 
 
 def write_skeleton(skeleton: Skeleton, path: str | Path) -> None:
@@ -65,14 +53,9 @@ def skeleton_json(skeleton: Skeleton) -> str:
 
 
 def skeleton_from_dict(values: Any, optional: Collection[str] = ()) -> Skeleton:
-    """Make a skeleton of what a file or a recipe says.
+    """Make a skeleton of what a file or a recipe says: a mapping with `KEYS`.
 
-    Args:
-        values: a mapping with `KEYS`.
-        optional: keys that may be left out: `name`, and `flip_pairs`, which a shipped skeleton of these joints lends.
-
-    Raises:
-        ValueError: A key is missing or unknown, a joint does not exist, or the joints are no tree.
+    `optional` are keys that may be left out: `name`, and `flip_pairs`, which a shipped skeleton of these joints lends.
     """
     if not isinstance(values, dict) or not set(KEYS) - set(optional) <= set(values) <= set(KEYS):
         found = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__

@@ -9,7 +9,7 @@ Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.rows import encode_picture
 from ..data.schema import pose_features
-from ..formats.shards import OnProgress, fill, open_folder, parquet_aside, run_workers, write_aside
+from ..formats.shards import fill, open_folder, parquet_aside, write_aside
 from ..skeleton_jointdetr import HUMAN36M
 from .body import load_body
 from .poses import sample_people
@@ -204,58 +203,38 @@ def synthesize(settings: SynthesisSettings) -> Path:
         RuntimeError: a worker died.
     """
     prepare_folder(settings)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task("synthetic people", total=settings.count)
-
-        def on_progress(in_hand: int) -> None:
-            progress.update(task, completed=min(settings.count, _people_written(settings) + in_hand))
-
-        run_workers(partial(fill_shards, settings), settings.workers, on_progress)
-        progress.update(task, completed=settings.count)
+    shards = {settings.shard_path(shard): shard for shard in range(settings.num_shards)}
+    fill(shards, partial(_write_shard, settings), settings.workers, "files of synthetic people")
     return Path(settings.output)
 
 
 def prepare_folder(settings: SynthesisSettings) -> None:
     """Make the folder with its settings and card, or check that it was made for these settings."""
     folder = Path(settings.output)
-    if open_folder(folder, SETTINGS_FILE, settings.identity()):
-        write_aside(folder / "README.md", _card(settings).encode())
+    open_folder(folder, SETTINGS_FILE, settings.identity())
+    write_aside(folder / "README.md", _card(settings).encode())
 
 
-def fill_shards(settings: SynthesisSettings, on_progress: OnProgress) -> None:
-    """Write every shard that is missing; returns when none is, those included that others are writing.
-
-    Args:
-        settings: what to write, and where.
-        on_progress: called with the number of people done in the shard that is being written.
-    """
+def _write_shard(settings: SynthesisSettings, shard: int) -> None:
+    """Render the people of a shard and write it."""
+    numbers = settings.shard_people(shard)
+    schema = pose_features(len(HUMAN36M.joints), nobody=settings.preset == "nobody").arrow_schema
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the last bits of a sum depend on it
     try:
-        write = partial(_write_shard, settings, PersonRows(settings), on_progress)
-        paths = [settings.shard_path(shard) for shard in range(settings.num_shards)]
-        fill(paths, write, Path(settings.output) / ".locks")
+        people = _person_rows(settings)
+        with parquet_aside(settings.shard_path(shard), schema) as file:
+            for first in range(0, len(numbers), PEOPLE_AT_ONCE):
+                rows = people.render(numbers[first : first + PEOPLE_AT_ONCE])
+                file.write_table(pa.Table.from_pylist(rows, schema=schema))
     finally:
         torch.set_num_threads(threads)
 
 
-def _write_shard(settings: SynthesisSettings, people: PersonRows, on_progress: OnProgress, shard: int) -> None:
-    """Render the people of a shard and write it."""
-    numbers = settings.shard_people(shard)
-    schema = pose_features(len(HUMAN36M.joints), nobody=settings.preset == "nobody").arrow_schema
-    with parquet_aside(settings.shard_path(shard), schema) as file:
-        for first in range(0, len(numbers), PEOPLE_AT_ONCE):
-            rows = people.render(numbers[first : first + PEOPLE_AT_ONCE])
-            file.write_table(pa.Table.from_pylist(rows, schema=schema))
-            on_progress(first + len(rows))
-    on_progress(0)
-
-
-def _people_written(settings: SynthesisSettings) -> int:
-    """Number of people in finished shards."""
-    shards = range(settings.num_shards)
-    return sum(len(settings.shard_people(shard)) for shard in shards if settings.shard_path(shard).exists())
+@lru_cache(maxsize=1)
+def _person_rows(settings: SynthesisSettings) -> PersonRows:
+    """Load body and motions once in a process."""
+    return PersonRows(settings)
 
 
 def _card(settings: SynthesisSettings) -> str:

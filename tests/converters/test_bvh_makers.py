@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bvh_examples import REST, hierarchy, write_bvh_file
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.motion_files import Bvh, bvh_skeleton, guess_unit_mm, unit_mm
-from jointdetr.converters.sources import Source, make_converter
+from jointdetr.converters.sources import make_converter
 from jointdetr.formats.bvh import read_bvh
 
 CMU_UNIT_MM = 25.4 / 0.45
@@ -72,7 +72,7 @@ def test_cmu_files_are_read_right(tmp_path, real_data):
 
 def test_units_are_names_or_millimetres(tmp_path):
     path = write_bvh_file(tmp_path / "a.bvh", [REST])
-    converter = make_converter("bvh", Source(path, options={"unit": "56.44"}))
+    converter = make_converter("bvh", path, unit="56.44")
     (row,) = converter.rows(converter.recordings()[0])
     knee = converter.skeleton.joints.index("left_knee")
     assert row["joints_3d"][knee, 1] == pytest.approx(45 * 56.44)
@@ -87,7 +87,7 @@ def test_without_a_known_limb_the_unit_is_asked_for(tmp_path):
     for part in ("UpLeg", "Leg", "ForeArm", "Arm"):
         text = text.replace(f"Left{part}", f"Os{part}1x").replace(f"Right{part}", f"Os{part}2x")
     path = write_bvh_file(tmp_path / "a.bvh", [REST], text)
-    with pytest.raises(ValueError, match=r"of which none is known by its name among Hips, .* `--names FILE`"):
+    with pytest.raises(ValueError, match=r"of which none is known by its name among Hips, .* `--set names=FILE`"):
         guess_unit_mm(path, read_bvh(path))
 
 
@@ -196,25 +196,28 @@ def test_what_is_in_the_company_of_others(tmp_path, names, expected):
 
 def test_unknown_joints_are_named_and_mapped(tmp_path):
     path = write_bvh_file(tmp_path / "a.bvh", [REST], hierarchy().replace("LeftLeg", "Unterschenkel 1"))
-    report = convert(Bvh(path, unit="cm"), ConversionSettings(tmp_path / "out"))
+    report = convert(Bvh(path, unit="cm"), tmp_path / "out")
     assert report.notes == [
-        "joints that keep their own names, which `--names FILE` maps: Hips, Unterschenkel 1, Spine"
+        "joints that keep their own names, which `--set names=FILE` maps: Hips, Unterschenkel 1, Spine"
     ]
     (tmp_path / "names.json").write_text(json.dumps({"Unterschenkel 1": "left_knee", "Hips": "hips"}))
-    converter = make_converter("bvh", Source(path, names=tmp_path / "names.json"))
+    converter = make_converter("bvh", path, names=tmp_path / "names.json")
     assert {"left_knee", "hips"} <= set(converter.skeleton.joints)
     pairs = {(converter.skeleton.joints[a], converter.skeleton.joints[b]) for a, b in converter.skeleton.flip_pairs}
     assert ("left_knee", "right_knee") in pairs
-    assert convert(converter, ConversionSettings(tmp_path / "mapped")).notes[0].endswith(": Spine")
+    assert convert(converter, tmp_path / "mapped").notes[0].endswith(": Spine")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[", "must be a JSON object of joints' names"),
+        ("[", "must be a JSON file, got a broken one"),
         ("[]", "must map names to names"),
         ('{"a": 3}', "must map names to names"),
-        ('{"LeftLeg": "left_knee", "RightLeg": "left_knee"}', "must give each name once, got left_knee twice"),
+        (
+            '{"LeftLeg": "left_knee", "RightLeg": "left_knee"}',
+            "joints must have different names, got 'left_knee' for two of them",
+        ),
         ('{"Tail": "tail"}', "`names` must map joints of the file, got Tail too"),
         ('{"LeftLeg": "RightFoot_end"}', "joints must have different names"),
     ],
@@ -223,7 +226,7 @@ def test_broken_maps_are_refused(tmp_path, content, message):
     path = write_bvh_file(tmp_path / "a.bvh", [REST])
     (tmp_path / "names.json").write_text(content)
     with pytest.raises(ValueError, match=message):
-        make_converter("bvh", Source(path, names=tmp_path / "names.json")).skeleton  # noqa: B018
+        make_converter("bvh", path, names=tmp_path / "names.json").skeleton  # noqa: B018
 
 
 def plain(tmp_path: Path) -> str:

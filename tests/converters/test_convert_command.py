@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from jointdetr.cli import app
 from jointdetr.converters.motion_files import Bvh
-from jointdetr.converters.sources import Source, make_converter
+from jointdetr.converters.sources import make_converter
 from jointdetr.data.loading import load_pose_dataset
 
 
@@ -75,13 +75,13 @@ def test_recordings_that_fail_end_with_code_2_and_the_others_are_there(source: P
         (("human3m", "{source}", "{out}"), "there are converters for human36m, mpi-inf-3dhp"),
         (("human36m", "{source}/nowhere", "{out}"), "nowhere does not exist"),
         (("human36m", "{source}", "{out}", "--split", "validation"), "`split` must be one of ['test', 'train']"),
-        (("human36m", "{source}", "{out}", "--set", "unit=cm"), "options of this data set are none; got unit"),
+        (("human36m", "{source}", "{out}", "--set", "unit=cm"), "options of human36m are images, step; got unit"),
         (
             ("bvh", "{source}", "{out}", "--set", "unit=yard"),
             "`unit` must be one of mm, cm, inch, m or its length in mm, got 'yard'",
         ),
         (("bvh", "{source}", "{out}", "--set", "unit"), "--set must have the form NAME=VALUE, got 'unit'"),
-        (("bvh", "{source}", "{out}", "--set", "step=3"), "options of this data set are unit, up; got step"),
+        (("bvh", "{source}", "{out}", "--set", "yup=3"), "options of bvh are step, unit, up, names; got yup"),
         (("coco", "{source}", "{out}", "--set", "fewest_joints=few"), "`fewest_joints` must be a whole number"),
         (("human36m", "{source}", "{used}"), "got a data folder of unknown origin"),
     ],
@@ -96,10 +96,11 @@ def test_mistakes_are_one_line(source: Path, tmp_path: Path, arguments: tuple, s
 
 
 def test_what_one_data_set_alone_has_is_set_by_name(source: Path) -> None:
-    bvh = make_converter("bvh", Source(source, options={"unit": "m", "up": "z"}))
+    bvh = make_converter("bvh", source, unit="m", up="z")
     assert (bvh.unit, bvh.up, bvh.step) == ("m", "z", Bvh.step)
-    assert make_converter("coco", Source(source, options={"fewest_joints": "3"})).fewest_joints == 3
-    assert make_converter("panoptic", Source(source, options={"cameras": "00_16,00_30"})).cameras == ("00_16", "00_30")
+    assert make_converter("coco", source, fewest_joints="3", names="names.json").fewest_joints == 3
+    assert make_converter("coco", source, names="names.json").names == Path("names.json")
+    assert make_converter("panoptic", source, cameras="00_16,00_30", step=3).cameras == ("00_16", "00_30")
 
 
 def test_a_missing_reader_names_the_extra(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

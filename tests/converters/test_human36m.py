@@ -20,11 +20,11 @@ from source_files import (
     write_poses,
 )
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.human36m import Human36mNpz, read_cameras
 from jointdetr.converters.reading import Lens, fit_intrinsics, see
 from jointdetr.converters.report import ConversionReport
-from jointdetr.converters.sources import Source, make_converter
+from jointdetr.converters.sources import make_converter
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.formats.safe_pickle import load_pickle
 from jointdetr.skeleton_jointdetr import HUMAN36M
@@ -33,8 +33,8 @@ INTRINSICS = np.array([[1100.0, 0, 510], [0, 1120, 490], [0, 0, 1]])
 
 
 def converted(source: Path, output: Path, step: int | None = None, **settings: object) -> ConversionReport:
-    converter = make_converter("human36m", Source(source, step=step))
-    return convert(converter, ConversionSettings(output, **settings))
+    converter = make_converter("human36m", source, step=step)
+    return convert(converter, output, **settings)
 
 
 def seen_by_human36m(joints: np.ndarray) -> np.ndarray:
@@ -85,8 +85,8 @@ class TestOfficial:
         write_film(source / "S5" / "Videos" / "Sitting.55011271.mp4", 10, (1000, 1000))
         report = converted(source, tmp_path / "out")
         assert report.rows == {"train": 2}
-        assert sorted(report.failed) == [f"S5_Sitting.{name}" for name in ("54138969", "58860488", "60457274")]
-        assert "Sitting.54138969.mp4 is missing" in report.failed["S5_Sitting.54138969"]
+        assert sorted(report.failed) == [f"train-S5_Sitting.{name}" for name in ("54138969", "58860488", "60457274")]
+        assert "Sitting.54138969.mp4 is missing" in report.failed["train-S5_Sitting.54138969"]
         row = load_pose_dataset(tmp_path / "out")[1]
         np.testing.assert_allclose(row["joints_3d"], joints[5], atol=0.01)
 
@@ -113,18 +113,18 @@ class TestOfficial:
         assert sum(refusals.count for refusals in report.skipped.values()) == 14 - report.rows["train"]
         film.write_bytes(content[:1000])
         report = converted(tmp_path / "source", tmp_path / "out2", split="train")
-        assert film.name in report.failed["S1_WalkingDog_1.54138969"]
+        assert film.name in report.failed["train-S1_WalkingDog_1.54138969"]
 
     def test_a_film_of_another_frame_rate_is_refused(self, tmp_path):
         write_human36m(tmp_path / "source", num_frames=30, film_frames=60)
         report = converted(tmp_path / "source", tmp_path / "out", split="train")
-        assert "has 60 frames and 30 labels; another frame rate?" in report.failed["S1_WalkingDog_1.54138969"]
+        assert "has 60 frames and 30 labels; another frame rate?" in report.failed["train-S1_WalkingDog_1.54138969"]
 
     @pytest.mark.parametrize(
         ("change", "said"),
         [
             (lambda pose: pose[:, :20], r"`Pose` must have the shape \(frames, 96\), got .*60\)"),
-            (lambda pose: pose / 1000, "these look like metres"),
+            (lambda pose: pose / 1000, "are these millimetres"),
             (lambda pose: pose - [0, 0, 5000], "behind the camera"),
             (lambda pose: pose * [np.nan, 1, 1], "NaN or infinity in `joints_3d`|no joint is labelled"),
         ],
@@ -136,11 +136,11 @@ class TestOfficial:
         write_poses(poses, change(as_recorded(motion(12, (0, 0, 5000)))))
         report = converted(tmp_path / "source", tmp_path / "out", split="train")
         with pytest.raises(ValueError, match=said):
-            raise ValueError(report.failed["S1_WalkingDog_1.54138969"])
-        assert str(poses) in report.failed["S1_WalkingDog_1.54138969"]
+            raise ValueError(report.failed["train-S1_WalkingDog_1.54138969"])
+        assert str(poses) in report.failed["train-S1_WalkingDog_1.54138969"]
         poses.write_bytes(b"CDF?")
         report = converted(tmp_path / "source", tmp_path / "out", split="train")
-        assert "expected a CDF file with a variable Pose" in report.failed["S1_WalkingDog_1.54138969"]
+        assert "expected a CDF file with a variable Pose" in report.failed["train-S1_WalkingDog_1.54138969"]
 
     def test_missing_and_broken_metadata_are_refused_at_once(self, tmp_path):
         write_human36m(tmp_path, num_frames=2)
@@ -307,7 +307,7 @@ class TestSkeletons:
     def test_another_array_is_refused(self, tmp_path):
         np.savez(tmp_path / "a.npz", positions_3d={"S1": {"Walking": np.zeros((3, 20, 3))}})
         report = converted(tmp_path / "a.npz", tmp_path / "out")
-        assert "S1, Walking must have the shape (frames, 32, 3), got (3, 20, 3)" in report.failed["S1_Walking"]
+        assert "S1, Walking must have the shape (frames, 32, 3), got (3, 20, 3)" in report.failed["train-S1_Walking"]
         np.savez(tmp_path / "a.npz", positions_3d=np.zeros((3, 32, 3)))
         with pytest.raises(ValueError, match="must be a dictionary of takes by subject, got ndarray"):
             converted(tmp_path / "a.npz", tmp_path / "out2")

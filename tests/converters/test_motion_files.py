@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from bvh_examples import BENT, REST, hierarchy, write_bvh_file
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.motion_files import AsfAmc, Bvh, bvh_skeleton, guess_unit_mm
-from jointdetr.converters.sources import MappedConverter
 from jointdetr.data.rows import knee_bend
-from jointdetr.data.skeleton_mapping import map_skeleton
+from jointdetr.data.skeleton_mapping import map_row, map_skeleton
 from jointdetr.formats.acclaim import bone_ends_mm, read_amc, read_asf
 from jointdetr.formats.bvh import read_bvh
 from jointdetr.skeleton_jointdetr import CMU_MOCAP, HUMAN36M
@@ -72,8 +71,9 @@ def test_spellings(tmp_path, names, expected):
 
 def test_bvh_files_give_all_of_human36m(tmp_path):
     path = write_bvh_file(tmp_path / "a.bvh", [REST])
-    converter = MappedConverter(Bvh(path), HUMAN36M)
+    converter = Bvh(path)
     (row,) = converter.rows(converter.recordings()[0])
+    row = map_row(row, converter.skeleton, HUMAN36M)
     assert row["joints_3d_valid"].all()
     at = dict(zip(HUMAN36M.joints, row["joints_3d"], strict=True))
     np.testing.assert_allclose(at["pelvis"], (0, 50, 0))  # the middle of the hips, 5 cm below the root of the file
@@ -81,11 +81,11 @@ def test_bvh_files_give_all_of_human36m(tmp_path):
     np.testing.assert_allclose(at["left_wrist"], (740, -500, 0))
 
 
-def test_a_mapped_converter_goes_to_other_processes_without_what_it_cached(tmp_path):
-    converter = MappedConverter(Bvh(write_bvh_file(tmp_path / "a.bvh", [REST])), HUMAN36M)
-    assert "skeleton" in vars(converter.original)  # cached
+def test_a_converter_goes_to_other_processes_without_what_it_cached(tmp_path):
+    converter = Bvh(write_bvh_file(tmp_path / "a.bvh", [REST]))
+    assert converter.skeleton and "skeleton" in vars(converter)  # cached
     sent = pickle.loads(pickle.dumps(converter))
-    assert sent == converter and "skeleton" not in vars(sent.original)
+    assert sent == converter and "skeleton" not in vars(sent)
 
 
 def test_bvh_files_become_skeletons(tmp_path):
@@ -94,7 +94,7 @@ def test_bvh_files_become_skeletons(tmp_path):
     write_bvh_file(folder / "one" / "walk 1.bvh", [REST, BENT, BENT])
     write_bvh_file(folder / "b.bvh", [BENT])
     converter = Bvh(folder, step=2)
-    report = convert(converter, ConversionSettings(tmp_path / "out"))
+    report = convert(converter, tmp_path / "out")
     assert report.rows == {"train": 3} and not report.failed and not report.skipped
     rows = load_skeletons(tmp_path / "out")
     assert [row["frame"] for row in rows] == [0, 0, 2]
@@ -175,10 +175,10 @@ def test_broken_bvh_files_are_refused_with_their_line(tmp_path, before, after, m
 def test_files_of_another_skeleton_fail_alone(tmp_path):
     write_bvh_file(tmp_path / "a.bvh", [REST])
     write_bvh_file(tmp_path / "b.bvh", [REST], hierarchy().replace("RightArm", "Wing"))
-    report = convert(Bvh(tmp_path), ConversionSettings(tmp_path / "out"))
+    report = convert(Bvh(tmp_path), tmp_path / "out")
     assert report.rows == {"train": 1}
-    assert "must have the skeleton of the first one; different are" in report.failed["b"]
-    assert "b.bvh" in report.failed["b"]
+    assert "must have the skeleton of the first one; different are" in report.failed["train-b"]
+    assert "b.bvh" in report.failed["train-b"]
 
 
 @pytest.mark.parametrize("converter", [Bvh, AsfAmc])
@@ -240,7 +240,7 @@ def test_acclaim_bones_end_where_a_hand_says(asf_folder):
 
 
 def test_acclaim_files_become_skeletons(asf_folder, tmp_path):
-    report = convert(AsfAmc(asf_folder, step=1), ConversionSettings(tmp_path / "out"))
+    report = convert(AsfAmc(asf_folder, step=1), tmp_path / "out")
     assert report.rows == {"train": 2} and not report.failed
     rows = load_skeletons(tmp_path / "out")
     assert {row["skeleton"] for row in rows} == {"cmu_mocap"} and [row["frame"] for row in rows] == [0, 1]
@@ -256,15 +256,8 @@ def test_a_motion_needs_one_skeleton_beside_it(asf_folder):
 
 def test_a_missing_bone_fails_its_recording(asf_folder, tmp_path):
     (asf_folder / "01.asf").write_text(asf_text().replace("lthumb", "tail"))
-    report = convert(AsfAmc(asf_folder), ConversionSettings(tmp_path / "out"))
-    assert "01_01.amc" in report.failed["01_01"] and "missing are ['lthumb']" in report.failed["01_01"]
-
-
-@pytest.mark.parametrize("converter", [Bvh, AsfAmc])
-def test_a_step_below_one_is_refused(asf_folder, tmp_path, converter):
-    write_bvh_file(tmp_path / "a.bvh", [REST])
-    with pytest.raises(ValueError, match="`step` must be 1 or more, got 0"):
-        converter(tmp_path, step=0).recordings()
+    report = convert(AsfAmc(asf_folder), tmp_path / "out")
+    assert "01_01.amc" in report.failed["train-01_01"] and "missing are ['lthumb']" in report.failed["train-01_01"]
 
 
 def test_cmu_recordings_are_people(real_data):

@@ -16,17 +16,17 @@ from source_files import (
     write_mpi_training,
 )
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.mpi_inf_3dhp import put_at_common_size, read_calibration
 from jointdetr.converters.report import ConversionReport
-from jointdetr.converters.sources import Source, make_converter
+from jointdetr.converters.sources import make_converter
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.skeleton_jointdetr import MPI_INF_3DHP
 
 
 def converted(source: Path, output: Path, step: int | None = None, labels: str | None = None) -> ConversionReport:
-    converter = make_converter("mpi-inf-3dhp", Source(source, step=step, labels=labels))
-    return convert(converter, ConversionSettings(output))
+    converter = make_converter("mpi-inf-3dhp", source, step=step, labels=labels)
+    return convert(converter, output)
 
 
 class TestTraining:
@@ -54,9 +54,9 @@ class TestTraining:
     def test_missing_films_are_named_and_the_others_converted(self, tmp_path):
         write_mpi_training(tmp_path / "train" / "S1" / "Seq1")
         report = converted(tmp_path, tmp_path / "out")
-        assert sorted(report.failed) == [f"S1_Seq1_{camera}" for camera in (1, 2, 4, 5, 6, 7)]
+        assert sorted(report.failed) == [f"train-S1_Seq1_{camera}" for camera in (1, 2, 4, 5, 6, 7)]
         film = tmp_path / "train" / "S1" / "Seq1" / "imageSequence" / "video_4.avi"
-        assert f"the film {film} is missing" in report.failed["S1_Seq1_4"]
+        assert f"the film {film} is missing" in report.failed["train-S1_Seq1_4"]
         (complaint,) = report.complaints()
         assert "6 recordings failed, the others are converted" in complaint
 
@@ -66,7 +66,7 @@ class TestTraining:
         assert report.reprojection_px["max"] < 0.01
         row = load_pose_dataset(tmp_path / "out")[1]
         np.testing.assert_allclose(row["joints_3d"], 0.9 * mpi_motion(20, (100, 50, 4000))[5], atol=0.01)
-        with pytest.raises(ValueError, match="`labels` must be annot3 or univ_annot3, got 'annot'"):
+        with pytest.raises(ValueError, match="`labels` must be one of annot3, univ_annot3, got 'annot'"):
             converted(tmp_path, tmp_path / "out2", labels="annot")
 
     def test_a_film_that_ends_early_is_said(self, tmp_path):
@@ -84,11 +84,11 @@ class TestTraining:
         for camera in range(14):
             cells[camera, 0] = np.zeros((20, 51))
         write_mpi_training(tmp_path / "S1" / "Seq1", cameras=(), annot3=cells)
-        failure = converted(tmp_path, tmp_path / "out").failed["S1_Seq1_0"]
-        assert "annot.mat, camera 0, must have the shape (frames, 84), got (20, 51)" in failure
+        failure = converted(tmp_path, tmp_path / "out").failed["train-S1_Seq1_0"]
+        assert "annot.mat, camera 0, must have the shape (None, 84), got (20, 51)" in failure
         write_mpi_training(tmp_path / "S1" / "Seq1", cameras=(), annot2=np.zeros((14, 1)))
-        failure = converted(tmp_path, tmp_path / "out").failed["S1_Seq1_0"]
-        assert "annot.mat must be a cell array of (14, 1), got float64" in failure
+        failure = converted(tmp_path, tmp_path / "out").failed["train-S1_Seq1_0"]
+        assert "`annot2` of" in failure and "annot.mat, camera 0, must have the shape (None, 56), got ()" in failure
 
     def test_broken_files_are_named(self, tmp_path):
         folder = tmp_path / "S1" / "Seq1"
@@ -96,7 +96,7 @@ class TestTraining:
         content = (folder / "annot.mat").read_bytes()
         (folder / "annot.mat").write_bytes(content[:2000])
         report = converted(tmp_path, tmp_path / "out")
-        assert f"{folder / 'annot.mat'}: expected a MAT file" in report.failed["S1_Seq1_0"]
+        assert f"{folder / 'annot.mat'}: expected a MAT file" in report.failed["train-S1_Seq1_0"]
         (folder / "annot.mat").write_bytes(content)
         calibration = (folder / "camera.calibration").read_text()
         (folder / "camera.calibration").write_text(calibration.replace("radial      0", "radial      0.1 2", 1))
@@ -152,10 +152,10 @@ class TestTest:
         write_mpi_test(tmp_path / "TS1", **changes)
         report = converted(tmp_path, tmp_path / "out")
         with pytest.raises(ValueError, match=said):
-            raise ValueError(report.failed["TS1"])
+            raise ValueError(report.failed["test-TS1"])
         (tmp_path / "TS1" / "annot_data.mat").write_bytes(b"MATLAB 7.3")
         report = converted(tmp_path, tmp_path / "out")
-        assert "annot_data.mat: expected an HDF5 MAT file" in report.failed["TS1"]
+        assert "annot_data.mat: expected an HDF5 MAT file" in report.failed["test-TS1"]
 
     def test_an_empty_folder_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match=r"must hold S\*/Seq\*/annot.mat, TS\*/annot_data.mat"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conversion_examples import INTRINSICS, jpeg, person, project
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.folder import Folder
 from jointdetr.data.examples import PoseDataset, PoseExamples
 from jointdetr.data.loading import fitting_rows, load_pose_dataset
@@ -66,7 +66,7 @@ def test_converters_leave_them_out(tmp_path, box, reason, labels):
     lines = [good, good | {"box": box, "frame": 7}, good]
     (tmp_path / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "0.jpg").write_bytes(jpeg(0))
-    report = convert(Folder(tmp_path), ConversionSettings(tmp_path / "out"))
+    report = convert(Folder(tmp_path), tmp_path / "out")
     frames = load_pose_dataset(tmp_path / "out")["frame"][:]
     assert frames == ([0, 2] if reason else [0, 7, 2])
     assert set(report.skipped) == ({reason} if reason else set())
@@ -121,5 +121,5 @@ def test_a_joint_beside_the_picture_is_not_visible_whatever_the_source_says(tmp_
     line = {"image": "0.jpg", "joints_2d": points.tolist(), "visible": [True] * 17}
     (tmp_path / "annotations.jsonl").write_text(json.dumps(line) + "\n")
     (tmp_path / "0.jpg").write_bytes(jpeg(0))
-    convert(Folder(tmp_path), ConversionSettings(tmp_path / "out"))
+    convert(Folder(tmp_path), tmp_path / "out")
     assert [not seen for seen in load_pose_dataset(tmp_path / "out")[0]["visible"]] == [j == 3 for j in range(17)]

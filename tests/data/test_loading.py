@@ -136,12 +136,8 @@ def test_only_the_streams_of_the_package_are_closed_when_python_ends(rows, tmp_p
 
 
 def test_a_folder_with_two_datasets_is_refused(tmp_path):
-    from jointdetr.formats.shards import open_folder
-
     rows = datasets.Dataset.from_list([{"a": 1}])
     rows.save_to_disk(tmp_path / "mine")
-    with pytest.raises(ValueError, match=r"must be empty or hold conversion.json, got a dataset of `save_to_disk`"):
-        open_folder(tmp_path / "mine", "conversion.json", {})
     (tmp_path / "mine" / "data").mkdir()
     rows.to_parquet(tmp_path / "mine" / "data" / "train.parquet")
     with pytest.raises(ValueError, match="must hold one dataset"):

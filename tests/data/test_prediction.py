@@ -134,12 +134,6 @@ def test_rows_that_cannot_be_read_are_named_and_the_others_predicted(shards, tmp
     assert "1 rows could not be read" in str(report)
 
 
-def test_data_without_pictures_are_refused(tmp_path):
-    rows = datasets.Dataset.from_dict({"text": ["a"]}).to_iterable_dataset()
-    with pytest.raises(ValueError, match="must have the column 'image'"):
-        predict_shards(PredictionJob(rows, fake_estimator, HUMAN36M, tmp_path, {}))
-
-
 def test_boxes_of_the_rows_or_of_the_caller_or_none(shards, tmp_path):
     seen = []
 

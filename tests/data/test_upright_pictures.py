@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.folder import Folder
 from jointdetr.converters.panoptic import DomeCamera, _require_size
 from jointdetr.converters.reading import Lens
@@ -51,7 +51,7 @@ def test_labels_of_the_upright_picture_are_kept_and_drawn(tmp_path, orientation)
     points = np.stack([np.linspace(20, 40, 17), np.linspace(62, 98, 17)], axis=1)  # below a bitmap that lies
     line = {"image": "phone.jpg", "joints_2d": points.tolist(), "box": [15, 61, 30, 38]}
     (tmp_path / "annotations.jsonl").write_text(json.dumps(line) + "\n")
-    report = convert(Folder(tmp_path), ConversionSettings(tmp_path / "out"))
+    report = convert(Folder(tmp_path), tmp_path / "out")
     assert report.rows == {"train": 1} and not report.skipped
     row = load_pose_dataset(tmp_path / "out").with_format(None)[0]
     assert all(row["visible"])

@@ -5,9 +5,8 @@ import pickle
 from pathlib import Path
 
 import numpy as np
-from conversion_examples import INTRINSICS, jpeg, person, project
+from conversion_examples import INTRINSICS, jpeg, person
 
-from jointdetr.converters.three_dpw import FOUND_JOINTS
 from jointdetr.data.skeleton_mapping import map_skeleton
 from jointdetr.skeleton_jointdetr import HUMAN36M, SMPL
 
@@ -26,15 +25,10 @@ def sequence(frames: int = 4, people: int = 2) -> dict:
     """What an official file holds, as far as it is read, and some of the rest."""
     camera = np.stack([[smpl_person(frame) + [600 * who, 0, 0] for frame in range(frames)] for who in range(people)])
     world = (camera / 1000 - WORLD_TO_CAMERA[:3, 3]) @ WORLD_TO_CAMERA[:3, :3]  # the inverse of a rotation
-    found = np.zeros((people, frames, 3, 18))
-    for place, name in enumerate(FOUND_JOINTS):
-        if name in SMPL.joints:
-            found[:, :, :2, place] = project(camera[:, :, SMPL.joints.index(name)]) + 1.0
-            found[:, :, 2, place] = 0.9
     return {
         "sequence": "downtown",
         "jointPositions": list(world.reshape(people, frames, 72)),
-        "poses2d": list(found),
+        "poses2d": list(np.zeros((people, frames, 3, 18))),
         "campose_valid": list(np.ones((people, frames), dtype=np.int64)),
         "cam_poses": np.stack([WORLD_TO_CAMERA] * frames),
         "cam_intrinsics": INTRINSICS,

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from jointdetr.data.schema import pose_features
-from jointdetr.formats.shards import try_fill
+from jointdetr.formats.shards import fill_one
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.rows import (
     PersonRows,
@@ -103,10 +103,11 @@ def test_a_shard_in_other_hands_is_not_written(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     prepare_folder(settings)
     written = []
-    with FileLock(tmp_path / ".locks" / "00001.lock"):
-        assert not try_fill(settings.shard_path(1), written.append, 1, tmp_path / ".locks")
+    path = settings.shard_path(1)
+    with FileLock(tmp_path / ".locks" / f"{path.name}.lock"):
+        assert not fill_one(written.append, (path, 1))
     assert not written
-    assert try_fill(settings.shard_path(1), written.append, 1, tmp_path / ".locks")
+    assert fill_one(written.append, (path, 1))
     assert written == [1]
 
 

@@ -14,7 +14,7 @@ from jointdetr import (
     JointRefiner,
     JointRefinerConfig,
 )
-from jointdetr.converters.conversion import ConversionSettings, convert
+from jointdetr.converters.conversion import convert
 from jointdetr.converters.human36m import Human36mSkeletons
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.recipe import PredictionRecipe, RefinerRecipe, build
@@ -83,7 +83,7 @@ def test_skeletons_of_datasets_without_a_joint_are_left_out(pose_folder, pose_ro
 def test_skeletons_without_pictures_are_read(tmp_path):
     takes = {"S1": {"Walking": np.random.default_rng(0).normal(0, 0.2, (11, 17, 3))}}
     np.savez(tmp_path / "data_3d_h36m.npz", positions_3d=takes)
-    convert(Human36mSkeletons(tmp_path / "data_3d_h36m.npz"), ConversionSettings(tmp_path / "skeletons"))
+    convert(Human36mSkeletons(tmp_path / "data_3d_h36m.npz"), tmp_path / "skeletons")
     sources = [{"path": str(tmp_path / "skeletons"), "limit": 2}]
     poses = gather_skeletons(build(RefinerRecipe, {"synthetic": 0, "sources": sources}), HUMAN36M)
     x, y, z = 1000 * torch.tensor(takes["S1"]["Walking"][5] - takes["S1"]["Walking"][5, 0]).float().T
