@@ -56,37 +56,26 @@ class Population:
     stature_m: tuple[float, float]
 
 
-UPRIGHT = {
-    "arms hanging": 0.16,
-    "talking": 0.15,
-    "reaching": 0.14,
-    "reaching up": 0.05,
-    "waving": 0.08,
-    "phoning": 0.07,
-    "eating": 0.08,
-    "photographing": 0.05,
-    "touching the head": 0.03,
-    "arms crossed": 0.04,
-    "hands joined": 0.05,
-    "holding": 0.09,
-    "hands on hips": 0.04,
-    "hands behind": 0.02,
-    "arms anywhere": 0.05,
+STANDING_OR_SEATED = {  # how often of those who stand, and of those who sit
+    "hands on thighs": (0.0, 0.20),
+    "arms hanging": (0.16, 0.0),
+    "talking": (0.15, 0.15),
+    "reaching": (0.14, 0.12),
+    "reaching up": (0.05, 0.0),
+    "waving": (0.08, 0.05),
+    "phoning": (0.07, 0.09),
+    "eating": (0.08, 0.12),
+    "photographing": (0.05, 0.04),
+    "touching the head": (0.03, 0.03),
+    "arms crossed": (0.04, 0.05),
+    "hands joined": (0.05, 0.05),
+    "holding": (0.09, 0.07),
+    "hands on hips": (0.04, 0.0),
+    "hands behind": (0.02, 0.0),
+    "arms anywhere": (0.05, 0.03),
 }
-SEATED = {
-    "hands on thighs": 0.20,
-    "talking": 0.15,
-    "reaching": 0.12,
-    "waving": 0.05,
-    "phoning": 0.09,
-    "eating": 0.12,
-    "photographing": 0.04,
-    "touching the head": 0.03,
-    "arms crossed": 0.05,
-    "hands joined": 0.05,
-    "holding": 0.07,
-    "arms anywhere": 0.03,
-}
+UPRIGHT = {gesture: share for gesture, (share, _) in STANDING_OR_SEATED.items() if share}
+SEATED = {gesture: share for gesture, (_, share) in STANDING_OR_SEATED.items() if share}
 STRIDING = {**UPRIGHT, "arms hanging": 0.6}
 BENT = {"arms hanging": 0.3, "reaching": 0.3, "holding": 0.15, "talking": 0.1, "hands on hips": 0.05, "phoning": 0.1}
 LOW = {"hands on thighs": 0.3, "reaching": 0.2, "talking": 0.15, "holding": 0.15, "phoning": 0.1, "arms hanging": 0.1}
