@@ -39,7 +39,7 @@ def evaluate(
     batch_size: BatchSizeOption = 32,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures.")] = 0,
     baseline_dataset: BaselineOption = None,
-    output: Annotated[Path | None, typer.Option(help="File for the numbers: .json, .md or .txt.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File for the numbers: .json or .md.")] = None,
     reliability: ReliabilityOption = None,
 ) -> None:
     """Measure a model on a pose dataset: MPJPE, PA-MPJPE, PCK, AUC, camera space and confidence.

@@ -221,7 +221,8 @@ def paint_surface(texture: Tensor, material: Tensor, palette: Palette) -> tuple[
     mix = _pattern_mix(texture.flatten(1), shifted, frequency, pattern)
     colour = torch.lerp(paint[:3], paint[3:6], mix)
     printed = (pattern == PICTURE).nonzero()[:, 0]
-    place = _unfold(shifted.index_select(1, printed)) * (frequency[printed] * PICTURES_PER_WAVE)
+    across, deep, up = shifted.index_select(1, printed)
+    place = torch.stack([across + 0.3 * deep, up + 0.7 * deep]) * (frequency[printed] * PICTURES_PER_WAVE)
     chosen = torch.div(printed, pixels, rounding_mode="floor")
     colour[:, printed] = sample_pictures(palette.pictures, chosen, place)
     cloudy = clouds * (sample_noise(shifted * cloud_frequency)[0] - 0.5)
@@ -256,11 +257,6 @@ def _wave(phase: Tensor, kind: int) -> Tensor:
         return phase[0].sin()
     across, deep, up = phase.sin()
     return across * up + deep * up + across * deep
-
-
-def _unfold(points: Tensor) -> Tensor:
-    """Two coordinates for a picture on a surface: `(3, points)` -> `(2, points)`."""
-    return torch.stack([points[0] + 0.3 * points[1], points[2] + 0.7 * points[1]])
 
 
 def _draw_patterns(rng: np.random.Generator) -> np.ndarray:

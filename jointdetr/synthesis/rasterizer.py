@@ -65,16 +65,11 @@ def cells_in_rectangles(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def rasterize(screen: Tensor, faces: Tensor, size: int, cull_back: bool = True) -> tuple[Tensor, Tensor]:
-    """Find the nearest face under every pixel's centre.
+    """Find the nearest face under every pixel's centre; `cull_back` leaves out faces that look away.
 
-    Args:
-        screen: `(3, batch, vertices)` x and y in px (y down), depth in metres.
-        faces: `(faces, 3)` int64, counter-clockwise seen from outside.
-        size: width and height of the picture in px.
-        cull_back: leave out faces that look away.
-
-    Returns:
-        `(batch, pixels)` int64 index of the face, -1 for none, and `(batch, pixels)` float depth, infinite for none.
+    `screen` `(3, batch, vertices)` is x and y in px (y down) and depth in metres, `faces` `(faces, 3)` int64 are
+    counter-clockwise seen from outside. Returns `(batch, pixels)` int64 index of the face, -1 for none, and
+    `(batch, pixels)` float depth, infinite for none.
     """
     batch = screen.shape[1]
     triangles = _candidates(screen, faces, size, cull_back)
