@@ -19,6 +19,7 @@ from .metrics import joint_errors
 
 HIT_MM = 150.0
 NUM_BINS = 10
+EQUAL_PARTS = torch.arange(1, NUM_BINS) / NUM_BINS  # edges between ten equal parts of [0, 1]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def measure_reliability(
     predicted = poses.joints - poses.joints[:, root : root + 1]
     errors = joint_errors(predicted, target)[valid]  # (known joints,)
     known = errors.isfinite()
-    score = _curve(poses.scores[valid][known], (errors[known] < HIT_MM).float(), _equal_widths())
+    score = _curve(poses.scores[valid][known], (errors[known] < HIT_MM).float(), EQUAL_PARTS)
     metrics = {"score_ece": score.gap}
     sigma_curve = visible_curve = None
     if poses.sigmas is not None:
@@ -92,7 +93,7 @@ def measure_reliability(
         metrics["sigma_rank_correlation"] = _rank_correlation(sigmas[both], errors[both])
     if poses.visible is not None:
         told = poses.visible.isfinite()
-        visible_curve = _curve(poses.visible[told], visible[told].float(), _equal_widths())
+        visible_curve = _curve(poses.visible[told], visible[told].float(), EQUAL_PARTS)
         metrics["visible_ece"] = visible_curve.gap
         metrics["visible_accuracy"] = ((poses.visible[told] > 0.5) == visible[told]).float().mean().item()
     return Reliability(score, sigma_curve, visible_curve, metrics)
@@ -109,16 +110,11 @@ def _curve(promised: torch.Tensor, found: torch.Tensor, inner_edges: torch.Tenso
     )
 
 
-def _equal_widths() -> torch.Tensor:
-    """Edges between ten equal parts of [0, 1]."""
-    return torch.arange(1, NUM_BINS) / NUM_BINS
-
-
 def _equal_counts(values: torch.Tensor) -> torch.Tensor:
     """Edges between ten parts of equally many values."""
     if not len(values):
         return values
-    return torch.from_numpy(np.quantile(values.numpy(), _equal_widths().numpy()))
+    return torch.from_numpy(np.quantile(values.numpy(), EQUAL_PARTS.numpy()))
 
 
 def _rank_correlation(first: torch.Tensor, second: torch.Tensor) -> float:

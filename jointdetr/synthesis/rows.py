@@ -170,7 +170,9 @@ def synthesize(settings: SynthesisSettings) -> Path:
         task = progress.add_task("synthetic people", total=settings.count)
 
         def on_progress(in_hand: int) -> None:
-            progress.update(task, completed=min(settings.count, _people_written(settings) + in_hand))
+            finished = [shard for shard in range(settings.num_shards) if settings.shard_path(shard).exists()]
+            people = sum(len(settings.shard_people(shard)) for shard in finished) + in_hand
+            progress.update(task, completed=min(settings.count, people))
 
         run_workers(partial(fill_shards, settings), settings.workers, on_progress)
         progress.update(task, completed=settings.count)
@@ -209,9 +211,3 @@ def _write_shard(settings: SynthesisSettings, people: PersonRows, on_progress: O
             file.write_table(pa.Table.from_pylist(rows, schema=schema))
             on_progress(first + len(rows))
     on_progress(0)
-
-
-def _people_written(settings: SynthesisSettings) -> int:
-    """Number of people in finished shards."""
-    shards = range(settings.num_shards)
-    return sum(len(settings.shard_people(shard)) for shard in shards if settings.shard_path(shard).exists())
