@@ -7,7 +7,7 @@ from documents import REPOSITORY, run_document
 def test_protocols_page_runs(shipped_checkpoint, tmp_path, monkeypatch):
     run_document(REPOSITORY / "docs" / "protocols.md", tmp_path, monkeypatch)
     assert "NO, not comparable" not in (tmp_path / "p1.md").read_text()
-    assert (tmp_path / "reliability.png").is_file() and "PA-MPJPE" in (tmp_path / "p2.txt").read_text()
+    assert (tmp_path / "reliability.png").is_file() and "PA-MPJPE" in (tmp_path / "p2.md").read_text()
 
 
 def test_scale_page_runs(shipped_checkpoint, tmp_path, monkeypatch):

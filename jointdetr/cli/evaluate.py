@@ -32,7 +32,7 @@ class EvaluateOptions:
     baseline_dataset: Annotated[
         str | None, typer.Option(help="Training data for the trivial baselines, instead of the evaluated poses.")
     ] = None
-    output: Annotated[Path | None, typer.Option(help="File for the numbers: .json, .md or .txt.")] = None
+    output: Annotated[Path | None, typer.Option(help="File for the numbers: .json or .md.")] = None
     reliability: Annotated[
         Path | None, typer.Option(help="Picture, as .png or .svg, of how far the confidence is true.")
     ] = None

@@ -51,24 +51,15 @@ class EvaluationSettings:
 
 @dataclass
 class PoseTargets:
-    """True poses.
+    """True poses; what is unknown is NaN."""
 
-    Args:
-        joints: `(poses, joints, 3)`, NaN where unknown.
-        valid, visible: `(poses, joints)` bool.
-        points: `(poses, joints, 2)` in [0, 1] of the network's input, NaN where unknown.
-        roots: `(poses, 3)` the root in camera space, mm; NaN where unknown.
-        intrinsics: `(poses, 3, 3)` of the network's input, px; NaN where unknown.
-        size: height and width of the network's input, px.
-    """
-
-    joints: torch.Tensor
-    valid: torch.Tensor
-    visible: torch.Tensor
-    points: torch.Tensor
-    roots: torch.Tensor
-    intrinsics: torch.Tensor
-    size: tuple[int, int]
+    joints: torch.Tensor  # (poses, joints, 3)
+    valid: torch.Tensor  # (poses, joints) bool
+    visible: torch.Tensor  # (poses, joints) bool
+    points: torch.Tensor  # (poses, joints, 2) in [0, 1] of the network's input
+    roots: torch.Tensor  # (poses, 3) the root in camera space, mm
+    intrinsics: torch.Tensor  # (poses, 3, 3) of the network's input, px
+    size: tuple[int, int]  # height and width of the network's input, px
 
     @classmethod
     def of(cls, parts: Sequence[PoseDataset]) -> "PoseTargets":
@@ -93,19 +84,12 @@ class PoseTargets:
 
 @dataclass
 class FoundPoses:
-    """Poses of a data set, on the device of the network's outputs.
+    """Poses of a data set, on the device of the network's outputs."""
 
-    Args:
-        detected: as users get them, in which joints may be missing.
-        likeliest: each joint by its likeliest query, whatever its score, before refinement.
-        joints: `(poses, joints, 3)` as users get them where there is such a joint, and the likeliest elsewhere.
-        refined: whether a refinement network has had its say.
-    """
-
-    detected: AssembledPoses
-    likeliest: AssembledPoses
-    joints: torch.Tensor
-    refined: bool
+    detected: AssembledPoses  # as users get them, in which joints may be missing
+    likeliest: AssembledPoses  # each joint by its likeliest query, whatever its score, before refinement
+    joints: torch.Tensor  # (poses, joints, 3) as users get them where there is such a joint, the likeliest elsewhere
+    refined: bool  # whether a refinement network has had its say
 
     @classmethod
     def assemble(
@@ -120,25 +104,15 @@ class FoundPoses:
 
 @dataclass(frozen=True)
 class JointMapping:
-    """How a model's joints become those of the data.
+    """How a model's joints become those of the data."""
 
-    Args:
-        source: the model's skeleton.
-        target: the data's.
-        description: for the fine print.
-    """
-
-    source: Skeleton
-    target: Skeleton
-    description: str
+    source: Skeleton  # the model's
+    target: Skeleton  # the data's
+    description: str  # for the fine print
 
     @classmethod
     def between(cls, source: Skeleton, target: Skeleton, protocol: Protocol) -> "JointMapping":
-        """Find the mapping, if the model has what the protocol needs.
-
-        Raises:
-            ValueError: A scored joint, or one of the root, cannot be had from the model's.
-        """
+        """Find the mapping, if the model has what the protocol needs."""
         if source.joints == target.joints:
             return cls(source, target, f"none: the model's skeleton is {target.name}")
         needed = [*protocol.scored_joints(target), *protocol.root]
@@ -179,19 +153,12 @@ class JointMapping:
 
 @dataclass
 class Predictions:
-    """What a model says of every row, and the truth.
-
-    Args:
-        poses: what it says, on the CPU.
-        targets: true poses.
-        skeleton: of the targets.
-        seconds: how long the network took; 0 where nobody looked at the clock.
-    """
+    """What a model says of every row, on the CPU, and the truth."""
 
     poses: FoundPoses
     targets: PoseTargets
-    skeleton: Skeleton
-    seconds: float = 0.0
+    skeleton: Skeleton  # of the targets
+    seconds: float = 0.0  # that the network took; 0 where nobody looked at the clock
 
 
 def predict_rows(
@@ -201,11 +168,7 @@ def predict_rows(
     skeleton: Skeleton,
     settings: EvaluationSettings,
 ) -> Predictions:
-    """Run a model over a data set of the given skeleton, which may be another than that of the model and its poses.
-
-    Raises:
-        ValueError: The rows are of another skeleton, lack a column, or there are none.
-    """
+    """Run a model over a data set of the given skeleton, which may be another than that of the model and its poses."""
     dataset = PoseDataset(rows, PoseExamples(processor, skeleton))
     started = time.monotonic()
     outputs = run_model(model.to(settings.device).eval(), dataset, settings)

@@ -53,40 +53,24 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """An evaluation protocol.
+    """An evaluation protocol."""
 
-    Args:
-        name: on the command line.
-        title: of the report.
-        metrics: names in `METRICS`, the headline first.
-        skeletons: names of the skeletons that the data may have; empty for the model's own joints.
-        joints: names of the joints that are scored; empty for all of the data's.
-        root: joints in whose middle the positions' origin is, in prediction and truth; they need not be scored. Empty
-            leaves predictions as they are, so that an error of the root counts.
-        headline_mean: whether papers quote the mean over `frames` or the mean over `groups` of per-group means.
-        grouped_by: column that the per-group means are over; None for no groups.
-        group_pattern: regular expression for the part of the column that names the group; the whole by default.
-        subjects: that have to be there; other subjects' rows are left out. Empty takes all.
-        cameras: likewise.
-        frame_step: of each recording every so many frames count, from its first number on.
-        poses: how many there are officially; None where papers differ.
-        fine_print: what else the papers fix, by topic.
-    """
-
-    name: str
-    title: str
-    metrics: tuple[str, ...]
-    skeletons: tuple[str, ...] = ()
-    joints: tuple[str, ...] = ()
+    name: str  # on the command line
+    title: str  # of the report
+    metrics: tuple[str, ...]  # names in `METRICS`, the headline first
+    skeletons: tuple[str, ...] = ()  # names of the skeletons that the data may have; empty for the model's own joints
+    joints: tuple[str, ...] = ()  # names of the joints that are scored; empty for all of the data's
+    # Joints in whose middle the positions' origin is, in prediction and truth; they need not be scored. Empty leaves
+    # predictions as they are, so that an error of the root counts.
     root: tuple[str, ...] = ()
-    headline_mean: str = "frames"
-    grouped_by: str | None = None
-    fine_print: dict[str, str] = field(default_factory=dict)
-    group_pattern: str = r"(.*)"
-    subjects: tuple[str, ...] = ()
-    cameras: tuple[str, ...] = ()
-    frame_step: int = 1
-    poses: int | None = None
+    headline_mean: str = "frames"  # what papers quote: the mean over `frames`, or over `groups` of the groups' means
+    grouped_by: str | None = None  # column that the groups' means are over; None for no groups
+    fine_print: dict[str, str] = field(default_factory=dict)  # what else the papers fix, by topic
+    group_pattern: str = r"(.*)"  # regular expression for the part of the column that names the group
+    subjects: tuple[str, ...] = ()  # that have to be there, others' rows are left out; empty takes all
+    cameras: tuple[str, ...] = ()  # likewise
+    frame_step: int = 1  # of each recording every so many frames count, from its first number on
+    poses: int | None = None  # how many there are officially; None where papers differ
 
     @property
     def skeleton_names(self) -> str:
@@ -103,12 +87,7 @@ class Protocol:
         return [name for name in self.joints or skeleton.joints if name in skeleton.joints]
 
     def skeleton_of(self, rows: datasets.Dataset, own: Skeleton) -> Skeleton:
-        """Return the skeleton of rows by the first of them; a model's `own` joints may have another name there.
-
-        Raises:
-            ValueError: The protocol is of the model's own joints and the rows are of a known skeleton of others, or it
-                is of given skeletons and the rows are of none of them.
-        """
+        """Return the skeleton of rows by the first of them; a model's `own` joints may have another name there."""
         name = rows["skeleton"][0]
         if self.skeletons:
             if name not in self.skeletons:
@@ -208,34 +187,22 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class ChosenRows:
-    """The rows that a protocol evaluates.
-
-    Args:
-        rows: in the order of the data set.
-        groups: group of every row; None for no groups.
-        lacking: what is missing for numbers that can be compared with papers; empty if nothing.
-    """
+    """The rows that a protocol evaluates, in the order of the data set."""
 
     rows: datasets.Dataset
-    groups: list[str] | None
-    lacking: list[str]
+    groups: list[str] | None  # group of every row; None for no groups
+    lacking: list[str]  # what is missing for numbers that can be compared with papers
 
 
 def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> ChosenRows:
-    """Take the rows of a protocol's subjects, cameras and frames.
-
-    Raises:
-        ValueError: Another skeleton, no row of the protocol's subjects or cameras, or frames that are not there.
-    """
+    """Take the rows of a protocol's subjects, cameras and frames."""
     if not len(rows):
         raise ValueError(f"protocol {protocol.name} needs at least one row, got an empty split")
     columns = rows.select_columns(["skeleton", "subject", "action", "camera", "frame"])[:]
     others = sorted(set(columns["skeleton"]) - set(protocol.skeletons))
     if others and protocol.skeletons:
-        row = next(index for index, name in enumerate(columns["skeleton"]) if name in others)
         raise ValueError(
-            f"protocol {protocol.name} needs rows of skeleton {protocol.skeleton_names}, got {others[0]!r} in row "
-            f"{row} (subject {columns['subject'][row]!r}, frame {columns['frame'][row]})"
+            f"protocol {protocol.name} needs rows of skeleton {protocol.skeleton_names}, got {others[0]!r}"
         )
     chosen = list(range(len(rows)))
     for kind, names in (("subject", protocol.subjects), ("camera", protocol.cameras)):
@@ -263,9 +230,6 @@ def _every_nth_frame(chosen: list[int], columns: dict[str, list], protocol: Prot
 
     Frames are counted from 0 or from 1, whatever the data set's lowest number is congruent to; data that were
     converted with the protocol's step already are kept whole.
-
-    Raises:
-        ValueError: The data set has frames at another step, of which the protocol's cannot be taken.
     """
     step = protocol.frame_step
     recordings: dict[tuple, list[int]] = defaultdict(list)

@@ -19,21 +19,16 @@ from .metrics import joint_errors
 
 HIT_MM = 150.0
 NUM_BINS = 10
+EQUAL_PARTS = torch.arange(1, NUM_BINS) / NUM_BINS  # edges between ten equal parts of [0, 1]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What was promised against what was found, in bins of the promise.
+    """What was promised against what was found, in bins of the promise; empty bins are left out."""
 
-    Args:
-        promised: mean promise of every bin.
-        found: mean finding of every bin.
-        counts: joints in every bin; empty bins are left out of all three.
-    """
-
-    promised: list[float]
-    found: list[float]
-    counts: list[int]
+    promised: list[float]  # means of every bin
+    found: list[float]  # the same
+    counts: list[int]  # joints in every bin
 
     @property
     def gap(self) -> float:
@@ -45,19 +40,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far a model's own words about its joints are true.
+    """How far a model's own words about its joints are true."""
 
-    Args:
-        score: probability of being the joint, against the fraction of hits, in ten bins of equal width.
-        sigma: expected error in mm, against the mean error in mm, in ten bins of equally many joints; None without.
-        visible: probability of being visible, against the fraction that is; None without.
-        metrics: `score_ece` and, where the model has them, `sigma_gap` mm, `sigma_rank_correlation` (Spearman, with
-            the error), `visible_ece` and `visible_accuracy` at one half.
-    """
-
-    score: Curve
-    sigma: Curve | None
-    visible: Curve | None
+    score: Curve  # probability of being the joint, against the fraction of hits, in ten bins of equal width
+    sigma: Curve | None  # expected against mean error in mm, in ten bins of equally many joints
+    visible: Curve | None  # probability of being visible, against the fraction that is
+    # `score_ece` and, where the model has them, `sigma_gap` mm, `sigma_rank_correlation` (Spearman, with the error),
+    # `visible_ece` and `visible_accuracy` at one half
     metrics: dict[str, float]
 
     def content(self) -> dict[str, Any]:
@@ -65,11 +54,7 @@ class Reliability:
         return asdict(self) | {"hit_mm": HIT_MM}
 
     def save_figure(self, path: str | Path) -> None:
-        """Draw the curves; the suffix says the kind of picture, as `.png` or `.svg`.
-
-        Raises:
-            ValueError: A suffix that Matplotlib does not know.
-        """
+        """Draw the curves; the suffix says the kind of picture, as `.png` or `.svg`."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -91,17 +76,13 @@ def measure_reliability(
 ) -> Reliability:
     """Compare what a model says of its joints with the truth.
 
-    Args:
-        poses: poses assembled with threshold 0 and without a refinement network.
-        target: `(poses, joints, 3)` mm, root-relative.
-        valid: `(poses, joints)` bool, whether the target is known.
-        visible: `(poses, joints)` bool, whether the joint is visible.
-        root: index of the root joint.
+    `poses` are assembled with threshold 0 and without a refinement network; `target` is `(poses, joints, 3)` mm,
+    root-relative, `valid` `(poses, joints)` bool where it is known; `root` is the root joint's index.
     """
     predicted = poses.joints - poses.joints[:, root : root + 1]
     errors = joint_errors(predicted, target)[valid]  # (known joints,)
     known = errors.isfinite()
-    score = _curve(poses.scores[valid][known], (errors[known] < HIT_MM).float(), _equal_widths())
+    score = _curve(poses.scores[valid][known], (errors[known] < HIT_MM).float(), EQUAL_PARTS)
     metrics = {"score_ece": score.gap}
     sigma_curve = visible_curve = None
     if poses.sigmas is not None:
@@ -112,7 +93,7 @@ def measure_reliability(
         metrics["sigma_rank_correlation"] = _rank_correlation(sigmas[both], errors[both])
     if poses.visible is not None:
         told = poses.visible.isfinite()
-        visible_curve = _curve(poses.visible[told], visible[told].float(), _equal_widths())
+        visible_curve = _curve(poses.visible[told], visible[told].float(), EQUAL_PARTS)
         metrics["visible_ece"] = visible_curve.gap
         metrics["visible_accuracy"] = ((poses.visible[told] > 0.5) == visible[told]).float().mean().item()
     return Reliability(score, sigma_curve, visible_curve, metrics)
@@ -129,16 +110,11 @@ def _curve(promised: torch.Tensor, found: torch.Tensor, inner_edges: torch.Tenso
     )
 
 
-def _equal_widths() -> torch.Tensor:
-    """Edges between ten equal parts of [0, 1]."""
-    return torch.arange(1, NUM_BINS) / NUM_BINS
-
-
 def _equal_counts(values: torch.Tensor) -> torch.Tensor:
     """Edges between ten parts of equally many values."""
     if not len(values):
         return values
-    return torch.from_numpy(np.quantile(values.numpy(), _equal_widths().numpy()))
+    return torch.from_numpy(np.quantile(values.numpy(), EQUAL_PARTS.numpy()))
 
 
 def _rank_correlation(first: torch.Tensor, second: torch.Tensor) -> float:

@@ -1,6 +1,5 @@
-"""The numbers of an evaluation as tables: printed, or saved as JSON, Markdown or plain text with their fine print."""
+"""The numbers of an evaluation as tables: printed, or saved as JSON or Markdown with their fine print."""
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,7 @@ from rich.table import Table
 from .protocols import METRICS, Protocol
 from .reliability import Reliability
 
-SUFFIXES = (".json", ".md", ".txt")
-TEXT_WIDTH = 120
+SUFFIXES = (".json", ".md")
 
 COLUMNS = {
     **{name: (metric.label, metric.factor) for name, metric in METRICS.items()},
@@ -62,13 +60,7 @@ def number(value: float, digits: int = 1) -> str:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of strings.
-
-    Args:
-        title: what it shows.
-        header: names of the columns.
-        rows: one list of cells a row.
-    """
+    """A table of strings."""
 
     title: str
     header: list[str]
@@ -171,9 +163,9 @@ class EvaluationResult:
         """Print the first table, as between the steps of a training."""
         Console().print(self.title, self.tables()[0].rich(), sep="\n")
 
-    def print(self, console: Console | None = None) -> None:
+    def print(self) -> None:
         """Print the tables and what they depend on."""
-        console = console or Console()
+        console = Console()
         console.print(self.title, style="bold")
         for table in self.tables():
             console.print(table.rich())
@@ -181,15 +173,14 @@ class EvaluationResult:
             console.print(f"{name}: {value}", highlight=False)
 
     def save(self, path: str | Path) -> None:
-        """Write everything as `.json`, where numbers that do not exist are null, or the tables as `.md` or `.txt`.
+        """Write everything as `.json`, where numbers that do not exist are null, or the tables as `.md`.
 
         Raises:
             ValueError: Another suffix.
         """
         path = Path(path)
         require_report_suffix(path)
-        kinds = {".json": self._json, ".md": self._markdown, ".txt": self._text}
-        path.write_text(kinds[path.suffix](), encoding="utf-8")
+        path.write_text(self._json() if path.suffix == ".json" else self._markdown(), encoding="utf-8")
 
     def _json(self) -> str:
         """Everything at full precision; fractions stay fractions."""
@@ -200,12 +191,6 @@ class EvaluationResult:
     def _markdown(self) -> str:
         fine_print = "\n".join(f"- **{name}**: {value}" for name, value in self.fine_print.items())
         return "\n\n".join([f"## {self.title}", *(table.markdown() for table in self.tables()), fine_print]) + "\n"
-
-    def _text(self) -> str:
-        """What is printed, without colours."""
-        stream = io.StringIO()
-        self.print(Console(file=stream, width=TEXT_WIDTH))
-        return stream.getvalue()
 
     def _overall(self) -> ReportTable:
         """The protocol's metrics of the model, by both means, and of the baselines."""

@@ -24,16 +24,11 @@ from .result import EvaluationResult
 
 @dataclass(frozen=True)
 class ScoredPoses:
-    """Predicted and true poses as a protocol compares them.
+    """Predicted and true poses as a protocol compares them."""
 
-    Args:
-        predicted, target: `(poses, scored, 3)` mm, relative to the protocol's root.
-        valid: `(poses, scored)` bool.
-    """
-
-    predicted: torch.Tensor
-    target: torch.Tensor
-    valid: torch.Tensor
+    predicted: torch.Tensor  # (poses, scored, 3) mm, relative to the protocol's root
+    target: torch.Tensor  # the same
+    valid: torch.Tensor  # (poses, scored) bool
 
     def select(self, part: torch.Tensor) -> "ScoredPoses":
         """Take the poses where `part` `(poses,)` is true."""
@@ -56,37 +51,29 @@ class ScoredPoses:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Compares poses with the truth of a data set by the joints and the root of a protocol.
-
-    Args:
-        found: the poses and the truth.
-        protocol: what counts.
-        joints: names of the scored joints.
-        scored, root: indices of the scored joints and of those in whose middle the origin is.
-        valid: `(poses, scored)` bool, labels in 3D that count.
-    """
+    """Compares poses with the truth of a data set by the joints and the root of a protocol."""
 
     found: Predictions
     protocol: Protocol
-    joints: list[str]
-    scored: list[int]
-    root: list[int]
-    valid: torch.Tensor
+    joints: list[str]  # names of the scored joints
+    scored: list[int]  # their indices
+    root: list[int]  # indices of the joints in whose middle the origin is
+    valid: torch.Tensor  # (poses, scored) bool, labels in 3D that count
+    visible: torch.Tensor  # (poses, scored) bool, by the labels
+    labelled_points: torch.Tensor  # (poses, scored) bool, labels in the picture
+    detected: torch.Tensor  # (poses, scored) bool
 
     @classmethod
     def of(cls, found: Predictions, protocol: Protocol) -> "Scorer":
-        """Choose the joints.
-
-        Raises:
-            ValueError: The protocol moves poses to a root, and no pose has a labelled one.
-        """
+        """Choose the joints; a protocol that moves poses to a root needs a labelled one."""
         names = protocol.scored_joints(found.skeleton)
         scored, root = ([found.skeleton.joints.index(name) for name in chosen] for chosen in (names, protocol.root))
         valid = found.targets.valid
         valid = valid[:, scored] & valid[:, root].all(dim=1, keepdim=True)
         if root and not valid.any():
             raise ValueError(f"protocol {protocol.name} needs 3D labels of {', '.join(protocol.root)}, got none")
-        return cls(found, protocol, names, scored, root, valid)
+        flags = found.targets.visible, found.targets.points.isfinite().all(dim=-1), found.poses.detected.detected
+        return cls(found, protocol, names, scored, root, valid, *(flag[:, scored] for flag in flags))
 
     def compare(self, joints: torch.Tensor) -> ScoredPoses:
         """Put poses `(poses, joints, 3)` beside the truth."""
@@ -97,21 +84,6 @@ class Scorer:
         if not self.root:
             return joints[:, self.scored]
         return joints[:, self.scored] - joints[:, self.root].mean(dim=1, keepdim=True)
-
-    @property
-    def detected(self) -> torch.Tensor:
-        """`(poses, scored)` bool."""
-        return self.found.poses.detected.detected[:, self.scored]
-
-    @property
-    def visible(self) -> torch.Tensor:
-        """`(poses, scored)` bool, by the labels."""
-        return self.found.targets.visible[:, self.scored]
-
-    @property
-    def labelled_points(self) -> torch.Tensor:
-        """`(poses, scored)` bool, labels in the picture."""
-        return self.found.targets.points.isfinite().all(dim=-1)[:, self.scored]
 
     @property
     def recall(self) -> torch.Tensor:
@@ -136,16 +108,9 @@ def score(
     groups: Sequence[str] | None = None,
     baselines: TrivialBaselines | None = None,
 ) -> EvaluationResult:
-    """Compare predictions with the truth.
+    """Compare predictions, in the joints of the truth, with the truth, and trivial predictors as well.
 
-    Args:
-        found: the predictions, in the joints of the truth.
-        protocol: what counts.
-        groups: group of every pose, where the protocol has groups.
-        baselines: trivial predictors to score as well.
-
-    Raises:
-        ValueError: The protocol moves poses to a root, and no pose has a labelled one.
+    `groups` is the group of every pose, where the protocol has groups.
     """
     scorer = Scorer.of(found, protocol)
     poses, targets = found.poses, found.targets
@@ -202,16 +167,8 @@ def camera_metrics(poses: FoundPoses, targets: PoseTargets, root: int) -> dict[s
     """Errors in camera space over all joints of the people who can be placed and whose true place is known.
 
     The place follows from the predicted joints, their predicted points and the data's intrinsics, as for users;
-    nothing of the true depth or scale is used.
-
-    Args:
-        poses: in the joints of the targets; those that are detected say where the person is.
-        targets: the truth.
-        root: index of the root joint.
-
-    Returns:
-        `mpjpe_absolute` and `mrpe` in mm, and `placed`, the fraction of the people whose true place is known that they
-        are over; nothing where no true place is known.
+    nothing of the true depth or scale is used. Returns `mpjpe_absolute` and `mrpe` in mm, and `placed`, the fraction
+    of the people whose true place is known that they are over; nothing where no true place is known.
     """
     known = targets.placed
     if not known.any():

@@ -10,15 +10,10 @@ MIN_SIDE_PX = 4
 
 
 def parse_boxes(value: Any, image: Image.Image, max_people: int) -> list[Box]:
-    """Return boxes within the picture from nested numbers that a client sent.
-
-    Args:
-        value: `[[x, y, width, height], ...]` in px; `None` for none.
-        image: The picture they belong to.
-        max_people: Most boxes that are accepted.
+    """Return boxes within the picture from `[[x, y, width, height], ...]` that a client sent; `None` for none.
 
     Raises:
-        ValueError: They are no boxes, too many, or do not lie in the picture.
+        ValueError: They are no boxes, more than `max_people`, or do not lie in the picture.
     """
     if value is None:
         return []
@@ -30,11 +25,7 @@ def parse_boxes(value: Any, image: Image.Image, max_people: int) -> list[Box]:
 
 
 def read_boxes(text: str) -> list[Box]:
-    """Return the boxes of a text `x y width height; x y width height`, unchecked; commas are taken as blanks.
-
-    Raises:
-        ValueError: A word is no number.
-    """
+    """Return the boxes of a text `x y width height; x y width height`, unchecked; commas are taken as blanks."""
     rows = [row.replace(",", " ").split() for row in text.split(";")]
     try:
         return [[float(word) for word in row] for row in rows if row]

@@ -51,7 +51,7 @@ def describe_person(person: Person) -> str:
 
 def describe_error(error_mm: float) -> str:
     """An expected error as "expected error about 45 mm"; nothing if it is not known."""
-    return "" if math.isnan(error_mm) else f"expected error about {_about(error_mm)}"
+    return "" if math.isnan(error_mm) else f"expected error about {ROUNDING_MM * round(error_mm / ROUNDING_MM)} mm"
 
 
 def doubt_of_error(error_mm: float, advice: str) -> str:
@@ -64,13 +64,7 @@ def doubt_of_error(error_mm: float, advice: str) -> str:
 
 
 def doubts(people: Sequence[Person], skeleton: Skeleton, boxes_given: bool = False) -> list[str]:
-    """Say what is to be doubted of each person, in sentences; an empty list if nothing is.
-
-    Args:
-        people: Everybody who was found.
-        skeleton: Names their joints.
-        boxes_given: Whether somebody said where they are, who may have meant another box.
-    """
+    """Say what is to be doubted of each person, in sentences; who gave the boxes may have meant others."""
     sentences = []
     for number, person in enumerate(people, start=1):
         name = f"person {number}" if len(people) > 1 else "the person"
@@ -106,8 +100,3 @@ def root_distance_m(person: Person, skeleton: Skeleton) -> float | None:
         return None
     depth_mm = float(np.asarray(person["joints_camera"], dtype=np.float64)[skeleton.root, 2])
     return depth_mm / 1000 if math.isfinite(depth_mm) else None
-
-
-def _about(error_mm: float) -> str:
-    """An error in round numbers, as "45 mm"."""
-    return f"{ROUNDING_MM * round(error_mm / ROUNDING_MM)} mm"

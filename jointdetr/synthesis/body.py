@@ -67,17 +67,11 @@ LEG = ("upperleg01", "lowerleg01", "foot")
 
 @dataclass(frozen=True)
 class PosedBody:
-    """Surface, bone heads and Human3.6M joints of a batch of people.
+    """Surface, bone heads and Human3.6M joints of a batch of people, in metres."""
 
-    Args:
-        vertices: `(batch, vertices, 3)`, metres.
-        bones: `(batch, bones, 3)`, metres: where each bone begins.
-        joints: `(batch, 17, 3)`, metres, in the order of `skeleton_jointdetr.HUMAN36M`.
-    """
-
-    vertices: Tensor
-    bones: Tensor
-    joints: Tensor
+    vertices: Tensor  # (batch, vertices, 3)
+    bones: Tensor  # (batch, bones, 3), where each bone begins
+    joints: Tensor  # (batch, 17, 3), in the order of `skeleton_jointdetr.HUMAN36M`
 
 
 class Body:
@@ -87,13 +81,11 @@ class Body:
     written in the axes of the world, not of the bone: the identity everywhere is the rest pose.
 
     Args:
-        path: The `.npz` file that `tools/distil_body.py` writes.
         device: Where the model's tensors live and where people are posed.
     """
 
-    def __init__(self, path: Path | str = BODY_FILE, device: torch.device | str = "cpu") -> None:
-        """Read the arrays and unpack them to float32."""
-        with np.load(path) as file:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        with np.load(BODY_FILE) as file:
             arrays = {name: file[name] for name in file.files}
         self.device = torch.device(device)
         num_vertices = len(arrays["weight"])
@@ -113,7 +105,9 @@ class Body:
         self._surface_basis = basis[:, :num_vertices].transpose(1, 2).contiguous()  # (components, 3, vertices)
         self._skin_weights = self._dense_weights(arrays["bone"], arrays["weight"])  # (bones, vertices)
         self.dominant_bone = self._skin_weights.argmax(dim=0)  # (vertices,)
-        self._landmarks = torch.stack([self._nose_vertex(), self.reference[:, 2].argmax()])
+        of_head = self.dominant_bone == self.bone("head")
+        nose = self.reference[:, 1].masked_fill(~of_head, torch.inf).argmin()  # the foremost vertex of the head
+        self._landmarks = torch.stack([nose, self.reference[:, 2].argmax()])
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """The array as float32 on the model's device."""
@@ -124,11 +118,6 @@ class Body:
         dense = np.zeros((len(self.bone_names), len(bones)), dtype=np.float32)
         np.add.at(dense, (bones, np.arange(len(bones))[:, None]), weights.astype(np.float32))
         return self._tensor(dense / dense.sum(axis=0))
-
-    def _nose_vertex(self) -> Tensor:
-        """The foremost vertex of the head: the tip of the nose."""
-        of_head = self.dominant_bone == self.bone("head")
-        return self.reference[:, 1].masked_fill(~of_head, torch.inf).argmin()
 
     def bone(self, name: str) -> int:
         """Index of the bone called `name`."""
@@ -151,12 +140,8 @@ class Body:
     def forward_kinematics(self, rest: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
         """Turn every bone about its head, parents first.
 
-        Args:
-            rest: Bone heads at rest `(batch, bones, 3)`, metres.
-            rotations: Rotation of each bone relative to its parent's `(batch, bones, 3, 3)`.
-
-        Returns:
-            Orientations in the world `(batch, bones, 3, 3)` and bone heads `(batch, bones, 3)`, metres.
+        From bone heads at rest `(batch, bones, 3)`, metres, and the rotation of each bone relative to its parent's
+        `(batch, bones, 3, 3)`: orientations in the world `(batch, bones, 3, 3)` and bone heads `(batch, bones, 3)`.
         """
         orientations, heads = [], []
         for bone, parent in enumerate(self.parents):
@@ -171,20 +156,13 @@ class Body:
 
     @torch.no_grad()
     def pose(self, shape: Tensor, rotations: Tensor) -> PosedBody:
-        """Pose people: surface, bone heads and joints.
+        """Pose people: surface, bone heads and joints, the root bone where the shape has it at rest, near the origin.
 
         Args:
             shape: Shape coefficients `(batch, components)`.
             rotations: Rotation of each bone relative to its parent's `(batch, bones, 3, 3)`; the root's rotation turns
                 the whole person.
-
-        Returns:
-            The posed people in metres, the root bone where the shape has it at rest, near the origin.
-
-        Raises:
-            ValueError: The tensors do not have these shapes.
         """
-        self._check(shape, rotations)
         transforms, bones = self._bone_transforms(shape, rotations)
         surface = self._skin(shape, transforms, slice(None))
         joints = self._human36m_joints(bones, surface[:, :, self._landmarks])
@@ -193,19 +171,8 @@ class Body:
     @torch.no_grad()
     def joints(self, shape: Tensor, rotations: Tensor) -> Tensor:
         """The `joints` of `pose` alone, at a small part of its cost: (batch, 17, 3), metres."""
-        self._check(shape, rotations)
         transforms, bones = self._bone_transforms(shape, rotations)
         return self._human36m_joints(bones, self._skin(shape, transforms, self._landmarks))
-
-    def _check(self, shape: Tensor, rotations: Tensor) -> None:
-        """Refuse coefficients or rotations of another shape than the model's."""
-        components, bones = len(self._surface_basis), len(self.bone_names)
-        if shape.ndim != 2 or shape.shape[1] != components:
-            raise ValueError(f"`shape` must be (batch, {components}), got {tuple(shape.shape)}")
-        if rotations.shape != (len(shape), bones, 3, 3):
-            raise ValueError(
-                f"`rotations` must be ({len(shape)}, {bones}, 3, 3) for this `shape`, got {tuple(rotations.shape)}"
-            )
 
     def _bone_transforms(self, shape: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
         """What each bone does to the rest pose (batch, bones, 3, 4), and the bone heads (batch, bones, 3)."""
@@ -253,34 +220,28 @@ def load_body(device: torch.device | str = "cpu") -> Body:
 
 
 class CapsuleModel:
-    """Capsules of a body, and which pairs of them must stay apart.
-
-    Args:
-        body: The body whose surface is measured.
-    """
+    """Capsules of a body, measured on its surface, and which pairs of them must stay apart."""
 
     def __init__(self, body: Body) -> None:
-        """Measure the capsules at the mean shape and along each component."""
-        self.names, self.bones = _capsule_bones(body)
+        bones = {name: moved_with[0] for name, (moved_with, _) in TRUNK.items()}
+        bones |= {f"{part}.{side}": f"{part}.{side}" for side in "LR" for part in (*LIMBS, *TIPS)}
+        self.bones = torch.tensor([body.bone(bone) for bone in bones.values()])  # (capsules,) that each moves with
         components = body.shape_samples.shape[1]
         shapes = torch.cat([torch.zeros(1, components), torch.eye(components)]).to(body.device)
         surface, heads = body.rest_surface(shapes).double().cpu(), body.rest_bones(shapes).double().cpu()
         dominant = body.dominant_bone.cpu()
         measured = torch.stack([_measure(body, dominant, *person) for person in zip(surface, heads, strict=True)])
         self.mean, self.basis = measured[0], measured[1:] - measured[0]  # (capsules, 7), (components, capsules, 7)
-        self.pairs = torch.tensor(_pairs(self.names))  # (pairs, 2)
+        pairs = combinations(enumerate(bones), 2)
+        self.pairs = torch.tensor(
+            [(i, j) for (i, one), (j, other) in pairs if not _may_touch(one, other)]
+        )  # (pairs, 2)
 
     def penetration(self, shape: Tensor, rest: Tensor, orientations: Tensor, heads: Tensor) -> Tensor:
-        """How deep the worst pair of parts runs into each other, negative where all keep apart.
+        """How deep `(batch,)`, in metres, the worst pair of parts runs into each other, negative where all keep apart.
 
-        Args:
-            shape: Shape coefficients `(batch, components)`.
-            rest: Bone heads at rest `(batch, bones, 3)`.
-            orientations: Those of the bones in the world `(batch, bones, 3, 3)`, from `Body.forward_kinematics`.
-            heads: The posed bone heads `(batch, bones, 3)`.
-
-        Returns:
-            Depth `(batch,)`, metres.
+        Shape coefficients `(batch, components)` and bone heads at rest `(batch, bones, 3)` are those of people whose
+        bones have these orientations `(batch, bones, 3, 3)` and heads, from `Body.forward_kinematics`.
         """
         capsules = self.mean + torch.einsum("bk,kcn->bcn", shape, self.basis)
         ends, radius = capsules[..., :6].unflatten(-1, (2, 3)), capsules[..., 6]  # (batch, capsules, 2, 3)
@@ -307,14 +268,6 @@ def segment_distance(one: Tensor, other: Tensor) -> Tensor:
     on_one = ((b * on_other - c) / a).clamp(0, 1)
     gap = between + on_one[..., None] * along_one - on_other[..., None] * along_other
     return gap.norm(dim=-1)
-
-
-def _capsule_bones(body: Body) -> tuple[list[str], Tensor]:
-    """Names of the capsules, and the bone each moves with (capsules,)."""
-    bones = {name: moved_with[0] for name, (moved_with, _) in TRUNK.items()}
-    for side in "LR":
-        bones |= {f"{part}.{side}": f"{part}.{side}" for part in (*LIMBS, *TIPS)}
-    return list(bones), torch.tensor([body.bone(bone) for bone in bones.values()])
 
 
 def _measure(body: Body, dominant: Tensor, surface: Tensor, heads: Tensor) -> Tensor:
@@ -349,13 +302,6 @@ def _trunk_capsule(points: Tensor, axis: int) -> Tensor:
     reach = torch.zeros(3, dtype=points.dtype)
     reach[axis] = (half[axis] - radius).clamp(min=0)
     return torch.cat([middle - reach, middle + reach, radius[None]])
-
-
-def _pairs(names: list[str]) -> list[tuple[int, int]]:
-    """Index pairs of capsules that must stay apart."""
-    return [
-        (one, other) for one, other in combinations(range(len(names)), 2) if not _may_touch(names[one], names[other])
-    ]
 
 
 def _may_touch(one: str, other: str) -> bool:

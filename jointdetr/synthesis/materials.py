@@ -8,7 +8,6 @@ points of anything, `materials` kinds of surface in one picture.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,11 +15,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from .body import Body
 from .scene import NUM_WALLS, Record, rotate, spread
 from .textures import draw_picture, random_colours, sample_noise, sample_pictures
-
-if TYPE_CHECKING:
-    from .body import Body
 
 SKIN, LOWER, UPPER, SHOES, HAIR, EYES, LIPS, GLOVES = range(8)
 GROUND = 8
@@ -31,23 +28,15 @@ SKY = BOX + NUM_BOX_PAINTS
 NUM_MATERIALS = SKY + 1
 
 HAND, LEG, TORSO, FOOT, ARM, HEAD, EYE, SCALP, NAPE = range(9)
-REGION_OF_BONE = {
-    "upperleg": LEG,
-    "lowerleg": LEG,
-    "root": TORSO,
-    "pelvis": TORSO,
-    "spine": TORSO,
-    "clavicle": TORSO,
-    "shoulder": TORSO,
-    "foot": FOOT,
-    "upperarm": ARM,
-    "lowerarm": ARM,
-    "wrist": HAND,
-    "neck": HEAD,
-    "head": HEAD,
+BONES_OF_REGION = {  # by the beginnings of their names
+    LEG: ("upperleg", "lowerleg"),
+    TORSO: ("root", "pelvis", "spine", "clavicle", "shoulder"),
+    FOOT: ("foot",),
+    ARM: ("upperarm", "lowerarm"),
+    HAND: ("wrist",),
+    HEAD: ("neck", "head"),
 }
 BROW, LIP = 1.0, -1.0
-PAINT_FIELDS = 11
 GRAIN_FREQUENCY = 40.0
 PICTURES_PER_WAVE = 0.025  # a printed picture is so many times coarser than a pattern of stripes
 
@@ -68,30 +57,24 @@ DENIM = np.array([0.06, 0.1, 0.2])
 
 @dataclass(frozen=True)
 class SurfaceMap:
-    """Where each vertex lies on the body, for all bodies alike.
+    """Where each vertex lies on the body, for all bodies alike."""
 
-    Attributes:
-        coordinates: `(6, vertices)` place at rest (metres), along the arm and along the leg (0 shoulder or hip, 1
-            elbow or knee, 2 wrist or ankle), and the face's marks (1 brow, -1 lip).
-        region: `(vertices,)` int64, one of HAND to NAPE.
-        hip_height: height of the hips at rest, metres.
-        neck_height: height of the neck at rest, metres.
-    """
-
+    # (6, vertices): place at rest (metres), along the arm and along the leg (0 shoulder or hip, 1 elbow or knee,
+    # 2 wrist or ankle), and the face's marks (1 brow, -1 lip)
     coordinates: Tensor
-    region: Tensor
-    hip_height: float
+    region: Tensor  # (vertices,) int64, one of HAND to NAPE
+    hip_height: float  # of the hips at rest, metres
     neck_height: float
 
     @classmethod
-    def of_body(cls, body: "Body") -> "SurfaceMap":
+    def of_body(cls, body: Body) -> "SurfaceMap":
         """Derive the map from the names of the bones and the shape at rest."""
         reference = body.reference.cpu().numpy()
         names = [str(name) for name in body.bone_names]
         heads = dict(zip(names, body.bone_rest.cpu().numpy(), strict=True))
         bone = body.dominant_bone.cpu().numpy()
-        regions = np.array([_by_prefix(REGION_OF_BONE, name) for name in names])
-        is_head = np.array([name.startswith(("head", "neck")) for name in names])[bone]
+        regions = np.array([_region_of(name) for name in names])
+        is_head = (regions == HEAD)[bone]
         region, marks = _face(reference, regions[bone], is_head, body.faces.cpu().numpy())
         arm = _along(reference, heads, ("upperarm01", "lowerarm01", "wrist"))
         leg = _along(reference, heads, ("upperleg01", "lowerleg01", "foot"))
@@ -107,64 +90,39 @@ class SurfaceMap:
 
 @dataclass(frozen=True)
 class Outfit:
-    """What the people of a batch wear; every field has a leading batch dimension.
+    """What the people of a batch wear."""
 
-    Attributes:
-        sleeve: `(batch,)` end of the sleeves along the arm.
-        trouser: `(batch,)` end of the trousers along the leg.
-        hem: `(batch,)` metres above the hips where the top begins.
-        collar: `(batch,)` metres above the neck bone where the top ends.
-        bare_back: `(batch,)` bool, the top covers the skin with nothing.
-        shoes: `(batch,)` bool.
-        gloves: `(batch,)` bool.
-        hair: `(batch,)` bool.
-        long_hair: `(batch,)` bool, hair over the nape.
-        thickness: `(batch, 5)` metres that top, trousers, shoes, hair and nape stand off the body.
-        wrinkles: `(batch, 3, 4)` wave vectors of the folds (1/m), and in the last column their phases.
-    """
-
-    sleeve: Tensor
-    trouser: Tensor
-    hem: Tensor
-    collar: Tensor
-    bare_back: Tensor
-    shoes: Tensor
-    gloves: Tensor
-    hair: Tensor
-    long_hair: Tensor
-    thickness: Tensor
-    wrinkles: Tensor
+    sleeve: Tensor  # (batch,) end of the sleeves along the arm
+    trouser: Tensor  # (batch,) end of the trousers along the leg
+    hem: Tensor  # (batch,) metres above the hips where the top begins
+    collar: Tensor  # (batch,) metres above the neck bone where the top ends
+    bare_back: Tensor  # (batch,) bool, the top covers the skin with nothing
+    shoes: Tensor  # (batch,) bool
+    gloves: Tensor  # (batch,) bool
+    hair: Tensor  # (batch,) bool
+    long_hair: Tensor  # (batch,) bool, hair over the nape
+    thickness: Tensor  # (batch, 5) metres that top, trousers, shoes, hair and nape stand off the body
+    wrinkles: Tensor  # (batch, 3, 4) wave vectors of the folds (1/m), and in the last column their phases
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Paint of every material; every field has a leading batch dimension.
+    """Paint of every material."""
 
-    Attributes:
-        paint: `(batch, materials, PAINT_FIELDS)` two colours, frequency of the pattern (1/m), strength of the
-            highlight, strength and frequency (1/m) of its cloudiness, strength of its grain.
-        pattern: `(batch, materials)` int64, PLAIN to PICTURE.
-        offset: `(batch, 3)` where in the noise volume this picture lies.
-        pictures: `(batch, height, width, 3)` uint8 dead-leaves picture.
-    """
-
+    # (batch, materials, 11): two colours, frequency of the pattern (1/m), strength of the highlight, strength and
+    # frequency (1/m) of its cloudiness, strength of its grain
     paint: Tensor
-    pattern: Tensor
-    offset: Tensor
-    pictures: Tensor
+    pattern: Tensor  # (batch, materials) int64, PLAIN to PICTURE
+    offset: Tensor  # (batch, 3) where in the noise volume this picture lies
+    pictures: Tensor  # (batch, height, width, 3) uint8 dead-leaves picture
 
 
 def draw_outfit(rng: np.random.Generator) -> Record:
     """Draw the garments and the hair of one person: the fields of `Outfit` without the batch dimension."""
     hair = rng.random() < 0.92
-    hair_thickness = rng.choice([0.008, 0.02, 0.035], p=[0.45, 0.35, 0.2]) * (0.6 + 0.8 * rng.random())
-    thickness = [
-        0.008 + rng.uniform(0, 0.018),
-        rng.uniform(0.002, 0.025),
-        0.008,
-        hair_thickness,
-        rng.uniform(0.015, 0.05),
-    ]
+    locks = rng.choice([0.008, 0.02, 0.035], p=[0.45, 0.35, 0.2]) * (0.6 + 0.8 * rng.random())
+    top, trousers = 0.008 + rng.uniform(0, 0.018), rng.uniform(0.002, 0.025)
+    nape = rng.uniform(0.015, 0.05)
     return {
         "sleeve": rng.choice([-1.0, 0.45, 0.65, 1.1, 1.9], p=[0.08, 0.27, 0.25, 0.12, 0.28]),
         "trouser": rng.choice([0.35, 0.7, 0.95, 1.5, 1.9], p=[0.15, 0.15, 0.15, 0.1, 0.45]),
@@ -175,7 +133,7 @@ def draw_outfit(rng: np.random.Generator) -> Record:
         "gloves": np.bool_(rng.random() < 0.04),
         "hair": np.bool_(hair),
         "long_hair": np.bool_(hair and rng.random() < 0.38),
-        "thickness": np.array(thickness),
+        "thickness": np.array([top, trousers, 0.008, locks, nape]),
         "wrinkles": np.concatenate([rng.normal(0, 45, (3, 3)), rng.uniform(0, 2 * np.pi, (3, 1))], -1),
     }
 
@@ -228,14 +186,9 @@ def garment_thickness(surface: SurfaceMap, outfit: Outfit) -> Tensor:
 
 
 def body_materials(coordinates: Tensor, region: Tensor, image: Tensor, surface: SurfaceMap, outfit: Outfit) -> Tensor:
-    """Material at visible points of the body.
+    """Material `(fragments,)` at visible points of the body.
 
-    Args:
-        coordinates: `(6, fragments)` interpolated from `SurfaceMap.coordinates`.
-        region: `(fragments,)` of the nearest vertex.
-        image: `(fragments,)` which picture.
-        surface: the map of the body.
-        outfit: what the people wear.
+    Of each point: its interpolated `coordinates` `(6, fragments)`, the `region` of the nearest vertex, its picture.
     """
     _, _, height, arm, leg, marks = coordinates
     top = torch.where(outfit.bare_back, SKIN, UPPER)[image]
@@ -254,27 +207,22 @@ def body_materials(coordinates: Tensor, region: Tensor, image: Tensor, surface: 
 
 
 def paint_surface(texture: Tensor, material: Tensor, palette: Palette) -> tuple[Tensor, Tensor]:
-    """Colour of what is seen, before light.
+    """Colour `(3, batch, pixels)` before light and strength of the highlight `(batch, pixels)` of what is seen.
 
-    Args:
-        texture: `(3, batch, pixels)` texture coordinates in metres.
-        material: `(batch, pixels)` int64.
-        palette: the paints.
-
-    Returns:
-        `(3, batch, pixels)` colour and `(batch, pixels)` strength of the highlight.
+    `texture` `(3, batch, pixels)` has coordinates in metres.
     """
     batch, pixels = material.shape
     image = torch.arange(batch, device=material.device)[:, None]
     slot = (image * NUM_MATERIALS + material).flatten()  # (points,)
-    paint = palette.paint.flatten(0, 1).T.contiguous().index_select(1, slot)  # (PAINT_FIELDS, points)
+    paint = palette.paint.flatten(0, 1).T.contiguous().index_select(1, slot)  # (11, points)
     frequency, highlight, clouds, cloud_frequency, grain = paint[6:]
     pattern = palette.pattern.flatten()[slot]
     shifted = (texture + spread(palette.offset)).flatten(1)  # (3, points)
     mix = _pattern_mix(texture.flatten(1), shifted, frequency, pattern)
     colour = torch.lerp(paint[:3], paint[3:6], mix)
     printed = (pattern == PICTURE).nonzero()[:, 0]
-    place = _unfold(shifted.index_select(1, printed)) * (frequency[printed] * PICTURES_PER_WAVE)
+    across, deep, up = shifted.index_select(1, printed)
+    place = torch.stack([across + 0.3 * deep, up + 0.7 * deep]) * (frequency[printed] * PICTURES_PER_WAVE)
     chosen = torch.div(printed, pixels, rounding_mode="floor")
     colour[:, printed] = sample_pictures(palette.pictures, chosen, place)
     cloudy = clouds * (sample_noise(shifted * cloud_frequency)[0] - 0.5)
@@ -311,11 +259,6 @@ def _wave(phase: Tensor, kind: int) -> Tensor:
     return across * up + deep * up + across * deep
 
 
-def _unfold(points: Tensor) -> Tensor:
-    """Two coordinates for a picture on a surface: `(3, points)` -> `(2, points)`."""
-    return torch.stack([points[0] + 0.3 * points[1], points[2] + 0.7 * points[1]])
-
-
 def _draw_patterns(rng: np.random.Generator) -> np.ndarray:
     """Pattern of each material, `(materials,)` int64."""
     pattern = rng.choice(7, NUM_MATERIALS, p=[0.4, 0.13, 0.1, 0.2, 0.08, 0, 0.09])
@@ -327,12 +270,9 @@ def _draw_patterns(rng: np.random.Generator) -> np.ndarray:
     return pattern
 
 
-def _by_prefix(table: dict[str, int], name: str) -> int:
-    """Entry of the longest key that `name` starts with."""
-    keys = [key for key in table if name.startswith(key)]
-    if not keys:
-        raise ValueError(f"bone names must start with one of {sorted(table)}, got {name!r}")
-    return table[max(keys, key=len)]
+def _region_of(bone: str) -> int:
+    """The region that a bone moves, by its name."""
+    return next(region for region, beginnings in BONES_OF_REGION.items() if bone.startswith(beginnings))
 
 
 def _along(reference: np.ndarray, heads: dict[str, np.ndarray], bones: tuple[str, str, str]) -> np.ndarray:

@@ -5,7 +5,7 @@ CPU, so that whether a pose is taken never hangs on a rounding error; people are
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .body import Body, CapsuleModel
 from .gestures import GESTURES, Arms
-from .posing import MotionLibrary, Pose, bone_rotations, rotation_about
-from .postures import POSTURES, Draws, Posture
+from .posing import MotionLibrary, bone_rotations, rotation_about
+from .postures import Draws, Posture, combine, draw_posture, some_of
 
 # A seed's hands of random numbers: who the person is, then 20 attempts at the pose. Later ones are made in two rounds,
 # each at once for everybody who still needs them.
@@ -27,27 +27,20 @@ SHAPE_JITTER = 0.2
 MOTION_SHARE = 0.5  # of the people, where there are recorded motions
 METRES_TO_MM = 1000.0
 
-# Which of a person's random numbers the parts of a pose take: (first, how many).
-POSTURE_NUMBERS, GESTURE_NUMBERS, IDLE_NUMBERS, OTHER_NUMBERS = (0, 70), (70, 40), (110, 40), (150, 10)
+# Which of a person's random numbers the parts of a pose take.
+POSTURE_NUMBERS, GESTURE_NUMBERS, IDLE_NUMBERS, OTHER_NUMBERS = map(slice, (0, 70, 110, 150), (70, 110, 150, 160))
 
 Angles = TypeVar("Angles", Posture, Arms)
 
 
 @dataclass(frozen=True)
 class Activity:
-    """A posture of the body with a gesture of the arms.
+    """A posture of the body with a gesture of the arms."""
 
-    Args:
-        posture: A name of `postures.POSTURES`.
-        gesture: A name of `gestures.GESTURES`, of one arm or of both.
-        idle: The gesture of the arm that takes no part.
-        weight: How often it is drawn, relative to the others.
-    """
-
-    posture: str
-    gesture: str
-    idle: str
-    weight: float
+    posture: str  # a name of `postures.POSTURES`
+    gesture: str  # a name of `gestures.GESTURES`, of one arm or of both
+    idle: str  # the gesture of the arm that takes no part
+    weight: float  # how often it is drawn, relative to the others
 
     @property
     def name(self) -> str:
@@ -63,138 +56,82 @@ class Population:
     stature_m: tuple[float, float]
 
 
-UPRIGHT = {
-    "arms hanging": 0.16,
-    "talking": 0.15,
-    "reaching": 0.14,
-    "reaching up": 0.05,
-    "waving": 0.08,
-    "phoning": 0.07,
-    "eating": 0.08,
-    "photographing": 0.05,
-    "touching the head": 0.03,
-    "arms crossed": 0.04,
-    "hands joined": 0.05,
-    "holding": 0.09,
-    "hands on hips": 0.04,
-    "hands behind": 0.02,
-    "arms anywhere": 0.05,
+STANDING_OR_SEATED = {  # how often of those who stand, and of those who sit
+    "hands on thighs": (0.0, 0.20),
+    "arms hanging": (0.16, 0.0),
+    "talking": (0.15, 0.15),
+    "reaching": (0.14, 0.12),
+    "reaching up": (0.05, 0.0),
+    "waving": (0.08, 0.05),
+    "phoning": (0.07, 0.09),
+    "eating": (0.08, 0.12),
+    "photographing": (0.05, 0.04),
+    "touching the head": (0.03, 0.03),
+    "arms crossed": (0.04, 0.05),
+    "hands joined": (0.05, 0.05),
+    "holding": (0.09, 0.07),
+    "hands on hips": (0.04, 0.0),
+    "hands behind": (0.02, 0.0),
+    "arms anywhere": (0.05, 0.03),
 }
-SEATED = {
-    "hands on thighs": 0.20,
-    "talking": 0.15,
-    "reaching": 0.12,
-    "waving": 0.05,
-    "phoning": 0.09,
-    "eating": 0.12,
-    "photographing": 0.04,
-    "touching the head": 0.03,
-    "arms crossed": 0.05,
-    "hands joined": 0.05,
-    "holding": 0.07,
-    "arms anywhere": 0.03,
-}
+UPRIGHT = {gesture: share for gesture, (share, _) in STANDING_OR_SEATED.items() if share}
+SEATED = {gesture: share for gesture, (_, share) in STANDING_OR_SEATED.items() if share}
 STRIDING = {**UPRIGHT, "arms hanging": 0.6}
 BENT = {"arms hanging": 0.3, "reaching": 0.3, "holding": 0.15, "talking": 0.1, "hands on hips": 0.05, "phoning": 0.1}
 LOW = {"hands on thighs": 0.3, "reaching": 0.2, "talking": 0.15, "holding": 0.15, "phoning": 0.1, "arms hanging": 0.1}
 UNBOUND = {"arms anywhere": 0.7, "reaching": 0.1, "reaching up": 0.2}
 ON_HANDS = {"on hands": 0.8, "reaching": 0.2}
 
-# Posture: what idle arms do, and what the others do.
-GESTURES_OF = {
-    "standing": ("arms hanging", UPRIGHT),
-    "walking": ("arms hanging", STRIDING),
-    "leaning": ("arms hanging", BENT),
-    "sitting": ("hands on thighs", SEATED),
-    "crouching": ("hands on thighs", LOW),
-    "kneeling": ("hands on thighs", LOW),
-    "sitting on the ground": ("hands on thighs", LOW),
-    "crawling": ("on hands", ON_HANDS),
-    "lying": ("arms hanging", UNBOUND),
-    "jumping": ("arms anywhere", UNBOUND),
-    "moving freely": ("arms anywhere", UNBOUND),
+# Posture: what idle arms do, what the others do, and how often people of "everyday" and of "everything" take it.
+MIXTURE = {
+    "standing": ("arms hanging", UPRIGHT, 0.36, 0.20),
+    "walking": ("arms hanging", STRIDING, 0.20, 0.12),
+    "leaning": ("arms hanging", BENT, 0.11, 0.08),
+    "sitting": ("hands on thighs", SEATED, 0.22, 0.12),
+    "crouching": ("hands on thighs", LOW, 0.03, 0.06),
+    "kneeling": ("hands on thighs", LOW, 0.03, 0.05),
+    "sitting on the ground": ("hands on thighs", LOW, 0.05, 0.06),
+    "crawling": ("on hands", ON_HANDS, 0.0, 0.04),
+    "lying": ("arms hanging", UNBOUND, 0.0, 0.06),
+    "jumping": ("arms anywhere", UNBOUND, 0.0, 0.06),
+    "moving freely": ("arms anywhere", UNBOUND, 0.0, 0.15),
 }
 
 
-def _activities(postures: dict[str, float]) -> tuple[Activity, ...]:
-    """Every posture with each of its gestures, postures as often as their weights say."""
+def _activities(column: int) -> tuple[Activity, ...]:
+    """Every posture with each of its gestures, postures as often as a column of the mixture says."""
     return tuple(
-        Activity(posture, gesture, idle, weight * share / sum(gestures.values()))
-        for posture, weight in postures.items()
-        for idle, gestures in [GESTURES_OF[posture]]
+        Activity(posture, gesture, idle, weights[column] * share / sum(gestures.values()))
+        for posture, (idle, gestures, *weights) in MIXTURE.items()
         for gesture, share in gestures.items()
+        if weights[column]
     )
 
 
 PRESETS = {
-    "everyday": Population(
-        activities=_activities(
-            {
-                "standing": 0.36,
-                "walking": 0.20,
-                "leaning": 0.11,
-                "sitting": 0.22,
-                "crouching": 0.03,
-                "kneeling": 0.03,
-                "sitting on the ground": 0.05,
-            }
-        ),
-        stature_m=(1.45, 2.05),
-    ),
-    "everything": Population(
-        activities=_activities(
-            {
-                "standing": 0.20,
-                "walking": 0.12,
-                "leaning": 0.08,
-                "sitting": 0.12,
-                "crouching": 0.06,
-                "kneeling": 0.05,
-                "sitting on the ground": 0.06,
-                "crawling": 0.04,
-                "lying": 0.06,
-                "jumping": 0.06,
-                "moving freely": 0.15,
-            }
-        ),
-        stature_m=(1.1, 2.05),
-    ),
+    "everyday": Population(_activities(0), stature_m=(1.45, 2.05)),
+    "everything": Population(_activities(1), stature_m=(1.1, 2.05)),
 }
-
 PRESETS["nobody"] = PRESETS["everyday"]  # who would stand in the empty rooms
 
 
 @dataclass(frozen=True)
 class PosedPeople:
-    """People near the origin of a z-up world, on the ground z = 0.
+    """People near the origin of a z-up world, on the ground z = 0."""
 
-    Args:
-        vertices: `(batch, vertices, 3)`, metres; the lowest is at z = 0 unless the person jumps.
-        joints: `(batch, 17, 3)`, metres, in the order of `skeleton_jointdetr.HUMAN36M`; the pelvis is at x = y = 0.
-        activity: What each person does, as "sitting, phoning" or "motion 02_05".
-    """
-
-    vertices: Tensor
-    joints: Tensor
-    activity: list[str]
+    vertices: Tensor  # (batch, vertices, 3) metres; the lowest is at z = 0 unless the person jumps
+    joints: Tensor  # (batch, 17, 3) metres, Human3.6M's order; the pelvis is at x = y = 0
+    activity: list[str]  # as "sitting, phoning" or "motion 02_05"
 
 
 @dataclass(frozen=True)
 class Poses:
-    """What it takes to pose people: the arguments of `Body.pose`, and how far they are off the ground.
+    """What it takes to pose people."""
 
-    Args:
-        shape: `(batch, components)`, float64.
-        rotations: `(batch, bones, 3, 3)`, float64.
-        lift: `(batch,)`, metres.
-        penetration: `(batch,)`, metres: how deep the worst pair of body parts overlaps, negative if none does.
-        activity: What each person does.
-    """
-
-    shape: Tensor
-    rotations: Tensor
-    lift: Tensor
-    penetration: Tensor
+    shape: Tensor  # (batch, components), float64
+    rotations: Tensor  # (batch, bones, 3, 3), float64
+    lift: Tensor  # (batch,) metres off the ground
+    penetration: Tensor  # (batch,) metres that the worst pair of body parts overlaps, negative if none does
     activity: list[str]
 
     def replace(self, people: Tensor, others: "Poses", chosen: Tensor) -> None:
@@ -232,11 +169,7 @@ def sample_people(
 def sample_skeletons(
     body: Body, seeds: Sequence[int], preset: str = "everyday", motions: MotionLibrary | None = None
 ) -> Tensor:
-    """The joints of `sample_people` without their surface, relative to the pelvis: (batch, 17, 3), mm, z up.
-
-    Raises:
-        ValueError: As `sample_people`.
-    """
+    """The joints of `sample_people` without their surface, relative to the pelvis: (batch, 17, 3), mm, z up."""
     poses = sample_poses(body, seeds, preset, motions)
     joints = body.joints(poses.shape.float().to(body.device), poses.rotations.float().to(body.device))
     return (joints - joints[:, :1]) * METRES_TO_MM
@@ -248,9 +181,6 @@ def sample_poses(
     """Shapes and bone rotations of random people, for each the first of 20 attempts that does not overlap.
 
     Where all of them overlap, the least overlapping is taken.
-
-    Raises:
-        ValueError: As `sample_people`.
     """
     if preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {sorted(PRESETS)}, got {preset!r}")
@@ -268,10 +198,6 @@ class _Traits:
     recorded: Tensor  # (people,) bool: the pose comes from a motion
     heading: Tensor  # (people,), radians
     mirrored: Tensor  # (people,) bool
-
-    def of(self, people: Tensor) -> "_Traits":
-        """The traits of some people."""
-        return _Traits(*(getattr(self, field.name)[people] for field in fields(self)))
 
 
 class Poser:
@@ -294,8 +220,8 @@ class Poser:
             if len(bad) == 0:
                 break
             draws = Draws.from_seeds([seeds[person] for person in bad.tolist()], attempts)
-            again = traits.of(bad.repeat_interleave(len(attempts)))
-            retries = self._attempt(draws, again, population, motions)
+            again = bad.repeat_interleave(len(attempts))
+            retries = self._attempt(draws, some_of(traits, again), population, motions)
             taken = _first_apart(retries.penetration.unflatten(0, (len(bad), len(attempts))))
             taken += torch.arange(len(bad)) * len(attempts)
             better = retries.penetration[taken] < best.penetration[bad]
@@ -321,10 +247,10 @@ class Poser:
         posture, arms = draw_limbs(draws, chosen)
         posture, arms = posture.mirrored(traits.mirrored), arms.mirrored(traits.mirrored)
         rest = self.body.rest_bones(traits.shape)
-        rotations = bone_rotations(self.body, rest, Pose(posture, arms, traits.heading))
+        rotations = bone_rotations(self.body, rest, posture, arms, traits.heading)
         lift, names = posture.lift.clone(), [activity.name for activity in chosen]
         if motions is not None:
-            frames, clips = motions.draw(draws.part(*OTHER_NUMBERS))
+            frames, clips = motions.draw(draws.part(OTHER_NUMBERS))
             frames[:, 0] = rotation_about("z", traits.heading) @ frames[:, 0]
             rotations[traits.recorded] = frames[traits.recorded]
             lift[traits.recorded] = 0.0
@@ -351,19 +277,21 @@ def draw_limbs(draws: Draws, activities: list[Activity]) -> tuple[Posture, Arms]
     """Angles of every person's limbs: their activity's posture, its gesture, and whatever an idle arm does."""
     posture = _drawn_by_name(
         [activity.posture for activity in activities],
-        lambda name, people: POSTURES[name](draws.part(*POSTURE_NUMBERS).of(people)),
+        lambda name, people: draw_posture(name, draws.part(POSTURE_NUMBERS, people)),
     )
 
-    def arms(names: list[str], numbers: tuple[int, int]) -> Arms:
-        hands = draws.part(*numbers)
-        return _drawn_by_name(names, lambda name, people: GESTURES[name][0](hands.of(people), _of(posture, people)))
+    def arms(names: list[str], numbers: slice) -> Arms:
+        def draw(name: str, people: Tensor) -> Arms:
+            gesture, _ = GESTURES[name]
+            return gesture(draws.part(numbers, people), some_of(posture, people))
+
+        return _drawn_by_name(names, draw)
 
     gesture = arms([activity.gesture for activity in activities], GESTURE_NUMBERS)
     idle = arms([activity.idle for activity in activities], IDLE_NUMBERS)
     both_hands = torch.tensor([GESTURES[activity.gesture][1] for activity in activities])
-    both = draws.part(*OTHER_NUMBERS).uniform(0, 1) < both_hands
-    takes_part = torch.stack([both, torch.ones_like(both)], dim=1)
-    return posture.within_limits(), gesture.where(takes_part, idle)
+    both = draws.part(OTHER_NUMBERS).uniform(0, 1) < both_hands
+    return posture, gesture.where(torch.stack([both, torch.ones_like(both)], dim=1), idle)
 
 
 def _drawn_by_name(names: list[str], draw: Callable[[str, Tensor], Angles]) -> Angles:
@@ -373,10 +301,4 @@ def _drawn_by_name(names: list[str], draw: Callable[[str, Tensor], Angles]) -> A
         groups.setdefault(name, []).append(person)
     parts = [draw(name, torch.tensor(people)) for name, people in groups.items()]
     order = torch.tensor([person for people in groups.values() for person in people]).argsort()
-    kind = type(parts[0])
-    return kind(*(torch.cat([getattr(part, field.name) for part in parts])[order] for field in fields(kind)))
-
-
-def _of(posture: Posture, people: Tensor) -> Posture:
-    """The posture of some people."""
-    return Posture(*(getattr(posture, field.name)[people] for field in fields(posture)))
+    return combine(lambda *values: torch.cat(values)[order], *parts)

@@ -12,17 +12,17 @@ direction to the recorded skeleton's, so that both point the same way. Recorded 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..formats.acclaim import RecordedSkeleton, read_amc, read_asf, world_rotations
-from .body import LIMBS, Body
+from .body import ARM, LIMBS, Body
 from .gestures import ELBOW_LIMIT, TARGET_BONES, THIGH, Arms
-from .postures import Draws, Posture
+from .postures import Draws, Posture, combine
 
-SIDES = ("L", "R")
 # How the bend of the back is shared out among its bones, from the pelvis up, and that of the neck.
 SPINE_SHARES = {"spine05": 0.1, "spine04": 0.2, "spine03": 0.25, "spine02": 0.25, "spine01": 0.2}
 NECK_SHARES = {"neck01": 0.3, "neck03": 0.3, "head": 0.4}
@@ -55,6 +55,9 @@ LIMB_BONES = {
     "tibia": "lowerleg01",
     "foot": "foot",
 }
+BODY_BONES = TRUNK_BONES | {
+    f"{side.lower()}{name}": f"{bone}.{side}" for side in "LR" for name, bone in LIMB_BONES.items()
+}
 
 
 def rotation_about(axis: str, angle: Tensor) -> Tensor:
@@ -73,37 +76,37 @@ def rotation_between(source: Tensor, target: Tensor) -> Tensor:
     target = torch.nn.functional.normalize(target, dim=-1)
     source, target = torch.broadcast_tensors(source, target)
     cosine = (source * target).sum(-1)[..., None, None]
-    cross = cross_matrix(torch.linalg.cross(source, target))
+    x, y, z = torch.linalg.cross(source, target).unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
     identity = torch.eye(3, dtype=source.dtype, device=source.device)
     return identity + cross + cross @ cross / (1 + cosine)
 
 
-def cross_matrix(vector: Tensor) -> Tensor:
-    """Matrix `(..., 3, 3)` whose product with `b` is the cross product of `vector` (..., 3) with `b`."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+class Side(NamedTuple):
+    """One side of the body."""
+
+    column: int  # of what is given for (left, right)
+    name: str  # behind its bones' names
+    outward: float  # the sign of x
 
 
-@dataclass(frozen=True)
-class Pose:
-    """Joint angles of a batch of people, `heading` in radians about the vertical (people,)."""
-
-    posture: Posture
-    arms: Arms
-    heading: Tensor
+SIDES = (Side(0, "L", 1.0), Side(1, "R", -1.0))
 
 
-def bone_rotations(body: Body, rest: Tensor, pose: Pose) -> Tensor:
-    """Rotations for `Body.pose` of people with bone heads `rest` (batch, bones, 3): (batch, bones, 3, 3)."""
+def bone_rotations(body: Body, rest: Tensor, posture: Posture, arms: Arms, heading: Tensor) -> Tensor:
+    """Rotations for `Body.pose` of people with bone heads `rest` (batch, bones, 3): (batch, bones, 3, 3).
+
+    `heading` (batch,) is in radians about the vertical.
+    """
     rotations = torch.eye(3, dtype=rest.dtype).expand(*rest.shape[:2], 3, 3).clone()
-    _turn_trunk(body, rotations, pose)
-    for side, name in enumerate(SIDES):
-        _turn_leg(body, rest, rotations, pose.posture, (side, name))
-        _turn_shoulder(body, rotations, pose.arms, (side, name))
+    _turn_trunk(body, rotations, posture, heading)
+    for side in SIDES:
+        _turn_leg(body, rest, rotations, posture, side)
+        _turn_shoulder(body, rotations, arms, side)
     orientations, heads = body.forward_kinematics(rest, rotations)
-    for side, name in enumerate(SIDES):
-        _turn_arm(body, rest, rotations, _ArmFrame(pose.arms, orientations, heads, side, name))
+    for side in SIDES:
+        _ArmSolver(body, rest, orientations, heads, side).turn(rotations, arms)
     return rotations
 
 
@@ -112,16 +115,10 @@ def _about(axis: str, degrees: Tensor) -> Tensor:
     return rotation_about(axis, torch.deg2rad(degrees))
 
 
-def _outward(side: int) -> float:
-    """+1 on the left, where outward is +x, and -1 on the right."""
-    return 1.0 - 2.0 * side
-
-
-def _turn_trunk(body: Body, rotations: Tensor, pose: Pose) -> None:
+def _turn_trunk(body: Body, rotations: Tensor, posture: Posture, heading: Tensor) -> None:
     """Root, back, neck and head."""
-    posture = pose.posture
     rotations[:, body.bone("root")] = (
-        rotation_about("z", pose.heading) @ _about("x", posture.pelvis_pitch) @ _about("y", posture.pelvis_roll)
+        rotation_about("z", heading) @ _about("x", posture.pelvis_pitch) @ _about("y", posture.pelvis_roll)
     )
     for shares, (bend, side, twist) in (
         (SPINE_SHARES, (posture.spine_bend, posture.spine_side, posture.spine_twist)),
@@ -133,20 +130,18 @@ def _turn_trunk(body: Body, rotations: Tensor, pose: Pose) -> None:
             )
 
 
-def _turn_leg(body: Body, rest: Tensor, rotations: Tensor, posture: Posture, side: tuple[int, str]) -> None:
+def _turn_leg(body: Body, rest: Tensor, rotations: Tensor, posture: Posture, side: Side) -> None:
     """Hip, knee and ankle of one side."""
-    column, name = side
-    outward = _outward(column)
-    thigh, shin, foot = (body.bone(f"{bone}.{name}") for bone in ("upperleg01", "lowerleg01", "foot"))
+    thigh, shin, foot = (body.bone(f"{bone}.{side.name}") for bone in ("upperleg01", "lowerleg01", "foot"))
     thigh_down, shin_down = _straight_down(rest, thigh, shin), _straight_down(rest, shin, foot)
     hip = (
-        _about("x", -posture.hip_flexion[:, column])
-        @ _about("y", -outward * posture.hip_abduction[:, column])
-        @ _about("z", outward * posture.hip_rotation[:, column])
+        _about("x", -posture.hip_flexion[:, side.column])
+        @ _about("y", -side.outward * posture.hip_abduction[:, side.column])
+        @ _about("z", side.outward * posture.hip_rotation[:, side.column])
     )
     rotations[:, thigh] = hip @ thigh_down
-    rotations[:, shin] = thigh_down.mT @ _about("x", posture.knee_flexion[:, column]) @ shin_down
-    rotations[:, foot] = shin_down.mT @ _about("x", -posture.ankle_flexion[:, column])
+    rotations[:, shin] = thigh_down.mT @ _about("x", posture.knee_flexion[:, side.column]) @ shin_down
+    rotations[:, foot] = shin_down.mT @ _about("x", -posture.ankle_flexion[:, side.column])
 
 
 def _straight_down(rest: Tensor, bone: int, following: int) -> Tensor:
@@ -155,101 +150,88 @@ def _straight_down(rest: Tensor, bone: int, following: int) -> Tensor:
     return rotation_between(rest[:, following] - rest[:, bone], down)
 
 
-def _turn_shoulder(body: Body, rotations: Tensor, arms: Arms, side: tuple[int, str]) -> None:
+def _turn_shoulder(body: Body, rotations: Tensor, arms: Arms, side: Side) -> None:
     """The shoulder girdle rises with a lifted arm and comes forward with an arm that reaches."""
-    column, name = side
-    elevation, azimuth = arms.elevation[:, column], torch.deg2rad(arms.azimuth[:, column])
-    lifted = (elevation - SHOULDER_RISE_FROM).clamp(min=0)
-    rise, advance = SHOULDER_RISE * lifted, SHOULDER_ADVANCE * lifted * torch.cos(azimuth)
-    outward = _outward(column)
-    rotations[:, body.bone(f"clavicle.{name}")] = _about("z", -outward * advance) @ _about("y", -outward * rise)
+    lifted = (arms.elevation[:, side.column] - SHOULDER_RISE_FROM).clamp(min=0)
+    forward = torch.cos(torch.deg2rad(arms.azimuth[:, side.column]))
+    rise, advance = SHOULDER_RISE * lifted, SHOULDER_ADVANCE * lifted * forward
+    clavicle = body.bone(f"clavicle.{side.name}")
+    rotations[:, clavicle] = _about("z", -side.outward * advance) @ _about("y", -side.outward * rise)
 
 
 @dataclass(frozen=True)
-class _ArmFrame:
-    """One arm, and the pose of the bones it hangs from."""
+class _ArmSolver:
+    """Turns the shoulder, elbow and wrist of one side, which hang from bones in a known pose."""
 
-    arms: Arms
-    orientations: Tensor
-    heads: Tensor
-    side: int
-    name: str
+    body: Body
+    rest: Tensor  # bone heads (batch, bones, 3)
+    orientations: Tensor  # (batch, bones, 3, 3)
+    heads: Tensor  # (batch, bones, 3)
+    side: Side
 
-    @property
-    def outward(self) -> float:
-        """+1 on the left, -1 on the right."""
-        return _outward(self.side)
+    def turn(self, rotations: Tensor, arms: Arms) -> None:
+        """Write an arm's three rotations."""
+        arm, outward = combine(lambda values: values[:, self.side.column], arms), self.side.outward
+        upper, fore, hand = self._bones()
+        upper_down, fore_down = _straight_down(self.rest, upper, fore), _straight_down(self.rest, fore, hand)
+        swing, elbow = self._by_angles(arm)
+        aimed_swing, aimed_elbow = self._by_target(arm)
+        swing = torch.where(arm.aimed[:, None, None], aimed_swing, swing)
+        elbow = torch.where(arm.aimed, aimed_elbow, elbow)
 
-    def angle(self, name: str) -> Tensor:
-        """An angle of this arm: (people,), degrees."""
-        return getattr(self.arms, name)[:, self.side]
+        chest, shoulder = self.body.bone(CHEST), self.body.parents[upper]
+        in_shoulder = self.orientations[:, shoulder].mT @ self.orientations[:, chest]
+        pronation = _about("z", -outward * arm.pronation)
+        rotations[:, upper] = in_shoulder @ swing @ upper_down
+        rotations[:, fore] = upper_down.mT @ _about("x", -elbow) @ pronation @ fore_down
+        wrist = _about("y", outward * arm.wrist_flexion) @ _about("x", -arm.wrist_deviation)
+        rotations[:, hand] = fore_down.mT @ wrist @ fore_down
 
+    def _bones(self) -> tuple[int, int, int]:
+        """Upper arm, forearm and hand."""
+        upper, fore, hand = (self.body.bone(f"{bone}.{self.side.name}") for bone in ARM)
+        return upper, fore, hand
 
-def _turn_arm(body: Body, rest: Tensor, rotations: Tensor, frame: _ArmFrame) -> None:
-    """Shoulder, elbow and wrist of one side."""
-    upper, fore, hand = (body.bone(f"{bone}.{frame.name}") for bone in ("upperarm01", "lowerarm01", "wrist"))
-    upper_down, fore_down = _straight_down(rest, upper, fore), _straight_down(rest, fore, hand)
-    swing, elbow = _arm_by_angles(frame)
-    aimed_swing, aimed_elbow = _arm_by_target(body, rest, frame)
-    aimed = frame.arms.aimed[:, frame.side]
-    swing = torch.where(aimed[:, None, None], aimed_swing, swing)
-    elbow = torch.where(aimed, aimed_elbow, elbow)
+    def _by_angles(self, arm: Arms) -> tuple[Tensor, Tensor]:
+        """Upper arm in the chest's frame (batch, 3, 3) and elbow flexion (batch,) of an arm given by angles."""
+        azimuth = self.side.outward * arm.azimuth
+        lift = _about("z", azimuth) @ _about("x", -arm.elevation) @ _about("z", -azimuth)
+        return lift @ _about("z", self.side.outward * arm.twist), arm.elbow
 
-    chest, shoulder = body.bone(CHEST), body.parents[upper]
-    in_shoulder = frame.orientations[:, shoulder].mT @ frame.orientations[:, chest]
-    pronation = _about("z", -frame.outward * frame.angle("pronation"))
-    rotations[:, upper] = in_shoulder @ swing @ upper_down
-    rotations[:, fore] = upper_down.mT @ _about("x", -elbow) @ pronation @ fore_down
-    wrist = _about("y", frame.outward * frame.angle("wrist_flexion")) @ _about("x", -frame.angle("wrist_deviation"))
-    rotations[:, hand] = fore_down.mT @ wrist @ fore_down
+    def _by_target(self, arm: Arms) -> tuple[Tensor, Tensor]:
+        """Upper arm in the chest's frame (batch, 3, 3) and elbow flexion (batch,) for a wrist at its target."""
+        upper, fore, hand = self._bones()
+        upper_length = (self.rest[:, fore] - self.rest[:, upper]).norm(dim=-1)
+        fore_length = (self.rest[:, hand] - self.rest[:, fore]).norm(dim=-1)
+        to_chest = self.orientations[:, self.body.bone(CHEST)].mT
+        reach = (to_chest @ (self._target(arm) - self.heads[:, upper])[..., None])[..., 0]
 
+        sharpest = torch.deg2rad(torch.tensor(ELBOW_LIMIT[1], dtype=self.rest.dtype))
+        shortest = (upper_length**2 + fore_length**2 + 2 * upper_length * fore_length * torch.cos(sharpest)).sqrt()
+        distance = reach.norm(dim=-1).clamp(min=shortest, max=LONGEST_REACH * (upper_length + fore_length))
+        towards = torch.nn.functional.normalize(reach, dim=-1)
+        at_shoulder = (upper_length**2 + distance**2 - fore_length**2) / (2 * upper_length * distance)
+        cosine = (distance**2 - upper_length**2 - fore_length**2) / (2 * upper_length * fore_length)
 
-def _arm_by_angles(frame: _ArmFrame) -> tuple[Tensor, Tensor]:
-    """Upper arm in the chest's frame (batch, 3, 3) and elbow flexion (batch,) of an arm given by angles."""
-    azimuth = frame.outward * frame.angle("azimuth")
-    lift = _about("z", azimuth) @ _about("x", -frame.angle("elevation")) @ _about("z", -azimuth)
-    return lift @ _about("z", frame.outward * frame.angle("twist")), frame.angle("elbow")
+        # The elbow tends down, outward with the swivel, and always a little back.
+        swivel = torch.deg2rad(arm.swivel)
+        tends_to = (self.side.outward * torch.sin(swivel), torch.full_like(swivel, 0.15), -torch.cos(swivel))
+        aside = _perpendicular(torch.stack(tends_to, dim=-1), towards)
+        along = at_shoulder[:, None] * towards + (1 - at_shoulder**2).sqrt()[:, None] * aside
+        folds_to = _perpendicular(towards, along)
+        # Columns are where an arm hanging straight has x (the elbow's hinge), y (away from where it folds) and z (up).
+        swing = torch.stack([torch.linalg.cross(folds_to, along), -folds_to, -along], dim=-1)
+        return swing, torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
 
-
-def _arm_by_target(body: Body, rest: Tensor, frame: _ArmFrame) -> tuple[Tensor, Tensor]:
-    """Upper arm in the chest's frame (batch, 3, 3) and elbow flexion (batch,) that bring the wrist to its target."""
-    upper, fore, hand = (body.bone(f"{bone}.{frame.name}") for bone in ("upperarm01", "lowerarm01", "wrist"))
-    upper_length = (rest[:, fore] - rest[:, upper]).norm(dim=-1)
-    fore_length = (rest[:, hand] - rest[:, fore]).norm(dim=-1)
-    to_chest = frame.orientations[:, body.bone(CHEST)].mT
-    reach = (to_chest @ (_target(body, rest, frame) - frame.heads[:, upper])[..., None])[..., 0]
-
-    sharpest = torch.deg2rad(torch.tensor(ELBOW_LIMIT[1], dtype=rest.dtype))
-    shortest = (upper_length**2 + fore_length**2 + 2 * upper_length * fore_length * torch.cos(sharpest)).sqrt()
-    distance = reach.norm(dim=-1).clamp(min=shortest, max=LONGEST_REACH * (upper_length + fore_length))
-    towards = torch.nn.functional.normalize(reach, dim=-1)
-    at_shoulder = (upper_length**2 + distance**2 - fore_length**2) / (2 * upper_length * distance)
-    cosine = (distance**2 - upper_length**2 - fore_length**2) / (2 * upper_length * fore_length)
-
-    aside = _perpendicular(_elbow_direction(frame), towards)
-    along = at_shoulder[:, None] * towards + (1 - at_shoulder**2).sqrt()[:, None] * aside
-    folds_to = _perpendicular(towards, along)
-    # Columns are where an arm hanging straight has x (the elbow's hinge), y (away from where it folds) and z (up).
-    swing = torch.stack([torch.linalg.cross(folds_to, along), -folds_to, -along], dim=-1)
-    return swing, torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
-
-
-def _target(body: Body, rest: Tensor, frame: _ArmFrame) -> Tensor:
-    """Where the wrist of an aimed arm should be, in the world: (batch, 3)."""
-    names = [f"{name}.{frame.name}" if index == THIGH else name for index, name in enumerate(TARGET_BONES)]
-    bone = torch.tensor([body.bone(name) for name in names])[frame.arms.target_bone[:, frame.side]]
-    people = torch.arange(len(bone))
-    trunk = (rest[:, body.bone("neck01")] - rest[:, body.bone("root")]).norm(dim=-1)
-    outward, forward, up = frame.arms.target[:, frame.side].unbind(-1)
-    offset = torch.stack([frame.outward * outward, -forward, up], dim=-1) * (trunk / TARGET_TRUNK_M)[:, None]
-    return frame.heads[people, bone] + (frame.orientations[people, bone] @ offset[..., None])[..., 0]
-
-
-def _elbow_direction(frame: _ArmFrame) -> Tensor:
-    """Where the elbow of an aimed arm tends to: down, outward with the swivel, and always a little back."""
-    swivel = torch.deg2rad(frame.angle("swivel"))
-    back = torch.full_like(swivel, 0.15)
-    return torch.stack([frame.outward * torch.sin(swivel), back, -torch.cos(swivel)], dim=-1)
+    def _target(self, arm: Arms) -> Tensor:
+        """Where the wrist of an aimed arm should be, in the world: (batch, 3)."""
+        names = [f"{name}.{self.side.name}" if index == THIGH else name for index, name in enumerate(TARGET_BONES)]
+        bone = torch.tensor([self.body.bone(name) for name in names])[arm.target_bone]
+        people = torch.arange(len(bone))
+        trunk = (self.rest[:, self.body.bone("neck01")] - self.rest[:, self.body.bone("root")]).norm(dim=-1)
+        outward, forward, up = arm.target.unbind(-1)
+        offset = torch.stack([self.side.outward * outward, -forward, up], dim=-1) * (trunk / TARGET_TRUNK_M)[:, None]
+        return self.heads[people, bone] + (self.orientations[people, bone] @ offset[..., None])[..., 0]
 
 
 def _perpendicular(vector: Tensor, direction: Tensor) -> Tensor:
@@ -259,20 +241,15 @@ def _perpendicular(vector: Tensor, direction: Tensor) -> Tensor:
 
 
 def retarget(body: Body, skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> Tensor:
-    """Rotations for `Body.pose` that follow a recorded motion: (frames, body bones, 3, 3), float64.
-
-    Raises:
-        ValueError: The skeleton lacks a bone that moves the body, or the motion is not of this skeleton.
-    """
+    """Rotations for `Body.pose` that follow a recorded motion: (frames, body bones, 3, 3), float64."""
+    missing = sorted(set(BODY_BONES) - set(skeleton.names))
+    if missing:
+        raise ValueError(f"the recorded skeleton must have the bones {sorted(BODY_BONES)}, missing are {missing}")
     recorded = torch.from_numpy(world_rotations(skeleton, motion))
     directions = torch.from_numpy(skeleton.directions)
-    targets = {bone: TRUNK_BONES[name] for bone, name in _required(skeleton, TRUNK_BONES)}
-    for side in "LR":
-        limbs = {f"{side.lower()}{name}": f"{bone}.{side}" for name, bone in LIMB_BONES.items()}
-        targets |= {bone: limbs[name] for bone, name in _required(skeleton, limbs)}
-
     turned: dict[int, Tensor] = {}
-    for bone, target in targets.items():
+    for name, target in BODY_BONES.items():
+        bone = skeleton.names.index(name)
         rotation = TO_BODY_AXES @ recorded[:, bone] @ TO_BODY_AXES.mT
         turned[body.bone(target)] = rotation @ _alignment(body, target, TO_BODY_AXES @ directions[bone])
     rotations = []
@@ -280,14 +257,6 @@ def retarget(body: Body, skeleton: RecordedSkeleton, motion: dict[str, np.ndarra
         turned.setdefault(bone, turned[max(parent, 0)])
         rotations.append(turned[bone] if parent < 0 else turned[parent].mT @ turned[bone])
     return torch.stack(rotations, dim=1)
-
-
-def _required(skeleton: RecordedSkeleton, names: dict[str, str]) -> list[tuple[int, str]]:
-    """Index and name of bones the skeleton must have."""
-    missing = sorted(set(names) - set(skeleton.names))
-    if missing:
-        raise ValueError(f"the recorded skeleton must have the bones {sorted(names)}, missing are {missing}")
-    return [(skeleton.names.index(name), name) for name in names]
 
 
 def _alignment(body: Body, target: str, direction: Tensor) -> Tensor:
@@ -302,17 +271,11 @@ def _alignment(body: Body, target: str, direction: Tensor) -> Tensor:
 class MotionLibrary:
     """Frames of every motion in a folder, as rotations of the body.
 
-    Args:
-        body: The body that is to move.
-        folder: Searched with its subfolders for `*.asf` files; the `*.amc` files beside one belong to it.
-        stride: Keeps every `stride`-th frame; CMU's are 1/120 s apart.
-
-    Raises:
-        ValueError: The folder holds no skeleton with motions, several skeletons share a folder, or a file is broken.
+    The folder is searched with its subfolders for `*.asf` files; the `*.amc` files beside one belong to it. Every
+    `stride`-th frame is kept; CMU's are 1/120 s apart.
     """
 
     def __init__(self, body: Body, folder: Path | str, stride: int = 12) -> None:
-        """Read and retarget all motions."""
         rotations, self.clips, clip_of_frame = [], [], []
         for skeleton_file, motion_files in _recordings(Path(folder)):
             skeleton = read_asf(skeleton_file)
@@ -325,7 +288,6 @@ class MotionLibrary:
         self.clip_of_frame = torch.tensor(clip_of_frame)  # (frames,)
 
     def __len__(self) -> int:
-        """Number of frames."""
         return len(self.rotations)
 
     def draw(self, draws: Draws) -> tuple[Tensor, list[str]]:

@@ -1,7 +1,7 @@
 """Postures: what the trunk, the head and the legs do, and the random numbers of many people at once.
 
-A posture's function takes a hand of random numbers and returns joint angles in degrees; the person faces forward, and
-a posture with an uneven pair of limbs is written for one side only, because `Posture.mirrored` makes the other.
+A posture is drawn by changing somebody at ease (`relaxed`), who faces forward; what is uneven is written for one side
+only, because `Posture.mirrored` makes the other.
 
 Shapes: people; `sides` are (left, right).
 
@@ -11,7 +11,8 @@ spreads, rotation turns the toes outward.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,17 +24,29 @@ KNEE_LIMIT = (0.0, 150.0)
 HIP_LIMIT = (-30.0, 135.0)
 ANKLE_LIMIT = (-45.0, 30.0)
 
+Group = TypeVar("Group")
+
+
+def combine(function: Callable[..., Tensor], *groups: Group) -> Group:
+    """Dataclasses of tensors to one of the same kind: the function is called with each field of all of them."""
+    names = [field.name for field in fields(groups[0])]  # type: ignore[arg-type]
+    return type(groups[0])(*(function(*(getattr(group, name) for group in groups)) for name in names))
+
+
+def some_of(group: Group, people: Tensor) -> Group:
+    """A dataclass of tensors of some of its people."""
+    return combine(lambda values: values[people], group)
+
 
 class Draws:
-    """A hand of random numbers for each person, dealt out column by column.
+    """Hands of uniform numbers in [0, 1), (people, columns), dealt out column by column.
 
     Whoever asks in the same order gets the same numbers, whatever other people are in the batch.
     """
 
-    def __init__(self, numbers: Tensor, dealt: int = 0) -> None:
-        """Hold uniform numbers (people, columns) in [0, 1), of which the first `dealt` columns have been used."""
+    def __init__(self, numbers: Tensor) -> None:
         self.numbers = numbers
-        self.dealt = dealt
+        self.dealt = 0  # columns
 
     @classmethod
     def from_seeds(cls, seeds: Sequence[int], attempts: Sequence[int]) -> "Draws":
@@ -43,21 +56,16 @@ class Draws:
         ]
         return cls(torch.from_numpy(np.stack(hands)))
 
-    def of(self, people: Tensor) -> "Draws":
-        """The hands of some people alone, dealt as far as these."""
-        return Draws(self.numbers[people], self.dealt)
-
-    def part(self, start: int, count: int) -> "Draws":
-        """Fresh hands of `count` of these numbers, whether or not they have been dealt."""
-        return Draws(self.numbers[:, start : start + count])
+    def part(self, columns: slice, people: Tensor | slice = slice(None)) -> "Draws":
+        """Fresh hands of some of these numbers, whether or not they have been dealt, for everybody or some people."""
+        return Draws(self.numbers[people, columns])
 
     def _deal(self, count: int) -> Tensor:
         """The next `count` columns: (people, count)."""
         if self.dealt + count > self.numbers.shape[1]:
             raise ValueError(f"a person has {self.numbers.shape[1]} random numbers, and more were asked for")
-        dealt = self.numbers[:, self.dealt : self.dealt + count]
         self.dealt += count
-        return dealt
+        return self.numbers[:, self.dealt - count : self.dealt]
 
     def uniform(self, low: float, high: float) -> Tensor:
         """One number in [low, high) for each person: (people,)."""
@@ -91,13 +99,9 @@ class Draws:
         return (drawn >= cumulative).sum(dim=1).clamp(max=len(weights) - 1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Posture:
-    """Angles of trunk, head and legs in degrees, each `(people,)`, or `(people, 2)` for legs and arms.
-
-    `arm_swing` is how far forward hanging arms swing with the step, `lift` how far the lowest point is off the ground
-    in metres.
-    """
+    """Angles of trunk, head and legs in degrees, each `(people,)`, or `(people, 2)` for legs and arms."""
 
     pelvis_pitch: Tensor
     pelvis_roll: Tensor
@@ -112,31 +116,23 @@ class Posture:
     hip_rotation: Tensor
     knee_flexion: Tensor
     ankle_flexion: Tensor
-    arm_swing: Tensor
-    lift: Tensor
+    arm_swing: Tensor  # how far forward hanging arms swing with the step
+    lift: Tensor  # of the lowest point off the ground, metres
 
     def mirrored(self, people: Tensor) -> "Posture":
         """The same posture with left and right exchanged for the chosen people (people,) bool."""
-        sideways = ("pelvis_roll", "spine_side", "spine_twist", "head_tilt", "head_turn")
-        changed = {name: torch.where(people, -getattr(self, name), getattr(self, name)) for name in sideways}
-        for name in (field.name for field in fields(self)):
-            angle = getattr(self, name)
-            if angle.ndim == 2:
-                changed[name] = torch.where(people[:, None], angle.flip(1), angle)
-        return replace(self, **changed)
 
-    def within_limits(self) -> "Posture":
-        """The same posture with every leg joint inside what a body can do."""
-        return replace(
-            self,
-            hip_flexion=self.hip_flexion.clamp(*HIP_LIMIT),
-            knee_flexion=self.knee_flexion.clamp(*KNEE_LIMIT),
-            ankle_flexion=self.ankle_flexion.clamp(*ANKLE_LIMIT),
-        )
+        def exchange(angle: Tensor) -> Tensor:
+            return torch.where(people[:, None], angle.flip(1), angle) if angle.ndim == 2 else angle
+
+        mirrored = combine(exchange, self)
+        for name in ("pelvis_roll", "spine_side", "spine_twist", "head_tilt", "head_turn"):
+            setattr(mirrored, name, torch.where(people, -getattr(self, name), getattr(self, name)))
+        return mirrored
 
 
 def relaxed(draws: Draws) -> Posture:
-    """Someone at ease on both legs; other postures change what they need."""
+    """Someone at ease on both legs."""
     spine_bend = draws.normal(4, 5)
     hip_flexion = draws.sides_normal(0, 3)
     return Posture(
@@ -158,219 +154,170 @@ def relaxed(draws: Draws) -> Posture:
     )
 
 
-def legs_under(posture: Posture, thigh_pitch: Tensor, shin_pitch: Tensor) -> Posture:
+def aim_legs(posture: Posture, thigh_pitch: Tensor, shin_pitch: Tensor) -> None:
     """Aim thighs and shins in the world, soles level: pitch 0 is straight down, forward of the joint is positive."""
-    hip_flexion = (thigh_pitch + posture.pelvis_pitch[:, None]).clamp(*HIP_LIMIT)
-    knee_flexion = (hip_flexion - posture.pelvis_pitch[:, None] - shin_pitch).clamp(*KNEE_LIMIT)
-    bent = replace(posture, hip_flexion=hip_flexion, knee_flexion=knee_flexion)
-    return soles_level(bent)
+    pelvis_pitch = posture.pelvis_pitch[:, None]
+    posture.hip_flexion = (thigh_pitch + pelvis_pitch).clamp(*HIP_LIMIT)
+    posture.knee_flexion = (posture.hip_flexion - pelvis_pitch - shin_pitch).clamp(*KNEE_LIMIT)
+    posture.ankle_flexion = level_soles(posture)
 
 
-def soles_level(posture: Posture) -> Posture:
-    """Flex the ankles so that the soles are level, or stretch them where the shin itself lies on the ground."""
+def level_soles(posture: Posture) -> Tensor:
+    """Ankle flexion (people, 2) of level soles, stretched where the shin itself lies on the ground."""
     shin_tips_forward = posture.pelvis_pitch[:, None] - posture.hip_flexion + posture.knee_flexion
-    ankle_flexion = torch.where(shin_tips_forward > 70, ANKLE_LIMIT[0], shin_tips_forward.clamp(*ANKLE_LIMIT))
-    return replace(posture, ankle_flexion=ankle_flexion)
+    return torch.where(shin_tips_forward > 70, ANKLE_LIMIT[0], shin_tips_forward.clamp(*ANKLE_LIMIT))
 
 
-def stand(draws: Draws) -> Posture:
+def stand(draws: Draws, posture: Posture) -> None:
     """Standing, half of the time with the weight on one leg."""
-    posture = relaxed(draws)
     slack = torch.where(draws.chance(0.5), draws.uniform(5, 35), 0.0)
     uneven = torch.stack([slack, torch.zeros_like(slack)], dim=1)
     forward = draws.sides_normal(0, 4) + uneven * draws.uniform(0.2, 0.7)[:, None]
     spread = draws.uniform(0, 10)[:, None] + 0.2 * uneven
-    standing = replace(
-        posture, hip_abduction=posture.hip_abduction + torch.where(draws.chance(0.3)[:, None], spread, 0)
-    )
-    return legs_under(standing, forward + 0.5 * posture.knee_flexion, forward - uneven - 0.5 * posture.knee_flexion)
+    posture.hip_abduction = posture.hip_abduction + torch.where(draws.chance(0.3)[:, None], spread, 0)
+    softness = 0.5 * posture.knee_flexion
+    aim_legs(posture, forward + softness, forward - uneven - softness)
 
 
-def walk(draws: Draws) -> Posture:
+def walk(draws: Draws, posture: Posture) -> None:
     """Somewhere in a step: the knee folds while its thigh swings forward, and the arms swing against the legs."""
-    posture = relaxed(draws)
     pace = draws.uniform(0.4, 1.15)[:, None]
     phase = draws.uniform(0, 2 * torch.pi)[:, None] + torch.tensor([0.0, torch.pi], dtype=torch.float64)
     swinging = torch.cos(phase + 0.1).clamp(min=0) ** 1.5
-    hip_flexion = 5 + 25 * pace * torch.sin(phase) + posture.hip_flexion
-    knee_flexion = posture.knee_flexion + 4 + 52 * pace * swinging
-    step = replace(
-        posture,
-        hip_flexion=hip_flexion,
-        hip_abduction=draws.sides(-3, 4),
-        knee_flexion=knee_flexion,
-        spine_twist=posture.spine_twist + 7 * pace[:, 0] * torch.sin(phase[:, 0]),
-        arm_swing=-28 * pace * torch.sin(phase) * draws.uniform(0.2, 1.2)[:, None],
-    )
-    toes_up = soles_level(step).ankle_flexion
-    return replace(step, ankle_flexion=toes_up * draws.uniform(0.3, 1)[:, None])
+    posture.hip_flexion = 5 + 25 * pace * torch.sin(phase) + posture.hip_flexion
+    posture.knee_flexion = posture.knee_flexion + 4 + 52 * pace * swinging
+    posture.hip_abduction = draws.sides(-3, 4)
+    posture.spine_twist = posture.spine_twist + 7 * pace[:, 0] * torch.sin(phase[:, 0])
+    posture.arm_swing = -28 * pace * torch.sin(phase) * draws.uniform(0.2, 1.2)[:, None]
+    posture.ankle_flexion = level_soles(posture) * draws.uniform(0.3, 1)[:, None]
 
 
-def lean(draws: Draws) -> Posture:
+def lean(draws: Draws, posture: Posture) -> None:
     """Bending over from the hips and the back, knees a little soft, sometimes to one side."""
-    posture = relaxed(draws)
     depth = draws.uniform(0, 1)
-    bent = replace(
-        posture,
-        pelvis_pitch=5 + 50 * depth * draws.uniform(0.4, 1),
-        spine_bend=5 + 50 * depth * draws.uniform(0.3, 1),
-        spine_side=posture.spine_side + draws.normal(0, 8),
-        spine_twist=posture.spine_twist + draws.normal(0, 12),
-        head_nod=draws.normal(0, 14) - 10 * depth,
-    )
+    posture.pelvis_pitch = 5 + 50 * depth * draws.uniform(0.4, 1)
+    posture.spine_bend = 5 + 50 * depth * draws.uniform(0.3, 1)
+    posture.spine_side = posture.spine_side + draws.normal(0, 8)
+    posture.spine_twist = posture.spine_twist + draws.normal(0, 12)
+    posture.head_nod = draws.normal(0, 14) - 10 * depth
     softness = draws.sides(0, 12) + (draws.uniform(0, 1) * depth * 35)[:, None]
     stagger = draws.normal(0, 8)[:, None] * torch.tensor([1.0, -1.0], dtype=torch.float64)
     backward = (8 * depth)[:, None]
-    return legs_under(bent, stagger + softness - backward, stagger - softness - backward)
+    aim_legs(posture, stagger + softness - backward, stagger - softness - backward)
 
 
-def sit(draws: Draws) -> Posture:
+def sit(draws: Draws, posture: Posture) -> None:
     """On a chair: thighs about level, feet below or before the knees, the back from slumped to upright."""
-    posture = relaxed(draws)
-    recline = draws.normal(-4, 9)
-    seated = replace(
-        posture,
-        pelvis_pitch=recline,
-        spine_bend=draws.uniform(-2, 32),
-        spine_side=posture.spine_side + draws.normal(0, 4),
-        hip_abduction=draws.uniform(-2, 16)[:, None] + draws.sides(-3, 5),
-        hip_rotation=draws.sides_normal(4, 9),
-    )
+    posture.pelvis_pitch = draws.normal(-4, 9)
+    posture.spine_bend = draws.uniform(-2, 32)
+    posture.spine_side = posture.spine_side + draws.normal(0, 4)
+    posture.hip_abduction = draws.uniform(-2, 16)[:, None] + draws.sides(-3, 5)
+    posture.hip_rotation = draws.sides_normal(4, 9)
     thigh = draws.uniform(74, 92)[:, None] + draws.sides(-4, 4)
     shin = draws.normal(5, 13)[:, None] + draws.sides_normal(0, 9)
-    return legs_under(seated, thigh, shin)
+    aim_legs(posture, thigh, shin)
 
 
-def crouch(draws: Draws) -> Posture:
+def crouch(draws: Draws, posture: Posture) -> None:
     """Squatting, from half-way down to the heels."""
-    posture = relaxed(draws)
     depth = draws.uniform(0.35, 1)
-    squat = replace(
-        posture,
-        pelvis_pitch=draws.uniform(0, 35) * depth,
-        spine_bend=draws.uniform(5, 40),
-        hip_abduction=draws.uniform(0, 25)[:, None] + draws.sides(-4, 4),
-        hip_rotation=draws.sides_normal(12, 8),
-    )
+    posture.pelvis_pitch = draws.uniform(0, 35) * depth
+    posture.spine_bend = draws.uniform(5, 40)
+    posture.hip_abduction = draws.uniform(0, 25)[:, None] + draws.sides(-4, 4)
+    posture.hip_rotation = draws.sides_normal(12, 8)
     thigh = 95 * depth[:, None] + draws.sides(-10, 10)
     shin = -32 * depth[:, None] + draws.sides(-10, 10)
-    return legs_under(squat, thigh, shin)
+    aim_legs(posture, thigh, shin)
 
 
-def kneel(draws: Draws) -> Posture:
+def kneel(draws: Draws, posture: Posture) -> None:
     """On one knee or on both, upright or sitting back on the heels."""
-    posture = relaxed(draws)
     sits_back = draws.uniform(0, 1) ** 2
     both = draws.chance(0.4)[:, None]
     kneeling_thigh = (5 + 55 * sits_back)[:, None] + draws.sides(-8, 8)
     front_thigh = draws.uniform(75, 100)[:, None]
     left = torch.tensor([True, False]) & ~both
-    knelt = replace(
-        posture,
-        pelvis_pitch=draws.normal(5, 8),
-        spine_bend=draws.uniform(0, 30),
-        hip_abduction=draws.sides(0, 12),
-    )
+    posture.pelvis_pitch = draws.normal(5, 8)
+    posture.spine_bend = draws.uniform(0, 30)
+    posture.hip_abduction = draws.sides(0, 12)
     thigh = torch.where(left, front_thigh, kneeling_thigh)
     shin = torch.where(left, draws.sides_normal(-3, 8), draws.sides(-95, -85))
-    return legs_under(knelt, thigh, shin)
+    aim_legs(posture, thigh, shin)
 
 
-def sit_on_ground(draws: Draws) -> Posture:
+def sit_on_ground(draws: Draws, posture: Posture) -> None:
     """On the floor: legs stretched out, knees drawn up, or legs crossed."""
-    posture = relaxed(draws)
     way = draws.choice([0.35, 0.35, 0.3])[:, None]
-    seated = replace(
-        posture,
-        pelvis_pitch=draws.normal(-12, 8),
-        spine_bend=draws.uniform(5, 40),
-        hip_abduction=torch.where(way == 2, draws.sides(32, 48), draws.sides(0, 18)),
-        hip_rotation=torch.where(way == 2, draws.sides(60, 80), draws.sides_normal(5, 8)),
-    )
-    stretched = draws.sides(84, 92)
-    drawn_up = draws.sides(115, 135)
-    crossed = draws.sides(78, 88)
+    posture.pelvis_pitch = draws.normal(-12, 8)
+    posture.spine_bend = draws.uniform(5, 40)
+    posture.hip_abduction = torch.where(way == 2, draws.sides(32, 48), draws.sides(0, 18))
+    posture.hip_rotation = torch.where(way == 2, draws.sides(60, 80), draws.sides_normal(5, 8))
+    stretched, drawn_up, crossed = draws.sides(84, 92), draws.sides(115, 135), draws.sides(78, 88)
     thigh = torch.where(way == 0, stretched, torch.where(way == 1, drawn_up, crossed))
     shin_stretched = stretched - draws.sides(0, 22)
     shin_drawn_up = draws.sides(0, 35)
     shin_crossed = crossed - draws.sides(105, 125)
     shin = torch.where(way == 0, shin_stretched, torch.where(way == 1, shin_drawn_up, shin_crossed))
-    return legs_under(seated, thigh, shin)
+    aim_legs(posture, thigh, shin)
 
 
-def crawl(draws: Draws) -> Posture:
+def crawl(draws: Draws, posture: Posture) -> None:
     """On hands and knees."""
-    posture = relaxed(draws)
-    on_fours = replace(
-        posture,
-        pelvis_pitch=draws.uniform(75, 95),
-        spine_bend=draws.uniform(-12, 18),
-        head_nod=draws.uniform(-50, 5),
-    )
+    posture.pelvis_pitch = draws.uniform(75, 95)
+    posture.spine_bend = draws.uniform(-12, 18)
+    posture.head_nod = draws.uniform(-50, 5)
     thigh = draws.uniform(-5, 12)[:, None] + draws.sides_normal(0, 13)
-    return legs_under(on_fours, thigh, draws.sides(-95, -82))
+    aim_legs(posture, thigh, draws.sides(-95, -82))
 
 
-def lie(draws: Draws) -> Posture:
+def lie(draws: Draws, posture: Posture) -> None:
     """On the back, on the front or on a side."""
-    posture = relaxed(draws)
     way = draws.choice([0.45, 0.3, 0.25])
     pitch = torch.where(way == 1, draws.normal(90, 4), draws.normal(-90, 4))
     fold = draws.uniform(0, 1)[:, None]
     knees = (fold * draws.sides(20, 120)).where(way[:, None] != 1, draws.sides(0, 60) * fold)
     hips = (knees * draws.uniform(0.45, 0.85)[:, None]).where(way[:, None] != 1, draws.sides(-8, 5))
-    return replace(
-        posture,
-        pelvis_pitch=torch.where(way == 2, draws.normal(-80, 10), pitch),
-        pelvis_roll=torch.where(way == 2, draws.normal(85, 12), draws.normal(0, 10)),
-        spine_bend=draws.uniform(-8, 15),
-        hip_flexion=hips,
-        hip_abduction=draws.sides(0, 18),
-        hip_rotation=draws.sides_normal(12, 12),
-        knee_flexion=knees,
-        ankle_flexion=draws.sides(-40, 0),
-    )
+    posture.pelvis_pitch = torch.where(way == 2, draws.normal(-80, 10), pitch)
+    posture.pelvis_roll = torch.where(way == 2, draws.normal(85, 12), draws.normal(0, 10))
+    posture.spine_bend = draws.uniform(-8, 15)
+    posture.hip_flexion = hips
+    posture.hip_abduction = draws.sides(0, 18)
+    posture.hip_rotation = draws.sides_normal(12, 12)
+    posture.knee_flexion = knees
+    posture.ankle_flexion = draws.sides(-40, 0)
 
 
-def jump(draws: Draws) -> Posture:
+def jump(draws: Draws, posture: Posture) -> None:
     """In the air, legs from stretched to tucked up."""
-    posture = relaxed(draws)
     tuck = draws.uniform(0, 1)[:, None]
-    return replace(
-        posture,
-        pelvis_pitch=draws.normal(8, 12),
-        pelvis_roll=draws.normal(0, 8),
-        spine_bend=draws.normal(8, 12),
-        hip_flexion=tuck * draws.sides(0, 95) - 12 * (1 - tuck),
-        hip_abduction=draws.sides(0, 30),
-        knee_flexion=10 + tuck * draws.sides(10, 120),
-        ankle_flexion=draws.sides(-45, 5),
-        lift=draws.uniform(0.05, 0.45),
-    )
+    posture.pelvis_pitch = draws.normal(8, 12)
+    posture.pelvis_roll = draws.normal(0, 8)
+    posture.spine_bend = draws.normal(8, 12)
+    posture.hip_flexion = tuck * draws.sides(0, 95) - 12 * (1 - tuck)
+    posture.hip_abduction = draws.sides(0, 30)
+    posture.knee_flexion = 10 + tuck * draws.sides(10, 120)
+    posture.ankle_flexion = draws.sides(-45, 5)
+    posture.lift = draws.uniform(0.05, 0.45)
 
 
-def free(draws: Draws) -> Posture:
+def free(draws: Draws, posture: Posture) -> None:
     """Any angle a joint allows: dance, sport, stumbling."""
-    posture = relaxed(draws)
-    return replace(
-        posture,
-        pelvis_pitch=draws.normal(5, 18),
-        pelvis_roll=draws.normal(0, 12),
-        spine_bend=draws.uniform(-20, 50),
-        spine_side=draws.normal(0, 12),
-        spine_twist=draws.normal(0, 18),
-        head_nod=draws.normal(0, 18),
-        head_tilt=draws.normal(0, 10),
-        head_turn=draws.normal(0, 30),
-        hip_flexion=draws.sides(-25, 105),
-        hip_abduction=draws.sides(-10, 42),
-        hip_rotation=draws.sides_normal(8, 18),
-        knee_flexion=draws.sides(0, 1) ** 1.3 * 125,
-        ankle_flexion=draws.sides(-35, 20),
-    )
+    posture.pelvis_pitch = draws.normal(5, 18)
+    posture.pelvis_roll = draws.normal(0, 12)
+    posture.spine_bend = draws.uniform(-20, 50)
+    posture.spine_side = draws.normal(0, 12)
+    posture.spine_twist = draws.normal(0, 18)
+    posture.head_nod = draws.normal(0, 18)
+    posture.head_tilt = draws.normal(0, 10)
+    posture.head_turn = draws.normal(0, 30)
+    posture.hip_flexion = draws.sides(-25, 105)
+    posture.hip_abduction = draws.sides(-10, 42)
+    posture.hip_rotation = draws.sides_normal(8, 18)
+    posture.knee_flexion = draws.sides(0, 1) ** 1.3 * 125
+    posture.ankle_flexion = draws.sides(-35, 20)
 
 
-POSTURES: dict[str, Callable[[Draws], Posture]] = {
+POSTURES: dict[str, Callable[[Draws, Posture], None]] = {
     "standing": stand,
     "walking": walk,
     "leaning": lean,
@@ -383,3 +330,13 @@ POSTURES: dict[str, Callable[[Draws], Posture]] = {
     "jumping": jump,
     "moving freely": free,
 }
+
+
+def draw_posture(name: str, draws: Draws) -> Posture:
+    """One posture for everybody, every leg joint inside what a body can do."""
+    posture = relaxed(draws)
+    POSTURES[name](draws, posture)
+    posture.hip_flexion = posture.hip_flexion.clamp(*HIP_LIMIT)
+    posture.knee_flexion = posture.knee_flexion.clamp(*KNEE_LIMIT)
+    posture.ankle_flexion = posture.ankle_flexion.clamp(*ANKLE_LIMIT)
+    return posture

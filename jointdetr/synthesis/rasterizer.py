@@ -11,6 +11,7 @@ one picture in row order, `triangles` and `cells` flat lists of faces that may b
 """
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,21 +25,13 @@ SMALLEST_AREA = 1e-9  # in px^2; thinner triangles have no stable barycentric co
 
 @dataclass(frozen=True)
 class Fragments:
-    """Covered pixels of a batch of pictures and where on the mesh each one lies.
+    """Covered pixels of a batch of pictures and where on the mesh each one lies."""
 
-    Attributes:
-        image: `(fragments,)` index of the picture.
-        pixel: `(fragments,)` index into the flattened batch x pixels.
-        face: `(fragments,)` index of the face.
-        weights: `(3, fragments)` barycentric coordinates on the surface, perspective-correct.
-        depth: `(fragments,)` camera depth in metres.
-    """
-
-    image: Tensor
-    pixel: Tensor
-    face: Tensor
-    weights: Tensor
-    depth: Tensor
+    image: Tensor  # (fragments,) index of the picture
+    pixel: Tensor  # (fragments,) index into the flattened batch x pixels
+    face: Tensor  # (fragments,) index of the face
+    weights: Tensor  # (3, fragments) barycentric coordinates on the surface, perspective-correct
+    depth: Tensor  # (fragments,) camera depth in metres
 
     def select(self, mask: Tensor) -> "Fragments":
         """Keep the fragments of a `(fragments,)` mask."""
@@ -46,34 +39,20 @@ class Fragments:
         return Fragments(*(getattr(self, field.name).index_select(-1, kept) for field in fields(self)))
 
 
-@dataclass(frozen=True)
-class _Triangles:
-    """Faces that may cover a pixel's centre.
+class _Triangles(NamedTuple):
+    """Faces that may cover a pixel's centre."""
 
-    Attributes:
-        corners: three times `(3, triangles)` x, y and depth.
-        image: `(triangles,)` index of the picture.
-        face: `(triangles,)` index of the face.
-        low: `(2, triangles)` int64 first column and row.
-        high: `(2, triangles)` int64 last column and row.
-    """
-
-    corners: list[Tensor]
-    image: Tensor
-    face: Tensor
-    low: Tensor
-    high: Tensor
+    corners: list[Tensor]  # three times (3, triangles) x, y and depth
+    image: Tensor  # (triangles,) index of the picture
+    face: Tensor  # (triangles,) index of the face
+    low: Tensor  # (2, triangles) int64 first column and row
+    high: Tensor  # (2, triangles) int64 last column and row
 
 
 def cells_in_rectangles(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """List every integer cell of every rectangle.
+    """List every cell of rectangles by first and last column and row, `(2, rectangles)` int64 each.
 
-    Args:
-        low: `(2, rectangles)` int64 first column and row.
-        high: `(2, rectangles)` int64 last column and row, not before the first.
-
-    Returns:
-        `(cells,)` index of the rectangle, column and row.
+    Returns `(cells,)` index of the rectangle, column and row.
     """
     width, height = high - low + 1
     count = width * height
@@ -86,16 +65,11 @@ def cells_in_rectangles(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def rasterize(screen: Tensor, faces: Tensor, size: int, cull_back: bool = True) -> tuple[Tensor, Tensor]:
-    """Find the nearest face under every pixel's centre.
+    """Find the nearest face under every pixel's centre; `cull_back` leaves out faces that look away.
 
-    Args:
-        screen: `(3, batch, vertices)` x and y in px (y down), depth in metres.
-        faces: `(faces, 3)` int64, counter-clockwise seen from outside.
-        size: width and height of the picture in px.
-        cull_back: leave out faces that look away.
-
-    Returns:
-        `(batch, pixels)` int64 index of the face, -1 for none, and `(batch, pixels)` float depth, infinite for none.
+    `screen` `(3, batch, vertices)` is x and y in px (y down) and depth in metres, `faces` `(faces, 3)` int64 are
+    counter-clockwise seen from outside. Returns `(batch, pixels)` int64 index of the face, -1 for none, and
+    `(batch, pixels)` float depth, infinite for none.
     """
     batch = screen.shape[1]
     triangles = _candidates(screen, faces, size, cull_back)
@@ -117,14 +91,7 @@ def rasterize(screen: Tensor, faces: Tensor, size: int, cull_back: bool = True) 
 
 
 def locate_fragments(screen: Tensor, faces: Tensor, nearest: Tensor, size: int) -> Fragments:
-    """Compute the place on the mesh under every covered pixel.
-
-    Args:
-        screen: `(3, batch, vertices)` as for `rasterize`.
-        faces: `(faces, 3)` int64.
-        nearest: `(batch, pixels)` face indices from `rasterize`.
-        size: width and height of the picture in px.
-    """
+    """The place on the mesh under every covered pixel, from the `(batch, pixels)` face indices of `rasterize`."""
     image, cell = (nearest >= 0).nonzero(as_tuple=True)
     face = nearest[image, cell]
     vertices = faces[face].T + image * screen.shape[2]  # (3, fragments)

@@ -12,13 +12,14 @@ edge, `fragments` rays that meet the body, `joints` of the skeleton, `boxes` and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, get_args
+from dataclasses import dataclass, fields
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .body import Body
 from .materials import (
     EYES,
     SKIN,
@@ -31,14 +32,11 @@ from .materials import (
     garment_thickness,
     paint_surface,
 )
+from .poses import PosedPeople
 from .rasterizer import Fragments, interpolate, locate_fragments, rasterize, unit, vertex_normals
 from .scene import Preset, Scene, Subject, draw_scene, rotate, spread, stack_records
 from .shading import GeometryBuffer, ShadowMap, add_boxes, develop, empty_room, light_surface
 from .textures import sample_noise
-
-if TYPE_CHECKING:
-    from .body import Body
-    from .poses import PosedPeople
 
 PICTURES_AT_ONCE = {"cpu": 4, "cuda": 64}  # on a CPU more would fall out of its cache
 OUT_OF_LIGHT = 100.0  # metres, where nobody throws a shadow
@@ -71,7 +69,6 @@ class RenderSettings:
     preset: Preset = "everyday"
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail later."""
         for name in ("size", "supersampling"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
@@ -81,23 +78,14 @@ class RenderSettings:
 
 @dataclass(frozen=True)
 class Rendering:
-    """Pictures and their labels.
+    """Pictures and their labels."""
 
-    Attributes:
-        images: `(batch, height, width, 3)` uint8.
-        joints_camera: `(batch, joints, 3)` mm, camera axes, absolute.
-        joints_2d: `(batch, joints, 2)` px.
-        visible: `(batch, joints)` bool, inside the picture and not hidden.
-        intrinsics: `(batch, 3, 3)` px.
-        box: `(batch, 4)` x, y, width, height of the clothed body inside the picture, px.
-    """
-
-    images: Tensor
-    joints_camera: Tensor
-    joints_2d: Tensor
-    visible: Tensor
-    intrinsics: Tensor
-    box: Tensor
+    images: Tensor  # (batch, height, width, 3) uint8
+    joints_camera: Tensor  # (batch, joints, 3) mm, camera axes, absolute
+    joints_2d: Tensor  # (batch, joints, 2) px
+    visible: Tensor  # (batch, joints) bool, inside the picture and not hidden
+    intrinsics: Tensor  # (batch, 3, 3) px
+    box: Tensor  # (batch, 4) x, y, width, height of the clothed body inside the picture, px
 
 
 class PersonRenderer:
@@ -108,8 +96,7 @@ class PersonRenderer:
         settings: how to picture them.
     """
 
-    def __init__(self, body: "Body", settings: RenderSettings) -> None:
-        """Derive the map of the body's surface."""
+    def __init__(self, body: Body, settings: RenderSettings) -> None:
         self.settings = settings
         self.device = body.faces.device
         self.faces = body.faces
@@ -117,7 +104,7 @@ class PersonRenderer:
         self.rays_per_edge = settings.size * settings.supersampling
 
     @torch.no_grad()
-    def render(self, people: "PosedPeople", seeds: Sequence[int]) -> Rendering:
+    def render(self, people: PosedPeople, seeds: Sequence[int]) -> Rendering:
         """Picture people, each in a random scene of its own.
 
         Args:
@@ -131,12 +118,14 @@ class PersonRenderer:
             raise ValueError(
                 f"`seeds` must name one seed for each of the {len(people.vertices)} people, got {len(seeds)}"
             )
-        step = PICTURES_AT_ONCE.get(self.device.type, 1)
-        groups = [slice(first, first + step) for first in range(0, len(seeds), step)]
-        parts = [self._render_group(_some_of(people, group), seeds[group]) for group in groups]
+        step, parts = PICTURES_AT_ONCE.get(self.device.type, 1), []
+        for first in range(0, len(seeds), step):
+            group = slice(first, first + step)
+            some = PosedPeople(people.vertices[group], people.joints[group], people.activity[group])
+            parts.append(self._render_group(some, seeds[group]))
         return Rendering(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(Rendering)))
 
-    def _render_group(self, people: "PosedPeople", seeds: Sequence[int]) -> Rendering:
+    def _render_group(self, people: PosedPeople, seeds: Sequence[int]) -> Rendering:
         """Picture a few people at once."""
         generators = [np.random.default_rng((seed, SCENE_STREAM)) for seed in seeds]
         scene, outfit, palette = self._draw(generators, people)
@@ -162,21 +151,17 @@ class PersonRenderer:
         labels = self._label(buffer, people.joints.permute(2, 0, 1), screen, scene)
         return Rendering(images=self._expose(images, scene, generators), **labels)
 
-    def _draw(self, generators: list[np.random.Generator], people: "PosedPeople") -> tuple[Scene, Outfit, Palette]:
+    def _draw(self, generators: list[np.random.Generator], people: PosedPeople) -> tuple[Scene, Outfit, Palette]:
         """Draw every random parameter on the CPU, picture by picture."""
-        bounds = (
-            torch.stack([people.vertices.amin(1), people.vertices.amax(1)], 1).cpu().double().numpy()
-        )  # (batch, 2, 3)
-        subjects = map(Subject, people.joints.cpu().double().numpy(), bounds, people.activity)
-        scenes = [
-            draw_scene(rng, subject, self.settings.preset) for rng, subject in zip(generators, subjects, strict=True)
-        ]
-        outfits = [draw_outfit(rng) for rng in generators]
-        palettes = [draw_palette(rng) for rng in generators]
+        bounds = torch.stack([people.vertices.amin(1), people.vertices.amax(1)], 1)  # (batch, 2, 3)
+        places = (tensor.cpu().double().numpy() for tensor in (people.joints, bounds))
+        subjects = map(Subject, *places, people.activity)
+        pairs = zip(generators, subjects, strict=True)
+        scenes = [draw_scene(rng, subject, self.settings.preset) for rng, subject in pairs]
         return (
             stack_records(Scene, scenes, self.device),
-            stack_records(Outfit, outfits, self.device),
-            stack_records(Palette, palettes, self.device),
+            stack_records(Outfit, [draw_outfit(rng) for rng in generators], self.device),
+            stack_records(Palette, [draw_palette(rng) for rng in generators], self.device),
         )
 
     def _to_screen(self, points: Tensor, scene: Scene) -> Tensor:
@@ -239,16 +224,6 @@ class PersonRenderer:
         column, row = points[:2].clamp(0, self.rays_per_edge - 1).long()
         seen = depth.gather(1, row * self.rays_per_edge + column)
         return inside & (seen > points[2] - torch.tensor(VISIBILITY_MARGIN, device=self.device))
-
-
-def _some_of(people: "PosedPeople", chosen: slice) -> "PosedPeople":
-    """A part of the batch."""
-    return replace(
-        people,
-        vertices=people.vertices[chosen],
-        joints=people.joints[chosen],
-        activity=people.activity[chosen],
-    )
 
 
 def to_camera(points: Tensor, scene: Scene) -> Tensor:

@@ -7,7 +7,7 @@ machine or on several, may fill one folder (`jointdetr.formats.shards`).
 Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..skeleton_jointdetr import HUMAN36M
 from .body import load_body
 from .poses import sample_people
 from .posing import MotionLibrary
-from .renderer import PersonRenderer, Rendering, RenderSettings
+from .renderer import PersonRenderer, RenderSettings
 
 PEOPLE_AT_ONCE = 32
 SETTINGS_FILE = "synthesis.json"
@@ -33,7 +33,6 @@ CARD = """---
 license: cc0-1.0
 pretty_name: Synthetic people with exact 3D joints
 tags: [3d-human-pose-estimation, synthetic]
-size_categories: [{size_category}]
 configs:
 - config_name: default
   data_files: data/train-*.parquet
@@ -55,31 +54,20 @@ row = load_dataset("PATH_OF_THIS_FOLDER", split="train")[0]
 print(row["image"].size, row["joints_3d"][0])
 ```
 
-`{settings_file}` holds the settings; the same settings give the same files.
+`synthesis.json` holds the settings; the same settings give the same files.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowSettings(RenderSettings):
-    """Who is drawn, and how they are pictured.
+    """Who is drawn, and how they are pictured."""
 
-    Attributes:
-        seed: non-negative; another seed gives other people.
-        quality: of the JPEG pictures, 1 to 95.
-        motions: folder of motion capture (ASF/AMC files) to take half of the poses from.
-        device: where to pose and render, such as "cpu" or "cuda" (untested).
-
-    Raises:
-        ValueError: a value out of its range.
-    """
-
-    seed: int = 0
-    quality: int = 90
-    motions: str | Path | None = None
-    device: str = "cpu"
+    seed: int = 0  # another one gives other people
+    quality: int = 90  # of the JPEG pictures, 1 to 95
+    motions: str | Path | None = None  # folder of motion capture (ASF/AMC files) to take half of the poses from
+    device: str = "cpu"  # where to pose and render; "cuda" is untested
 
     def __post_init__(self) -> None:
-        """Refuse values that could only fail later."""
         super().__post_init__()
         if self.seed < 0:
             raise ValueError(f"`seed` must not be negative, got {self.seed}")
@@ -91,16 +79,9 @@ class PersonRows:
     """Draws, renders and encodes people; keeps the body and the renderer between them.
 
     A row depends on the settings and the person's number, and to the last bits on how many are rendered in one go.
-
-    Args:
-        settings: who is drawn, and how they are pictured.
-
-    Raises:
-        ValueError: there are no motions in the folder for them.
     """
 
     def __init__(self, settings: RowSettings) -> None:
-        """Load the body and the motions."""
         self.settings = settings
         self.body = load_body(settings.device)
         self.motions = None if settings.motions is None else MotionLibrary(self.body, settings.motions)
@@ -111,15 +92,11 @@ class PersonRows:
         seeds = [person_seed(self.settings.seed, number) for number in numbers]
         people = sample_people(self.body, seeds, self.settings.preset, self.motions)
         rendering = self.renderer.render(people, seeds)
-        return list(self._rows(rendering, numbers, people.activity))
-
-    def _rows(self, rendering: Rendering, numbers: Sequence[int], activities: list[str]) -> Iterator[dict[str, Any]]:
-        """Dataset rows of a batch."""
         arrays = {name: tensor.cpu().numpy() for name, tensor in vars(rendering).items()}
-        nobody = self.settings.preset == "nobody"
-        known = [not nobody] * len(HUMAN36M.joints)
-        for index, (number, activity) in enumerate(zip(numbers, activities, strict=True)):
-            yield {
+        is_there = self.settings.preset != "nobody"
+        known = [is_there] * len(HUMAN36M.joints)
+        return [
+            {
                 "image": encode_picture(Image.fromarray(arrays["images"][index]), self.settings.quality),
                 "joints_3d": arrays["joints_camera"][index].tolist(),
                 "joints_3d_valid": known,
@@ -130,11 +107,13 @@ class PersonRows:
                 "box": arrays["box"][index].tolist(),
                 "skeleton": HUMAN36M.name,
                 "subject": f"synthetic-{self.settings.seed}-{number:07d}",
-                "action": activity,
+                "action": people.activity[index],
                 "camera": "synthetic",
                 "frame": number,
-                "nobody": nobody,
+                "nobody": not is_there,
             }
+            for index, number in enumerate(numbers)
+        ]
 
 
 def person_seed(seed: int, number: int) -> int:
@@ -145,25 +124,14 @@ def person_seed(seed: int, number: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisSettings(RowSettings):
-    """What dataset to write, and how.
+    """What dataset to write, and how."""
 
-    Attributes:
-        output: folder to write to; it may hold a part of the same dataset.
-        count: number of people, one picture each.
-        shard_size: people in one Parquet file.
-        workers: processes to start; 1 works in the calling process.
-
-    Raises:
-        ValueError: a value out of its range.
-    """
-
-    output: str | Path
-    count: int = 1000
-    shard_size: int = 500
-    workers: int = 1
+    output: str | Path  # folder; it may hold a part of the same dataset
+    count: int = 1000  # people, one picture each
+    shard_size: int = 500  # people in one Parquet file
+    workers: int = 1  # processes to start; 1 works in the calling process
 
     def __post_init__(self) -> None:
-        """Refuse values that could only fail later."""
         super().__post_init__()
         for name in ("count", "shard_size", "workers"):
             if getattr(self, name) < 1:
@@ -189,18 +157,11 @@ class SynthesisSettings(RowSettings):
 
 
 def synthesize(settings: SynthesisSettings) -> Path:
-    """Write the dataset, or what is missing of it.
-
-    Args:
-        settings: what to write, and where.
-
-    Returns:
-        The folder, complete.
+    """Write the dataset, or what is missing of it; returns the folder, complete.
 
     Raises:
-        ValueError: the folder holds a dataset of other settings or data of unknown origin, or there are no motions.
-        OSError: the disk is full or cannot be written.
-        RuntimeError: a worker died.
+        ValueError: The folder holds a dataset of other settings or data of unknown origin, or there are no motions.
+        RuntimeError: A worker died.
     """
     prepare_folder(settings)
     shards = {settings.shard_path(shard): shard for shard in range(settings.num_shards)}
@@ -212,7 +173,7 @@ def prepare_folder(settings: SynthesisSettings) -> None:
     """Make the folder with its settings and card, or check that it was made for these settings."""
     folder = Path(settings.output)
     open_folder(folder, SETTINGS_FILE, settings.identity())
-    write_aside(folder / "README.md", _card(settings).encode())
+    write_aside(folder / "README.md", CARD.format(**settings.identity()).encode())
 
 
 def _write_shard(settings: SynthesisSettings, shard: int) -> None:
@@ -235,10 +196,3 @@ def _write_shard(settings: SynthesisSettings, shard: int) -> None:
 def _person_rows(settings: SynthesisSettings) -> PersonRows:
     """Load body and motions once in a process."""
     return PersonRows(settings)
-
-
-def _card(settings: SynthesisSettings) -> str:
-    """The dataset's README."""
-    limits = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
-    category = next((name for limit, name in limits.items() if settings.count < limit), "n>1M")
-    return CARD.format(**settings.identity(), size_category=category, settings_file=SETTINGS_FILE)

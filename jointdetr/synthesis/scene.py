@@ -10,7 +10,7 @@ Shape vocabulary: `batch` pictures, `joints` of the skeleton, `walls` and `boxes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -32,80 +32,48 @@ LOWEST_SEAT = 0.12  # metres above the ground
 
 @dataclass(frozen=True)
 class Scene:
-    """Scenes of a batch of pictures, stacked.
+    """Scenes of a batch of pictures, stacked."""
 
-    Attributes:
-        rotation: `(batch, 3, 3)` world to camera axes.
-        eye: `(batch, 3)` camera position in metres.
-        focal: `(batch,)` focal length as a multiple of the picture's edge.
-        centre: `(batch, 3)` middle of the person in metres.
-        radius: `(batch,)` of a sphere about `centre` that holds the person, metres.
-        wall_normal: `(batch, walls, 3)` unit vectors out of the room.
-        wall_offset: `(batch, walls)` a wall is where `normal . x = offset`.
-        box_centre: `(batch, boxes, 3)` in metres.
-        box_half: `(batch, boxes, 3)` half edges in metres.
-        box_axes: `(batch, boxes, 3, 3)` world to box axes.
-        light: `(batch, 3)` unit vector to the key light.
-        key: `(batch, 3)` colour of the key light.
-        rim: `(batch, 3)` unit vector to a second light that throws no shadow.
-        rim_colour: `(batch, 3)` its colour.
-        ambient_up: `(batch, 3)` light on surfaces that look up.
-        ambient_down: `(batch, 3)` light on surfaces that look down.
-        softness: `(batch,)` width of the shadow's edge in cells of the shadow map.
-        exposure: `(batch,)` mean brightness after exposure.
-        white_balance: `(batch, 3)` gain of each channel.
-        saturation: `(batch,)` 0 is grey, 1 as lit.
-        vignette: `(batch,)` darkening of the corners.
-        grain: `(batch,)` deviation of the sensor's noise.
-    """
-
-    rotation: Tensor
-    eye: Tensor
-    focal: Tensor
-    centre: Tensor
-    radius: Tensor
-    wall_normal: Tensor
-    wall_offset: Tensor
-    box_centre: Tensor
-    box_half: Tensor
-    box_axes: Tensor
-    light: Tensor
-    key: Tensor
-    rim: Tensor
-    rim_colour: Tensor
-    ambient_up: Tensor
-    ambient_down: Tensor
-    softness: Tensor
-    exposure: Tensor
-    white_balance: Tensor
-    saturation: Tensor
-    vignette: Tensor
-    grain: Tensor
+    rotation: Tensor  # (batch, 3, 3) world to camera axes
+    eye: Tensor  # (batch, 3) camera position in metres
+    focal: Tensor  # (batch,) focal length as a multiple of the picture's edge
+    centre: Tensor  # (batch, 3) middle of the person in metres
+    radius: Tensor  # (batch,) of a sphere about `centre` that holds the person, metres
+    wall_normal: Tensor  # (batch, walls, 3) unit vectors out of the room
+    wall_offset: Tensor  # (batch, walls) a wall is where `normal . x = offset`
+    box_centre: Tensor  # (batch, boxes, 3) in metres
+    box_half: Tensor  # (batch, boxes, 3) half edges in metres
+    box_axes: Tensor  # (batch, boxes, 3, 3) world to box axes
+    light: Tensor  # (batch, 3) unit vector to the key light
+    key: Tensor  # (batch, 3) colour of the key light
+    rim: Tensor  # (batch, 3) unit vector to a second light that throws no shadow
+    rim_colour: Tensor  # (batch, 3)
+    ambient_up: Tensor  # (batch, 3) light on surfaces that look up
+    ambient_down: Tensor  # (batch, 3) light on surfaces that look down
+    softness: Tensor  # (batch,) width of the shadow's edge in cells of the shadow map
+    exposure: Tensor  # (batch,) mean brightness after exposure
+    white_balance: Tensor  # (batch, 3) gain of each channel
+    saturation: Tensor  # (batch,) 0 is grey, 1 as lit
+    vignette: Tensor  # (batch,) darkening of the corners
+    grain: Tensor  # (batch,) deviation of the sensor's noise
 
 
 def stack_records(kind: type[Batch], records: Sequence[Record], device: torch.device) -> Batch:
     """Stack one dictionary of arrays for each picture into a dataclass of tensors with a batch dimension."""
-    columns: dict[str, Any] = {}
-    for field in fields(kind):  # type: ignore[arg-type]
-        stacked = np.stack([np.asarray(record[field.name]) for record in records])
-        stacked = stacked.astype(np.float32) if stacked.dtype == np.float64 else stacked
-        columns[field.name] = torch.from_numpy(stacked).to(device)
+    columns = {}
+    for name in (field.name for field in fields(kind)):
+        stacked = torch.from_numpy(np.array([record[name] for record in records]))
+        columns[name] = stacked.to(device, torch.float32 if stacked.is_floating_point() else stacked.dtype)
     return kind(**columns)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The person a scene is drawn around.
+    """The person a scene is drawn around."""
 
-    Attributes:
-        joints: `(joints, 3)` metres, Human3.6M's order.
-        bounds: `(2, 3)` lowest and highest corner of the body in metres.
-        activity: what the person does; who sits gets something to sit on.
-    """
-
-    joints: np.ndarray
-    bounds: np.ndarray
-    activity: str
+    joints: np.ndarray  # (joints, 3) metres, Human3.6M's order
+    bounds: np.ndarray  # (2, 3) lowest and highest corner of the body in metres
+    activity: str  # who sits gets something to sit on
 
 
 def spread(vectors: Tensor) -> Tensor:
@@ -164,11 +132,7 @@ def place_camera(
 ) -> np.ndarray:
     """Camera position `(3,)` from which the person's box has the wanted size and centre.
 
-    Args:
-        joints: `(joints, 3)` metres.
-        rotation: `(3, 3)` world to camera.
-        focal: in picture edges.
-        framing: longer side of the box and `(2,)` centre of the box from the picture's centre, in picture edges.
+    All in picture edges: `focal`, and `framing`, the longer side of the box and its `(2,)` centre from the picture's.
     """
     fill, target = framing
     eye = joints.mean(0) - rotation[2] * 12 * focal

@@ -33,21 +33,13 @@ GAMMA = 1 / 2.2
 
 @dataclass(frozen=True)
 class GeometryBuffer:
-    """What each pixel shows; filled in place, the farthest surface first.
+    """What each pixel shows; filled in place, the farthest surface first."""
 
-    Attributes:
-        ray: `(3, batch, pixels)` from the camera, as long as one metre of camera depth.
-        depth: `(batch, pixels)` camera depth in metres.
-        material: `(batch, pixels)` int64.
-        normal: `(3, batch, pixels)` unit vector out of the surface.
-        texture: `(3, batch, pixels)` texture coordinates in metres.
-    """
-
-    ray: Tensor
-    depth: Tensor
-    material: Tensor
-    normal: Tensor
-    texture: Tensor
+    ray: Tensor  # (3, batch, pixels) from the camera, as long as one metre of camera depth
+    depth: Tensor  # (batch, pixels) camera depth in metres
+    material: Tensor  # (batch, pixels) int64
+    normal: Tensor  # (3, batch, pixels) unit vector out of the surface
+    texture: Tensor  # (3, batch, pixels) texture coordinates in metres
 
 
 def empty_room(scene: Scene, size: int) -> GeometryBuffer:
@@ -89,16 +81,10 @@ def add_boxes(buffer: GeometryBuffer, scene: Scene, size: int) -> None:
 
 
 def hit_box(start: Tensor, direction: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Meet boxes at the origin with rays in their own axes.
+    """Meet boxes at the origin, of half edges `(3, cells)`, with rays `(3, cells)` in their own axes.
 
-    Args:
-        start: `(3, cells)`.
-        direction: `(3, cells)`.
-        half: `(3, cells)` half edges.
-
-    Returns:
-        `(cells,)` how many `direction` away the box begins (infinite: missed or behind), `(cells,)` the axis of the
-        face that is met, `(cells,)` bool whether any of the box lies ahead.
+    Returns `(cells,)` how many `direction` away the box begins (infinite: missed or behind), `(cells,)` the axis of
+    the face that is met, `(cells,)` bool whether any of the box lies ahead.
     """
     direction = torch.where(direction.abs() < 1e-7, 1e-7, direction)
     middle, reach = -start / direction, half / direction.abs()
@@ -122,17 +108,11 @@ def light_axes(scene: Scene) -> Tensor:
 
 @dataclass(frozen=True)
 class ShadowMap:
-    """Distance from the key light to the body, seen along parallel rays.
+    """Distance from the key light to the body, seen along parallel rays."""
 
-    Attributes:
-        distance: `(batch, cells, cells)` metres, infinite where the light passes.
-        scale: `(batch,)` cells for a metre.
-        softness: `(batch,)` width of the shadow's edge in cells.
-    """
-
-    distance: Tensor
-    scale: Tensor
-    softness: Tensor
+    distance: Tensor  # (batch, cells, cells) metres, infinite where the light passes
+    scale: Tensor  # (batch,) cells for a metre
+    softness: Tensor  # (batch,) width of the shadow's edge in cells
 
     @classmethod
     def of_mesh(cls, vertices: Tensor, faces: Tensor, scene: Scene, rays_per_edge: int) -> "ShadowMap":
@@ -175,16 +155,9 @@ class ShadowMap:
 
 
 def light_surface(buffer: GeometryBuffer, paint: tuple[Tensor, Tensor], scene: Scene, shadow: ShadowMap) -> Tensor:
-    """Light every pixel.
+    """Linear light `(3, batch, pixels)` of every pixel.
 
-    Args:
-        buffer: what each pixel shows.
-        paint: `(3, batch, pixels)` colour and `(batch, pixels)` strength of the highlight.
-        scene: lights and boxes.
-        shadow: the body's shadow.
-
-    Returns:
-        `(3, batch, pixels)` linear light.
+    `paint` is `(3, batch, pixels)` colour and `(batch, pixels)` strength of the highlight.
     """
     (colour, highlight), normal = paint, buffer.normal
     place = spread(scene.eye) + buffer.ray * buffer.depth
@@ -205,15 +178,9 @@ def light_surface(buffer: GeometryBuffer, paint: tuple[Tensor, Tensor], scene: S
 
 
 def shaded_by_boxes(local: Tensor, facing: Tensor, scene: Scene) -> Tensor:
-    """Whether a box stands between points and the key light.
+    """Whether a box stands between points in light axes `(3, batch, n)` and the key light, `(batch, n)` bool.
 
-    Args:
-        local: `(3, batch, n)` points in light axes.
-        facing: `(batch, n)` bool, the points to look at.
-        scene: the boxes.
-
-    Returns:
-        `(batch, n)` bool.
+    `facing` `(batch, n)` bool are the points to look at.
     """
     axes = light_axes(scene)
     shaded = torch.zeros_like(facing)

@@ -48,15 +48,10 @@ def sample_noise(points: Tensor, channels: int = 1, smooth: bool = True) -> Tens
 
 
 def sample_pictures(pictures: Tensor, image: Tensor, coordinates: Tensor) -> Tensor:
-    """Look pictures up, repeated without end and mirrored at every second edge.
+    """Look up pictures `(batch, size, size, 3)` uint8 that repeat without end, mirrored at every second edge.
 
-    Args:
-        pictures: `(batch, size, size, 3)` uint8.
-        image: `(points,)` which picture.
-        coordinates: `(2, points)` in pictures: one unit is one edge.
-
-    Returns:
-        `(3, points)` linear light in [0, 1], interpolated.
+    `image` `(points,)` says which, `coordinates` `(2, points)` where: one unit is one edge. Returns `(3, points)`
+    linear light in [0, 1], interpolated.
     """
     size = pictures.shape[1]
     folded = 1 - (torch.remainder(coordinates, 2) - 1).abs()  # (2, points) in [0, 1]
@@ -71,12 +66,9 @@ def sample_pictures(pictures: Tensor, image: Tensor, coordinates: Tensor) -> Ten
 
 
 def draw_picture(rng: np.random.Generator) -> np.ndarray:
-    """Draw a dead-leaves picture: random shapes over one another, with the statistics of photographs.
+    """A dead-leaves picture, uint8: random shapes over one another, with the statistics of photographs.
 
     Source: Lee, Mumford and Huang, "Occlusion models for natural images" (IJCV 2001).
-
-    Returns:
-        `(PICTURE_SIZE, PICTURE_SIZE, 3)` uint8.
     """
     base = random_colours(rng, 1, saturation=2.5)[0]
     picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), _rgb(base))

@@ -162,7 +162,7 @@ def test_frames_at_another_step_are_refused():
 
 
 def test_data_of_another_protocol_are_refused(human36m_rows):
-    with pytest.raises(ValueError, match="3dhp needs rows of skeleton 'mpi_inf_3dhp', got 'human36m' in row 0"):
+    with pytest.raises(ValueError, match="3dhp needs rows of skeleton 'mpi_inf_3dhp', got 'human36m'"):
         choose_rows(human36m_rows, PROTOCOLS["3dhp"])
     training = make_rows("human36m", [("S1", "Eating", CAMERAS[0], 0)])
     with pytest.raises(ValueError, match="rows of subject S9, S11, got only 'S1'"):
@@ -264,14 +264,14 @@ def test_command_writes_every_kind_of_report(human36m_rows, tiny_model_folder, t
     def run(*more):
         return CliRunner().invoke(app, [str(word) for word in (*arguments, *more)])
 
-    for suffix in ("json", "md", "txt"):
+    for suffix in ("json", "md"):
         result = run("--output", tmp_path / f"out.{suffix}", "--reliability", tmp_path / "plot.png")
         assert result.exit_code == 0, (result.output, result.exception)
     saved = json.loads((tmp_path / "out.json").read_text())
     value = saved["group_means"]["pa_mpjpe"]
-    for text in (result.output, (tmp_path / "out.md").read_text(), (tmp_path / "out.txt").read_text()):
+    for text in (result.output, (tmp_path / "out.md").read_text()):
         for promised in (f"{value:.1f}", "reflection", "Eating", "right_wrist", "every 64th frame", "dataset"):
             assert promised in text, promised
     assert saved["fine_print"]["test_time_augmentation"] == "none"
     refused = run("--output", tmp_path / "out.csv")
-    assert refused.exit_code == 2 and "must end in one of .json, .md, .txt" in refused.stderr
+    assert refused.exit_code == 2 and "must end in one of .json, .md" in refused.stderr

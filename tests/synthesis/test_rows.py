@@ -122,7 +122,6 @@ def test_a_folder_of_other_settings_is_refused(folder: Path, tmp_path: Path) -> 
 def test_card_and_settings_are_written(folder: Path) -> None:
     assert json.loads((folder / "synthesis.json").read_text())["count"] == COUNT
     card = (folder / "README.md").read_text()
-    assert "size_categories: [n<1K]" in card
     assert f"{COUNT} pictures of 32 x 32 px" in card
 
 
