@@ -24,10 +24,16 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import is_torchvision_available
 
-from .camera_jointdetr import Camera, to_array, validate_intrinsics
-from .crops_jointdetr import CROP_SETTINGS, Cropper, crop_labels, misses_picture, turn_about
-from .geometry_jointdetr import crop_intrinsics
-from .picture_jointdetr import iterate_pictures, load_picture
+from .camera_jointdetr import Camera, crop_intrinsics, to_array, validate_intrinsics
+from .picture_jointdetr import (
+    CROP_SETTINGS,
+    Cropper,
+    crop_labels,
+    iterate_pictures,
+    load_picture,
+    misses_picture,
+    turn_about,
+)
 from .postprocessing_jointdetr import assemble_poses, people_of_crops
 
 if TYPE_CHECKING:

@@ -17,13 +17,10 @@ import torch
 from PIL import Image
 from transformers import Pipeline
 
-from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
-from .crops_jointdetr import crop_rolls, turns_upright
-from .geometry_jointdetr import apply_affine, invert_affine
-from .people_jointdetr import SEARCH, PeopleRequest, find_people, load_detector
-from .picture_jointdetr import iterate_pictures, load_picture
+from .camera_jointdetr import CAMERA_ARGUMENTS, apply_affine, camera_of_picture, invert_affine
+from .people_jointdetr import SEARCH, Box, PeopleRequest, Sightings, find_people, load_detector
+from .picture_jointdetr import crop_rolls, iterate_pictures, load_picture, turns_upright
 from .postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
-from .search_jointdetr import Box, Sightings
 
 if TYPE_CHECKING:
     from .image_processing_jointdetr import JointDetrImageProcessorMixin

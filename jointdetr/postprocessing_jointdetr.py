@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from .camera_jointdetr import GUESSED_FIELD_OF_VIEW, Camera
-from .crops_jointdetr import turned_back
-from .geometry_jointdetr import (
+from .camera_jointdetr import (
+    GUESSED_FIELD_OF_VIEW,
+    Camera,
     apply_affine,
     crop_intrinsics,
     invert_affine,
@@ -24,6 +24,7 @@ from .geometry_jointdetr import (
     project,
     solve_root_translation,
 )
+from .picture_jointdetr import turned_back
 
 if TYPE_CHECKING:
     from .modeling_jointdetr import JointDetrPoseEstimationOutput

@@ -26,7 +26,7 @@ import numpy as np
 import scipy.io
 from scipy.io.matlab import MatReadError
 
-from ..geometry_jointdetr import flip_permutation
+from ..camera_jointdetr import flip_permutation
 from ..skeleton_jointdetr import LSP, Skeleton
 from .conversion import Converter, Recording, RowLabels, Skipped
 

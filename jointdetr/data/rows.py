@@ -17,9 +17,8 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from ..crops_jointdetr import misses_picture
-from ..geometry_jointdetr import flip_permutation
-from ..picture_jointdetr import DECODING_ERRORS, load_picture, upright_size
+from ..camera_jointdetr import flip_permutation
+from ..picture_jointdetr import DECODING_ERRORS, load_picture, misses_picture, upright_size
 from ..skeleton_jointdetr import Skeleton
 from .schema import NOBODY, pose_features
 

@@ -13,13 +13,13 @@ from accelerate.utils import send_to_device
 from PIL import Image
 from torch import nn
 
-from ..crops_jointdetr import Cropper
 from ..data.examples import Example, PoseExamples, PoseMixture, collate_poses
 from ..data.loading import undecoded
 from ..data.mixing import prepare_source
 from ..evaluation.metrics import joint_errors
 from ..evaluation.prediction import EvaluationSettings, FoundPoses
 from ..modeling_jointdetr import JointDetrPoseEstimationOutput
+from ..picture_jointdetr import Cropper
 from ..skeleton_jointdetr import Skeleton
 from ..visualization.figures import as_picture, pose_sheet
 from .recipe import Recipe

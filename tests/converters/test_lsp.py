@@ -7,10 +7,10 @@ import pytest
 import scipy.io
 from conversion_examples import jpeg
 
+from jointdetr.camera_jointdetr import flip_permutation
 from jointdetr.converters.conversion import ConversionSettings, convert
 from jointdetr.converters.lsp import BLAZEPOSE_JOINTS, LeedsSportsPose, held_out_people, mend, torso_length
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.geometry_jointdetr import flip_permutation
 from jointdetr.skeleton_jointdetr import LSP
 
 # someone who stands in a picture of 128 px, right side at the left
