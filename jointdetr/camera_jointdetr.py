@@ -332,8 +332,7 @@ def apply_affine(points: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
 
 @outside_autocast
 def invert_affine(affine: torch.Tensor) -> torch.Tensor:
-    """Return the `(..., 2, 3)` map that undoes `affine`; a singular one raises `ValueError`."""
-    _require_invertible(affine[..., :2], "affine")
+    """Return the `(..., 2, 3)` map that undoes `affine`."""
     linear = torch.linalg.inv(affine[..., :2])  # (..., 2, 2)
     return torch.cat([linear, -linear @ affine[..., 2:]], dim=-1)
 
@@ -401,17 +400,12 @@ def solve_root_translation(
     is solved by weighted least squares in float64, exactly if the points are exact. The `robust` solution goes on from
     there by iteratively reweighted least squares: it minimises the distances in the picture, which count with the
     Cauchy loss, so that a few joints far off do not move a person by metres. (Huber's loss, which never lets go of an
-    outlier, left three times the error where three joints of 17 were 150 px off.)
-
-    Raises:
-        ValueError: Fewer than two joints have a positive weight, one of these is not finite, or the intrinsics are
-            singular.
+    outlier, left three times the error where three joints of 17 were 150 px off.) At least two joints must have a
+    positive weight, and these be finite.
     """
     if weights is None:
         weights = joints.new_ones(joints.shape[:-1])
     used = weights > 0
-    _require_usable(joints, points_px, used)
-    _require_invertible(intrinsics, "intrinsics")
     # In units of the focal length, so that the rank can be judged whatever the resolution is.
     focal_px = torch.linalg.det(intrinsics[..., :2, :2].double()).abs().sqrt()[..., None, None, None]
     matrix = intrinsics.double().unsqueeze(-3)  # (..., 1, 3, 3)
@@ -454,23 +448,6 @@ def _cauchy_weights(distances: torch.Tensor, used: torch.Tensor) -> torch.Tensor
     median = distances.where(used, torch.nan).nanmedian(dim=-1, keepdim=True).values
     scale = (CAUCHY_SCALE * median).clamp(min=1e-12)  # of exact points all distances are zero
     return 1 / (1 + (distances / scale).square())
-
-
-def _require_usable(joints: torch.Tensor, points_px: torch.Tensor, used: torch.Tensor) -> None:
-    """Refuse people of fewer than two joints, and joints in use that are not finite."""
-    if bool((used.sum(dim=-1) < 2).any()):
-        raise ValueError("a translation needs at least 2 joints of positive weight, got fewer")
-    finite = joints.isfinite().all(dim=-1) & points_px.isfinite().all(dim=-1)  # (..., joints)
-    if bool((used & ~finite).any()):
-        raise ValueError("`joints` and `points_px` must be finite where their weight is positive, got NaN or infinity")
-
-
-def _require_invertible(matrix: torch.Tensor, name: str) -> None:
-    """Refuse matrices `(..., n, n)` that are singular to working precision or not finite."""
-    determinant = torch.linalg.det(matrix.double())
-    magnitude = matrix.double().norm(dim=-1).prod(dim=-1)  # Hadamard's bound of the determinant
-    if not bool((determinant.abs() > 1e-12 * magnitude).all()):
-        raise ValueError(f"`{name}` must be invertible and finite, got {matrix.tolist()}")
 
 
 __all__ = [

@@ -14,43 +14,24 @@ from transformers.utils import ModelOutput
 
 from .configuration_jointdetr import JointRefinerConfig
 
-POSITION_INPUTS = 11
-"""Numbers a joint that the network reads: its own position, parent's and children's, and whether these two exist."""
-
-SIGMA_INPUTS = 2
-"""Numbers a joint that it reads besides with `use_sigmas`."""
-
-SHORTEST_BONE, LONGEST_BONE = 0.85, 1.2
-"""Shares of the expected length between which a filled bone may be."""
-
+# Numbers a joint that the network reads: its own position, parent's and children's, and whether these two exist;
+# besides with `use_sigmas`.
+POSITION_INPUTS, SIGMA_INPUTS = 11, 2
+SHORTEST_BONE, LONGEST_BONE = 0.85, 1.2  # shares of the expected length between which a filled bone may be
 DOWN = (0.0, 1.0, 0.0)  # y is down in camera axes
-
-PLAUSIBLE_SIZES = 0.2, 3.0
-"""Smallest and largest person, as shares of the typical one, that few and wrong bones may suggest."""
-
+PLAUSIBLE_SIZES = 0.2, 3.0  # smallest and largest person, as shares of the typical one, that wrong bones may suggest
+# Share beyond those lengths that is left to bones which cannot have them without moving joints that were found.
 SLACK = 0.1
-"""Share beyond those lengths that is left to bones which cannot have them without moving joints that were found."""
-
-PROPORTION_STEPS = 24
-"""Passes over all bones; a chain of four settles within about twelve."""
-
-SMALLEST_SIGMA = 1.0
-"""Millimetres; the root's expected error is about 1, and no finer one helps."""
+PROPORTION_STEPS = 24  # passes over all bones; a chain of four settles within about twelve
+SMALLEST_SIGMA = 1.0  # mm; the root's expected error is about 1, and no finer one helps
 
 
 @dataclass
 class JointRefinerOutput(ModelOutput):
-    r"""Output of [`JointRefiner`].
+    """Output of [`JointRefiner`]; the loss is the mean distance of the selected joints, of all with `use_sigmas`."""
 
-    Args:
-        loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` are given): Mean distance of the
-            selected joints (with `config.use_sigmas` of all joints) from their labels, in units of
-            `config.joint_scale`.
-        joints (`torch.Tensor` of shape `(batch, joints, 3)`): The full skeleton, root-relative millimetres.
-    """
-
-    loss: torch.Tensor | None = None
-    joints: torch.Tensor | None = None
+    loss: torch.Tensor | None = None  # (1,) in units of joint_scale, where labels are given
+    joints: torch.Tensor | None = None  # (batch, joints, 3) root-relative mm, the full skeleton
 
 
 @dataclass
@@ -228,12 +209,7 @@ class JointRefiner(PreTrainedModel):
     def replace_missing(self, joints: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
         """Put missing joints at the midpoint of their nearest known ancestor and descendants along the tree.
 
-        Args:
-            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Positions, anything where missing.
-            missing (`torch.Tensor` of shape `(batch, joints)`): True where a joint is missing.
-
-        Returns:
-            `torch.Tensor` of shape `(batch, joints, 3)`; all NaN where a whole skeleton is missing.
+        Takes and returns (batch, joints, 3), anything where missing; all NaN where a whole skeleton is missing.
         """
         joints = torch.where(missing[..., None], torch.zeros_like(joints), joints)
         children = self._children(joints, ~missing)
@@ -257,13 +233,6 @@ class JointRefiner(PreTrainedModel):
         The person's size is the median ratio of found bones to `config.bone_lengths`. Bones that are found keep their
         length; where several bones meet in a missing joint, each pulls its share. Where found joints are too far from
         each other for the bones between them, what hangs on the outer one is moved along with it.
-
-        Args:
-            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Millimetres.
-            missing (`torch.Tensor` of shape `(batch, joints)`): True for the joints that may move.
-
-        Returns:
-            `torch.Tensor` of shape `(batch, joints, 3)`.
         """
         if not bool(missing.any()):
             return joints
