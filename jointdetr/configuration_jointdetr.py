@@ -55,10 +55,9 @@ class _SkeletonConfig(PreTrainedConfig):
     @property
     def skeleton(self) -> Skeleton:
         """The skeleton as one object: one of `SKELETONS` if names and parents are the same, else named "custom"."""
-        joints = tuple(self.id2label[joint] for joint in range(self.num_joints))
-        custom = Skeleton("custom", joints, tuple(self.joint_parents), self._flip_pairs(), self.root_joint)
-        same = (known for known in SKELETONS.values() if (known.joints, known.parents) == (joints, custom.parents))
-        return next(same, custom)
+        described = tuple(self.id2label[joint] for joint in range(self.num_joints)), tuple(self.joint_parents)
+        same = [known for known in SKELETONS.values() if (known.joints, known.parents) == described]
+        return same[0] if same else Skeleton("custom", *described, self._flip_pairs(), self.root_joint)
 
     def _flip_pairs(self) -> tuple:
         """The refinement network mirrors nothing."""
@@ -69,7 +68,8 @@ class _SkeletonConfig(PreTrainedConfig):
         if sorted(self.id2label) != list(range(self.num_joints)):
             raise ValueError(f"`id2label` must have the keys 0 to {self.num_joints - 1}, got {sorted(self.id2label)}.")
         try:
-            _ = self.skeleton
+            joints = tuple(self.id2label[joint] for joint in range(self.num_joints))
+            Skeleton("custom", joints, tuple(self.joint_parents), self._flip_pairs(), self.root_joint)
         except ValueError as error:
             raise ValueError(
                 f"`id2label`, `joint_parents`, `root_joint` and `flip_pairs` must be a skeleton: {error}"

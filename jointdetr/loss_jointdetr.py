@@ -198,7 +198,8 @@ class JointDetrLoss:
 
     def _aligned_loss(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
         """Query j is joint j."""
-        queries = _slots(predictions, labels)
+        joints = torch.arange(self.config.num_joints, device=labels.joints.device)
+        queries = joints.expand(len(predictions.joints), *labels.joints.shape[:2])  # (layers, batch, joints)
         terms = self._pose_terms(predictions, queries, labels)
         if predictions.confidence is not None:
             terms |= self._confidence_terms(predictions, queries[-1], labels)
@@ -323,12 +324,6 @@ def over_processes(count: torch.Tensor) -> torch.Tensor:
         torch.distributed.all_reduce(count)
         count = count / torch.distributed.get_world_size()
     return count
-
-
-def _slots(predictions: PosePredictions, labels: PoseLabels) -> torch.Tensor:
-    """Match query j to joint j: (layers, batch, joints)."""
-    joints = torch.arange(labels.joints.shape[1], device=labels.joints.device)
-    return joints.expand(len(predictions.joints), *labels.joints.shape[:2])
 
 
 def _weighted(terms: Terms, queries: torch.Tensor | None, matching_cost: torch.Tensor | None) -> PoseLoss:

@@ -226,26 +226,19 @@ def _person_label(detector: Pipeline) -> str:
     raise ValueError(f'`detector` must have the label "{PERSON}", got the labels {", ".join(sorted(labels)[:10])} ...')
 
 
-def _boxes_of_people(people: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> list[list[float]]:
-    """Return boxes cut at the edges of a picture of `size` (width, height), in order; empty ones are left out."""
+def _boxes_of_people(people: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> list[Box]:
+    """Return boxes cut at the edges of a picture of `size` (width, height), in order, without empty or double ones."""
     width, height = size
-    boxes = []
+    boxes: list[Box] = []
     for person in sorted(people, key=lambda person: -person["score"]):
         corner = person["box"]
         left, right = (min(max(float(corner[name]), 0.0), width) for name in ("xmin", "xmax"))
         top, bottom = (min(max(float(corner[name]), 0.0), height) for name in ("ymin", "ymax"))
-        if right > left and bottom > top:
-            boxes.append([left, top, right - left, bottom - top])
-    return sorted(_without_duplicates(boxes))
-
-
-def _without_duplicates(boxes: Sequence[list[float]]) -> list[list[float]]:
-    """Leave out boxes that all but coincide with one before them."""
-    kept: list[list[float]] = []
-    for box in boxes:
-        if not kept or box_overlaps(np.array([box]), np.array(kept)).max() < DUPLICATE_OVERLAP:
-            kept.append(box)
-    return kept
+        box = [left, top, right - left, bottom - top]
+        is_new = not boxes or box_overlaps(np.array([box]), np.array(boxes)).max() < DUPLICATE_OVERLAP
+        if right > left and bottom > top and is_new:
+            boxes.append(box)
+    return sorted(boxes)
 
 
 def search_people(image: Image.Image, look: Look, limits: SearchLimits = LIMITS) -> list[Box]:

@@ -63,21 +63,14 @@ def iterate_pictures(images: Any) -> Iterator[Any]:
 
 
 def load_picture(source: Any, name: str = "picture", data_format: ChannelDimension | str | None = None) -> Image.Image:
-    """Return any picture as an upright 8-bit RGB image.
+    """Return a path, URL, base64 string, PIL image, array or tensor as an upright 8-bit RGB image.
 
-    Args:
-        source: Path, URL, base64 string, PIL image, array or tensor. Arrays are `(height, width)`,
-            `(height, width, channels)` or `(channels, height, width)` with 1, 3 or 4 channels: integers from 0 to 255,
-            16-bit unsigned integers, booleans, or floating-point numbers within [0, 1] or within [0, 255].
-        name: What an error message calls it.
-        data_format: Where an array's channels are. Without it arrays are taken as channels-last and tensors as
-            channels-first where both would do.
-
-    Returns:
-        The picture in mode "RGB".
+    Arrays are `(height, width)`, `(height, width, channels)` or `(channels, height, width)` with 1, 3 or 4 channels:
+    integers from 0 to 255, 16-bit unsigned integers, booleans, or floating-point numbers within [0, 1] or [0, 255].
+    Without a `data_format` arrays are taken as channels-last and tensors as channels-first where both would do.
 
     Raises:
-        ValueError: It cannot be found, decoded or understood.
+        ValueError: It cannot be found, decoded or understood; the message calls it by its `name`.
     """
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return _from_array(source, name, data_format)
@@ -98,11 +91,7 @@ def load_picture(source: Any, name: str = "picture", data_format: ChannelDimensi
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height that `load_picture` gives an opened picture, from its header alone.
-
-    Raises:
-        OSError, SyntaxError, ValueError: Its EXIF data cannot be read.
-    """
+    """Return width and height that `load_picture` gives an opened picture, from its header alone."""
     if image.format == "TIFF":  # Pillow turns these by itself, and has their upright size from the start
         return image.size
     width, height = image.size
