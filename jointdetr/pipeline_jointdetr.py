@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 CROPS_PER_PASS = 16
 MORE_LOOKS = 2  # at most, at people who lean
-UNSURE = 0.75  # mean score below which people are looked at from all sides
+UNSURE_MM = 200.0  # expected error beyond which people are looked at from all sides
+IMPROBABLE_MM = 800.0  # stands for the expected error of an improbable joint, where a model knows none
 PEOPLE_ARGUMENTS = ("detector", "detector_threshold", "people")
 PREPROCESS_ARGUMENTS = (*PEOPLE_ARGUMENTS, *CAMERA_ARGUMENTS)
 FORWARD_ARGUMENTS = ("threshold", "crops_per_pass", "second_look")
@@ -50,9 +51,10 @@ class _Views:
         return assemble_poses(self.outputs, threshold=0.0, assignment="argmax")
 
     @property
-    def sureness(self) -> torch.Tensor:
-        """Mean score of the joints of every crop `(crops,)`."""
-        return self.poses.scores.mean(-1).cpu()
+    def doubts(self) -> torch.Tensor:
+        """How far off the joints of every crop are expected to be `(crops,)`, mm."""
+        sigmas, improbable = self.poses.sigmas, IMPROBABLE_MM * (1 - self.poses.scores)
+        return (improbable if sigmas is None else sigmas).mean(-1).cpu()
 
     @property
     def rolls(self) -> torch.Tensor:
@@ -225,8 +227,8 @@ class JointDetrPipeline(Pipeline):
         """
         pictures = [images[index] for index in inputs["image_index"].tolist()]
         views = self._look_upright(pictures, _Views(dict(inputs), outputs), crops_per_pass)
-        sureness, rolls = views.sureness, views.rolls
-        crops = [index for index, picture in enumerate(pictures) if picture is not None and sureness[index] < UNSURE]
+        doubts, rolls = views.doubts, views.rolls
+        crops = [index for index, picture in enumerate(pictures) if picture is not None and doubts[index] > UNSURE_MM]
         for quarter_turns in (1, 2, 3):
             turned = rolls + quarter_turns * math.pi / 2
             views, _ = self._look_turned(pictures, views, crops, turned, crops_per_pass)
@@ -262,7 +264,7 @@ class JointDetrPipeline(Pipeline):
         of_crops = {name: turned[name] for name in ("pixel_values", "crop_affine")}
         outputs = self.run_model(turned["pixel_values"], crops_per_pass)
         again = _Views(of_crops, cast("JointDetrPoseEstimationOutput", outputs))  # there are crops
-        surer = again.sureness > views.sureness[crops]  # (crops again,)
+        surer = again.doubts < views.doubts[crops]  # (crops again,)
         rows = torch.tensor(crops)[surer]
         inputs = _replaced(views.inputs, again.inputs, rows, surer)
         return _Views(inputs, _replaced(views.outputs, again.outputs, rows, surer)), rows.tolist()
