@@ -21,7 +21,7 @@ import torch
 from timing import peak_memory_mb
 from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
-from jointdetr.deformable_attention_jointdetr import _sample_maps, multi_scale_deformable_attention
+from jointdetr.layers_jointdetr import multi_scale_deformable_attention, sample_maps
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def ours(inputs: Inputs) -> torch.Tensor:
 
 def grid_sample(inputs: Inputs) -> torch.Tensor:
     """Call the plain form of the package."""
-    return _sample_maps(*inputs.tensors, inputs.spatial_shapes)
+    return sample_maps(*inputs.tensors, inputs.spatial_shapes)
 
 
 def transformers(inputs: Inputs) -> torch.Tensor:

@@ -27,7 +27,7 @@ from deformable_attention import (
 from timing import milliseconds_of, parse_arguments, peak_memory_mb, report
 from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
-from jointdetr.deformable_attention_jointdetr import _sample_maps
+from jointdetr.layers_jointdetr import sample_maps
 
 LEVELS_512 = ((64, 64), (32, 32), (16, 16), (8, 8))
 CASES = [
@@ -53,7 +53,7 @@ def transformers(inputs: Inputs) -> torch.Tensor:
 def plain_form(inputs: Inputs) -> torch.Tensor:
     """Call the plain form of the package, which widens the values first."""
     value, locations, weights = inputs.tensors
-    return _sample_maps(value.float(), locations, weights, inputs.spatial_shapes).to(value.dtype)
+    return sample_maps(value.float(), locations, weights, inputs.spatial_shapes).to(value.dtype)
 
 
 CONTESTANTS: dict[str, Contestant] = {
@@ -71,7 +71,7 @@ def check(inputs: Inputs) -> None:
     """
     value, locations, weights = inputs.tensors
     exact = [value.detach().float().requires_grad_(), locations, weights]
-    output = _sample_maps(*exact, inputs.spatial_shapes)
+    output = sample_maps(*exact, inputs.spatial_shapes)
     wanted = output, *torch.autograd.grad(output, exact, inputs.direction.float())
     tolerance = 1e-4 if value.dtype == torch.float32 else 1e-2
     for result, expected in zip(train(ours, inputs), wanted, strict=True):

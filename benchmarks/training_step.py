@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jointdetr import JointDetrConfig, JointDetrForPoseEstimation
-from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions
+from jointdetr.loss_jointdetr import JointDetrLoss, PoseLabels, PosePredictions, match
 
 
 class TransferCounter(TorchDispatchMode):
@@ -79,8 +79,7 @@ def main() -> None:
     pictures, labels = torch.randn(options.batch, 3, 128, 128), draw_labels(config, options.batch)
     predictions = draw_predictions(config, options.batch)
     pose_labels = PoseLabels.from_list(labels, config, torch.device("cpu"))
-    matcher = model.loss_function.matcher
-    if matcher(predictions, pose_labels)[0].shape != (6, options.batch, config.num_joints):
+    if match(predictions, pose_labels, config)[0].shape != (6, options.batch, config.num_joints):
         raise RuntimeError("the matcher does not give every joint of every layer a query")
     transfers = count_transfers(model.loss_function, predictions, pose_labels)
     rows = []
@@ -88,7 +87,7 @@ def main() -> None:
         torch.set_num_threads(threads)
         parts = {
             "step": lambda: model(pictures, labels=labels).loss.backward(),
-            "matching": lambda: matcher(predictions, pose_labels),
+            "matching": lambda: match(predictions, pose_labels, config),
         }
         times = {name: statistics.median(values) for name, values in take_turns(parts, options.rounds).items()}
         share = 100 * times["matching"] / times["step"]

@@ -219,15 +219,9 @@ class BlazePoseBackbone(BackboneMixin, BlazePosePreTrainedModel):
         self.head = nn.Sequential(BlazePoseHeadBlock(head, 2), *[BlazePoseHeadBlock(head) for _ in range(4)])
         # buffers, so that pictures normalised as everywhere in transformers enter in [0, 1], as in MediaPipe
         self.mean, self.std = nn.Buffer(torch.empty(1, 3, 1, 1)), nn.Buffer(torch.empty(1, 3, 1, 1))
-        sizes = config.hidden_sizes
-        self.num_features = [
-            config.embedding_size,
-            sizes[1],
-            sizes[2] + pyramid,
-            sizes[4] + 5 * pyramid,
-            last + head,
-            head,
-        ]
+        of_trunk = config.hidden_sizes
+        self.num_features = [config.embedding_size, of_trunk[1], of_trunk[2] + pyramid, of_trunk[4] + 5 * pyramid]
+        self.num_features += [last + head, head]
         self.post_init()
         self.freeze()
 

@@ -14,46 +14,6 @@ from .skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
 QUERY_GROUPS = 5  # of a hundred queries, each with room for Human3.6M's 17 joints
 
 
-def validate_skeleton(config: "_SkeletonConfig") -> None:
-    """Raise `ValueError` unless the config's joint names are unique and its parents form one tree under its root."""
-    names, parents, root = list(config.id2label.values()), config.joint_parents, config.root_joint
-    if sorted(config.id2label) != list(range(len(names))):
-        raise ValueError(f"`id2label` must have the keys 0 to {len(names) - 1}, got {sorted(config.id2label)}.")
-    if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"Joint names in `id2label` must be unique, got {twice} more than once.")
-    if not all(isinstance(parent, int) for parent in parents):
-        raise ValueError(f"`joint_parents` must be whole numbers, got {list(parents)}.")
-    if len(parents) != len(names):
-        raise ValueError(f"`joint_parents` must hold one entry per joint ({len(names)}), got {len(parents)}.")
-    if not 0 <= root < len(names) or parents[root] != -1:
-        raise ValueError(f"`root_joint` must name the one joint whose parent is -1, got {root} with {list(parents)}.")
-    for joint in range(len(names)):
-        _validate_path_to_root(joint, parents, root)
-
-
-def _validate_path_to_root(joint: int, parents: Sequence[int], root: int) -> None:
-    visited = [joint]
-    while visited[-1] != root:
-        parent = parents[visited[-1]]
-        if not 0 <= parent < len(parents) or parent in visited:
-            raise ValueError(
-                f"`joint_parents` must be a tree under `root_joint` {root}: joint {joint} does not reach it, "
-                f"its parents are {[*visited, parent]}."
-            )
-        visited.append(parent)
-
-
-def validate_flip_pairs(config: "JointDetrConfig") -> None:
-    """Raise `ValueError` unless the config's left/right pairs are disjoint pairs of existing joints."""
-    for pair in config.flip_pairs:
-        if len(pair) != 2 or not all(0 <= joint < config.num_joints for joint in pair):
-            raise ValueError(f"`flip_pairs` must be pairs of joints from 0 to {config.num_joints - 1}, got {pair}.")
-    joints = [joint for pair in config.flip_pairs for joint in pair]
-    if len(set(joints)) != len(joints):
-        raise ValueError(f"`flip_pairs` must be disjoint, got {config.flip_pairs}.")
-
-
 def validate_range(config: PreTrainedConfig, names: str, low: float, high: float = float("inf")) -> None:
     """Raise `ValueError` for the first of the space-separated fields that is outside `[low, high]`."""
     for name in names.split():
@@ -92,9 +52,28 @@ class _SkeletonConfig(PreTrainedConfig):
         """Number of joint types J of the skeleton."""
         return len(self.id2label)
 
+    @property
+    def skeleton(self) -> Skeleton:
+        """The skeleton as one object: one of `SKELETONS` if names and parents are the same, else named "custom"."""
+        described = tuple(self.id2label[joint] for joint in range(self.num_joints)), tuple(self.joint_parents)
+        same = [known for known in SKELETONS.values() if (known.joints, known.parents) == described]
+        return same[0] if same else Skeleton("custom", *described, self._flip_pairs(), self.root_joint)
+
+    def _flip_pairs(self) -> tuple:
+        """The refinement network mirrors nothing."""
+        return ()
+
     def validate_skeleton(self) -> None:
         """Raise `ValueError` unless the skeleton is one tree of uniquely named joints."""
-        validate_skeleton(self)
+        if sorted(self.id2label) != list(range(self.num_joints)):
+            raise ValueError(f"`id2label` must have the keys 0 to {self.num_joints - 1}, got {sorted(self.id2label)}.")
+        try:
+            joints = tuple(self.id2label[joint] for joint in range(self.num_joints))
+            Skeleton("custom", joints, tuple(self.joint_parents), self._flip_pairs(), self.root_joint)
+        except ValueError as error:
+            raise ValueError(
+                f"`id2label`, `joint_parents`, `root_joint` and `flip_pairs` must be a skeleton: {error}"
+            ) from error
         validate_range(self, "joint_scale", 1e-6)
 
 
@@ -298,15 +277,8 @@ class JointDetrConfig(_SkeletonConfig):
         }
         return super().from_dict(before | fields, **kwargs)
 
-    @property
-    def skeleton(self) -> Skeleton:
-        """The skeleton as one object: one of `SKELETONS` if names and parents are the same, else named "custom"."""
-        joints = tuple(self.id2label[joint] for joint in range(self.num_joints))
-        for skeleton in SKELETONS.values():
-            if (skeleton.joints, skeleton.parents) == (joints, tuple(self.joint_parents)):
-                return skeleton
-        flip_pairs = tuple((first, second) for first, second in self.flip_pairs)
-        return Skeleton("custom", joints, tuple(self.joint_parents), flip_pairs, self.root_joint)
+    def _flip_pairs(self) -> tuple:
+        return tuple(tuple(pair) for pair in self.flip_pairs)
 
     @property
     def layer_thresholds(self) -> list[float]:
@@ -320,10 +292,6 @@ class JointDetrConfig(_SkeletonConfig):
     def layer_discounts(self) -> list[float]:
         """Weight of a joint within its threshold, for each decoder layer."""
         return [0.1] * self.decoder_layers if self.coarse_discounts is None else list(self.coarse_discounts)
-
-    def validate_flip_pairs(self) -> None:
-        """Raise `ValueError` unless the left/right pairs are disjoint pairs of existing joints."""
-        validate_flip_pairs(self)
 
     def validate_sizes(self) -> None:
         """Raise `ValueError` for sizes that are out of range or do not fit each other."""

@@ -24,10 +24,16 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 from transformers.utils import is_torchvision_available
 
-from .camera_jointdetr import Camera, to_array, validate_intrinsics
-from .crops_jointdetr import CROP_SETTINGS, Cropper, crop_labels, misses_picture, turn_about
-from .geometry_jointdetr import crop_intrinsics
-from .picture_jointdetr import iterate_pictures, load_picture
+from .camera_jointdetr import Camera, crop_intrinsics, to_array, validate_intrinsics
+from .picture_jointdetr import (
+    CROP_SETTINGS,
+    Cropper,
+    crop_labels,
+    iterate_pictures,
+    load_picture,
+    misses_picture,
+    turn_about,
+)
 from .postprocessing_jointdetr import assemble_poses, people_of_crops
 
 if TYPE_CHECKING:
@@ -119,7 +125,7 @@ class JointDetrImageProcessorMixin(BaseImageProcessor):
 
     def __init__(self, **kwargs: Any):
         """Refuse settings that could only fail later: the `ValueError` names the field."""
-        known = {name: getattr(type(self), name) for name in ("do_rescale", "do_normalize")}
+        known = {name: getattr(type(self), name) for name in SWITCHES}
         _validate_settings(known | kwargs, kwargs.keys())
         super().__init__(**kwargs)
 
@@ -174,9 +180,7 @@ class JointDetrImageProcessorMixin(BaseImageProcessor):
             turns: Sequence[Sequence[float]] | None = None,
             annotations: Mapping[str, Any] | Sequence | None = None,
             **kwargs: Unpack[JointDetrImageProcessorKwargs],
-        ) -> BatchFeature:
-            """See `preprocess`."""
-            ...
+        ) -> BatchFeature: ...
 
     def cropper(self) -> Cropper:
         """Return how this processor crops and normalises, as it is set now."""
@@ -307,13 +311,13 @@ def _validate_settings(settings: Mapping[str, Any], given: Collection[str]) -> N
     """Raise `ValueError` for the first of the `given` settings that cannot be right."""
     checks = {
         "size": (_is_size, "have a positive `height` and `width`"),
-        "box_padding": (lambda value: _is_number(value) and value > 0, "be a positive factor"),
-        "root_joint": (_is_index, "be the number of a joint"),
+        "box_padding": (_is_positive, "be a positive factor"),
+        "root_joint": (lambda value: _is_whole(value) and value >= 0, "be the number of a joint"),
         "resample": (lambda value: value in list(PILImageResampling), "be one of Pillow's filters, 0 to 5"),
     }
     checks |= {name: (lambda value: isinstance(value, bool), "be true or false") for name in ("do_resize", *SWITCHES)}
     if settings["do_rescale"]:
-        checks["rescale_factor"] = (lambda value: _is_number(value) and value > 0, "be a positive factor")
+        checks["rescale_factor"] = (_is_positive, "be a positive factor")
     if settings["do_normalize"]:
         checks["image_mean"] = (_are_of_channels, "be a number, or one for each of the three channels")
         checks["image_std"] = (
@@ -325,31 +329,32 @@ def _validate_settings(settings: Mapping[str, Any], given: Collection[str]) -> N
             raise ValueError(f"`{name}` must {expected}, got {settings[name]!r}")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number, and no switch."""
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _is_index(value: Any) -> bool:
-    """Whether a value is a whole number that counts from 0."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 0)
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(0 < value < math.inf)
 
 
 def _are_of_channels(values: Any) -> bool:
-    """Whether a value is a number, or three of them."""
-    if isinstance(values, (list, tuple, np.ndarray)):
-        return len(values) == 3 and all(_is_number(value) for value in values)
-    return _is_number(values)
+    """Whether a value is a finite number, or three of them."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return array.shape in ((), (3,)) and bool(np.isfinite(array).all())
 
 
 def _is_size(size: Any) -> bool:
     """Whether a value is a side, or a height and a width, in whole pixels."""
+    sides: list[Any]
     if isinstance(size, Mapping | SizeDict):
         known = {name: side for name, side in dict(size).items() if side is not None}
         sides = list(known.values()) if set(known) == {"height", "width"} else [0]
     else:
         sides = list(size) if isinstance(size, (list, tuple)) and len(size) == 2 else [size]
-    return all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) and side > 0 for side in sides)
+    return all(_is_whole(side) and side > 0 for side in sides)
 
 
 def _as_tensor(values: Any) -> torch.Tensor:
@@ -402,7 +407,11 @@ def _crops_of_picture(
     image: Image.Image, number: int, people: PeopleOfPicture, cropper: Cropper, root: int
 ) -> list[Crop]:
     """Crop the people of one picture."""
-    boxes, affines = _boxes_and_affines(people.boxes, image.size, cropper)
+    if people.boxes is None:
+        boxes, affines = [(0.0, 0.0, *map(float, image.size))], [cropper.whole(image.size)]
+    else:
+        boxes = _boxes_in_picture(people.boxes, image.size)
+        affines = [cropper.affine(box) for box in boxes]
     turns = _validate_turns(people.turns, len(boxes))
     affines = [
         turn_about(affine, turn, cropper.size) if turn else affine for affine, turn in zip(affines, turns, strict=True)
@@ -418,17 +427,13 @@ def _crops_of_picture(
     return [Crop(*parts) for parts in zip(boxes, affines, pictures, labels, strict=True)]
 
 
-def _boxes_and_affines(
-    boxes: np.ndarray | None, image_size: tuple[int, int], cropper: Cropper
-) -> tuple[list[Sequence[float]], list[torch.Tensor]]:
-    """Return box and affine map of each crop of one picture of `image_size` (width, height)."""
-    if boxes is None:
-        return [(0.0, 0.0, *map(float, image_size))], [cropper.whole(image_size)]
+def _boxes_in_picture(boxes: np.ndarray, image_size: tuple[int, int]) -> list[list[float]]:
+    """Return the boxes of a picture of (width, height) px if all of them show some of it."""
     for box in boxes.tolist():
         if misses_picture(box, image_size):
             size = " x ".join(map(str, image_size))
             raise ValueError(f"`boxes` must overlap their pictures, got {box} outside a picture of {size} px")
-    return boxes.tolist(), [cropper.affine(box) for box in boxes.tolist()]
+    return boxes.tolist()
 
 
 def _validate_turns(turns: Sequence[float] | None, num_people: int) -> list[float]:

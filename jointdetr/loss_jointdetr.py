@@ -68,17 +68,10 @@ class PoseLabels:
 
     @classmethod
     def from_list(cls, labels: list[dict], config: JointDetrConfig, device: torch.device) -> "PoseLabels":
-        """Stack a list of one dict per picture.
-
-        Args:
-            labels (`list[dict]`): `joints_3d` (J, 3) root-relative millimetres and `joints_3d_valid` (J,), and
-                optionally `joints_2d` (J, 2) in `[0, 1]` of the input, `joints_2d_valid` (J,), `visible` (J,) and
-                `nobody` (), true if the picture is known to show no person.
-            config (`JointDetrConfig`): Gives the skeleton's size and `joint_scale`.
-            device (`torch.device`): Where the losses are computed.
+        """Stack the `labels` of [`JointDetrForPoseEstimation.forward`].
 
         Raises:
-            ValueError: If an entry is missing or its shape does not fit the skeleton.
+            ValueError: If the shape of an entry does not fit the skeleton.
         """
         joints, joints_valid = _stack_labels(labels, "joints_3d", (config.num_joints, 3), device)
         points, points_valid = _stack_labels(labels, "joints_2d", (config.num_joints, 2), device)
@@ -127,49 +120,44 @@ def _stack_visible(labels: list[dict], num_joints: int, device: torch.device) ->
     return torch.stack(rows)
 
 
-class HungarianMatcher:
+@torch.no_grad()
+def match(
+    predictions: PosePredictions, labels: PoseLabels, config: JointDetrConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Assign every joint type of every picture to one query, at the least total cost, for each decoder layer.
 
-    The cost of query q for joint j is `matching_class_weight * -p_q(j) + joint_weight * |b_q - b_j|_1`; a joint
-    without a 3D label counts its 2D distance instead, and one without any label its probability alone.
+    Returns:
+        The query of every joint (layers, batch, joints) int64, and the labelled joints' mean cost (layers,), both on
+        the predictions' device.
     """
+    costs = matching_costs(predictions, labels, config)
+    queries = assign(costs)
+    return queries, _masked_mean(costs.gather(2, queries[:, :, None])[:, :, 0], labels.labelled)
 
-    def __init__(self, config: JointDetrConfig):
-        self.config = config
 
-    @torch.no_grad()
-    def __call__(self, predictions: PosePredictions, labels: PoseLabels) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the query of every joint (layers, batch, joints) int64, and the labelled joints' mean cost (layers,).
+def matching_costs(predictions: PosePredictions, labels: PoseLabels, config: JointDetrConfig) -> torch.Tensor:
+    """Return the cost of every query for every joint: (layers, batch, queries, joints).
 
-        Both are on the predictions' device.
-        """
-        costs = self.costs(predictions, labels)
-        queries = assign(costs)
-        return queries, _masked_mean(costs.gather(2, queries[:, :, None])[:, :, 0], labels.labelled)
-
-    def costs(self, predictions: PosePredictions, labels: PoseLabels) -> torch.Tensor:
-        """Return the cost of every query for every joint: (layers, batch, queries, joints)."""
-        distances_3d = torch.cdist(predictions.joints.float(), labels.joints.float()[None], p=1)
-        distances_2d = torch.cdist(predictions.points.float(), labels.points.float()[None], p=1)
-        has_3d, has_2d = labels.joints_valid[:, None], labels.points_valid[:, None]  # (batch, 1, joints)
-        probabilities = predictions.logits.float().softmax(-1)[..., :-1]
-        return (
-            -self.config.matching_class_weight * probabilities
-            + self.config.joint_weight * distances_3d * has_3d
-            + self.config.joint_2d_weight * distances_2d * (has_2d & ~has_3d)
-        )
+    It is `matching_class_weight * -p_q(j) + joint_weight * |b_q - b_j|_1`; a joint without a 3D label counts its 2D
+    distance instead, and one without any label its probability alone.
+    """
+    distances_3d = torch.cdist(predictions.joints.float(), labels.joints.float()[None], p=1)
+    distances_2d = torch.cdist(predictions.points.float(), labels.points.float()[None], p=1)
+    has_3d, has_2d = labels.joints_valid[:, None], labels.points_valid[:, None]  # (batch, 1, joints)
+    probabilities = predictions.logits.float().softmax(-1)[..., :-1]
+    return (
+        -config.matching_class_weight * probabilities
+        + config.joint_weight * distances_3d * has_3d
+        + config.joint_2d_weight * distances_2d * (has_2d & ~has_3d)
+    )
 
 
 def coarse_to_fine_weights(
     predicted: torch.Tensor, target: torch.Tensor, thresholds: torch.Tensor, discounts: torch.Tensor
 ) -> torch.Tensor:
-    """Return 1 for joints farther from their label than their layer's threshold, and the layer's discount otherwise.
+    """Return 1 for joints (layers, batch, joints, 3) mm that are farther than their layer's threshold (layers,) mm.
 
-    Args:
-        predicted (`torch.Tensor` of shape `(layers, batch, joints, 3)`): Matched predictions, millimetres.
-        target (`torch.Tensor` of shape `(batch, joints, 3)`): Labels, millimetres.
-        thresholds (`torch.Tensor` of shape `(layers,)`): Millimetres.
-        discounts (`torch.Tensor` of shape `(layers,)`): Weights within the threshold.
+    Others weigh the layer's discount (layers,). `target` is (batch, joints, 3) mm.
     """
     errors = torch.linalg.vector_norm(predicted - target, dim=-1)
     return torch.where(errors > thresholds[:, None, None], 1.0, discounts[:, None, None])
@@ -180,14 +168,10 @@ class JointDetrLoss:
 
     Every term is a mean over what is labelled in the batch; while gradients are recorded in several processes, over
     the batches of all of them, so that the mean of their gradients is the gradient of the whole batch.
-
-    Args:
-        config (`JointDetrConfig`): Weights, thresholds and variants.
     """
 
     def __init__(self, config: JointDetrConfig):
         self.config = config
-        self.matcher = HungarianMatcher(config)
 
     def __call__(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
         """Return the weighted total and its unweighted terms by name, each a scalar and differentiable.
@@ -204,7 +188,7 @@ class JointDetrLoss:
         groups = self.config.query_groups
         if groups > 1:
             predictions, labels = predictions.in_groups(groups), labels.of_groups(groups)
-        queries, cost = self.matcher(predictions, labels)
+        queries, cost = match(predictions, labels, self.config)
         terms = self._pose_terms(predictions, queries, labels)
         if predictions.confidence is not None:
             # as at inference, where nobody knows which query is nearest
@@ -214,7 +198,8 @@ class JointDetrLoss:
 
     def _aligned_loss(self, predictions: PosePredictions, labels: PoseLabels) -> PoseLoss:
         """Query j is joint j."""
-        queries = _slots(predictions, labels)
+        joints = torch.arange(self.config.num_joints, device=labels.joints.device)
+        queries = joints.expand(len(predictions.joints), *labels.joints.shape[:2])  # (layers, batch, joints)
         terms = self._pose_terms(predictions, queries, labels)
         if predictions.confidence is not None:
             terms |= self._confidence_terms(predictions, queries[-1], labels)
@@ -247,12 +232,8 @@ class JointDetrLoss:
     def class_loss(self, logits: torch.Tensor, queries: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Cross-entropy over joint types and "no joint" for each layer (layers,), normalised by the class weights.
 
+        `logits` (layers, batch, queries, classes) are of all queries, `queries` (layers, batch, joints) matched.
         The query of a joint without any label is left out, as it may well be right, unless the picture shows nobody.
-
-        Args:
-            logits (`torch.Tensor` of shape `(layers, batch, queries, classes)`): Of all queries.
-            queries (`torch.Tensor` of shape `(layers, batch, joints)`): The query of every joint.
-            labels (`PoseLabels`): Which joints are labelled.
         """
         costs = -logits.float().log_softmax(-1)
         joint_of_slot = torch.arange(self.config.num_joints, device=logits.device).expand_as(queries)
@@ -285,9 +266,7 @@ class JointDetrLoss:
     def projection_loss(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """L1 distance in x and y of matched joints without a 3D label from where their 2D labels put them (layers,).
 
-        Args:
-            joints (`torch.Tensor` of shape `(layers, batch, joints, 3)`): Matched predictions, units of `joint_scale`.
-            labels (`PoseLabels`): Of pictures with square pixels that are as wide as they are high.
+        The pictures' pixels must be square, and the pictures as wide as they are high.
         """
         errors = projection_errors(joints, labels).abs().sum(-1)
         return _masked_mean(errors, labels.points_valid & ~labels.joints_valid)
@@ -295,11 +274,8 @@ class JointDetrLoss:
     def bone_loss(self, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
         """Difference of bones' lengths in pictures without 3D labels from those with 3D labels in the batch (layers,).
 
-        It gives people their size where 2D labels alone leave it open, and the depth of what is foreshortened.
-
-        Args:
-            joints (`torch.Tensor` of shape `(layers, batch, joints, 3)`): Matched predictions, units of `joint_scale`.
-            labels (`PoseLabels`): A bone counts where both of its ends are labelled.
+        It gives people their size where 2D labels alone leave it open, and the depth of what is foreshortened. A bone
+        counts where both of its ends are labelled.
         """
         ends = [joint for joint, parent in enumerate(self.config.joint_parents) if parent >= 0]
         parents = [self.config.joint_parents[joint] for joint in ends]
@@ -315,15 +291,10 @@ class JointDetrLoss:
         return _masked_mean((lengths - usual).abs(), known_2d & ~known_3d & (count > 0))
 
     def sigma_loss(self, log_sigmas: torch.Tensor, joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
-        """Negative log-likelihood of the chosen joints' errors under exponential distributions.
+        """Negative log-likelihood of errors of the joints that inference takes, under exponential distributions.
 
-        It is least where `exp(log_sigmas)` is the mean error; the joints get no gradient from it.
-
-        Args:
-            log_sigmas (`torch.Tensor` of shape `(batch, joints)`): Logarithm of the expected error.
-            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Predictions of the queries that inference takes.
-            labels (`PoseLabels`): Those without a 3D label are left out, or with `config.projection_weight` judged by
-                their 2D label.
+        It is least where `exp(log_sigmas)` (batch, joints) is the mean error; the joints (batch, joints, 3) get no
+        gradient from it. Those without a 3D label are left out, or with `config.projection_weight` judged in 2D.
         """
         errors = torch.linalg.vector_norm(joints.detach().float() - labels.joints, dim=-1)
         known = labels.joints_valid
@@ -355,15 +326,12 @@ def over_processes(count: torch.Tensor) -> torch.Tensor:
     return count
 
 
-def _slots(predictions: PosePredictions, labels: PoseLabels) -> torch.Tensor:
-    """Match query j to joint j: (layers, batch, joints)."""
-    joints = torch.arange(labels.joints.shape[1], device=labels.joints.device)
-    return joints.expand(len(predictions.joints), *labels.joints.shape[:2])
-
-
 def _weighted(terms: Terms, queries: torch.Tensor | None, matching_cost: torch.Tensor | None) -> PoseLoss:
     total = cast(torch.Tensor, sum(weight * losses.sum() for weight, losses in terms.values()))
-    named = _name_layers({name: losses for name, (_, losses) in terms.items()})
+    named = {}
+    for name, (_, losses) in terms.items():
+        names = [f"{name}_{layer}" for layer in range(len(losses) - 1)]
+        named |= dict(zip([*names, name], losses, strict=True))
     return PoseLoss(total, named, queries, matching_cost)
 
 
@@ -373,17 +341,11 @@ def _gather_queries(values: torch.Tensor, queries: torch.Tensor) -> torch.Tensor
 
 
 def projection_errors(joints: torch.Tensor, labels: PoseLabels) -> torch.Tensor:
-    """Distance in x and y of joints from their 2D labels, brought to the place and size of the prediction.
+    """Distance in x and y of joints (layers, batch, joints, 3) from their 2D labels: (layers, batch, joints, 2).
 
-    That is how a distant camera sees them. The labels' size is that of which the prediction is the best image, so that
-    errors neither shrink nor enlarge the prediction; size and place get no gradient.
-
-    Args:
-        joints (`torch.Tensor` of shape `(layers, batch, joints, 3)`): Predictions, units of `joint_scale`.
-        labels (`PoseLabels`): Joints that have a 3D label take no part.
-
-    Returns:
-        `torch.Tensor` of shape `(layers, batch, joints, 2)`, of no meaning where there is no 2D label.
+    The labels are brought to the place and size of the prediction, as a distant camera sees them. Their size is that
+    of which the prediction is the best image, so that errors neither shrink nor enlarge the prediction; size and place
+    get no gradient. Joints that have a 3D label take no part.
     """
     valid = (labels.points_valid & ~labels.joints_valid)[..., None].float()  # (batch, joints, 1)
     predicted, labelled = (_centred(values.float(), valid) for values in (joints[..., :2], labels.points))
@@ -407,19 +369,11 @@ def _masked_mean(errors: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     return (errors * valid).sum((1, 2)) / over_processes(valid.sum()).clamp(min=1e-6)
 
 
-def _name_layers(terms: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    named = {}
-    for name, losses in terms.items():
-        for layer, loss in enumerate(losses):
-            named[name if layer == len(losses) - 1 else f"{name}_{layer}"] = loss
-    return named
-
-
 __all__ = [
-    "HungarianMatcher",
     "JointDetrLoss",
     "PoseLabels",
     "PoseLoss",
     "PosePredictions",
+    "match",
     "over_processes",
 ]

@@ -45,98 +45,58 @@ from .refinement_jointdetr import JointRefiner
 logger = logging.get_logger(__name__)
 
 OWN_LOGIT = 4.0  # by which a query's start prefers the joint type that it starts as
+STATES = (
+    *("last_hidden_state", "hidden_states", "attentions", "cross_attentions", "encoder_last_hidden_state"),
+    *("encoder_hidden_states", "encoder_attentions", "decoder_hidden_states", "decoder_attentions"),
+)  # what the model's output hands on to that of the head
 CLASS_PRIOR = 0.01  # probability that an untrained query gives to each joint type, as in PRTR
 
 
 @dataclass
 class JointDetrDecoderOutput(ModelOutput):
-    r"""Output of the decoder: hidden states, and the predictions of every layer.
+    """Output of the decoder: hidden states, and the predictions of every layer."""
 
-    Args:
-        layer_logits (`torch.Tensor` of shape `(layers, batch, queries, classes)`, *optional*):
-            Class logits of every decoder layer; None with fixed alignment.
-        layer_joints (`torch.Tensor` of shape `(layers, batch, queries, 3)`):
-            3D positions of every decoder layer, in units of `config.joint_scale`.
-        layer_points (`torch.Tensor` of shape `(layers, batch, queries, 2)`):
-            Places in the picture of every decoder layer.
-        cross_attentions (`tuple`, *optional*):
-            Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
-    """
-
-    last_hidden_state: torch.Tensor | None = None
-    layer_logits: torch.Tensor | None = None
-    layer_joints: torch.Tensor | None = None
-    layer_points: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None  # (batch, queries, d_model)
+    layer_logits: torch.Tensor | None = None  # (layers, batch, queries, classes); None with fixed alignment
+    layer_joints: torch.Tensor | None = None  # (layers, batch, queries, 3) units of joint_scale
+    layer_points: torch.Tensor | None = None  # (layers, batch, queries, 2)
     hidden_states: tuple[torch.Tensor] | None = None
     attentions: tuple[torch.Tensor] | None = None
-    cross_attentions: tuple[torch.Tensor] | None = None
+    cross_attentions: tuple[torch.Tensor] | None = None  # (batch, queries, heads, levels, points) of each layer
 
 
 @dataclass
 class JointDetrModelOutput(JointDetrDecoderOutput):
-    r"""Output of [`JointDetrModel`]: the decoder's, and what it read.
+    """Output of [`JointDetrModel`]: the decoder's, and what it read; what is of every layer comes when asked for."""
 
-    Args:
-        encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
-            Encoded feature levels, flattened and concatenated.
-        encoder_hidden_states, encoder_attentions, decoder_hidden_states, decoder_attentions (`tuple`, *optional*):
-            Of every layer, when they are asked for; the decoder's are `hidden_states` and `attentions`, too.
-        spatial_shapes (`list[tuple[int, int]]`):
-            Height and width of each feature level.
-    """
-
-    encoder_last_hidden_state: torch.Tensor | None = None
+    encoder_last_hidden_state: torch.Tensor | None = None  # (batch, tokens, d_model)
     encoder_hidden_states: tuple[torch.Tensor] | None = None
     encoder_attentions: tuple[torch.Tensor] | None = None
-    decoder_hidden_states: tuple[torch.Tensor] | None = None
+    decoder_hidden_states: tuple[torch.Tensor] | None = None  # `hidden_states` and `attentions` under another name
     decoder_attentions: tuple[torch.Tensor] | None = None
-    spatial_shapes: list | None = None
+    spatial_shapes: list | None = None  # height and width of each level
 
 
 @dataclass
 class JointDetrPoseEstimationOutput(ModelOutput):
-    r"""Output of [`JointDetrForPoseEstimation`].
+    """Output of [`JointDetrForPoseEstimation`], in public units.
 
-    Args:
-        loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` are given):
-            Weighted sum of all terms, over all decoder layers with `config.auxiliary_loss`.
-        loss_dict (`dict[str, torch.Tensor]`, *optional*, returned when `labels` are given):
-            The unweighted terms by name and layer.
-        logits (`torch.Tensor` of shape `(batch, queries, classes)`, *optional*):
-            Class logits of the last layer, "no joint" last; None with fixed alignment.
-        pred_joints (`torch.Tensor` of shape `(batch, queries, 3)`):
-            3D positions of the last layer: root-relative millimetres in camera axes, float32.
-        pred_points (`torch.Tensor` of shape `(batch, queries, 2)`):
-            Places of the last layer in `[0, 1]` of the picture, float32; they may lie outside of it.
-        pred_sigmas (`torch.Tensor` of shape `(batch, queries)`, *optional*):
-            Expected distance of `pred_joints` from the truth in millimetres, with `config.predict_confidence`.
-        pred_visibility (`torch.Tensor` of shape `(batch, queries)`, *optional*):
-            Probability that the joint is inside the picture and not occluded, with `config.predict_confidence`.
-        auxiliary_outputs (`list[dict]`):
-            `logits`, `pred_joints` and `pred_points` of each earlier decoder layer.
-        matched_queries (`torch.Tensor` of shape `(layers, batch, joints)`, *optional*):
-            The query of the first group matched to each joint in every decoder layer (for all layers that of the last
-            one, where it alone has a loss), returned when `labels` are given; None with fixed alignment.
-        matching_cost (`torch.Tensor` of shape `(layers,)`, *optional*):
-            Mean cost of the labelled joints' matches in the layers that have a loss; as `matched_queries`.
-        cross_attentions (`tuple`, *optional*):
-            Attention weights of the deformable cross-attention, `(batch, queries, heads, levels, points)` per layer.
-        encoder_last_hidden_state (`torch.Tensor` of shape `(batch, tokens, d_model)`):
-            Encoded feature levels, flattened and concatenated.
-        encoder_hidden_states, encoder_attentions, decoder_hidden_states, decoder_attentions (`tuple`, *optional*):
-            Of every layer, when they are asked for; the decoder's are `hidden_states` and `attentions`, too.
+    With `labels` there are `loss`, `loss_dict`, and but for fixed alignment `matched_queries` and `matching_cost`, of
+    the layers that have a loss; where the last one alone has, all layers' queries are its. With
+    `config.predict_confidence` there are `pred_sigmas`, the expected distance of `pred_joints` from the truth, and
+    `pred_visibility`, the probability that the joint is inside the picture and not occluded.
     """
 
-    loss: torch.Tensor | None = None
-    loss_dict: dict | None = None
-    logits: torch.Tensor | None = None
-    pred_joints: torch.Tensor | None = None
-    pred_points: torch.Tensor | None = None
-    pred_sigmas: torch.Tensor | None = None
-    pred_visibility: torch.Tensor | None = None
-    auxiliary_outputs: list[dict] | None = None
-    matched_queries: torch.Tensor | None = None
-    matching_cost: torch.Tensor | None = None
+    loss: torch.Tensor | None = None  # (1,) weighted sum of all terms
+    loss_dict: dict | None = None  # the unweighted terms by name and layer
+    logits: torch.Tensor | None = None  # (batch, queries, classes) "no joint" last; None with fixed alignment
+    pred_joints: torch.Tensor | None = None  # (batch, queries, 3) root-relative mm in camera axes, float32
+    pred_points: torch.Tensor | None = None  # (batch, queries, 2) about [0, 1] of the picture, float32
+    pred_sigmas: torch.Tensor | None = None  # (batch, queries) mm
+    pred_visibility: torch.Tensor | None = None  # (batch, queries)
+    auxiliary_outputs: list[dict] | None = None  # `logits`, `pred_joints` and `pred_points` of the earlier layers
+    matched_queries: torch.Tensor | None = None  # (layers, batch, joints) of the first group
+    matching_cost: torch.Tensor | None = None  # (layers,) mean over the labelled joints
     last_hidden_state: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor] | None = None
     attentions: tuple[torch.Tensor] | None = None
@@ -280,23 +240,14 @@ class JointDetrDecoder(JointDetrPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        content: torch.Tensor,
-        positions: torch.Tensor,
+        content: torch.Tensor,  # (batch, queries, d_model)
+        positions: torch.Tensor,  # (batch, queries, d_model)
         start: QueryStart,
-        tokens: torch.Tensor,
+        tokens: torch.Tensor,  # (batch, tokens, d_model)
         layout: FeatureLayout,
         **kwargs: Unpack[TransformersKwargs],
     ) -> JointDetrDecoderOutput:
-        """Decode queries that read tokens (batch, tokens, d_model).
-
-        Args:
-            content (`torch.Tensor` of shape `(batch, queries, d_model)`): The queries.
-            positions (`torch.Tensor` of shape `(batch, queries, d_model)`): Their position embeddings.
-            start (`QueryStart`): What the queries say before the first layer, which looks at their points.
-            tokens (`torch.Tensor` of shape `(batch, tokens, d_model)`): The encoded feature levels.
-            layout (`FeatureLayout`): Shapes and mask of the levels.
-            kwargs: For the attention of the queries.
-        """
+        """Let queries read tokens, layer by layer."""
         hidden_states, position_embeddings = content, positions
         # with a loss on the last layer alone, its gradient must reach back through all of them
         detach = self.config.detach_layers and self.config.auxiliary_loss
@@ -404,16 +355,7 @@ class JointDetrModel(JointDetrPreTrainedModel):
     def extract_features(
         self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, FeatureLayout]:
-        """Turn pictures into tokens of all feature levels.
-
-        Args:
-            pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): Pictures, normalised.
-            pixel_mask (`torch.Tensor` of shape `(batch, height, width)`, *optional*): 1 for the picture, 0 for
-                padding.
-
-        Returns:
-            Tokens and position embeddings `(batch, tokens, d_model)`, and the [`FeatureLayout`].
-        """
+        """Turn pictures into all levels' tokens and position embeddings (batch, tokens, d_model), and their layout."""
         if pixel_mask is not None:  # what lies in the padding must not matter
             pixel_values = pixel_values * pixel_mask[:, None].to(pixel_values.dtype)
         levels = self.input_proj(self.backbone(pixel_values).feature_maps)
@@ -454,11 +396,8 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
     def set_refiner(self, refiner: JointRefiner) -> None:
         """Take a trained refinement network over; it is frozen, since it learns from skeletons alone.
 
-        Args:
-            refiner (`JointRefiner`): For the same skeleton as this model.
-
         Raises:
-            ValueError: If its skeleton is another one.
+            ValueError: If its skeleton is not this model's.
         """
         self.config.refiner_config = refiner.config
         self.config.validate_refiner()
@@ -475,10 +414,7 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         """Save as transformers does, so that the folder also loads as base model and as pipeline without jointdetr.
 
         `Trainer` and `push_to_hub` come by here, too. Without the image processor beside it a pipeline cannot be made.
-
-        Args:
-            save_directory (`str` or `os.PathLike`): Where to save; made if it does not exist.
-            kwargs: As in [`PreTrainedModel.save_pretrained`].
+        Arguments are those of [`PreTrainedModel.save_pretrained`].
         """
         from .pipeline_jointdetr import JointDetrPipeline  # its file travels with this one for being named here
 
@@ -519,19 +455,8 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         pose_labels = None if labels is None else PoseLabels.from_list(labels, self.config, pixel_values.device)
         outputs = self.model(pixel_values, pixel_mask=pixel_mask, **kwargs)
         auxiliary = [self._layer_predictions(outputs, layer) for layer in range(self.config.decoder_layers)]
-        result = JointDetrPoseEstimationOutput(
-            **auxiliary.pop(),
-            auxiliary_outputs=auxiliary,
-            last_hidden_state=outputs.last_hidden_state,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            cross_attentions=outputs.cross_attentions,
-            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
-            encoder_hidden_states=outputs.encoder_hidden_states,
-            encoder_attentions=outputs.encoder_attentions,
-            decoder_hidden_states=outputs.decoder_hidden_states,
-            decoder_attentions=outputs.decoder_attentions,
-        )
+        states = {name: getattr(outputs, name) for name in STATES}
+        result = JointDetrPoseEstimationOutput(**auxiliary.pop(), auxiliary_outputs=auxiliary, **states)
         confidence = self._add_confidence(result)
         if pose_labels is not None:
             predictions = PosePredictions(outputs.layer_joints, outputs.layer_points, outputs.layer_logits, confidence)
@@ -590,11 +515,7 @@ class JointDetrForPoseEstimation(JointDetrPreTrainedModel):
         own = model.model.state_dict()
         taken = {name: found[name] for name in own if name in found and found[name].shape == own[name].shape}
         model.model.load_state_dict(taken, strict=False)
-        info = {
-            "taken": sorted(taken),
-            "new": sorted(set(own) - set(taken)),
-            "unused": sorted(set(found) - set(taken)),
-        }
+        info = {"taken": sorted(taken), "new": sorted(own.keys() - taken), "unused": sorted(found.keys() - taken)}
         logger.warning(f"Took {len(taken)} of {len(own)} tensors from Deformable DETR.")
         logger.info(f"Taken: {info['taken']}; new: {info['new']}; unused: {info['unused']}.")
         return (model.eval(), info) if output_loading_info else model.eval()

@@ -1,18 +1,26 @@
 """Who is in a picture: the boxes given, those of a detector, or those of the built-in search; one way for all.
 
-A detector is any object-detection model of transformers. Boxes are x, y, width, height in px of the upright picture.
+A detector is any object-detection model of transformers. The search looks with the pose network itself: at windows all
+over the picture, then closer, then once more askew. The network was made to see one person who fills its crop; shown a
+person from too far away it says roughly where, so that a second look at what it found says exactly where. Whether it
+is a person at all is told by how sure the network is of the joints, and by whether the body stays in its place when it
+is looked at through a window that has moved: what is imagined moves along. `benchmarks/accuracy/people_search.py`
+measures what `SearchLimits` should be for a checkpoint.
+
+Shape vocabulary: people, joints. Boxes are x, y, width, height in px of the upright picture.
 """
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 from transformers import Pipeline, pipeline
 
-from .search_jointdetr import Look, box_overlaps, search_people
+Box = list[float]
 
 SEARCH, WHOLE = "search", "whole"
 PEOPLE = (SEARCH, WHOLE)
@@ -20,6 +28,21 @@ PEOPLE = (SEARCH, WHOLE)
 
 PERSON = "person"
 DUPLICATE_OVERLAP = 0.8  # intersection over union; people side by side or one behind the other overlap less
+
+BODY_BEYOND_JOINTS = 0.08  # of the joints' longer side; what synthetic walkers, runners and boxers have on average
+SMALLEST_BOX_PX = 8.0
+LEAST_FOUND = 0.5  # share of the joints, for a pose to be that of a person
+LEAST_AGREEMENT = 0.2  # overlap of the body found with the box it was looked for in
+
+TRUSTED_ERROR_MM = 150.0
+"""Mean expected error of a person's joints beyond which the pose is not to be trusted."""
+
+WINDOW_SIZES = (1.0, 0.6)  # edges of the windows as shares of the picture's shorter edge
+WINDOW_STEPS = (0.5, 0.7)  # from one window to the next, at most, as shares of the window
+MOST_IN_A_ROW = 8  # windows; a panorama is looked at with gaps
+CANDIDATES = ((4, False), (3, True))  # how many poses, at most, are looked at closely, then once more; turned upright?
+WORKING_EDGE_PX = 800  # shorter edge of the picture that is searched
+ASKEW = (0.12, -0.08)  # how far the last window lies off, as shares of the body's longer side
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,71 @@ class PeopleRequest:
         others = [name for name in ("boxes", "detector") if getattr(self, name) is not None]
         if self.people == WHOLE and others:
             raise ValueError(f'`people` must be "search" beside `{others[0]}`, got "whole"')
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """From when on a pose is taken for that of a person.
+
+    Args:
+        sureness: Least sureness, 0 to 1; see [`Sightings.sureness`].
+        far_sureness: The same for a pose seen from too far away, which is then looked at again.
+        following: Most that the body may move along with a window that moves: 0 stays, 1 follows.
+        overlap: Of two poses whose boxes overlap by more (intersection over union), the surer one is looked at again.
+        shared: Of two people the smaller of whose boxes shares more of its area with the other, the surer one is
+            kept: people are found who stand apart, and parts of a person are not people.
+    """
+
+    sureness: float = 0.42
+    far_sureness: float = 0.12
+    following: float = 0.5
+    overlap: float = 0.3
+    shared: float = 0.6
+
+
+LIMITS = SearchLimits()
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """What the network sees in boxes of a picture, whatever it thinks of it.
+
+    Args:
+        points: `(people, joints, 2)` px of the picture.
+        scores: `(people, joints)` probabilities of the joints' classes.
+        visible: `(people, joints)` probabilities of being seen; None for networks without a confidence head.
+    """
+
+    points: np.ndarray
+    scores: np.ndarray
+    visible: np.ndarray | None = None
+
+    def chosen(self, indices: Sequence[int]) -> "Sightings":
+        """Some of them, in this order."""
+        index = list(indices)
+        return Sightings(self.points[index], self.scores[index], None if self.visible is None else self.visible[index])
+
+    def sureness(self) -> np.ndarray:
+        """How sure the network is of each pose `(people,)`, 0 to 1.
+
+        The mean over the joints of the score times the probability of being seen: nobody's joints are not.
+        """
+        return (self.scores if self.visible is None else self.scores * self.visible).mean(-1)
+
+    def boxes(self) -> list[Box]:
+        """The box of each body."""
+        return [body_box(points) for points in self.points]
+
+
+class Look(Protocol):
+    """Runs the network on boxes of a picture; with `second_look` again on whoever leans, turned upright."""
+
+    def __call__(self, image: Image.Image, boxes: list[Box], second_look: bool = False) -> Sightings:
+        """Say what is seen."""
+        ...
+
+
+Overlaps = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of boxes (people, 4) and (others, 4): (people, others)
 
 
 def find_people(image: Image.Image, request: PeopleRequest, look: Look) -> Any:
@@ -138,26 +226,154 @@ def _person_label(detector: Pipeline) -> str:
     raise ValueError(f'`detector` must have the label "{PERSON}", got the labels {", ".join(sorted(labels)[:10])} ...')
 
 
-def _boxes_of_people(people: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> list[list[float]]:
-    """Return boxes cut at the edges of a picture of `size` (width, height), in order; empty ones are left out."""
+def _boxes_of_people(people: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> list[Box]:
+    """Return boxes cut at the edges of a picture of `size` (width, height), in order, without empty or double ones."""
     width, height = size
-    boxes = []
+    boxes: list[Box] = []
     for person in sorted(people, key=lambda person: -person["score"]):
         corner = person["box"]
         left, right = (min(max(float(corner[name]), 0.0), width) for name in ("xmin", "xmax"))
         top, bottom = (min(max(float(corner[name]), 0.0), height) for name in ("ymin", "ymax"))
-        if right > left and bottom > top:
-            boxes.append([left, top, right - left, bottom - top])
-    return sorted(_without_duplicates(boxes))
+        box = [left, top, right - left, bottom - top]
+        is_new = not boxes or box_overlaps(np.array([box]), np.array(boxes)).max() < DUPLICATE_OVERLAP
+        if right > left and bottom > top and is_new:
+            boxes.append(box)
+    return sorted(boxes)
 
 
-def _without_duplicates(boxes: Sequence[list[float]]) -> list[list[float]]:
-    """Leave out boxes that all but coincide with one before them."""
-    kept: list[list[float]] = []
-    for box in boxes:
-        if not kept or box_overlaps(np.array([box]), np.array(kept)).max() < DUPLICATE_OVERLAP:
-            kept.append(box)
+def search_people(image: Image.Image, look: Look, limits: SearchLimits = LIMITS) -> list[Box]:
+    """Find the people in a picture who can be seen well and stand apart.
+
+    Args:
+        image: The upright picture.
+        look: The network.
+        limits: From when on a pose is taken for that of a person.
+
+    Returns:
+        The boxes of their bodies from left to right; an empty list if there is nobody.
+    """
+    factor = reduction(image.size)
+    small = image.reduce(factor) if factor > 1 else image
+    seen = look(small, search_windows(small.size))
+    for most, second_look in CANDIDATES:
+        is_likely = seen.sureness() >= limits.far_sureness
+        seen = seen.chosen(best_apart(seen, is_likely, box_overlaps, limits.overlap)[:most])
+        if not len(seen.points):
+            return []
+        seen = look(small, visible_boxes(seen.boxes(), small.size), second_look)
+    last = look_askew(small, look, seen)
+    is_person = (last.sureness() >= limits.sureness) & (following_of(seen, last) <= limits.following)
+    people = last.chosen(best_apart(last, is_person, shared_areas, limits.shared))
+    return sorted([factor * number for number in box] for box in people.boxes())
+
+
+def reduction(size: tuple[int, int]) -> int:
+    """Return by what whole number a picture of (width, height) is made smaller before it is searched."""
+    return max(min(size) // WORKING_EDGE_PX, 1)
+
+
+def look_askew(image: Image.Image, look: Look, near: Sightings) -> Sightings:
+    """Look at bodies once more through windows that have moved by `ASKEW` of each body."""
+    boxes = np.array(near.boxes())
+    boxes[:, :2] += _shifts(near)
+    return look(image, visible_boxes(boxes.tolist(), image.size), second_look=True)
+
+
+def following_of(near: Sightings, askew: Sightings) -> np.ndarray:
+    """How far each body has moved along with the window of `look_askew` `(people,)`: 0 not at all, 1 wholly."""
+    shifts = _shifts(near)
+    moved = np.median(askew.points - near.points, axis=1)  # (people, 2)
+    return (moved * shifts).sum(-1) / (shifts * shifts).sum(-1)
+
+
+def _shifts(near: Sightings) -> np.ndarray:
+    """How far the window of each body moves: `(people, 2)` px."""
+    return np.array(near.boxes())[:, 2:].max(-1, keepdims=True) * ASKEW
+
+
+def search_windows(size: tuple[int, int]) -> list[Box]:
+    """Square windows of two sizes all over a picture of (width, height)."""
+    windows = []
+    for share, step in zip(WINDOW_SIZES, WINDOW_STEPS, strict=True):
+        edge = share * min(size)
+        columns, rows = (math.ceil((length - edge) / (step * edge) - 1e-6) + 1 for length in size)
+        columns, rows = (min(count, MOST_IN_A_ROW) for count in (columns, rows))
+        windows += [
+            [float(x), float(y), edge, edge]
+            for y in np.linspace(0, size[1] - edge, rows)
+            for x in np.linspace(0, size[0] - edge, columns)
+        ]
+    return windows
+
+
+def best_apart(seen: Sightings, allowed: np.ndarray, measure: Overlaps, most: float) -> list[int]:
+    """Return the indices of the poses that are allowed, the surest first, without those that overlap a surer one."""
+    boxes = np.array(seen.boxes()).reshape(-1, 4)
+    kept: list[int] = []
+    for index in np.argsort(-seen.sureness(), kind="stable").tolist():
+        apart = not kept or measure(boxes[[index]], boxes[kept]).max() <= most
+        if allowed[index] and apart:
+            kept.append(index)
     return kept
 
 
-__all__ = ["PEOPLE", "PeopleRequest", "detect_people", "find_people", "load_detector"]
+def is_there(pose: Mapping[str, np.ndarray], box: Sequence[float]) -> bool:
+    """Tell whether a pose is that of a person in a box.
+
+    At least half of the joints `detected` `(joints,)` must have been found, and their body must be about where the box
+    is: a pose that reaches far out of the picture that the network was given is imagined.
+    """
+    if np.mean(pose["detected"]) < LEAST_FOUND:
+        return False
+    overlap = box_overlaps(np.array([body_box(pose["joints_2d"])]), np.array([box], float))
+    return bool(overlap[0, 0] >= LEAST_AGREEMENT)
+
+
+def body_box(joints_2d: np.ndarray) -> Box:
+    """Return the box of the body around joints `(joints, 2)` px, of which some may be NaN."""
+    known = joints_2d[np.isfinite(joints_2d).all(-1)]
+    low, high = known.min(0), known.max(0)
+    margin = BODY_BEYOND_JOINTS * max((high - low).max(), SMALLEST_BOX_PX)
+    return [*(low - margin).tolist(), *(high - low + 2 * margin).tolist()]
+
+
+def visible_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> list[Box]:
+    """Move boxes `(people, 4)` that have left the picture of (width, height) back to its edge."""
+    return [
+        [min(max(x, 1 - width), size[0] - 1), min(max(y, 1 - height), size[1] - 1), width, height]
+        for x, y, width, height in boxes
+    ]
+
+
+def box_overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes `(people, 4)` and `(others, 4)`: `(people, others)`."""
+    common = _common_areas(first, second)
+    return common / (first[:, None, 2:].prod(-1) + second[None, :, 2:].prod(-1) - common)
+
+
+def shared_areas(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """What the smaller of two boxes shares with the other, of its area: `(people, others)`."""
+    return _common_areas(first, second) / np.minimum(first[:, None, 2:].prod(-1), second[None, :, 2:].prod(-1))
+
+
+def _common_areas(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    first, second = first[:, None], second[None]
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
+    return (high - low).clip(min=0).prod(-1)
+
+
+__all__ = [
+    "LIMITS",
+    "PEOPLE",
+    "PeopleRequest",
+    "SearchLimits",
+    "Sightings",
+    "body_box",
+    "box_overlaps",
+    "detect_people",
+    "find_people",
+    "is_there",
+    "load_detector",
+    "search_people",
+]

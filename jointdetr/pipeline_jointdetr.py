@@ -17,13 +17,10 @@ import torch
 from PIL import Image
 from transformers import Pipeline
 
-from .camera_jointdetr import CAMERA_ARGUMENTS, camera_of_picture
-from .crops_jointdetr import crop_rolls, turns_upright
-from .geometry_jointdetr import apply_affine, invert_affine
-from .people_jointdetr import SEARCH, PeopleRequest, find_people, load_detector
-from .picture_jointdetr import iterate_pictures, load_picture
+from .camera_jointdetr import CAMERA_ARGUMENTS, apply_affine, camera_of_picture, invert_affine
+from .people_jointdetr import SEARCH, Box, PeopleRequest, Sightings, find_people, load_detector
+from .picture_jointdetr import crop_rolls, iterate_pictures, load_picture, turns_upright
 from .postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
-from .search_jointdetr import Box, Sightings
 
 if TYPE_CHECKING:
     from .image_processing_jointdetr import JointDetrImageProcessorMixin
@@ -141,9 +138,11 @@ class JointDetrPipeline(Pipeline):
             raise TypeError(f"the pipeline knows no argument {', '.join(sorted(unknown))}")
         if "detector" in given:
             given["detector"] = self._load_detector(given["detector"])
-        groups = (PREPROCESS_ARGUMENTS, FORWARD_ARGUMENTS, POSTPROCESS_ARGUMENTS)
-        before, network, after = (_chosen(given, names) for names in groups)
-        return before, network, after
+        return (
+            _chosen(given, PREPROCESS_ARGUMENTS),
+            _chosen(given, FORWARD_ARGUMENTS),
+            _chosen(given, POSTPROCESS_ARGUMENTS),
+        )
 
     def _load_detector(self, detector: Pipeline | str | os.PathLike) -> Pipeline:
         """Return the detector; one that is named is loaded once, not for every picture."""
@@ -183,13 +182,13 @@ class JointDetrPipeline(Pipeline):
         """Say what the network sees in boxes of an upright picture, however improbable it finds it."""
         inputs = self.image_processor(image, boxes=[boxes], return_tensors="pt")
         height, width = inputs["pixel_values"].shape[-2:]
-        outputs = self._run_some(inputs["pixel_values"].to(self.device, self.dtype), CROPS_PER_PASS)
+        outputs = self.run_model(inputs["pixel_values"].to(self.device, self.dtype))
+        views = _Views(dict(inputs), cast("JointDetrPoseEstimationOutput", outputs))  # there are boxes
         if second_look:
-            views = self._look_upright([image] * len(boxes), _Views(dict(inputs), outputs), CROPS_PER_PASS)
-            inputs, outputs = views.inputs, views.outputs
-        poses = assemble_poses(outputs, threshold=0.0)
+            views = self._look_upright([image] * len(boxes), views, CROPS_PER_PASS)
+        poses = assemble_poses(views.outputs, threshold=0.0)
         points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
-        points = apply_affine(points.double(), invert_affine(inputs["crop_affine"].double())).numpy()
+        points = apply_affine(points.double(), invert_affine(views.inputs["crop_affine"].double())).numpy()
         scores = poses.scores.cpu().numpy() * poses.detected.cpu().numpy()  # not detected: no finite numbers
         visible = None if poses.visible is None else poses.visible.cpu().numpy()
         return Sightings(points, scores, visible)
@@ -223,14 +222,8 @@ class JointDetrPipeline(Pipeline):
     ) -> tuple[dict[str, torch.Tensor], "JointDetrPoseEstimationOutput"]:
         """Look again at people who lean, and from all sides at those seen unsurely; the surest look is kept.
 
-        Args:
-            images: The upright pictures; `None` for one at which nobody looks again.
-            inputs: What the processor returned for the people's boxes.
-            outputs: What `run_model` returned for it.
-            crops_per_pass: Crops that go through the network at once.
-
-        Returns:
-            Both for `post_process_pose_estimation`, which turns poses back.
+        `images` are the upright pictures, `None` for one at which nobody looks again; `inputs` and `outputs` those of
+        the people's boxes. Both come back for `post_process_pose_estimation`, which turns poses back.
         """
         pictures = [images[index] for index in inputs["image_index"].tolist()]
         views = self._look_upright(pictures, _Views(dict(inputs), outputs), crops_per_pass)
@@ -269,26 +262,19 @@ class JointDetrPipeline(Pipeline):
             return_tensors="pt",
         ).to(views.inputs["pixel_values"].device, self.dtype)
         of_crops = {name: turned[name] for name in ("pixel_values", "crop_affine")}
-        again = _Views(of_crops, self._run_some(turned["pixel_values"], crops_per_pass))
+        outputs = self.run_model(turned["pixel_values"], crops_per_pass)
+        again = _Views(of_crops, cast("JointDetrPoseEstimationOutput", outputs))  # there are crops
         surer = again.doubts < views.doubts[crops]  # (crops again,)
         rows = torch.tensor(crops)[surer]
         inputs = _replaced(views.inputs, again.inputs, rows, surer)
         return _Views(inputs, _replaced(views.outputs, again.outputs, rows, surer)), rows.tolist()
 
-    def _run_some(self, pixel_values: torch.Tensor, crops_per_pass: int) -> "JointDetrPoseEstimationOutput":
-        """Run the network over crops, of which there are some."""
-        return cast("JointDetrPoseEstimationOutput", self.run_model(pixel_values, crops_per_pass))
-
     def run_model(
         self, pixel_values: torch.Tensor, crops_per_pass: int = CROPS_PER_PASS
     ) -> "JointDetrPoseEstimationOutput | None":
-        """Run the network over crops `(crops, 3, height, width)`, a limited number at once.
+        """Run the network over crops `(crops, 3, height, width)`, a limited number at once; None if there are none.
 
-        Returns:
-            What `post_process_pose_estimation` reads of the network's output; None if there are no crops.
-
-        Raises:
-            ValueError: `crops_per_pass` is below 1.
+        The output has what `post_process_pose_estimation` reads.
         """
         if crops_per_pass < 1:
             raise ValueError(f"`crops_per_pass` must be at least 1, got {crops_per_pass}")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from .camera_jointdetr import GUESSED_FIELD_OF_VIEW, Camera
-from .crops_jointdetr import turned_back
-from .geometry_jointdetr import (
+from .camera_jointdetr import (
+    GUESSED_FIELD_OF_VIEW,
+    Camera,
     apply_affine,
     crop_intrinsics,
     invert_affine,
@@ -24,6 +24,7 @@ from .geometry_jointdetr import (
     project,
     solve_root_translation,
 )
+from .picture_jointdetr import turned_back
 
 if TYPE_CHECKING:
     from .modeling_jointdetr import JointDetrPoseEstimationOutput
@@ -139,11 +140,8 @@ def _likeliest_poses(outputs: "JointDetrPoseEstimationOutput", assignment: Assig
 def assign(costs: torch.Tensor) -> torch.Tensor:
     """Solve the assignment of queries to joints for any number of cost matrices, in one transfer to the CPU and back.
 
-    Args:
-        costs (`torch.Tensor` of shape `(..., queries, joints)`): What is not finite counts as the worst cost.
-
-    Returns:
-        `torch.Tensor` of shape `(..., joints)`: The query of every joint, int64; no query serves two joints.
+    Takes (..., queries, joints), of which what is not finite counts as the worst cost, and returns the query of every
+    joint (..., joints) int64; no query serves two joints.
     """
     finite = torch.nan_to_num(costs.float(), nan=WORST_COST, posinf=WORST_COST, neginf=WORST_COST)
     matrices = finite.clamp(max=WORST_COST).flatten(0, -3).transpose(1, 2).cpu().numpy()  # (matrices, joints, queries)
@@ -177,15 +175,10 @@ def average_queries(weights: torch.Tensor, positions: torch.Tensor) -> torch.Ten
 
 
 def people_of_crops(poses: AssembledPoses, inputs: Inputs, cameras: Sequence[Camera | None] | None) -> list[Person]:
-    """Carry poses from their crops into the picture and into the spaces of their cameras.
+    """Carry one pose for each crop, on the CPU, into the picture and into the spaces of their cameras.
 
-    Args:
-        poses: One skeleton for each crop, on the CPU.
-        inputs: The processor's result for the crops, as tensors.
-        cameras: The camera of each picture; None takes the intrinsics that the processor was given.
-
-    Returns:
-        The person of each crop, as [`JointDetrImageProcessor.post_process_pose_estimation`] describes it.
+    `cameras` are of the pictures; None takes the intrinsics that the processor was given. People are as
+    [`JointDetrImageProcessor.post_process_pose_estimation`] describes them.
 
     Raises:
         ValueError: The crops' geometry was cast to half precision.
@@ -226,15 +219,11 @@ def _cameras_of_crops(inputs: Inputs, cameras: Sequence[Camera | None] | None) -
 
 
 def _place(poses: AssembledPoses, inputs: Inputs, known: Sequence[Camera | None]) -> dict[str, torch.Tensor]:
-    """Where the people are in the picture, before the camera and in the world.
+    """Where the people are in the picture, before the camera and in the world, in float32.
 
-    Where a crop's camera is not known, a place is guessed for the sake of `inside` alone, and what is said in camera
-    space has no meaning.
-
-    Returns:
-        In float32: `joints_2d` `(batch, joints, 2)` px of the picture, of a missing joint where its estimated 3D place
-        would be seen, NaN if there is none; `inside` `(batch, joints)`; `joints_camera` `(batch, joints, 3)` mm, NaN
-        where the joints cannot be placed; `residual_px` `(batch,)`; `joints_world` `(batch, joints, 3)` mm.
+    `joints_2d` of a missing joint is where its estimated 3D place would be seen. Where a crop's camera is not known, a
+    place is guessed for the sake of `inside` alone, and what is said in camera space has no meaning. What cannot be
+    placed is NaN.
     """
     height, width = inputs["pixel_values"].shape[-2:]
     crop_points = poses.points.double() * torch.tensor([width, height])  # (batch, joints, 2) px of the crop
@@ -272,16 +261,12 @@ def _place_in_camera(
 
 
 def place_roots(poses: AssembledPoses, points_px: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-    """Find where the roots must stand for the detected joints to be seen at their image points.
+    """Find where the roots must stand for the detected joints to be seen at their image points: `(batch, 3)` mm.
 
-    Args:
-        poses: One skeleton for each crop, not necessarily in the camera's picture.
-        points_px: `(batch, joints, 2)` px, as a camera without a lens shows them; NaN where missing.
-        intrinsics: `(batch, 3, 3)` in the same px; NaN where not known.
-
-    Returns:
-        `(batch, 3)` mm in the dtype of `points_px`. NaN without intrinsics, with fewer than three detected joints,
-        where the points coincide, and where a joint, detected or filled in, would come to lie behind the camera.
+    Poses need not be in the camera's picture; `points_px` `(batch, joints, 2)` are as a camera without a lens shows
+    them, `intrinsics` `(batch, 3, 3)` in the same px, both NaN where not known. The result is NaN without intrinsics,
+    with fewer than three detected joints, where the points coincide, and where a joint, detected or filled in, would
+    come to lie behind the camera.
     """
     joints = poses.joints.to(points_px.dtype)
     weights = poses.scores * poses.detected * points_px.isfinite().all(dim=-1)  # (batch, joints)

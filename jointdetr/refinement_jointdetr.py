@@ -14,68 +14,28 @@ from transformers.utils import ModelOutput
 
 from .configuration_jointdetr import JointRefinerConfig
 
-POSITION_INPUTS = 11
-"""Numbers a joint that the network reads: its own position, parent's and children's, and whether these two exist."""
-
-SIGMA_INPUTS = 2
-"""Numbers a joint that it reads besides with `use_sigmas`."""
-
-SHORTEST_BONE, LONGEST_BONE = 0.85, 1.2
-"""Shares of the expected length between which a filled bone may be."""
-
+# Numbers a joint that the network reads: its own position, parent's and children's, and whether these two exist;
+# besides with `use_sigmas`.
+POSITION_INPUTS, SIGMA_INPUTS = 11, 2
+SHORTEST_BONE, LONGEST_BONE = 0.85, 1.2  # shares of the expected length between which a filled bone may be
 DOWN = (0.0, 1.0, 0.0)  # y is down in camera axes
-
-PLAUSIBLE_SIZES = 0.2, 3.0
-"""Smallest and largest person, as shares of the typical one, that few and wrong bones may suggest."""
-
+PLAUSIBLE_SIZES = 0.2, 3.0  # smallest and largest person, as shares of the typical one, that wrong bones may suggest
+# Share beyond those lengths that is left to bones which cannot have them without moving joints that were found.
 SLACK = 0.1
-"""Share beyond those lengths that is left to bones which cannot have them without moving joints that were found."""
-
-PROPORTION_STEPS = 24
-"""Passes over all bones; a chain of four settles within about twelve."""
-
-SMALLEST_SIGMA = 1.0
-"""Millimetres; the root's expected error is about 1, and no finer one helps."""
+PROPORTION_STEPS = 24  # passes over all bones; a chain of four settles within about twelve
+SMALLEST_SIGMA = 1.0  # mm; the root's expected error is about 1, and no finer one helps
 
 
 @dataclass
 class JointRefinerOutput(ModelOutput):
-    r"""Output of [`JointRefiner`].
+    """Output of [`JointRefiner`]; the loss is the mean distance of the selected joints, of all with `use_sigmas`."""
 
-    Args:
-        loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` are given): Mean distance of the
-            selected joints (with `config.use_sigmas` of all joints) from their labels, in units of
-            `config.joint_scale`.
-        joints (`torch.Tensor` of shape `(batch, joints, 3)`): The full skeleton, root-relative millimetres.
-    """
-
-    loss: torch.Tensor | None = None
-    joints: torch.Tensor | None = None
+    loss: torch.Tensor | None = None  # (1,) in units of joint_scale, where labels are given
+    joints: torch.Tensor | None = None  # (batch, joints, 3) root-relative mm, the full skeleton
 
 
-@dataclass
-class ExpectedErrors:
-    """How far off joints are expected to be: `sigmas` (batch, joints) mm, and of which joints that is `known`."""
-
-    sigmas: torch.Tensor
-    known: torch.Tensor  # (batch, joints)
-
-    def features(self, unknown_sigma: float) -> torch.Tensor:
-        """What the network reads: the logarithm, and whether it is known; (batch, joints, `SIGMA_INPUTS`)."""
-        return torch.stack([(self.sigmas / unknown_sigma).log(), self.known.to(self.sigmas)], dim=-1)
-
-
-@dataclass
-class JointNeighbours:
-    """What a joint's surroundings say about it: `positions` (batch, joints, 3) and where there are any (`exists`)."""
-
-    positions: torch.Tensor
-    exists: torch.Tensor  # (batch, joints)
-
-    @classmethod
-    def none_like(cls, joints: torch.Tensor) -> "JointNeighbours":
-        """No neighbour for any joint."""
-        return cls(torch.zeros_like(joints), torch.zeros(joints.shape[:2], dtype=torch.bool, device=joints.device))
+# What a joint's surroundings say about it: positions (batch, joints, 3), and where there are any (batch, joints).
+Neighbours = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass
@@ -228,24 +188,19 @@ class JointRefiner(PreTrainedModel):
     def replace_missing(self, joints: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
         """Put missing joints at the midpoint of their nearest known ancestor and descendants along the tree.
 
-        Args:
-            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Positions, anything where missing.
-            missing (`torch.Tensor` of shape `(batch, joints)`): True where a joint is missing.
-
-        Returns:
-            `torch.Tensor` of shape `(batch, joints, 3)`; all NaN where a whole skeleton is missing.
+        Takes and returns (batch, joints, 3), anything where missing; all NaN where a whole skeleton is missing.
         """
         joints = torch.where(missing[..., None], torch.zeros_like(joints), joints)
-        children = self._children(joints, ~missing)
+        descendants, has_descendants = self._children(joints, ~missing)
         root = self.config.root_joint
         # the root comes first: every other joint has it as its last resort
         known = ~missing
-        known[:, root] |= children.exists[:, root]
+        known[:, root] |= has_descendants[:, root]
         joints = joints.clone()
-        joints[:, root] = torch.where(missing[:, root, None], children.positions[:, root], joints[:, root])
-        parents = self._parent(joints, known)
-        count = parents.exists.int() + children.exists.int()
-        midpoint = (parents.positions + children.positions) / count.clamp(min=1)[..., None]
+        joints[:, root] = torch.where(missing[:, root, None], descendants[:, root], joints[:, root])
+        ancestors, has_ancestors = self._parent(joints, known)
+        count = has_ancestors.int() + has_descendants.int()
+        midpoint = (ancestors + descendants) / count.clamp(min=1)[..., None]
         replace = missing & (count > 0)
         replace[:, root] = False
         completed = torch.where(replace[..., None], midpoint, joints)
@@ -257,13 +212,6 @@ class JointRefiner(PreTrainedModel):
         The person's size is the median ratio of found bones to `config.bone_lengths`. Bones that are found keep their
         length; where several bones meet in a missing joint, each pulls its share. Where found joints are too far from
         each other for the bones between them, what hangs on the outer one is moved along with it.
-
-        Args:
-            joints (`torch.Tensor` of shape `(batch, joints, 3)`): Millimetres.
-            missing (`torch.Tensor` of shape `(batch, joints)`): True for the joints that may move.
-
-        Returns:
-            `torch.Tensor` of shape `(batch, joints, 3)`.
         """
         if not bool(missing.any()):
             return joints
@@ -295,15 +243,15 @@ class JointRefiner(PreTrainedModel):
 
     def _expected_errors(
         self, joints: torch.Tensor, missing: torch.Tensor, sigmas: torch.Tensor | None
-    ) -> ExpectedErrors:
-        """Expected error of every joint; that of a missing one is not known."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Expected error (batch, joints) mm of every joint, and of which it is known; not of missing ones."""
         if sigmas is None:
             sigmas = joints.new_full(missing.shape, torch.nan)
         known = sigmas.isfinite() & ~missing
         sigmas = sigmas.to(joints).clamp(min=SMALLEST_SIGMA)
-        return ExpectedErrors(sigmas.masked_fill(~known, self.config.unknown_sigma), known)
+        return sigmas.masked_fill(~known, self.config.unknown_sigma), known
 
-    def _correction(self, joints: torch.Tensor, expected: ExpectedErrors | None) -> torch.Tensor:
+    def _correction(self, joints: torch.Tensor, expected: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
         """Predict what to add to every joint: (batch, joints, 3) millimetres."""
         parent, children = self._neighbour_weights().to(joints)  # (joints, joints) each
         positions = torch.cat([joints, parent @ joints, children @ joints], dim=-1) / self.config.joint_scale
@@ -312,9 +260,10 @@ class JointRefiner(PreTrainedModel):
         hidden_states = self.input_projection(features.flatten(1).to(self.dtype))
         step = self.config.joint_scale
         if expected is not None and self.sigma_projection is not None:
-            sigma_features = expected.features(self.config.unknown_sigma)
+            sigmas, known = expected
+            sigma_features = torch.stack([(sigmas / self.config.unknown_sigma).log(), known.to(sigmas)], dim=-1)
             hidden_states = hidden_states + self.sigma_projection(sigma_features.flatten(1).to(self.dtype))
-            step = expected.sigmas[..., None]
+            step = sigmas[..., None]
         for block in self.blocks:
             hidden_states = block(hidden_states)
         correction = self.output_projection(self.output_norm(hidden_states))
@@ -327,36 +276,30 @@ class JointRefiner(PreTrainedModel):
         of_children = of_parent.T / of_parent.sum(0)[:, None].clamp(min=1)
         return torch.stack([of_parent, of_children])
 
-    def _parent(self, joints: torch.Tensor, known: torch.Tensor) -> JointNeighbours:
+    def _parent(self, joints: torch.Tensor, known: torch.Tensor) -> Neighbours:
         """Nearest known ancestor of every joint."""
-        result = JointNeighbours.none_like(joints)
-        for joint in self._from_root():
+        positions, exists = torch.zeros_like(joints), torch.zeros_like(known)
+        for joint in self._from_root()[1:]:
             parent = self.config.joint_parents[joint]
-            if parent < 0:
-                continue
             is_known = known[:, parent]
-            result.positions[:, joint] = torch.where(
-                is_known[:, None], joints[:, parent], result.positions[:, parent].clone()
-            )
-            result.exists[:, joint] = is_known | result.exists[:, parent]
-        return result
+            ancestor = positions[:, parent].clone()
+            positions[:, joint] = torch.where(is_known[:, None], joints[:, parent], ancestor)
+            exists[:, joint] = is_known | exists[:, parent]
+        return positions, exists
 
-    def _children(self, joints: torch.Tensor, known: torch.Tensor) -> JointNeighbours:
+    def _children(self, joints: torch.Tensor, known: torch.Tensor) -> Neighbours:
         """Mean of every joint's children; a missing child is stood for by its own known descendants."""
-        result = JointNeighbours.none_like(joints)
-        count = torch.zeros(joints.shape[:2], dtype=joints.dtype, device=joints.device)
+        positions, count = torch.zeros_like(joints), torch.zeros_like(joints[..., 0])
         for joint in reversed(self._from_root()):
-            mean = result.positions[:, joint] / count[:, joint, None].clamp(min=1)
-            result.positions[:, joint] = mean
-            result.exists[:, joint] = count[:, joint] > 0
+            mean = positions[:, joint] / count[:, joint, None].clamp(min=1)
+            positions[:, joint] = mean
             parent = self.config.joint_parents[joint]
-            if parent < 0:
-                continue
-            stands = known[:, joint] | result.exists[:, joint]
-            position = torch.where(known[:, joint, None], joints[:, joint], mean)
-            result.positions[:, parent] = result.positions[:, parent] + position * stands[:, None]
-            count[:, parent] += stands
-        return result
+            if parent >= 0:
+                stands = known[:, joint] | (count[:, joint] > 0)
+                position = torch.where(known[:, joint, None], joints[:, joint], mean)
+                positions[:, parent] = positions[:, parent] + position * stands[:, None]
+                count[:, parent] += stands
+        return positions, count > 0
 
     def _from_root(self) -> list[int]:
         """Joints in an order in which every parent comes before its children."""

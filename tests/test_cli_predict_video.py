@@ -164,7 +164,7 @@ def test_people_of_a_detector_are_followed(film, tiny_model_folder, tmp_path, mo
 
     monkeypatch.setattr("jointdetr.pipeline_jointdetr.load_detector", lambda name, device: name)
     monkeypatch.setattr("jointdetr.people_jointdetr.detect_people", found)
-    monkeypatch.setattr("jointdetr.search_jointdetr.LEAST_AGREEMENT", 0.0)  # an untrained model's joints lie anywhere
+    monkeypatch.setattr("jointdetr.people_jointdetr.LEAST_AGREEMENT", 0.0)  # an untrained model's joints lie anywhere
     words = ["--detector", "some/detector", "--detector-threshold", 0.3, "--model", tiny_model_folder]
     result = predict(film, *words, "--output", tmp_path / "out")
 

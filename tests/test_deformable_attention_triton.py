@@ -9,7 +9,7 @@ import pytest
 import torch
 from attention_examples import SHAPES, answer_and_gradients, assert_all_close, draw_inputs
 
-from jointdetr.deformable_attention_jointdetr import _sample_maps
+from jointdetr.layers_jointdetr import sample_maps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # which Triton must know before anything imports it
@@ -65,7 +65,7 @@ def attend():
 
 
 def plain(value, locations, weights, spatial_shapes):
-    return _sample_maps(value, locations, weights, spatial_shapes)
+    return sample_maps(value, locations, weights, spatial_shapes)
 
 
 def on_device(tensors):

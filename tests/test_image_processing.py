@@ -17,12 +17,17 @@ from transformers import AutoImageProcessor, AutoModelForPoseEstimation
 from transformers.utils import is_torchvision_available
 
 from jointdetr import JointDetrImageProcessor, JointDetrImageProcessorPil, JointRefinerConfig
-from jointdetr.crops_jointdetr import person_crop_affine, warp_image
-from jointdetr.geometry_jointdetr import apply_affine, compose_affine, crop_intrinsics, invert_affine, project
+from jointdetr.camera_jointdetr import apply_affine, crop_intrinsics, invert_affine, project
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
-from jointdetr.picture_jointdetr import load_picture
+from jointdetr.picture_jointdetr import load_picture, person_crop_affine, warp_image
 
 INTRINSICS = [[500.0, 0.0, 100.0], [0.0, 510.0, 80.0], [0.0, 0.0, 1.0]]
+
+
+def compose_affine(outer, inner):
+    """The map that applies `inner` first and `outer` then."""
+    last = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+    return outer @ torch.cat([inner, last])
 
 
 @pytest.fixture
@@ -242,8 +247,6 @@ def test_settings_that_cannot_be_right_are_refused(processor, colours):
         processor([])
     with pytest.raises(ValueError, match="finite"):
         person_crop_affine((0, 0, float("nan"), 3), (8, 8))
-    with pytest.raises(ValueError, match="padding"):
-        person_crop_affine((0, 0, 3, 3), (8, 8), padding=-1)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import torch
 
 from jointdetr.configuration_jointdetr import JointDetrConfig
 from jointdetr.loss_jointdetr import (
-    HungarianMatcher,
     JointDetrLoss,
     PoseLabels,
     PosePredictions,
     coarse_to_fine_weights,
+    matching_costs,
     projection_errors,
 )
 from jointdetr.postprocessing_jointdetr import assign
@@ -160,7 +160,7 @@ def test_costs_by_hand():
         CPU,
     )
     predictions = PosePredictions(torch.zeros(1, 1, 5, 3), torch.zeros(1, 1, 5, 2), torch.zeros(1, 1, 5, 4))
-    costs = HungarianMatcher(config).costs(predictions, labels)[0, 0, 0]
+    costs = matching_costs(predictions, labels, config)[0, 0, 0]
     # probability 1/4 each; 600 mm in three axes; 1.25 sides of the input for the joint with a 2D label alone
     assert costs.tolist() == pytest.approx([-0.5, -0.5 + 5 * 0.6, -0.5 + 7 * 1.25])
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from jointdetr import JointDetrImageProcessorPil
-from jointdetr.camera_jointdetr import Camera, Distortion
+from jointdetr.camera_jointdetr import Camera, Distortion, apply_affine, project
 from jointdetr.configuration_jointdetr import JointRefinerConfig
-from jointdetr.geometry_jointdetr import apply_affine, project
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.postprocessing_jointdetr import assemble_poses
 from jointdetr.refinement_jointdetr import JointRefiner

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from jointdetr import JointDetrForPoseEstimation, geometry_jointdetr
-from jointdetr.deformable_attention_jointdetr import multi_scale_deformable_attention
+from jointdetr import JointDetrForPoseEstimation, camera_jointdetr
 from jointdetr.evaluation import metrics
+from jointdetr.layers_jointdetr import multi_scale_deformable_attention
 from jointdetr.postprocessing_jointdetr import average_queries, choose_queries
 
 SHAPES = [(6, 5), (3, 3)]
@@ -47,17 +47,16 @@ def attend(value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor) 
 
 FUNCTIONS = {
     "attention": (attend, attention),
-    "project": (geometry_jointdetr.project, lambda: [joints(3), intrinsics(3)]),
-    "back_project": (geometry_jointdetr.back_project, lambda: [torch.rand(3, 9, 2), torch.rand(3, 9), intrinsics(3)]),
-    "procrustes_align": (geometry_jointdetr.procrustes_align, lambda: [joints(3), joints(3)]),
+    "project": (camera_jointdetr.project, lambda: [joints(3), intrinsics(3)]),
+    "procrustes_align": (camera_jointdetr.procrustes_align, lambda: [joints(3), joints(3)]),
     "solve_root_translation": (
-        lambda *given: geometry_jointdetr.solve_root_translation(*given)[0],
+        lambda *given: camera_jointdetr.solve_root_translation(*given)[0],
         lambda: [torch.randn(3, 17, 3) * 300, torch.rand(3, 17, 2) * 200, intrinsics(3), torch.ones(3, 17)],
     ),
-    "apply_affine": (geometry_jointdetr.apply_affine, lambda: [torch.rand(3, 9, 2), torch.rand(3, 2, 3)]),
-    "invert_affine": (geometry_jointdetr.invert_affine, lambda: [torch.rand(3, 2, 3)]),
-    "crop_intrinsics": (geometry_jointdetr.crop_intrinsics, lambda: [intrinsics(3), torch.rand(3, 2, 3)]),
-    "flip_joints": (lambda given: geometry_jointdetr.flip_joints(given, [(1, 4)]), lambda: [joints(3)]),
+    "apply_affine": (camera_jointdetr.apply_affine, lambda: [torch.rand(3, 9, 2), torch.rand(3, 2, 3)]),
+    "invert_affine": (camera_jointdetr.invert_affine, lambda: [torch.rand(3, 2, 3)]),
+    "crop_intrinsics": (camera_jointdetr.crop_intrinsics, lambda: [intrinsics(3), torch.rand(3, 2, 3)]),
+    "flip_joints": (lambda given: camera_jointdetr.flip_joints(given, [(1, 4)]), lambda: [joints(3)]),
     "average_queries": (average_queries, lambda: [torch.rand(2, 20, 17), torch.randn(2, 20, 3)]),
     "choose_queries": (
         lambda given: choose_queries(given, "hungarian"),

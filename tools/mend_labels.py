@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
+from jointdetr.camera_jointdetr import flip_permutation
 from jointdetr.converters.lsp import held_out_people
-from jointdetr.geometry_jointdetr import flip_permutation
 from jointdetr.skeleton_jointdetr import LSP
 
 LIMBS = 12  # joints before neck and head, which another model may place elsewhere

@@ -4,7 +4,7 @@
 [--limit N]`
 
 Datasets are as `jointdetr convert` and `jointdetr synthesize` write them. Every row's box is looked at as the search
-for people does, and judged by the same sureness (`jointdetr.search_jointdetr`). Printed are the limit that keeps 98%
+for people does, and judged by the same sureness (`jointdetr.people_jointdetr`). Printed are the limit that keeps 98%
 of the people, and how many crops of nobody are taken for a person at that limit and at the limit in use.
 """
 
@@ -17,7 +17,7 @@ from transformers import pipeline
 
 from jointdetr import JointDetrPipeline
 from jointdetr.data.loading import load_pose_dataset
-from jointdetr.search_jointdetr import LIMITS
+from jointdetr.people_jointdetr import LIMITS
 
 KEPT = 0.98
 

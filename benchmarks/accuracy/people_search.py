@@ -31,7 +31,7 @@ from scipy.io import loadmat
 from transformers import pipeline
 
 import jointdetr  # noqa: F401  makes the task known
-from jointdetr.search_jointdetr import (
+from jointdetr.people_jointdetr import (
     LIMITS,
     SearchLimits,
     Sightings,

@@ -14,10 +14,9 @@ import datasets
 import numpy as np
 import torch
 
-from ..crops_jointdetr import crop_labels
-from ..geometry_jointdetr import crop_intrinsics
+from ..camera_jointdetr import crop_intrinsics
 from ..image_processing_jointdetr import JointDetrImageProcessorMixin
-from ..picture_jointdetr import load_picture
+from ..picture_jointdetr import crop_labels, load_picture
 from ..skeleton_jointdetr import Skeleton
 from .loading import check_row, check_rows, describe_row, fitting_rows, open_stored, undecoded
 

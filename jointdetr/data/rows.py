@@ -17,8 +17,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from ..crops_jointdetr import misses_picture
-from ..picture_jointdetr import DECODING_ERRORS, load_picture, upright_size
+from ..picture_jointdetr import DECODING_ERRORS, load_picture, misses_picture, upright_size
 from ..skeleton_jointdetr import Skeleton
 from .schema import NOBODY, pose_features
 

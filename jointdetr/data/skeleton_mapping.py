@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ..geometry_jointdetr import outside_autocast
+from ..camera_jointdetr import outside_autocast
 from ..skeleton_jointdetr import Skeleton
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..geometry_jointdetr import procrustes_align
+from ..camera_jointdetr import procrustes_align
 from ..skeleton_jointdetr import Skeleton
 
 AUC_THRESHOLDS_MM = tuple(range(0, 151, 5))

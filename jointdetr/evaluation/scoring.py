@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..crops_jointdetr import HIPS, SHOULDERS
+from ..picture_jointdetr import HIPS, SHOULDERS
 from ..postprocessing_jointdetr import place_roots
 from .metrics import TrivialBaselines, joint_errors, mpjpe, mrpe, pa_mpjpe, pck_torso, torso_length
 from .prediction import FoundPoses, PoseTargets, Predictions

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..formats.film import Frame, FrameReader
 from ..formats.motions import PoseMotion, motions_from_rows
-from ..search_jointdetr import visible_boxes
+from ..people_jointdetr import visible_boxes
 from .smoothing import SmoothingSettings, smooth_motion
 from .tracking import Tracker, TrackingSettings
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..search_jointdetr import body_box, box_overlaps, is_there
+from ..people_jointdetr import body_box, box_overlaps, is_there
 
 LEAST_OVERLAP = 0.3  # of a found box with a known one, to be the same person
 # How far a box follows the joints just found, so that it moves smoothly and does not jitter with them: shares of the

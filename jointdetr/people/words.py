@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..people_jointdetr import TRUSTED_ERROR_MM
 from ..postprocessing_jointdetr import MIN_JOINTS_FOR_TRANSLATION
-from ..search_jointdetr import TRUSTED_ERROR_MM
 from ..skeleton_jointdetr import Skeleton
 
 NOBODY = "nobody found"

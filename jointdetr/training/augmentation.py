@@ -19,12 +19,11 @@ import torch
 from PIL import Image, ImageFilter
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from ..crops_jointdetr import body_tilt
+from ..camera_jointdetr import flip_permutation
 from ..data.examples import Example, PoseExamples
 from ..data.loading import open_stored
-from ..geometry_jointdetr import flip_permutation
 from ..image_processing_jointdetr import JointDetrImageProcessorMixin
-from ..picture_jointdetr import load_picture
+from ..picture_jointdetr import body_tilt, load_picture
 from ..skeleton_jointdetr import Skeleton
 
 LEG_JOINTS = ("knee", "ankle", "heel", "foot", "toe")  # parts of the names of joints below the hips

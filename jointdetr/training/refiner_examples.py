@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..camera_jointdetr import flip_joints, flip_permutation
 from ..evaluation.prediction import EvaluationSettings, predict_rows
-from ..geometry_jointdetr import flip_joints, flip_permutation
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..skeleton_jointdetr import HUMAN36M, Skeleton

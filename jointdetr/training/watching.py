@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
-from ..crops_jointdetr import Cropper
 from ..data.examples import PoseMixture, collate_poses
 from ..evaluation.metrics import joint_errors
+from ..picture_jointdetr import Cropper
 from ..postprocessing_jointdetr import assemble_poses
 from ..visualization.figures import as_picture, pose_sheet
 

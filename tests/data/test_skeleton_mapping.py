@@ -117,7 +117,7 @@ def test_torch_and_numpy_agree_in_batches(source):
 @pytest.mark.parametrize("target", SKELETONS.values(), ids=SKELETONS)
 @pytest.mark.parametrize("source", SKELETONS.values(), ids=SKELETONS)
 def test_mirroring_commutes_with_mapping(source, target):
-    from jointdetr.geometry_jointdetr import flip_joints
+    from jointdetr.camera_jointdetr import flip_joints
 
     joints = torch.randn(len(source.joints), 3, dtype=torch.float64)
     flipped, _ = map_skeleton(flip_joints(joints, source.flip_pairs), source, target)

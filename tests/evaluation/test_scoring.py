@@ -8,11 +8,11 @@ import torch
 from evaluation_examples import SIZE, exact_outputs, make_targets, predictions
 
 from jointdetr import AssembledPoses
+from jointdetr.camera_jointdetr import project
 from jointdetr.evaluation.metrics import TrivialBaselines
 from jointdetr.evaluation.prediction import FoundPoses, PoseTargets
 from jointdetr.evaluation.protocols import LIMB_JOINTS, PROTOCOLS
 from jointdetr.evaluation.scoring import ScoredPoses, camera_metrics, score
-from jointdetr.geometry_jointdetr import project
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
 INTRINSICS = torch.tensor([[200.0, 0, 64], [0, 200, 32], [0, 0, 1]])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jointdetr.motion.tracking import Tracker, TrackingSettings, match_boxes
-from jointdetr.search_jointdetr import body_box, is_there
+from jointdetr.people_jointdetr import body_box, is_there
 
 SIZE = (640, 480)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from jointdetr.geometry_jointdetr import project
+from jointdetr.camera_jointdetr import project
 from jointdetr.synthesis import renderer as renderer_module
 from jointdetr.synthesis.body import Body, load_body
 from jointdetr.synthesis.poses import PosedPeople, sample_people

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jointdetr.geometry_jointdetr import flip_permutation
+from jointdetr.camera_jointdetr import flip_permutation
 from jointdetr.skeleton_jointdetr import LSP
 from tools.mend_labels import BLAZEPOSE_JOINTS, mend, mend_all, torso_length
 

@@ -9,8 +9,8 @@ from PIL import Image
 from transformers.utils import ModelOutput
 
 from jointdetr import JointDetrImageProcessorPil
-from jointdetr.crops_jointdetr import body_tilt, person_crop_affine, roll, turn_about, turned_back, turns_upright
-from jointdetr.geometry_jointdetr import apply_affine, project
+from jointdetr.camera_jointdetr import apply_affine, project
+from jointdetr.picture_jointdetr import body_tilt, person_crop_affine, roll, turn_about, turned_back, turns_upright
 from jointdetr.skeleton_jointdetr import HUMAN36M, Skeleton
 
 
