@@ -21,7 +21,7 @@ import torch
 from timing import peak_memory_mb
 from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
-from jointdetr.layers_jointdetr import multi_scale_deformable_attention, sample_maps
+from jointdetr.deformable_attention_jointdetr import multi_scale_deformable_attention, sample_maps
 
 
 @dataclass(frozen=True)

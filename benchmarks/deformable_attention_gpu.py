@@ -27,7 +27,7 @@ from deformable_attention import (
 from timing import milliseconds_of, parse_arguments, peak_memory_mb, report
 from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
-from jointdetr.layers_jointdetr import sample_maps
+from jointdetr.deformable_attention_jointdetr import sample_maps
 
 LEVELS_512 = ((64, 64), (32, 32), (16, 16), (8, 8))
 CASES = [

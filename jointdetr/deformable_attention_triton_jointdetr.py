@@ -4,7 +4,7 @@ A program computes some queries of one head of one image. It reads the four pixe
 and keeps the sums in registers, so that nothing of the size of `samples * head_dim` is ever written. Backward, the
 gradient by the feature levels is added up atomically, whose order and last bits differ from run to run.
 
-Shape vocabulary: as in `layers_jointdetr`; a slot is an (image, query, head). Pixels outside a level
+Shape vocabulary: as in `deformable_attention_jointdetr`; a slot is an (image, query, head). Pixels outside a level
 count as zero. `levels` holds height, width and first token of every level.
 """
 

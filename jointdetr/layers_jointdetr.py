@@ -15,13 +15,10 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, is_triton_available
+from transformers.utils import TransformersKwargs
 
 from .configuration_jointdetr import JointDetrConfig
-
-SampleTokensByTriton = None
-if torch.version.cuda is not None and is_triton_available():
-    from .deformable_attention_triton_jointdetr import SampleTokens as SampleTokensByTriton
+from .deformable_attention_jointdetr import multi_scale_deformable_attention
 
 ERROR_PRIOR = 0.1  # error that an untrained confidence head expects, in units of `joint_scale`
 
@@ -180,109 +177,6 @@ class JointDetrSelfAttention(nn.Module):
         dropout = self.config.attention_dropout if self.training else 0.0
         output, weights = attention(self, query, key, value, None, dropout=dropout, scaling=self.scaling, **kwargs)
         return self.o_proj(output.reshape(hidden_states.shape)), weights
-
-
-def multi_scale_deformable_attention(
-    value: torch.Tensor,  # (batch, tokens, heads, head_dim): the projected levels, row by row, concatenated
-    spatial_shapes: list[tuple[int, int]],  # height and width of each level
-    sampling_locations: torch.Tensor,  # (batch, queries, heads, levels, points, 2) x, y
-    attention_weights: torch.Tensor,  # (batch, queries, heads, levels, points)
-) -> torch.Tensor:
-    """Sum bilinear samples of all levels by their weights: (batch, queries, heads * head_dim), dtype of `value`.
-
-    Places are in `[0, 1]` of each level, 0 and 1 being the outer edges of the border pixels; outside all is zero. It
-    is computed in float32, or in float64 where that is the dtype of `value`.
-    Source: Zhu et al., "Deformable DETR", ICLR 2021, equation 3.
-    """
-    dtype = torch.promote_types(value.dtype, torch.float32)
-    value, locations, weights = (part.contiguous() for part in (value, sampling_locations, attention_weights))
-    samples = locations.to(dtype), weights.to(dtype)
-    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
-    if value.is_cuda and SampleTokensByTriton is not None and not exporting:
-        return SampleTokensByTriton.apply(value, *samples, spatial_shapes)  # widens what it has read
-    sample = sample_maps if value.device.type != "cpu" or exporting else sample_tokens
-    return sample(value.to(dtype), *samples, spatial_shapes).to(value.dtype)
-
-
-def sample_maps(
-    value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor, spatial_shapes: list[tuple[int, int]]
-) -> torch.Tensor:
-    """Compute the attention as it is defined, by one `grid_sample` a level."""
-    batch, _, heads, head_dim = value.shape
-    queries = locations.shape[1]
-    grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)  # (levels, batch * heads, queries, points, 2)
-    levels = value.flatten(2).transpose(1, 2).split([height * width for height, width in spatial_shapes], dim=2)
-    samples = []
-    for (height, width), tokens, grid in zip(spatial_shapes, levels, grids, strict=True):
-        feature_map = tokens.reshape(batch * heads, head_dim, height, width)
-        samples.append(nn.functional.grid_sample(feature_map, grid, align_corners=False))
-    samples = torch.cat(samples, dim=-1)  # (batch * heads, head_dim, queries, levels * points)
-    weights = weights.transpose(1, 2).reshape(batch * heads, 1, queries, -1)
-    output = (samples * weights).sum(-1)  # (batch * heads, head_dim, queries)
-    return output.view(batch, heads * head_dim, queries).transpose(1, 2)
-
-
-def sample_tokens(
-    value: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor, spatial_shapes: list[tuple[int, int]]
-) -> torch.Tensor:
-    """Compute the same as one weighted sum of tokens, four for each sample: several times faster on a CPU."""
-    canvas = _paint_canvas(value, spatial_shapes)
-    _, height, width, heads, head_dim = canvas.shape
-    rows, (x, y) = _find_pixels(locations, spatial_shapes, height * width, width)
-    attention = weights.reshape(x.shape)
-    lower = attention * y
-    upper = attention - lower
-    upper_right, lower_right = upper * x, lower * x
-    shares = upper - upper_right, upper_right, lower - lower_right, lower_right
-    steps = [heads * step for step in (0, 1, width, width + 1)]  # from the upper left to each of the four pixels
-    pixels = torch.cat([rows + step for step in steps], dim=-1)
-    table = canvas.flatten(0, 3)
-    sums = nn.functional.embedding_bag(pixels, table, mode="sum", per_sample_weights=torch.cat(shares, dim=-1))
-    return sums.view(*locations.shape[:2], heads * head_dim)
-
-
-def _paint_canvas(value: torch.Tensor, spatial_shapes: list[tuple[int, int]]) -> torch.Tensor:
-    """Lay all levels below one another, with zeros around each: (batch, rows, columns, heads, head_dim).
-
-    So all four pixels around a place exist, constant steps apart.
-    """
-    columns = 1 + max(
-        width for _, width in spatial_shapes
-    )  # a row's border on the right is the next row's on the left
-    areas = [height * width for height, width in spatial_shapes]
-    levels = []
-    for (height, width), tokens in zip(spatial_shapes, value.split(areas, dim=1), strict=True):
-        level = tokens.unflatten(1, (height, width))
-        levels.append(nn.functional.pad(level, (0, 0, 0, 0, 1, columns - 1 - width, 1, 0)))
-    # the upper left pixel may lie in the last border, and the lower right one two rows below
-    return nn.functional.pad(torch.cat(levels, dim=1), (0, 0, 0, 0, 0, 0, 0, 3))
-
-
-def _find_pixels(
-    locations: torch.Tensor, spatial_shapes: list[tuple[int, int]], tokens_of_canvas: int, columns: int
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """Return the row of each sample's upper left pixel in the table of tokens, and how far x, y the place is from it.
-
-    All are (slots, samples), slots being batch * queries * heads and samples levels * points.
-    """
-    images, queries, heads = locations.shape[:3]
-    points, samples = locations.shape[4], locations.shape[3:5].numel()
-    sizes = torch.tensor([(width, height) for height, width in spatial_shapes], dtype=locations.dtype)
-    sizes = sizes.repeat_interleave(points, dim=0).flatten().repeat(heads)  # a short dimension that repeats is slow
-    tops = [sum(height + 1 for height, _ in spatial_shapes[:level]) for level in range(len(spatial_shapes))]
-    starts = (torch.tensor(tops, dtype=torch.int32) * columns).repeat_interleave(points).repeat(heads)
-    # from the border, so that pixel `i` has its centre at `i + 1`; what is farther off is taken to it, for good
-    places = torch.addcmul(sizes.new_tensor(0.5), locations.flatten(2), sizes)
-    places = torch.where(places >= sizes + 1, sizes + 1, places.clamp(min=0))
-    first = places.detach().floor()
-    x, y = (places - first).view(-1, samples, 2).unbind(-1)
-    column, row = first.view(images, queries, -1, 2).unbind(-1)
-    # where a place is NaN, a pixel shall exist all the same; its weight stays NaN
-    tokens = (torch.add(column, row, alpha=columns).int() + starts).clamp(0, tokens_of_canvas - columns - 2)
-    image_starts = torch.arange(images, dtype=torch.int32) * (tokens_of_canvas * heads)
-    head_starts = torch.arange(heads, dtype=torch.int32).repeat_interleave(samples)
-    rows = tokens * heads + (image_starts[:, None, None] + head_starts)
-    return rows.view(-1, samples), (x, y)
 
 
 class JointDetrDeformableAttention(nn.Module):

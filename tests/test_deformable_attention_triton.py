@@ -9,7 +9,7 @@ import pytest
 import torch
 from attention_examples import SHAPES, answer_and_gradients, assert_all_close, draw_inputs
 
-from jointdetr.layers_jointdetr import sample_maps
+from jointdetr.deformable_attention_jointdetr import sample_maps
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # which Triton must know before anything imports it

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from jointdetr import JointDetrForPoseEstimation, camera_jointdetr
+from jointdetr.deformable_attention_jointdetr import multi_scale_deformable_attention
 from jointdetr.evaluation import metrics
-from jointdetr.layers_jointdetr import multi_scale_deformable_attention
 from jointdetr.postprocessing_jointdetr import average_queries, choose_queries
 
 SHAPES = [(6, 5), (3, 3)]

@@ -3,7 +3,8 @@ import torch
 from attention_examples import SHAPES, answer_and_gradients, assert_all_close, draw_inputs
 from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
-from jointdetr.layers_jointdetr import multi_scale_deformable_attention, sample_maps
+from jointdetr import deformable_attention_jointdetr as deformable_attention
+from jointdetr.deformable_attention_jointdetr import multi_scale_deformable_attention
 
 
 def attend(value, locations, weights, spatial_shapes):
@@ -24,20 +25,35 @@ def test_agrees_with_transformers(spatial_shapes):
         torch.testing.assert_close(attend(*inputs, spatial_shapes), wanted[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dense_tokens", [0, 10**6], ids=["sparse", "dense"])
 @pytest.mark.parametrize("spatial_shapes", SHAPES.values(), ids=SHAPES)
-def test_both_paths_agree_in_double_precision(spatial_shapes):
+def test_both_paths_agree_in_double_precision(spatial_shapes, dense_tokens, monkeypatch):
+    monkeypatch.setattr(deformable_attention, "DENSE_TOKENS", dense_tokens)
     inputs = draw_inputs(spatial_shapes, dtype=torch.float64)
     fast = answer_and_gradients(attend, inputs, spatial_shapes)
-    plain = answer_and_gradients(sample_maps, inputs, spatial_shapes)
+    plain = answer_and_gradients(deformable_attention.sample_maps, inputs, spatial_shapes)
     assert_all_close(fast, plain, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dense_tokens", [0, 10**6], ids=["sparse", "dense"])
 @pytest.mark.parametrize("spatial_shapes", SHAPES.values(), ids=SHAPES)
-def test_gradients_are_the_differences(spatial_shapes):
+def test_gradients_are_the_differences(spatial_shapes, dense_tokens, monkeypatch):
+    monkeypatch.setattr(deformable_attention, "DENSE_TOKENS", dense_tokens)
     spatial_shapes = spatial_shapes[-2:]
     inputs = draw_inputs(spatial_shapes, batch=1, queries=5, heads=1, dtype=torch.float64)
     inputs = [tensor.requires_grad_() for tensor in inputs]
     assert torch.autograd.gradcheck(lambda *tensors: attend(*tensors, spatial_shapes), inputs, eps=1e-7)
+
+
+@pytest.mark.parametrize("elements", [1, 1000, 5000])
+def test_pieces_make_the_whole(elements, monkeypatch):
+    spatial_shapes = SHAPES["oblong levels"]
+    inputs = draw_inputs(spatial_shapes, batch=5)
+    whole = answer_and_gradients(attend, inputs, spatial_shapes)
+    monkeypatch.setattr(deformable_attention, "PIECE_ELEMENTS", elements)
+    pieces = deformable_attention._Pieces.of(inputs[1], table_elements=1700, query_elements=280)
+    assert len(pieces.images) * len(pieces.queries) > 1
+    assert_all_close(answer_and_gradients(attend, inputs, spatial_shapes), whole, rtol=1e-5, atol=1e-5)
 
 
 def test_reads_pixels_by_hand():
@@ -81,7 +97,9 @@ def test_autocast_does_not_touch_the_arithmetic():
     assert_all_close(got, wanted, rtol=0, atol=0)
 
 
-def test_compiles_without_a_break():
+@pytest.mark.parametrize("dense_tokens", [0, 10**6], ids=["sparse", "dense"])
+def test_compiles_without_a_break(dense_tokens, monkeypatch):
+    monkeypatch.setattr(deformable_attention, "DENSE_TOKENS", dense_tokens)
     spatial_shapes = SHAPES["oblong levels"]
     inputs = draw_inputs(spatial_shapes)
     compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
@@ -116,3 +134,10 @@ def test_infinitely_far_is_outside():
     locations[:, ::2], locations[:, 1::2] = torch.inf, -torch.inf
     for result in answer_and_gradients(attend, (value, locations, weights), spatial_shapes):
         assert not result.any()
+
+
+def test_takes_an_empty_batch():
+    spatial_shapes = SHAPES["square levels"]
+    output, *gradients = answer_and_gradients(attend, draw_inputs(spatial_shapes, batch=0), spatial_shapes)
+    assert output.shape == (0, 11, 24)
+    assert gradients[1].shape == (0, 11, 4, 4, 3, 2)
