@@ -37,6 +37,9 @@ LEAST_AGREEMENT = 0.2  # overlap of the body found with the box it was looked fo
 TRUSTED_ERROR_MM = 150.0
 """Mean expected error of a person's joints beyond which the pose is not to be trusted."""
 
+HARDLY_A_PERSON_MM = 220.0
+"""Mean expected error beyond which there is probably nobody."""
+
 WINDOW_SIZES = (1.0, 0.6)  # edges of the windows as shares of the picture's shorter edge
 WINDOW_STEPS = (0.5, 0.7)  # from one window to the next, at most, as shares of the window
 MOST_IN_A_ROW = 8  # windows; a panorama is looked at with gaps
@@ -80,6 +83,7 @@ class SearchLimits:
     Args:
         sureness: Least sureness, 0 to 1; see [`Sightings.sureness`].
         far_sureness: The same for a pose seen from too far away, which is then looked at again.
+        error_mm: Most that the joints may be expected to be off, in the mean.
         following: Most that the body may move along with a window that moves: 0 stays, 1 follows.
         overlap: Of two poses whose boxes overlap by more (intersection over union), the surer one is looked at again.
         shared: Of two people the smaller of whose boxes shares more of its area with the other, the surer one is
@@ -88,6 +92,7 @@ class SearchLimits:
 
     sureness: float = 0.42
     far_sureness: float = 0.12
+    error_mm: float = HARDLY_A_PERSON_MM
     following: float = 0.5
     overlap: float = 0.3
     shared: float = 0.6
@@ -104,16 +109,19 @@ class Sightings:
         points: `(people, joints, 2)` px of the picture.
         scores: `(people, joints)` probabilities of the joints' classes.
         visible: `(people, joints)` probabilities of being seen; None for networks without a confidence head.
+        sigmas: `(people, joints)` mm, how far off the joints are expected to be; None for such networks, too.
     """
 
     points: np.ndarray
     scores: np.ndarray
     visible: np.ndarray | None = None
+    sigmas: np.ndarray | None = None
 
     def chosen(self, indices: Sequence[int]) -> "Sightings":
         """Some of them, in this order."""
         index = list(indices)
-        return Sightings(self.points[index], self.scores[index], None if self.visible is None else self.visible[index])
+        visible, sigmas = (None if values is None else values[index] for values in (self.visible, self.sigmas))
+        return Sightings(self.points[index], self.scores[index], visible, sigmas)
 
     def sureness(self) -> np.ndarray:
         """How sure the network is of each pose `(people,)`, 0 to 1.
@@ -121,6 +129,10 @@ class Sightings:
         The mean over the joints of the score times the probability of being seen: nobody's joints are not.
         """
         return (self.scores if self.visible is None else self.scores * self.visible).mean(-1)
+
+    def errors_mm(self) -> np.ndarray:
+        """Mean expected error of the joints of each pose `(people,)`; 0 where that is not known."""
+        return np.zeros(len(self.points)) if self.sigmas is None else self.sigmas.mean(-1)
 
     def boxes(self) -> list[Box]:
         """The box of each body."""
@@ -262,7 +274,8 @@ def search_people(image: Image.Image, look: Look, limits: SearchLimits = LIMITS)
             return []
         seen = look(small, visible_boxes(seen.boxes(), small.size), second_look)
     last = look_askew(small, look, seen)
-    is_person = (last.sureness() >= limits.sureness) & (following_of(seen, last) <= limits.following)
+    is_person = (last.sureness() >= limits.sureness) & (last.errors_mm() <= limits.error_mm)
+    is_person &= following_of(seen, last) <= limits.following
     people = last.chosen(best_apart(last, is_person, shared_areas, limits.shared))
     return sorted([factor * number for number in box] for box in people.boxes())
 

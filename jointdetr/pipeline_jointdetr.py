@@ -190,8 +190,8 @@ class JointDetrPipeline(Pipeline):
         points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
         points = apply_affine(points.double(), invert_affine(views.inputs["crop_affine"].double())).numpy()
         scores = poses.scores.cpu().numpy() * poses.detected.cpu().numpy()  # not detected: no finite numbers
-        visible = None if poses.visible is None else poses.visible.cpu().numpy()
-        return Sightings(points, scores, visible)
+        known = (None if values is None else values.cpu().numpy() for values in (poses.visible, poses.sigmas))
+        return Sightings(points, scores, *known)
 
     def _forward(
         self,

@@ -55,7 +55,7 @@ LEAST_VISIBLE = 0.6  # of the joints: who stands behind a box is not looked for
 SHAPES = ((4, 3), (3, 4), (16, 9), (9, 16), (1, 1))
 SEED = 4711
 LARGE = (4000, 3000)
-SURENESS_STEPS = (0.05, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5)
+ERROR_STEPS_MM = (150, 180, 200, 220, 240, 260, 300, 400)
 POSES = ("right", "wrong", "nobody")  # of the person; others in pictures of people; in pictures of nobody
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -216,16 +216,18 @@ def _is_right(box: list[float], label: list[float] | None) -> bool:
 
 
 def figures_without_limits(example: Example, look: Any) -> list[tuple[np.ndarray, bool]]:
-    """Sureness and following of each pose that a search without limits ends with, and whether it is the label's."""
+    """Sureness, expected error and following of each pose of a search without limits, and whether it is the label's."""
     seen: list[tuple[list[list[float]], Sightings]] = []
 
     def watch(image: Image.Image, boxes: list[list[float]], second_look: bool = False) -> Sightings:
         seen.append((boxes, look(image, boxes, second_look)))
         return seen[-1][1]
 
-    search_people(example.image, watch, SearchLimits(sureness=0.0, far_sureness=0.0, following=np.inf))
+    search_people(
+        example.image, watch, SearchLimits(sureness=0.0, far_sureness=0.0, error_mm=np.inf, following=np.inf)
+    )
     (_, near), (_, last) = seen[-2:]
-    figures = np.stack([last.sureness(), following_of(near, last)], axis=-1)  # (poses, 2)
+    figures = np.stack([last.sureness(), last.errors_mm(), following_of(near, last)], axis=-1)  # (poses, 3)
     factor = reduction(example.image.size)
     rights = [_is_right([factor * number for number in box], example.box) for box in last.boxes()]
     return list(zip(figures, rights, strict=True))
@@ -234,19 +236,23 @@ def figures_without_limits(example: Example, look: Any) -> list[tuple[np.ndarray
 def print_figures(tallies: dict[str, Tally]) -> None:
     """Print how the figures are spread among right and wrong poses, and what limits would keep of them."""
     poses = {kind: [row for tally in tallies.values() for row in tally.figures[kind]] for kind in POSES}
-    arrays = {kind: np.array(rows).reshape(-1, 2) for kind, rows in poses.items()}
+    arrays = {kind: np.array(rows).reshape(-1, 3) for kind, rows in poses.items()}
     for kind, values in arrays.items():
         print(f"\n{kind}, {len(values)} poses: quantiles {', '.join(map(str, QUANTILES))}")
-        for name, column in zip(("sureness", "following"), values.T, strict=True):
+        for name, column in zip(("sureness", "error mm", "following"), values.T, strict=True):
             if len(column):
                 print(f"{name:10}", " ".join(f"{value:6.3f}" for value in np.quantile(column, QUANTILES)))
-    print(f"\nkept where following is at most {LIMITS.following:g}, by least sureness (now {LIMITS.sureness:g}):")
-    for least in SURENESS_STEPS:
-        kept = {
-            kind: ((values[:, 0] >= least) & (values[:, 1] <= LIMITS.following)).mean() if len(values) else 0.0
-            for kind, values in arrays.items()
-        }
-        print(f"{least:8.2f}", "  ".join(f"{kind} {share:6.1%}" for kind, share in kept.items()))
+    print(f"\nkept by the other limits, by largest expected error (now {LIMITS.error_mm:g} mm):")
+    for most in ERROR_STEPS_MM:
+        kept = {kind: _share_within(values, most) for kind, values in arrays.items()}
+        print(f"{most:8.0f}", "  ".join(f"{kind} {share:6.1%}" for kind, share in kept.items()))
+
+
+def _share_within(figures: np.ndarray, error_mm: float) -> float:
+    """Share of poses `(poses, 3)` that limits keep whose joints may be expected to be off by so much."""
+    sureness, errors, following = figures.T
+    kept = (sureness >= LIMITS.sureness) & (errors <= error_mm) & (following <= LIMITS.following)
+    return float(kept.mean()) if len(kept) else 0.0
 
 
 def measure_large(look: Any, image: Image.Image) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..people_jointdetr import TRUSTED_ERROR_MM
+from ..people_jointdetr import HARDLY_A_PERSON_MM, TRUSTED_ERROR_MM
 from ..postprocessing_jointdetr import MIN_JOINTS_FOR_TRANSLATION
 from ..skeleton_jointdetr import Skeleton
 
@@ -19,8 +19,6 @@ NOBODY = "nobody found"
 ROUNDING_MM = 5
 # Nearer or farther than this nobody is seen whole and large enough; a focal length that says so is likely to be wrong.
 NEAREST_M, FARTHEST_M = 0.8, 60.0
-# Beyond it are 43% of the crops of rooms in which a joint is found, and 15% of LSPET's people, whose poses are hard.
-HARDLY_A_PERSON_MM = 220.0
 Person = Mapping[str, Any]
 
 
