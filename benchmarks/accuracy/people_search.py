@@ -216,7 +216,7 @@ def _is_right(box: list[float], label: list[float] | None) -> bool:
 
 
 def figures_without_limits(example: Example, look: Any) -> list[tuple[np.ndarray, bool]]:
-    """Sureness, expected error and following of each pose of a search without limits, and whether it is the label's."""
+    """Sureness, expected error and following of each pose of a search without limits, and if it is the label's."""
     seen: list[tuple[list[list[float]], Sightings]] = []
 
     def watch(image: Image.Image, boxes: list[list[float]], second_look: bool = False) -> Sightings:
