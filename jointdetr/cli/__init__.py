@@ -6,7 +6,7 @@ line on stderr and exit code 2.
 
 import typer
 
-from .convert import ConvertCommand, ConvertOptions
+from .convert import ConvertOptions
 from .evaluate import EvaluateOptions
 from .hub import PushOptions, export
 from .options import Command
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("predict", cls=PredictCommand)(PredictOptions)
-app.command("convert", cls=ConvertCommand)(ConvertOptions)
+app.command("convert", cls=Command)(ConvertOptions)
 app.command("synthesize", cls=Command)(SynthesizeOptions)
 app.command(cls=Command)(train)
 app.command(cls=Command)(train_refiner)

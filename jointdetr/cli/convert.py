@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Command, one_line_errors
+from .options import one_line_errors
 
 
 @dataclass(frozen=True)
@@ -49,35 +49,26 @@ class ConvertOptions:
             given[name] = value
         return {name: value for name, value in given.items() if value is not None}
 
+    def run(self) -> None:
+        """Convert, report what was left out, and end with code 2 if something must be put right."""
+        from ..converters.conversion import convert
+        from ..converters.report import write_check_pictures
+        from ..converters.sources import make_converter
+        from ..formats.skeletons import find_skeleton
 
-class ConvertCommand(Command):
-    """Makes the options and converts."""
-
-    def invoke(self, ctx: typer.Context) -> None:
-        """Run the command."""
-        convert(super().invoke(ctx))
-
-
-def convert(options: ConvertOptions) -> None:
-    """Convert, report what was left out, and end with code 2 if something must be put right."""
-    from ..converters.conversion import convert as write_dataset
-    from ..converters.report import write_check_pictures
-    from ..converters.sources import make_converter
-    from ..formats.skeletons import find_skeleton
-
-    source, output = options.source, options.output
-    with one_line_errors(str(source)):
-        converter = make_converter(options.name, source, **options.of_converter)
-        skeleton = None if options.skeleton is None else find_skeleton(options.skeleton)
-        report = write_dataset(converter, output, options.workers, options.split, skeleton)
-        drawn = write_check_pictures(output, options.check) if options.check else []
-    for line in report.lines():
-        typer.echo(line)
-    if drawn:
-        typer.echo(f"{len(drawn)} pictures to look at: {drawn[0].parent}")
-    complaints = list(report.complaints())
-    for complaint in complaints:
-        typer.echo(f"jointdetr: {source}: {complaint}", err=True)
-    if complaints:
-        raise typer.Exit(2)
-    typer.echo(f"{output}: {sum(report.rows.values())} rows")
+        source, output = self.source, self.output
+        with one_line_errors(str(source)):
+            converter = make_converter(self.name, source, **self.of_converter)
+            skeleton = None if self.skeleton is None else find_skeleton(self.skeleton)
+            report = convert(converter, output, self.workers, self.split, skeleton)
+            drawn = write_check_pictures(output, self.check) if self.check else []
+        for line in report.lines():
+            typer.echo(line)
+        if drawn:
+            typer.echo(f"{len(drawn)} pictures to look at: {drawn[0].parent}")
+        complaints = list(report.complaints())
+        for complaint in complaints:
+            typer.echo(f"jointdetr: {source}: {complaint}", err=True)
+        if complaints:
+            raise typer.Exit(2)
+        typer.echo(f"{output}: {sum(report.rows.values())} rows")
