@@ -16,6 +16,7 @@ from transformers import ResNetConfig
 
 from jointdetr import JointDetrConfig, JointDetrForPoseEstimation, JointDetrImageProcessor, JointDetrPipeline
 from jointdetr.data.examples import stack_labels, unstack_labels
+from jointdetr.layers_jointdetr import JointDetrConfidenceHead
 from jointdetr.postprocessing_jointdetr import assemble_poses
 from jointdetr.synthesis.rows import PersonRows, RowSettings
 
@@ -114,11 +115,15 @@ def test_a_step_waits_for_the_matching_alone():
 
 @in_own_process
 def test_people_are_looked_at_again_as_on_the_cpu():
-    """An untrained network is unsure of everybody, so that it looks from all sides."""
+    """A network that expects errors of a metre of everybody looks from all sides."""
     from pretended_gpu import GPU, pretended_gpu
 
     processor = JointDetrImageProcessor(size={"height": 64, "width": 64})
-    poser = JointDetrPipeline(model=everything_on(), image_processor=processor, device="cpu")
+    model = everything_on()
+    for head in (module for module in model.modules() if isinstance(module, JointDetrConfidenceHead)):
+        torch.nn.init.normal_(head[-1].weight, std=0.1)
+        torch.nn.init.zeros_(head[-1].bias)  # the logarithm of a metre
+    poser = JointDetrPipeline(model=model, image_processor=processor, device="cpu")
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8))
     inputs = processor(image, boxes=[[[10.0, 5.0, 60.0, 70.0], [30.0, 20.0, 40.0, 50.0]]], return_tensors="pt")
     with torch.no_grad():
