@@ -26,7 +26,6 @@ from transformers import pipeline
 from jointdetr.evaluation.metrics import mpjpe, pa_mpjpe
 from jointdetr.formats.film import FrameReader
 from jointdetr.motion import PoseMotion, motions_from_rows
-from jointdetr.motion.jitter import acceleration
 from jointdetr.motion.prediction import VideoSettings, predict_motion
 from jointdetr.motion.smoothing import METHODS, SmoothingSettings, smooth_motion
 from jointdetr.visualization.figures import write_overlay
@@ -39,6 +38,13 @@ MOTIONS = (
 )
 SIZE = 320
 ROUNDS = 3
+
+
+def acceleration(joints: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Accelerations `(frames - 2, joints, 3)` mm/s^2 of joints `(frames, joints, 3)` in the middle of three frames."""
+    steps_s = np.diff(times_s)[:, None, None]  # (frames - 1, 1, 1)
+    velocity = np.diff(joints, axis=0) / steps_s
+    return np.diff(velocity, axis=0) / ((steps_s[1:] + steps_s[:-1]) / 2)
 
 
 def acceleration_error(predicted: np.ndarray, target: np.ndarray, times_s: np.ndarray) -> float:
