@@ -220,7 +220,7 @@ class JointDetrPipeline(Pipeline):
         outputs: "JointDetrPoseEstimationOutput",
         crops_per_pass: int = CROPS_PER_PASS,
     ) -> tuple[dict[str, torch.Tensor], "JointDetrPoseEstimationOutput"]:
-        """Look again at people who lean, and from all sides at those seen unsurely; the surest look is kept.
+        """Look again at people who lean, and from all sides at those seen unsurely; the least doubtful look is kept.
 
         `images` are the upright pictures, `None` for one at which nobody looks again; `inputs` and `outputs` those of
         the people's boxes. Both come back for `post_process_pose_estimation`, which turns poses back.
