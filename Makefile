@@ -35,7 +35,7 @@ demo: $(RUNS)
 	$(VENV)/bin/jointdetr predict $(if $(PICTURE),"$(PICTURE)" $(if $(BOX),--box $(BOX)),$(EXAMPLE)) --output out
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

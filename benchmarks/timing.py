@@ -93,6 +93,7 @@ def peak_memory_mb(function: Callable[[], object], device: torch.device = CPU) -
 
 def _measure_peak(function: Callable[[], object], sender: Any) -> None:
     torch.set_num_threads(1)  # a fork has lost the other threads
+    function()  # the first time it maps pages of libraries, too
     ctypes.CDLL(None).malloc_trim(0)  # memory that the parent has freed would be taken without a rise
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (Linux)
     before = _memory_mb("VmRSS")
