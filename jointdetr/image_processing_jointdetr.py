@@ -251,7 +251,7 @@ class JointDetrImageProcessorMixin(BaseImageProcessor):
         Args:
             outputs: What [`JointDetrForPoseEstimation`] returned; None where there are no crops.
             inputs: What this processor returned, the network's input.
-            threshold: Joints less probable than this are missing.
+            threshold: Joints with a smaller score are guesses, or missing; see [`AssembledPoses`].
             refiner: Fills missing joints and refines the others; usually `model.refiner`.
             cameras: The camera of each picture, as far as it is known, in place of `intrinsics` in `inputs`.
 
@@ -259,16 +259,18 @@ class JointDetrImageProcessorMixin(BaseImageProcessor):
             For each picture a list of people, in the order of its boxes; each is a dictionary of float32 tensors on
             the CPU: `joints` `(joints, 3)` root-relative mm, `joints_2d` `(joints, 2)` px of the picture, `scores`
             `(joints,)`, `detected` `(joints,)` bool, `inside` `(joints,)` bool, `box` `(4,)` px of the picture.
-            Missing joints are NaN where no refiner fills them; where one does, `joints_2d` has them where the filled
-            skeleton would be seen. `inside` says whether a joint lies in the picture.
+            A score is the probability of the joint's class and, of models with a confidence head, of being within
+            150 mm of the truth; where it is below the threshold, `detected` is False. Joints whose class is less
+            probable than the threshold are missing: NaN where no refiner fills them; where one does, `joints_2d` has
+            them where the filled skeleton would be seen. `inside` says whether a joint lies in the picture.
 
             Models with a confidence head add `sigmas` `(joints,)`, the expected error in mm, and `visible`
             `(joints,)`, the probability of being inside the picture and not occluded.
 
             Where the camera is known, there are `joints_camera` `(joints, 3)` mm in camera space, `residual_px`
-            (root mean square distance of the detected joints from `joints_camera` seen by the camera),
+            (root mean square distance of `joints_2d` from `joints_camera` seen by the camera),
             `intrinsics_guessed` (bool) and, with extrinsics, `joints_world` `(joints, 3)` mm. They are NaN for a
-            person of whom fewer than three joints are detected, or whose joints no place in front of the camera
+            person of whom fewer than three joints are found, or whose joints no place in front of the camera
             explains.
 
         Raises:

@@ -1,8 +1,9 @@
 """The network's queries -> skeletons in crops -> people in the picture, before the camera and in the world.
 
-Joints are matched by class alone, what is missing is filled by the refinement network, poses of turned crops are
-turned back. Where a camera is known, a person stands where it would see the root-relative joints at their image
-points; these are as the lens shows them, and are undistorted before anything is solved.
+Joints are matched by class alone, what is missing is filled by the refinement network, what is expected to be far off
+is a guess, poses of turned crops are turned back. Where a camera is known, a person stands where it would see the
+root-relative joints at their image points; these are as the lens shows them, and are undistorted before anything is
+solved.
 
 Shape vocabulary: batch (crops, one for each person of each picture), queries, joints (joint types J of the skeleton).
 """
@@ -39,6 +40,9 @@ Assignment = Literal["hungarian", "argmax"]
 ASSEMBLY_INPUTS = ("logits", "pred_joints", "pred_points", "pred_sigmas", "pred_visibility")
 GEOMETRY = ("boxes", "crop_affine", "crop_intrinsics")
 """What half precision would spoil by whole pixels."""
+# A score promises that the joint is within 150 mm of the truth. Of synthetic people's joints with an expected error of
+# 200 mm half are, and of all others the share that `chance_of_hit` says.
+HIT_MM, EVEN_CHANCE_MM, STEEPNESS = 150.0, 200.0, 3
 # Two joints would determine a translation, but put it metres away when either is a few pixels off.
 MIN_JOINTS_FOR_TRANSLATION = 3
 
@@ -58,8 +62,10 @@ class AssembledPoses:
             are filled by the refinement network, or NaN without one. The root is as predicted, near 0 but not 0.
         points (`torch.Tensor` of shape `(batch, joints, 2)`): Places in `[0, 1]` of the network's input; NaN where
             missing.
-        scores (`torch.Tensor` of shape `(batch, joints)`): Probability of the query being this joint.
-        detected (`torch.Tensor` of shape `(batch, joints)`): False where a joint is missing.
+        scores (`torch.Tensor` of shape `(batch, joints)`): Probability of the query being this joint and, of models
+            with a confidence head, within 150 mm of the truth.
+        detected (`torch.Tensor` of shape `(batch, joints)`): False where a joint is a guess: it is missing, or its
+            score is below the threshold.
         sigmas (`torch.Tensor` of shape `(batch, joints)`, *optional*): Distance from the truth, in millimetres, that
             the model expects of its own prediction; NaN where missing. None for models without a confidence head.
         visible (`torch.Tensor` of shape `(batch, joints)`, *optional*): Probability that the joint is inside the
@@ -90,7 +96,8 @@ def assemble_poses(
     Args:
         outputs (`JointDetrPoseEstimationOutput`): `logits` (None with fixed alignment), `pred_joints` and
             `pred_points`, and `pred_sigmas` and `pred_visibility` if it has a confidence head.
-        threshold (`float`, *optional*, defaults to 0.5): Joints less probable than this are missing.
+        threshold (`float`, *optional*, defaults to 0.5): Joints that are less probable than this are missing, and
+            those with a smaller score are guesses, too.
         refiner (`JointRefiner`, *optional*): Fills missing joints and refines the others.
         assignment (`str`, *optional*, defaults to `"hungarian"`): `"hungarian"` is optimal and never gives one query
             to two joints; `"argmax"` takes the best query of each joint by itself, for where scipy cannot go.
@@ -104,19 +111,25 @@ def assemble_poses(
     if not 0 <= threshold <= 1:
         raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
     poses = _likeliest_poses(outputs, assignment)
-    detected = poses.detected & (poses.scores >= threshold)
-    joints = poses.joints.masked_fill(~detected[..., None], torch.nan)
-    points = poses.points.masked_fill(~detected[..., None], torch.nan)
+    found = poses.detected & (poses.scores >= threshold)
+    joints = poses.joints.masked_fill(~found[..., None], torch.nan)
+    points = poses.points.masked_fill(~found[..., None], torch.nan)
     sigmas, visible = (
-        None if each is None else each.where(detected, torch.nan) for each in (poses.sigmas, poses.visible)
+        None if each is None else each.where(found, torch.nan) for each in (poses.sigmas, poses.visible)
     )
-    if refiner is not None and (refiner.config.refine_detected or not detected.all()):
-        joints = refiner(joints, missing=~detected, sigmas=sigmas).joints
-    return AssembledPoses(joints, points, poses.scores, detected, sigmas, visible)
+    if refiner is not None and (refiner.config.refine_detected or not found.all()):
+        joints = refiner(joints, missing=~found, sigmas=sigmas).joints
+    scores = poses.scores if poses.sigmas is None else poses.scores * chance_of_hit(poses.sigmas)
+    return AssembledPoses(joints, points, scores, found & (scores >= threshold), sigmas, visible)
+
+
+def chance_of_hit(sigmas: torch.Tensor) -> torch.Tensor:
+    """How probable it is that joints of these expected errors, in mm, are within `HIT_MM` of the truth."""
+    return 1 / (1 + (sigmas.float() / EVEN_CHANCE_MM) ** STEEPNESS)
 
 
 def _likeliest_poses(outputs: "JointDetrPoseEstimationOutput", assignment: Assignment) -> AssembledPoses:
-    """Return the joints however improbable they are; `detected` says where they are finite.
+    """Return the joints however improbable they are; `scores` are of the class, `detected` says what is finite.
 
     The chosen query says how probable, how exact and how visible a joint is. The position is the mean of all queries,
     weighted by the squares of their probabilities of being this joint: training leaves several queries that know it,
@@ -233,9 +246,10 @@ def _place(poses: AssembledPoses, inputs: Inputs, known: Sequence[Camera | None]
         camera or Camera.from_field_of_view(GUESSED_FIELD_OF_VIEW, size)
         for camera, size in zip(known, sizes.tolist(), strict=True)
     ]
-    wanted = torch.tensor([camera is not None for camera in known]) | ~poses.detected.all(dim=-1)  # (batch,)
+    is_found = points.isfinite()  # (batch, joints, 2)
+    wanted = torch.tensor([camera is not None for camera in known]) | ~is_found.all(dim=(1, 2))  # (batch,)
     joints_camera, seen_at = _place_in_camera(poses, points, cameras, wanted)
-    joints_2d = torch.where(poses.detected[..., None], points, seen_at)
+    joints_2d = torch.where(is_found, points, seen_at)
     squared = (seen_at - points).square().sum(dim=-1)  # (batch, joints), NaN where missing
     return {
         "joints_2d": joints_2d.float(),
@@ -261,15 +275,15 @@ def _place_in_camera(
 
 
 def place_roots(poses: AssembledPoses, points_px: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-    """Find where the roots must stand for the detected joints to be seen at their image points: `(batch, 3)` mm.
+    """Find where the roots must stand for the joints to be seen at their image points: `(batch, 3)` mm.
 
     Poses need not be in the camera's picture; `points_px` `(batch, joints, 2)` are as a camera without a lens shows
-    them, `intrinsics` `(batch, 3, 3)` in the same px, both NaN where not known. The result is NaN without intrinsics,
-    with fewer than three detected joints, where the points coincide, and where a joint, detected or filled in, would
-    come to lie behind the camera.
+    them, `intrinsics` `(batch, 3, 3)` in the same px, both NaN where not known. A joint weighs as much as its score.
+    The result is NaN without intrinsics, with fewer than three image points, where the points coincide, and where a
+    joint would come to lie behind the camera.
     """
     joints = poses.joints.to(points_px.dtype)
-    weights = poses.scores * poses.detected * points_px.isfinite().all(dim=-1)  # (batch, joints)
+    weights = poses.scores.where(points_px.isfinite().all(dim=-1), 0)  # (batch, joints)
     enough = (weights > 0).sum(dim=-1) >= MIN_JOINTS_FOR_TRANSLATION  # (batch,)
     solved = enough & intrinsics.isfinite().all(dim=(1, 2))
     roots = torch.full_like(joints[:, 0], torch.nan)

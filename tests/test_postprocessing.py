@@ -226,6 +226,19 @@ def test_confidence_goes_with_the_query_and_is_unknown_where_the_joint_is_missin
     assert poses.visible[0, [0, 2]].tolist() == pytest.approx([0.2, 0.3]) and poses.visible[0, 1].isnan()
 
 
+def test_scores_are_the_chances_of_a_hit_and_what_is_too_unsure_is_a_guess_that_keeps_its_place():
+    outputs = outputs_of([[0.9, 0.05, 0.03, 0.02], [0.02, 0.9, 0.05, 0.03], [0.02, 0.05, 0.9, 0.03]])
+    plain = assemble_poses(outputs)
+    assert plain.scores[0].tolist() == pytest.approx([0.9, 0.9, 0.9]) and plain.detected.all()
+    outputs.pred_sigmas = torch.tensor([[0.0, 200.0, 400.0]])  # sure; as likely as not; 1 of 1 + 2^3
+    poses = assemble_poses(outputs)
+    assert poses.scores[0].tolist() == pytest.approx([0.9, 0.45, 0.1])
+    assert poses.detected[0].tolist() == [True, False, False]
+    assert torch.equal(poses.joints, plain.joints) and torch.equal(poses.points, plain.points)
+    assert torch.equal(poses.sigmas, outputs.pred_sigmas)
+    assert assemble_poses(outputs, threshold=0.4).detected[0].tolist() == [True, True, False]
+
+
 def test_fixed_alignment_takes_queries_as_they_are():
     outputs = JointDetrPoseEstimationOutput(pred_joints=torch.randn(2, 3, 3), pred_points=torch.rand(2, 3, 2))
     poses = assemble_poses(outputs)

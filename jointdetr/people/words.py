@@ -23,12 +23,10 @@ Person = Mapping[str, Any]
 
 
 def expected_error_mm(person: Person) -> float:
-    """How far off a person's joints are expected to be, the mean over those that were found; NaN if nobody can say."""
-    sigmas = person.get("sigmas")
-    if sigmas is None:
-        return math.nan
-    found = np.asarray(sigmas, dtype=np.float64)[np.asarray(person["detected"], dtype=bool)]
-    return float(found.mean()) if len(found) else math.nan
+    """How far off a person's joints are expected to be, the mean over those that are known; NaN if nobody can say."""
+    sigmas = np.asarray(person.get("sigmas", ()), dtype=np.float64)
+    known = sigmas[np.isfinite(sigmas)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def count_people(number: int) -> str:

@@ -11,6 +11,7 @@ Shape vocabulary: as in `jointdetr/data/examples.py`. Camera axes: x right, y do
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +27,14 @@ from ..image_processing_jointdetr import JointDetrImageProcessorMixin
 from ..picture_jointdetr import body_tilt, load_picture
 from ..skeleton_jointdetr import Skeleton
 
-LEG_JOINTS = ("knee", "ankle", "heel", "foot", "toe")  # parts of the names of joints below the hips
-
 PROBABILITIES = (
     *("flip", "upright", "rotation", "quarter_turns", "misfit", "half_body", "greyscale"),
     *("blur", "downscale", "jpeg", "noise", "cutout"),
 )
 MISFIT_SCALES, MISFIT_SHIFT = (1 / 2.5, 1.8), 0.25
-UPPER_SHARE, HALF_BODY_MARGIN, FEWEST_OF_HALF = 0.8, 0.15, 4
+# of views of a part of the body: how many are of the upper part, and where the body is cut, from its top to its bottom
+UPPER_SHARE, UPPER_CUTS, LOWER_CUTS, FEWEST_OF_PART = 0.8, (0.2, 0.9), (0.3, 0.6), 4
+PART_MARGIN, FRAME_MARGINS = 0.15, (0.02, 0.5)  # around a part's joints, in sides of their box
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -49,7 +50,7 @@ class Augmentation:
     scale: float = 1.25  # largest magnification of the crop; its inverse is the smallest
     shift: float = 0.08  # largest move of the crop, as a fraction of its side
     misfit: float = 0.0  # probability of a crop that does not fit the person, in place of `scale` and `shift`
-    half_body: float = 0.0  # probability of a crop around the upper or, less often, the lower body alone
+    half_body: float = 0.0  # probability of a part of the body alone, from head and shoulders on, as portraits show it
     colour: float = 0.6  # strength of brightness, contrast, saturation, channel gains and gamma; 1.0 is strong
     greyscale: float = 0.05  # probability of a grey picture
     blur: float = 0.2  # probability of a blur
@@ -112,19 +113,44 @@ class View:
         return outer @ np.vstack([crop_affine, (0.0, 0.0, 1.0)])
 
 
-def half_body_box(points: np.ndarray, legs: np.ndarray, rng: np.random.Generator) -> list[float] | None:
-    """Draw the upper or the lower body and return the box (x, y, width, height) px around it.
+@dataclass(frozen=True)
+class PartOfBody:
+    """What a view shows of a body: the joints to one side of a cut across it.
 
-    Of `points` (joints, 2) px, NaN where unknown, and `legs` (joints,), the joints below the hips. None where too few
-    of its joints are known.
+    Args:
+        box: x, y, width and height in px, what the crop is made for.
+        frame: left, top, right and bottom in px where the picture ends, as a portrait does; None if it goes on.
     """
-    half = points[~legs if rng.random() < UPPER_SHARE else legs]
-    half = half[np.isfinite(half).all(axis=-1)]
-    if len(half) < FEWEST_OF_HALF:
-        return None
-    low, high = half.min(axis=0), half.max(axis=0)
-    margin = HALF_BODY_MARGIN * (high - low).max()
-    return [*(low - margin).tolist(), *(high - low + 2 * margin).clip(min=1.0).tolist()]
+
+    box: Sequence[float]
+    frame: tuple[float, float, float, float] | None = None
+
+    @classmethod
+    def sample(
+        cls, points: np.ndarray, tilt: float, whole: Sequence[float], rng: np.random.Generator
+    ) -> "PartOfBody | None":
+        """Draw a part of a body and how it is seen, None where too few of its joints are known.
+
+        Of `points` (joints, 2) px, NaN where unknown, of a body that is tilted by so many radians, and its box.
+        """
+        if not math.isfinite(tilt):
+            return None
+        depths = points @ np.array([-math.sin(tilt), math.cos(tilt)])  # (joints,) px from top to bottom
+        top, bottom = np.nanmin(depths), np.nanmax(depths)
+        is_upper = rng.random() < UPPER_SHARE
+        cut = top + rng.uniform(*(UPPER_CUTS if is_upper else LOWER_CUTS)) * (bottom - top)
+        part = points[depths <= cut if is_upper else depths >= cut]
+        if len(part) < FEWEST_OF_PART:
+            return None
+        low, high = part.min(axis=0), part.max(axis=0)
+        size = (high - low).max().clip(min=1.0)
+        margin = PART_MARGIN * size
+        box = [*(low - margin).tolist(), *(high - low + 2 * margin).tolist()]
+        left, up, right, down = size * rng.uniform(*FRAME_MARGINS, 4)
+        frame = low[0] - left, low[1] - up, high[0] + right, high[1] + down
+        of_frame = [*frame[:2], frame[2] - frame[0], frame[3] - frame[1]]
+        ways = [cls(box), cls(box), cls(box, frame), cls(of_frame, frame), cls(whole, frame)]
+        return ways[rng.integers(len(ways))]
 
 
 def augment_appearance(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:
@@ -207,12 +233,19 @@ class AugmentedExamples(PoseExamples):
         super().__init__(processor, skeleton)
         self.augmentation = augmentation
         self._flip = np.array(flip_permutation(skeleton.flip_pairs, len(skeleton.joints)))
-        self._legs = np.array([any(part in name for part in LEG_JOINTS) for name in skeleton.joints])
 
     def _example(self, row: dict, rng: np.random.Generator) -> Example:
-        view, affine = self._draw_view(row, rng)
+        points = np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], np.float64), np.nan)
+        tilt = body_tilt(torch.from_numpy(points), self.skeleton).item()
+        view = View.sample(self.augmentation, rng, tilt)
+        part = PartOfBody(row["box"])
+        if self.augmentation.half_body and rng.random() < self.augmentation.half_body:
+            part = PartOfBody.sample(points, tilt, row["box"], rng) or part
+        affine = torch.from_numpy(view.affine(self.cropper.affine(part.box).numpy(), self.cropper.size))
         cutouts = sample_cutouts(self.augmentation, self.cropper.size, rng)
         image = load_picture(open_stored(row["image"]), "image")
+        if part.frame is not None:
+            image, row = _framed(image, row, part.frame)
         crop = augment_appearance(self.cropper.draw(image, affine), self.augmentation, rng)
         pixels = np.array(crop)  # (height, width, 3), a copy
         cover(pixels, cutouts, rng)
@@ -221,16 +254,16 @@ class AugmentedExamples(PoseExamples):
             labels = {name: values[self._flip] if values.ndim else values for name, values in labels.items()}
         return {"pixel_values": torch.from_numpy(self.cropper.pixel_values([pixels])[0]), "labels": labels}
 
-    def _draw_view(self, row: dict, rng: np.random.Generator) -> tuple[View, torch.Tensor]:
-        """Draw where an example looks; its map (2, 3) leads from px of the picture to px of the input."""
-        points = np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], np.float64), np.nan)
-        tilt = body_tilt(torch.from_numpy(points), self.skeleton).item() if self.augmentation.upright else np.nan
-        view = View.sample(self.augmentation, rng, tilt)
-        share, half = self.augmentation.half_body, None
-        if share and rng.random() < share:
-            half = half_body_box(points, self._legs, rng)
-        plain = self.cropper.affine(row["box"] if half is None else half).numpy()
-        return view, torch.from_numpy(view.affine(plain, self.cropper.size))
+
+def _framed(image: Image.Image, row: dict, frame: Sequence[float]) -> tuple[Image.Image, dict]:
+    """Blacken a picture beyond a frame, where nothing is visible."""
+    low, high = np.floor(np.clip(frame[:2], 0, None)), np.ceil(np.clip(frame[2:], None, image.size))
+    shown = Image.new(image.mode, image.size)
+    corner = tuple(low.astype(int).tolist())
+    shown.paste(image.crop((*corner, *high.astype(int).tolist())), corner)
+    points = np.array(row["joints_2d"], np.float64)
+    inside = ((points >= low) & (points <= high)).all(axis=-1)
+    return shown, row | {"visible": (np.array(row["visible"], dtype=bool) & inside).tolist()}
 
 
 class AugmentationEpoch(TrainerCallback):

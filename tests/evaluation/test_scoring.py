@@ -212,7 +212,7 @@ def test_joint_errors_in_camera_space_by_hand():
 
 def test_people_who_cannot_be_placed_are_counted():
     poses, targets = scene()
-    poses.detected.detected[0, 2:] = False  # two joints are too few
+    poses.detected.points[0, 2:] = torch.nan  # two joints are too few
     targets.roots[3] = torch.nan  # where this one stands nobody knows
     metrics = camera_metrics(poses, targets, root=0)
     assert metrics["placed"] == pytest.approx(2 / 3)

@@ -1,5 +1,6 @@
 """Augmented views and examples: picture, 2D, 3D and intrinsics move together."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -14,11 +15,11 @@ from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.augmentation import (
     Augmentation,
     AugmentedExamples,
+    PartOfBody,
     View,
     augment_appearance,
     change_colours,
     cover,
-    half_body_box,
     sample_cutouts,
 )
 
@@ -119,16 +120,45 @@ def test_quarter_turns_and_misfits_come_as_often_as_they_should():
     assert np.abs([view.shift for view in views]).max() > 0.2
 
 
-def test_half_bodies_are_the_box_around_one_half():
+def test_parts_of_a_body_are_the_joints_to_one_side_of_a_cut():
     points = np.array(
-        [[10.0, 10], [20, 10], [15, 0], [12, 20], [np.nan, np.nan], [0, 100], [30, 100], [0, 60], [30, 60]]
+        [[15.0, 0], [15, 10], [5, 12], [25, 12], [np.nan, np.nan], [15, 50], [8, 75], [22, 75], [8, 100]]
     )
-    legs = np.arange(9) > 4
-    boxes = [half_body_box(points, legs, np.random.default_rng(seed)) for seed in range(200)]
-    upper, lower = [10 - 3, 0 - 3, 10 + 6, 20 + 6], [0 - 6, 60 - 6, 30 + 12, 40 + 12]
-    assert {tuple(box) for box in boxes} == {tuple(upper), tuple(lower)}
-    assert boxes.count(upper) / 200 == pytest.approx(0.8, abs=0.08)
-    assert half_body_box(points[:4] * np.nan, legs[:4], np.random.default_rng(0)) is None
+    whole = [0.0, -5, 30, 110]
+    rng = np.random.default_rng(0)
+    drawn = [PartOfBody.sample(points, 0.0, whole, rng) for _ in range(400)]
+    parts = [part for part in drawn if part is not None]
+    assert len(parts) > 350  # only below the knees there are too few
+    shown = {tuple(np.round(part.box, 6)) for part in parts if not part.frame}
+    bust, legs = (5 - 3, -3, 20 + 6, 12 + 6), (8 - 7.5, 50 - 7.5, 14 + 15, 50 + 15)
+    assert shown >= {bust, legs}
+    assert sum(box[1] < 0 for box in shown) / len(shown) > 0.4  # of few places of a cut, most begin at the head
+    framed = [part for part in parts if part.frame]
+    assert len(framed) / len(parts) == pytest.approx(0.6, abs=0.08)
+    assert any(part.box == whole for part in framed)
+    for part in framed:  # one side's joints are in the frame
+        inside = ((points >= part.frame[:2]) & (points <= part.frame[2:])).all(axis=-1)
+        assert inside[0] or inside[-1]
+    lying = np.stack([-points[:, 1], points[:, 0]], axis=1)  # the head to the right
+    of_lying = [PartOfBody.sample(lying, math.pi / 2, whole, rng) for _ in range(400)]
+    turned = {tuple(np.round(part.box, 6)) for part in of_lying if part is not None}
+    assert (-12.0 - 3, 5 - 3, 12 + 6, 20 + 6) in turned
+    assert PartOfBody.sample(points, math.nan, whole, rng) is None
+    assert PartOfBody.sample(points[:3], 0.0, whole, rng) is None
+
+
+def test_beyond_a_frame_the_picture_is_black_and_nothing_is_visible():
+    row = make_row(0)
+    settings = dataclasses.replace(GEOMETRY_ALONE, half_body=1.0, flip=0.0, rotation=0.0, scale=1.0, shift=0.0)
+    examples, plain = AugmentedExamples(PROCESSOR, HUMAN36M, settings), PLAIN.example(row, np.random.default_rng(0))
+    rows = [examples.example(row, np.random.default_rng(seed)) for seed in range(40)]
+    hidden = [example["labels"]["visible"].sum() < plain["labels"]["visible"].sum() for example in rows]
+    assert sum(hidden) > 20
+    for example in rows:
+        labels = example["labels"]
+        points = (labels["joints_2d"][labels["visible"]] * 64).long()
+        assert ((points >= 0) & (points < 64)).all()
+    assert any((example["pixel_values"] == 0).all(0).float().mean() > 0.2 for example in rows)
 
 
 def test_appearance_is_reproducible_keeps_size_and_changes_pixels():
