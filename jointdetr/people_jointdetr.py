@@ -31,7 +31,8 @@ DUPLICATE_OVERLAP = 0.8  # intersection over union; people side by side or one b
 
 BODY_BEYOND_JOINTS = 0.08  # of the joints' longer side; what synthetic walkers, runners and boxers have on average
 SMALLEST_BOX_PX = 8.0
-LEAST_FOUND = 0.5  # share of the joints, for a pose to be that of a person
+LEAST_INSIDE = 4  # joints in the picture, for a pose to be that of a person
+LEAST_FOUND = 0.5  # share of these
 LEAST_AGREEMENT = 0.2  # overlap of the body found with the box it was looked for in
 
 TRUSTED_ERROR_MM = 150.0
@@ -103,11 +104,11 @@ LIMITS = SearchLimits()
 
 @dataclass(frozen=True)
 class Sightings:
-    """What the network sees in boxes of a picture, whatever it thinks of it.
+    """What the network sees in boxes of a picture, whatever it thinks of it. Joints beyond the picture are left out.
 
     Args:
-        points: `(people, joints, 2)` px of the picture.
-        scores: `(people, joints)` probabilities of the joints' classes.
+        points: `(people, joints, 2)` px of the picture; NaN beyond it.
+        scores: `(people, joints)`, see [`AssembledPoses`].
         visible: `(people, joints)` probabilities of being seen; None for networks without a confidence head.
         sigmas: `(people, joints)` mm, how far off the joints are expected to be; None for such networks, too.
     """
@@ -126,13 +127,19 @@ class Sightings:
     def sureness(self) -> np.ndarray:
         """How sure the network is of each pose `(people,)`, 0 to 1.
 
-        The mean over the joints of the score times the probability of being seen: nobody's joints are not.
+        The mean over the joints in the picture of the score times the probability of being seen: nobody's joints are
+        not.
         """
-        return (self.scores if self.visible is None else self.scores * self.visible).mean(-1)
+        return self._mean(self.scores if self.visible is None else self.scores * self.visible)
 
     def errors_mm(self) -> np.ndarray:
         """Mean expected error of the joints of each pose `(people,)`; 0 where that is not known."""
-        return np.zeros(len(self.points)) if self.sigmas is None else self.sigmas.mean(-1)
+        return np.zeros(len(self.points)) if self.sigmas is None else self._mean(self.sigmas)
+
+    def _mean(self, values: np.ndarray) -> np.ndarray:
+        """Mean over the joints in the picture `(people,)`; as if there were zeros where these are hardly any."""
+        inside = np.isfinite(self.points).all(-1)  # (people, joints)
+        return (values * inside).sum(-1) / inside.sum(-1).clip(min=LEAST_INSIDE)
 
     def boxes(self) -> list[Box]:
         """The box of each body."""
@@ -295,7 +302,8 @@ def look_askew(image: Image.Image, look: Look, near: Sightings) -> Sightings:
 def following_of(near: Sightings, askew: Sightings) -> np.ndarray:
     """How far each body has moved along with the window of `look_askew` `(people,)`: 0 not at all, 1 wholly."""
     shifts = _shifts(near)
-    moved = np.median(askew.points - near.points, axis=1)  # (people, 2)
+    differences = np.ma.masked_invalid(askew.points - near.points)  # (people, joints, 2)
+    moved = np.ma.median(differences, axis=1).filled(np.inf)  # (people, 2)
     return (moved * shifts).sum(-1) / (shifts * shifts).sum(-1)
 
 
@@ -330,22 +338,30 @@ def best_apart(seen: Sightings, allowed: np.ndarray, measure: Overlaps, most: fl
     return kept
 
 
-def is_there(pose: Mapping[str, np.ndarray], box: Sequence[float]) -> bool:
-    """Tell whether a pose is that of a person in a box.
+def is_there(pose: Mapping[str, np.ndarray], box: Sequence[float], size: tuple[int, int]) -> bool:
+    """Tell whether a pose is that of a person in a box of a picture of (width, height).
 
-    At least half of the joints `detected` `(joints,)` must have been found, and their body must be about where the box
-    is: a pose that reaches far out of the picture that the network was given is imagined.
+    Of its joints in the picture at least half must be `detected` `(joints,)`, and be about where the box is: a pose
+    that reaches far out of what the network was given is imagined.
     """
-    if np.mean(pose["detected"]) < LEAST_FOUND:
+    points = points_inside(pose["joints_2d"], size)
+    inside = np.isfinite(points).all(-1)
+    if inside.sum() < LEAST_INSIDE or np.mean(pose["detected"][inside]) < LEAST_FOUND:
         return False
-    overlap = box_overlaps(np.array([body_box(pose["joints_2d"])]), np.array([box], float))
+    overlap = box_overlaps(np.array([body_box(points)]), np.array([box], float))
     return bool(overlap[0, 0] >= LEAST_AGREEMENT)
 
 
+def points_inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Points `(..., 2)` px that are in a picture of (width, height), NaN for those beyond."""
+    inside = ((points >= 0) & (points <= size)).all(-1, keepdims=True)
+    return np.where(inside, points, np.nan)
+
+
 def body_box(joints_2d: np.ndarray) -> Box:
-    """Return the box of the body around joints `(joints, 2)` px, of which some may be NaN."""
+    """Return the box of the body around joints `(joints, 2)` px, of which some may be NaN; a small one if all are."""
     known = joints_2d[np.isfinite(joints_2d).all(-1)]
-    low, high = known.min(0), known.max(0)
+    low, high = (known.min(0), known.max(0)) if len(known) else (np.zeros(2), np.zeros(2))
     margin = BODY_BEYOND_JOINTS * max((high - low).max(), SMALLEST_BOX_PX)
     return [*(low - margin).tolist(), *(high - low + 2 * margin).tolist()]
 
@@ -388,5 +404,6 @@ __all__ = [
     "find_people",
     "is_there",
     "load_detector",
+    "points_inside",
     "search_people",
 ]

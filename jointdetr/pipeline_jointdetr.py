@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from .camera_jointdetr import CAMERA_ARGUMENTS, apply_affine, camera_of_picture, invert_affine
-from .people_jointdetr import SEARCH, Box, PeopleRequest, Sightings, find_people, load_detector
+from .people_jointdetr import SEARCH, Box, PeopleRequest, Sightings, find_people, load_detector, points_inside
 from .picture_jointdetr import crop_rolls, iterate_pictures, load_picture, turns_upright
 from .postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
 
@@ -189,6 +189,7 @@ class JointDetrPipeline(Pipeline):
         poses = assemble_poses(views.outputs, threshold=0.0)
         points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
         points = apply_affine(points.double(), invert_affine(views.inputs["crop_affine"].double())).numpy()
+        points = points_inside(points, image.size)
         scores = poses.scores.cpu().numpy() * poses.detected.cpu().numpy()  # not detected: no finite numbers
         known = (None if values is None else values.cpu().numpy() for values in (poses.visible, poses.sigmas))
         return Sightings(points, scores, *known)

@@ -109,7 +109,7 @@ class VideoPredictor:
         poses = self._estimate([frame.image for frame in batch], boxes) if people else [[]] * len(batch)
         results = []
         for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
-            there = tracker.see(of_frame, at, frame.time_s)
+            there = tracker.see(of_frame, at, frame.time_s, frame.image.size)
             when = {"frame": frame.index, "time_s": frame.time_s}
             rows = [
                 {**when, "person": person, "box": np.array(box), **pose}

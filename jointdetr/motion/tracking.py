@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..people_jointdetr import body_box, box_overlaps, is_there
+from ..people_jointdetr import body_box, box_overlaps, is_there, points_inside
 
 LEAST_OVERLAP = 0.3  # of a found box with a known one, to be the same person
 # How far a box follows the joints just found, so that it moves smoothly and does not jitter with them: shares of the
@@ -102,16 +102,20 @@ class Tracker:
             self._take_on(boxes[number], time_s)
 
     def see(
-        self, poses: Sequence[Mapping[str, np.ndarray]], boxes: Sequence[Sequence[float]], time_s: float
+        self,
+        poses: Sequence[Mapping[str, np.ndarray]],
+        boxes: Sequence[Sequence[float]],
+        time_s: float,
+        size: tuple[int, int],
     ) -> list[bool]:
-        """Take note of the poses `joints_2d` and `detected` found at the boxes, and move these.
+        """Take note of the poses `joints_2d` and `detected` found at boxes of a picture, and move these.
 
-        Returns for each person whether they are there, see [`is_there`].
+        The picture is of `size` (width, height). Returns for each person whether they are there, see [`is_there`].
         """
-        there = [is_there(pose, box) for pose, box in zip(poses, boxes, strict=True)]
+        there = [is_there(pose, box, size) for pose, box in zip(poses, boxes, strict=True)]
         for track, pose, seen in zip(self.tracks, poses, there, strict=True):
             if seen and self.settings.follow:
-                track.follow(body_box(pose["joints_2d"]), time_s)
+                track.follow(body_box(points_inside(pose["joints_2d"], size)), time_s)
             elif seen:
                 track.seen_s = time_s
         return there

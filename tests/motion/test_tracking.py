@@ -39,7 +39,7 @@ def test_box_goes_with_a_person_who_walks_steadily():
     tracker = Tracker(TrackingSettings())
     tracker.start([[100, 100, 50, 100]], 0.0)
     for frame in range(1, 40):
-        tracker.see([pose_in([100 + 8 * frame, 100, 50, 100])], tracker.boxes(frame / 25), frame / 25)
+        tracker.see([pose_in([100 + 8 * frame, 100, 50, 100])], tracker.boxes(frame / 25), frame / 25, SIZE)
     x, y, width, height = tracker.boxes(40 / 25)[0]
 
     assert (x + width / 2, y + height / 2) == pytest.approx((100 + 8 * 40 + 25, 150), abs=2)
@@ -49,7 +49,7 @@ def test_box_goes_with_a_person_who_walks_steadily():
 def test_boxes_stay_where_they_are_if_they_are_to():
     tracker = Tracker(TrackingSettings(follow=False))
     tracker.start([[100, 100, 50, 100]], 0.0)
-    tracker.see([pose_in([120, 100, 50, 100])], tracker.boxes(0.04), 0.04)
+    tracker.see([pose_in([120, 100, 50, 100])], tracker.boxes(0.04), 0.04, SIZE)
 
     assert tracker.boxes(1.0) == [[100, 100, 50, 100]]
 
@@ -63,7 +63,7 @@ def test_people_are_born_keep_their_numbers_and_are_given_up():
     assert tracker.boxes(0.5)[0] == pytest.approx([12.8, 11.4, 50, 100])
 
     for time_s in (1.0, 1.4, 1.8):
-        assert tracker.see([pose_in(left, found=0.2), pose_in(right)], [left, right], time_s) == [False, True]
+        assert tracker.see([pose_in(left, found=0.2), pose_in(right)], [left, right], time_s, SIZE) == [False, True]
         tracker.give_up(time_s, SIZE)
     assert [track.person for track in tracker.tracks] == [1]
 
@@ -74,7 +74,8 @@ def test_people_are_born_keep_their_numbers_and_are_given_up():
 def test_who_leaves_the_picture_is_given_up_at_once():
     tracker = Tracker(TrackingSettings())
     tracker.find([[600, 100, 50, 100]], 0.0)
-    tracker.see([pose_in([690, 100, 50, 100])], [[690, 100, 50, 100]], 0.04)
+    tracker.tracks[0].velocity = [2000.0, 0.0]
+    assert tracker.see([pose_in([690, 100, 50, 100])], [[690, 100, 50, 100]], 0.04, SIZE) == [False]
     tracker.give_up(0.04, SIZE)
 
     assert tracker.tracks == []
@@ -83,9 +84,9 @@ def test_who_leaves_the_picture_is_given_up_at_once():
 def test_given_people_are_looked_for_where_they_began():
     tracker = Tracker(TrackingSettings(patience_s=0.5))
     tracker.start([[100, 100, 50, 100]], 0.0)
-    tracker.see([pose_in([120, 100, 50, 100])], [[100, 100, 50, 100]], 0.04)
+    tracker.see([pose_in([120, 100, 50, 100])], [[100, 100, 50, 100]], 0.04, SIZE)
     assert tracker.boxes(0.04)[0] != [100, 100, 50, 100]
-    tracker.see([pose_in([120, 100, 50, 100], found=0.0)], [[120, 100, 50, 100]], 0.6)
+    tracker.see([pose_in([120, 100, 50, 100], found=0.0)], [[120, 100, 50, 100]], 0.6, SIZE)
     tracker.give_up(0.6, SIZE)
 
     assert tracker.boxes(0.7) == [[100, 100, 50, 100]]
@@ -96,7 +97,7 @@ def test_state_survives_json():
     tracker = Tracker(TrackingSettings())
     tracker.start([[1 / 3, 100, 50, 100]], 0.0)
     tracker.find([[300, 100, 50, 100]], 1 / 3)
-    tracker.see([pose_in([20, 110, 50, 100]), pose_in([310, 110, 50, 100])], tracker.boxes(0.7), 0.7)
+    tracker.see([pose_in([20, 110, 50, 100]), pose_in([310, 110, 50, 100])], tracker.boxes(0.7), 0.7, SIZE)
 
     assert Tracker.of_state(tracker.settings, json.loads(json.dumps(tracker.state()))) == tracker
 
@@ -104,10 +105,10 @@ def test_state_survives_json():
 def test_pose_far_from_its_box_is_imagined():
     box = [100, 100, 50, 100]
 
-    assert is_there(pose_in(box), box)
-    assert not is_there(pose_in([160, 100, 50, 100]), box)
-    assert not is_there(pose_in([0, 0, 300, 400]), box)
-    assert not is_there(pose_in(box, found=0.4), box)
+    assert is_there(pose_in(box), box, SIZE)
+    assert not is_there(pose_in([160, 100, 50, 100]), box, SIZE)
+    assert not is_there(pose_in([0, 0, 300, 400]), box, SIZE)
+    assert not is_there(pose_in(box, found=0.4), box, SIZE)
 
 
 def test_where_there_is_a_detector_it_has_to_go_on_finding_people():
@@ -116,7 +117,7 @@ def test_where_there_is_a_detector_it_has_to_go_on_finding_people():
     tracker.find([left, right], 0.0)
     tracker.find([right], 0.8)
     for time_s in (0.9, 1.1):
-        tracker.see([pose_in(left), pose_in(right)], [left, right], time_s)
+        tracker.see([pose_in(left), pose_in(right)], [left, right], time_s, SIZE)
     tracker.give_up(1.1, SIZE, detected_only=True)
 
     assert [track.person for track in tracker.tracks] == [1]
