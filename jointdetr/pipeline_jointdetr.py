@@ -52,9 +52,12 @@ class _Views:
 
     @property
     def doubts(self) -> torch.Tensor:
-        """How far off the joints of every crop are expected to be `(crops,)`, mm."""
-        sigmas, improbable = self.poses.sigmas, IMPROBABLE_MM * (1 - self.poses.scores)
-        return (improbable if sigmas is None else sigmas).mean(-1).cpu()
+        """How far off the joints of every crop are expected to be `(crops,)`, mm; those beyond it count for little."""
+        sigmas, points = self.poses.sigmas, self.poses.points
+        if sigmas is None:
+            sigmas = IMPROBABLE_MM * (1 - self.poses.scores)
+        beyond = ((points < 0) | (points > 1)).any(-1)  # (crops, joints)
+        return torch.where(beyond, sigmas.clamp(max=UNSURE_MM), sigmas).mean(-1).cpu()
 
     @property
     def rolls(self) -> torch.Tensor:

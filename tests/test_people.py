@@ -31,6 +31,7 @@ from jointdetr.people_jointdetr import (
     following_of,
     load_detector,
     look_askew,
+    points_inside,
     search_windows,
     shared_areas,
 )
@@ -279,11 +280,25 @@ def test_what_moves_along_with_the_window_is_imagined():
         assert following_of(near, look_askew(image, sure, near)) == pytest.approx([moved], abs=0.02)
 
 
-def test_sureness_is_of_scores_and_expected_errors():
-    points, scores = np.zeros((2, 2, 2)), np.array([[1.0, 0.5], [1.0, 1.0]])
+def test_sureness_and_expected_errors_are_means_over_the_joints_in_the_picture():
+    points, scores = np.zeros((2, 6, 2)), np.array([[1.0, 0.5] * 3, [1.0] * 6])
     assert Sightings(points, scores).sureness() == pytest.approx([0.75, 1.0])
-    visible = np.array([[1.0, 1.0], [0.2, 1.0]])
-    assert Sightings(points, scores, visible).sureness() == pytest.approx([0.75, 0.6])
+    assert Sightings(points, scores).errors_mm() == pytest.approx([0.0, 0.0])
+    visible, sigmas = np.array([[1.0] * 6, [0.2, 1.0] * 3]), np.array([[100.0] * 6, [100.0] * 5 + [400.0]])
+    assert Sightings(points, scores, visible, sigmas).sureness() == pytest.approx([0.75, 0.6])
+    points[1, 5] = np.nan
+    assert Sightings(points, scores, visible, sigmas).sureness() == pytest.approx([0.75, 0.52])
+    assert Sightings(points, scores, visible, sigmas).errors_mm() == pytest.approx([100.0, 100.0])
+    points[1, 1:] = np.nan  # hardly anybody
+    assert Sightings(points, scores, visible, sigmas).sureness() == pytest.approx([0.75, 0.2 / 4])
+
+
+def test_points_beyond_the_picture_are_not_known_and_a_body_has_a_box_all_the_same():
+    points = np.array([[0.0, 0.0], [20.0, 10.0], [20.1, 5.0], [5.0, -0.1]])
+    inside = points_inside(points, (20, 10))
+    assert np.isfinite(inside).all(-1).tolist() == [True, True, False, False]
+    assert body_box(inside) == pytest.approx([-1.6, -1.6, 23.2, 13.2])
+    assert np.isfinite(body_box(inside[2:])).all()
 
 
 def test_the_surer_of_two_that_overlap_is_kept():

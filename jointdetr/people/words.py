@@ -23,10 +23,10 @@ Person = Mapping[str, Any]
 
 
 def expected_error_mm(person: Person) -> float:
-    """How far off a person's joints are expected to be, the mean over those that are known; NaN if nobody can say."""
-    sigmas = np.asarray(person.get("sigmas", ()), dtype=np.float64)
-    known = sigmas[np.isfinite(sigmas)]
-    return float(known.mean()) if len(known) else math.nan
+    """How far off a person's joints are expected to be, the mean over those in the picture; NaN if nobody can say."""
+    sigmas = np.asarray(person.get("sigmas", math.nan), dtype=np.float64)
+    known = np.isfinite(sigmas) & np.asarray(person.get("inside", True), dtype=bool)
+    return float(sigmas[known].mean()) if known.any() else math.nan
 
 
 def count_people(number: int) -> str:
