@@ -51,9 +51,8 @@ class ConvertOptions:
 
     def run(self) -> None:
         """Convert, report what was left out, and end with code 2 if something must be put right."""
-        from ..converters.conversion import convert
+        from ..converters.conversion import convert, make_converter
         from ..converters.report import write_check_pictures
-        from ..converters.sources import make_converter
         from ..formats.skeletons import find_skeleton
 
         source, output = self.source, self.output
