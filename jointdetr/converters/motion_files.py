@@ -28,8 +28,8 @@ TO_CAMERA_AXES = {
 CMU_UNIT = "CMU's 1/0.45 inch"
 GUESSED_UNITS_MM = UNITS_MM | {CMU_UNIT: 25.4 / 0.45}
 CMU_JOINTS = {"lhipjoint", "lowerback"}  # only CMU's skeletons have them, in any spelling
-# From a child of one metre to a person of 2.1 m: joint above and below a bone, shortest and longest in mm.
-BONES_MM = (("hip", "knee", 200.0, 520.0), ("shoulder", "elbow", 130.0, 400.0))
+# Joints above and below a bone: its length, from that of a child of one metre to that of a person of 2.1 m.
+BONES_MM = {("hip", "knee"): (200.0, 520.0), ("shoulder", "elbow"): (130.0, 400.0)}
 
 # Joints at the ends of CMU's bones, without their side; the trunk's first.
 CMU_TRUNK = {
@@ -80,11 +80,11 @@ class Bvh(Converter):
 
     @cached_property
     def _first(self) -> BvhMotion:
-        return read_bvh(_files(self.source, ".bvh")[0])
+        return read_bvh(self.recordings()[0].source)
 
     @cached_property
     def _names(self) -> dict[str, str]:
-        return {} if self.names is None else read_names(self.names)
+        return read_names(self.names)
 
     def remarks(self, recording: Recording) -> list[str]:
         """Joints whose names are not known; the same for all files."""
@@ -94,7 +94,7 @@ class Bvh(Converter):
 
     def recordings(self) -> list[Recording]:
         """One for each file."""
-        return _name_recordings(self.source, _files(self.source, ".bvh"))
+        return _recordings(self.source, ".bvh")
 
     def rows(self, recording: Recording) -> Iterator[RowLabels]:
         """Skeletons of every `step`-th frame."""
@@ -121,8 +121,7 @@ class AsfAmc(Converter):
 
     def recordings(self) -> list[Recording]:
         """One for each motion; `data` is the skeleton's file."""
-        motions = _files(self.source, ".amc")
-        return [entry._replace(data=_asf_of(entry.source)) for entry in _name_recordings(self.source, motions)]
+        return [entry._replace(data=_asf_of(entry.source)) for entry in _recordings(self.source, ".amc")]
 
     def rows(self, recording: Recording) -> Iterator[RowLabels]:
         """Skeletons of every `step`-th frame."""
@@ -159,11 +158,19 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
     Raises:
         ValueError: No such bone is known by its name, or no unit, or more than one, would do.
     """
-    skeleton = skeleton or bvh_skeleton(motion)
+    joints = (skeleton or bvh_skeleton(motion)).joints
     pose = replace(motion, values=motion.values[:1]).positions()[0]  # (joints, 3); files may overrule their offsets
-    bones = {below: (_bone_length(pose, skeleton, above, below), *limits) for above, below, *limits in BONES_MM}
-    known = {below: bone for below, bone in bones.items() if np.isfinite(bone[0])}
-    if not known:
+    lengths = {}  # mean of both sides, in the unit of the file, by the joint below
+    for above, below in BONES_MM:
+        ends = [(f"{side}_{above}", f"{side}_{below}") for side in ("left", "right")]
+        known = [
+            pose[joints.index(upper)] - pose[joints.index(lower)]
+            for upper, lower in ends
+            if {upper, lower} <= {*joints}
+        ]
+        if known:
+            lengths[above, below] = np.linalg.norm(known, axis=-1).mean()
+    if not lengths:
         raise ValueError(
             f"{path}: the unit is told by thighs and upper arms, of which none is known by its name among "
             f"{', '.join(motion.names[:12])} ...; give it, as `--set unit=cm` does, or the names by `--set names=FILE`"
@@ -171,26 +178,18 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
     fits = {
         name: unit
         for name, unit in GUESSED_UNITS_MM.items()
-        if all(shortest <= length * unit <= longest for length, shortest, longest in known.values())
+        if all(BONES_MM[bone][0] <= length * unit <= BONES_MM[bone][1] for bone, length in lengths.items())
     }
     is_cmu = {re.sub(r"[^a-z]", "", name.lower()) for name in motion.names} >= CMU_JOINTS
-    if len(fits) > 1 and is_cmu and CMU_UNIT in fits:
+    if is_cmu and CMU_UNIT in fits:
         return fits[CMU_UNIT]
     if len(fits) != 1:
-        said = " and ".join(f"{length:.4g} to the {below}" for below, (length, _, _) in known.items())
+        said = " and ".join(f"{length:.4g} to the {below}" for (_, below), length in lengths.items())
         raise ValueError(
             f"{path}: bones must be as long as a person's in one of {', '.join(GUESSED_UNITS_MM)}, got {said}, which "
             f"fits {', '.join(fits) or 'none'}; say the unit, as `--set unit=cm` or `--set unit=56.44` (mm) does"
         )
     return next(iter(fits.values()))
-
-
-def _bone_length(pose: np.ndarray, skeleton: Skeleton, above: str, below: str) -> float:
-    """Mean length of a bone of both sides, in the unit of `pose` `(joints, 3)`; NaN if its joints are not there."""
-    at = {name: pose[joint] for joint, name in enumerate(skeleton.joints)}
-    ends = [(f"{side}_{above}", f"{side}_{below}") for side in ("left", "right")]
-    lengths = [np.linalg.norm(at[upper] - at[lower]) for upper, lower in ends if upper in at and lower in at]
-    return float(np.mean(lengths)) if lengths else float("nan")
 
 
 def cmu_bones(skeleton: RecordedSkeleton) -> list[int]:
@@ -210,16 +209,11 @@ def _skeleton_rows(joints: np.ndarray, recording: Recording, step: int) -> Itera
         yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * step}
 
 
-def _files(source: Path, suffix: str) -> list[Path]:
-    """Return the file itself, or the files of a folder and its subfolders in their order."""
+def _recordings(source: Path, suffix: str) -> list[Recording]:
+    """The file itself, or the files of a folder and its subfolders in their order, named by their paths."""
     files = [source] if source.is_file() else sorted(source.rglob(f"*{suffix}"))
     if not files or files[0].suffix.lower() != suffix:
         raise ValueError(f"{source} must be a *{suffix} file or a folder with such files, found none")
-    return files
-
-
-def _name_recordings(source: Path, files: list[Path]) -> list[Recording]:
-    """Name the recordings by the paths of their files."""
     folder = source.parent if source.is_file() else source
     names = [re.sub(r"[^\w.-]+", "_", str(file.relative_to(folder).with_suffix(""))) for file in files]
     return [Recording(name, "train", file) for name, file in zip(names, files, strict=True)]
