@@ -121,7 +121,14 @@ class AsfAmc(Converter):
 
     def recordings(self) -> list[Recording]:
         """One for each motion; `data` is the skeleton's file."""
-        return [entry._replace(data=_asf_of(entry.source)) for entry in _recordings(self.source, ".amc")]
+        found = []
+        for motion in _recordings(self.source, ".amc"):
+            folder = motion.source.parent
+            skeletons = sorted(folder.glob("*.asf"))
+            if len(skeletons) != 1:
+                raise ValueError(f"{folder} must hold one *.asf file for its *.amc files, got {len(skeletons)}")
+            found.append(motion._replace(data=skeletons[0]))
+        return found
 
     def rows(self, recording: Recording) -> Iterator[RowLabels]:
         """Skeletons of every `step`-th frame."""
@@ -217,11 +224,3 @@ def _recordings(source: Path, suffix: str) -> list[Recording]:
     folder = source.parent if source.is_file() else source
     names = [re.sub(r"[^\w.-]+", "_", str(file.relative_to(folder).with_suffix(""))) for file in files]
     return [Recording(name, "train", file) for name, file in zip(names, files, strict=True)]
-
-
-def _asf_of(motion: Path) -> Path:
-    """Return the one skeleton that lies beside a motion."""
-    found = sorted(motion.parent.glob("*.asf"))
-    if len(found) != 1:
-        raise ValueError(f"{motion.parent} must hold one *.asf file for its *.amc files, got {len(found)}")
-    return found[0]
