@@ -125,16 +125,13 @@ class RowReader:
             first = list(islice(rows, 1))  # here `datasets` opens the shards
         rows = chain(first, rows)
         while block := list(islice(rows, self._size)):
-            for number in self._order(len(block))[self._given :]:
+            order = range(len(block))
+            if self._seed is not None:
+                order = np.random.default_rng((*self._seed, self._block)).permutation(len(block)).tolist()
+            for number in order[self._given :]:
                 self._given += 1
                 yield block[number]
             self._begin, self._block, self._given = self._rows.state_dict(), self._block + 1, 0
-
-    def _order(self, length: int) -> Sequence[int]:
-        """In which order the block's rows are given out."""
-        if self._seed is None:
-            return range(length)
-        return np.random.default_rng((*self._seed, self._block)).permutation(length).tolist()
 
 
 def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: bool) -> datasets.IterableDataset:
