@@ -74,18 +74,17 @@ class RowMixture:
 
         A pass ends when every source has been read to its end.
         """
-        seed = (self.seed, passage)
+        # one number for both, so that neighbouring seeds have nothing in common
+        seed = int(np.random.SeedSequence((self.seed, passage)).generate_state(1)[0])
         parts = [self._prepared(source, seed) for source in self.sources]
         fewest = min(part.num_shards for part in parts)
         strategy = "shards" if fewest >= self.share.processes else "examples"
         split = [split_dataset_by_node(part, self.share.process, self.share.processes, strategy) for part in parts]
         # one source, too: `datasets` cannot go on in a worker with shards that are shuffled but not interleaved
         probabilities = (np.array(self.weights) / np.sum(self.weights)).tolist()
-        return datasets.interleave_datasets(
-            split, probabilities, seed=_number(seed), stopping_strategy="all_exhausted"
-        )
+        return datasets.interleave_datasets(split, probabilities, seed=seed, stopping_strategy="all_exhausted")
 
-    def _prepared(self, source: datasets.IterableDataset, seed: tuple[int, int]) -> datasets.IterableDataset:
+    def _prepared(self, source: datasets.IterableDataset, seed: int) -> datasets.IterableDataset:
         """Undecoded, in enough shards if possible, whose order is shuffled; by the same seed in all processes."""
         source = undecoded(source)
         if source.num_shards < self.share.processes * max(1, self.share.workers):
@@ -94,8 +93,8 @@ class RowMixture:
             return source
         # as Python objects: pyarrow gives the values of other rows when it gathers from a slice of nested lists of
         # fixed lengths, which `pose_features` avoids, but not every source
-        source = source.map(_as_it_is, features=source.features)
-        return source.shuffle(seed=_number(seed), buffer_size=1)  # rows are `RowReader`'s, which can go on exactly
+        source = source.map(dict, features=source.features)
+        return source.shuffle(seed=seed, buffer_size=1)  # rows are `RowReader`'s, which can go on exactly
 
 
 class RowReader:
@@ -109,9 +108,8 @@ class RowReader:
         self._rows = mixture.rows(passage)
         self._seed = (mixture.seed, passage) if mixture.buffer else None
         self._size = mixture.buffer * len(mixture.sources) or _UNSHUFFLED_BLOCK
-        self._begin, self._block, self._given = None, 0, 0
-        if position is not None:
-            self._begin, self._block, self._given = (position[name] for name in ("begin", "block", "given"))
+        start = position or {"begin": None, "block": 0, "given": 0}
+        self._begin, self._block, self._given = start["begin"], start["block"], start["given"]
 
     def position(self) -> dict[str, Any]:
         """Where the block begins, its number, and how many of its rows were given out; ready for JSON."""
@@ -171,10 +169,6 @@ def _no_rows_are_lost() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _as_it_is(row: dict[str, Any]) -> dict[str, Any]:
-    return row
-
-
 def _showing_somebody(row: dict[str, Any]) -> dict[str, bool]:
     return {NOBODY: False}
 
@@ -184,8 +178,3 @@ def _undecoded_features(skeleton: Skeleton) -> datasets.Features:
     features = pose_features(len(skeleton.joints), nobody=True)
     features["image"] = datasets.Image(decode=False)
     return features
-
-
-def _number(seed: tuple[int, int]) -> int:
-    """One number for several, so that neighbouring seeds have nothing in common."""
-    return int(np.random.SeedSequence(seed).generate_state(1)[0])
