@@ -75,8 +75,13 @@ class CocoKeypoints(Converter):
     @cached_property
     def _files(self) -> "list[_File]":
         """What the annotation files hold, without what is not needed."""
-        names = read_names(self.names)
-        return [_read_file(path, names, self.fewest_joints) for path in _annotation_files(self.source)]
+        files, names = [self.source], read_names(self.names)
+        if self.source.is_dir():
+            folder = self.source / "annotations"
+            files = sorted(folder.glob(f"{PREFIX}*.json")) or sorted(self.source.glob(f"{PREFIX}*.json"))
+            if not files:
+                raise ValueError(f"COCO must have annotations as {folder / PREFIX}*.json, got none")
+        return [_read_file(path, names, self.fewest_joints) for path in files]
 
     def _picture_folder(self, path: Path, first: str) -> Path:
         """Folder of a file's pictures, of which `first` is one."""
@@ -199,16 +204,6 @@ def _read_person(entry: Fields, categories: Mapping[str, _Category], fewest_join
         return Skipped("too few joints are labelled", f"{name} has {labelled.sum()}")
     points = np.where(labelled[:, None], points + PIXEL_CENTRE, np.nan)
     return {"joints_2d": points, "joints_2d_valid": labelled, "visible": flags == VISIBLE, "subject": number} | box
-
-
-def _annotation_files(source: Path) -> list[Path]:
-    """Return the file itself, or those of a folder in their order."""
-    if source.is_file():
-        return [source]
-    files = sorted((source / "annotations").glob(f"{PREFIX}*.json")) or sorted(source.glob(f"{PREFIX}*.json"))
-    if not files:
-        raise ValueError(f"COCO must have annotations as {source / 'annotations' / PREFIX}*.json, got none")
-    return files
 
 
 def _split(path: Path) -> str:

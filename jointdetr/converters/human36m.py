@@ -1,6 +1,4 @@
-"""Human3.6M, as its owners give it out and as others pack it.
-
-Subjects 9 and 11 are the test split, all others train. There are three kinds of files.
+"""Human3.6M, as its owners give it out and as others pack it. docs/data.md says what rows make of it.
 
 **The official files**: CDF files of poses, `metadata.xml` with the cameras, and films.
 
@@ -14,8 +12,7 @@ is another thing, of a made-up size, and is not read.
 
 **The npz beside pictures** that mmpose's and SPIN's users have: `imgname` (N), `center` (N, 2) px, `scale` (N, the
 square box's side divided by 200 px), `part` (N, J, 3) pixels with a confidence, `S` (N, J, 4) metres in absolute
-camera space with a confidence. The cameras come as a pickle, which is never opened: a pinhole camera is fitted to each
-picture's own labels instead, which explains them within 3 px (the lens is left out).
+camera space with a confidence. The pinhole cameras that are fitted to the labels explain them within 3 px.
 
 **VideoPose3D's `data_3d_h36m.npz`** of poses alone. Its one array `positions_3d` is a pickled dictionary
 `{subject: {action: (frames, 32, 3)}}` in metres in the room's axes, z up; it is read by `safe_pickle`.

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ..formats.acclaim import RecordedSkeleton, bone_ends_mm, read_amc, read_asf
+from ..formats.acclaim import bone_ends_mm, read_amc, read_asf
 from ..formats.bvh import UNITS_MM, BvhMotion, read_bvh
 from ..formats.rig import END_SITE_SUFFIX
 from ..skeleton_jointdetr import CMU_MOCAP, Skeleton
@@ -31,30 +31,14 @@ CMU_JOINTS = {"lhipjoint", "lowerback"}  # only CMU's skeletons have them, in an
 # Joints above and below a bone: its length, from that of a child of one metre to that of a person of 2.1 m.
 BONES_MM = {("hip", "knee"): (200.0, 520.0), ("shoulder", "elbow"): (130.0, 400.0)}
 
-# Joints at the ends of CMU's bones, without their side; the trunk's first.
-CMU_TRUNK = {
-    "root": "root",
-    "lowerback": "lower_back",
-    "upperback": "upper_back",
-    "thorax": "thorax",
-    "lowerneck": "lower_neck",
-    "upperneck": "upper_neck",
-    "head": "head_top",
-}
-CMU_LIMBS = {
-    "hipjoint": "hip",
-    "femur": "knee",
-    "tibia": "ankle",
-    "foot": "foot",
-    "toes": "toes",
-    "clavicle": "shoulder",
-    "humerus": "elbow",
-    "radius": "wrist",
-    "wrist": "hand",
-    "hand": "fingers",
-    "fingers": "fingertips",
-    "thumb": "thumb",
-}
+CMU_BONES = (
+    *("root", "lhipjoint", "lfemur", "ltibia", "lfoot", "ltoes"),
+    *("rhipjoint", "rfemur", "rtibia", "rfoot", "rtoes"),
+    *("lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head"),
+    *("lclavicle", "lhumerus", "lradius", "lwrist", "lhand", "lfingers", "lthumb"),
+    *("rclavicle", "rhumerus", "rradius", "rwrist", "rhand", "rfingers", "rthumb"),
+)
+"""The recorded bone that ends at each joint of the skeleton `cmu_mocap`."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +120,11 @@ class AsfAmc(Converter):
         motion = read_amc(recording.source, self.step)
         try:
             ends = bone_ends_mm(skeleton, motion)  # (frames, bones, 3)
-            joints = ends[:, cmu_bones(skeleton)] @ TO_CAMERA_AXES["y"].T
+            if missing := sorted(set(CMU_BONES) - set(skeleton.names)):
+                raise ValueError(f"the skeleton must have the bones of CMU's motion capture, missing are {missing}")
         except ValueError as error:
             raise ValueError(f"{recording.source} with {recording.data}: {error}") from error
+        joints = ends[:, [skeleton.names.index(bone) for bone in CMU_BONES]] @ TO_CAMERA_AXES["y"].T
         yield from _skeleton_rows(joints, recording, self.step)
 
 
@@ -197,17 +183,6 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
             f"fits {', '.join(fits) or 'none'}; say the unit, as `--set unit=cm` or `--set unit=56.44` (mm) does"
         )
     return next(iter(fits.values()))
-
-
-def cmu_bones(skeleton: RecordedSkeleton) -> list[int]:
-    """Index of the recorded bone that ends at each joint of `CMU_MOCAP`."""
-    bones = {joint: bone for bone, joint in CMU_TRUNK.items()}
-    for side in ("left", "right"):
-        bones |= {f"{side}_{joint}": f"{side[0]}{bone}" for bone, joint in CMU_LIMBS.items()}
-    missing = sorted(set(bones.values()) - set(skeleton.names))
-    if missing:
-        raise ValueError(f"the skeleton must have the bones of CMU's motion capture, missing are {missing}")
-    return [skeleton.names.index(bones[joint]) for joint in CMU_MOCAP.joints]
 
 
 def _skeleton_rows(joints: np.ndarray, recording: Recording, step: int) -> Iterator[RowLabels]:

@@ -3,13 +3,10 @@
     S1/Seq1/annot.mat, camera.calibration, imageSequence/video_0.avi     training, MAT 5
     TS1/annot_data.mat, imageSequence/img_000001.jpg                     test, HDF5 MAT; pictures count from 1
 
-Folders may lie one deeper, as in `train/S1` or `mpi_inf_3dhp_test_set/TS1`. Of the 14 cameras the eight at the height
-of the chest are read, as all papers do.
-
-The data set has labels in true millimetres (`annot3`) and labels scaled to one common size of people (`univ_annot3`),
-with which the official evaluation compares. Scaled people are put farther from or nearer to the camera by the same
-factor, so they look the same in the picture. Test sequences come without a camera; one without a lens is fitted to all
-true labels of a sequence, as mmpose does.
+Folders may lie one deeper, as in `train/S1` or `mpi_inf_3dhp_test_set/TS1`. docs/data.md says which cameras and labels
+are taken. Scaled people (`univ_annot3`) are put farther from or nearer to the camera by the same factor, so they look
+the same in the picture. Test sequences come without a camera; one without a lens is fitted to all true labels of a
+sequence, as mmpose does.
 
 Shape vocabulary: `frames`, `joints` (17), `recorded` joints (28 in training files).
 """

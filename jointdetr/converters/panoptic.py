@@ -52,7 +52,9 @@ class Panoptic(Converter):
             raise ValueError(f"{self.source} must hold calibration_NAME.json, or folders that do; got neither")
         found = []
         for folder in sorted(file.parent for file in files):
-            for camera, pictures in sorted(_pictures(folder).items()):
+            of_cameras = {path.name: path for path in (folder / "hdImgs").glob("*") if path.is_dir()}
+            of_cameras |= {path.stem.removeprefix("hd_"): path for path in (folder / "hdVideos").glob("hd_*.mp4")}
+            for camera, pictures in sorted(of_cameras.items()):
                 if camera in self.cameras or not self.cameras:
                     split = "test" if camera in TEST_CAMERAS else "train"
                     found.append(Recording(f"{folder.name}-{camera}", split, pictures, camera))
@@ -146,9 +148,3 @@ def _frames(recording: Recording, step: int) -> Iterator[tuple[int, Image.Image 
         index = int(path.stem.rpartition("_")[2])
         if index % step == 0:
             yield index, path
-
-
-def _pictures(folder: Path) -> dict[str, Path]:
-    """Film of each HD camera of a sequence, or the folder of its pictures."""
-    folders = {path.name: path for path in (folder / "hdImgs").glob("*") if path.is_dir()}
-    return folders | {path.stem.removeprefix("hd_"): path for path in (folder / "hdVideos").glob("hd_*.mp4")}

@@ -74,12 +74,11 @@ class ThreeDpw(Converter):
 
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """One row for each person in every `step`-th frame."""
-        sequence = read_sequence(recording.source, self._bodies)
+        people, intrinsics = read_sequence(recording.source, self._bodies)
         pictures = (self.images or self.source / "imageFiles") / recording.name
         if not pictures.is_dir():
             raise ValueError(f"the pictures of {recording.source} must lie in {pictures}, which does not exist")
-        people = list(zip(sequence.joints_camera, sequence.camera_valid, strict=True))
-        for frame in range(0, max(map(len, sequence.camera_valid), default=0), self.step):
+        for frame in range(0, len(people[0][0]) if people else 0, self.step):
             for person, (joints, valid) in enumerate(people):
                 if not valid[frame]:
                     yield Skipped("the camera's pose is not valid", f"person {person}", frame)
@@ -89,24 +88,22 @@ class ThreeDpw(Converter):
                     yield {
                         "image": pictures / f"image_{frame:05d}.jpg",
                         "joints_3d": joints[frame],
-                        "joints_2d": project(joints[frame], sequence.intrinsics),
-                        "intrinsics": sequence.intrinsics,
+                        "joints_2d": project(joints[frame], intrinsics),
+                        "intrinsics": intrinsics,
                         "subject": str(person),
                         "action": recording.name,
                         "frame": frame,
                     }
 
 
-class DpwSequence(NamedTuple):
-    """What a sequence file says; the lists have one entry for each person."""
-
-    joints_camera: list[np.ndarray]  # (frames, joints, 3) mm before the camera
-    camera_valid: list[np.ndarray]  # (frames,) bool
-    intrinsics: np.ndarray  # (3, 3) px
-
-
-def read_sequence(path: Path, bodies: "Mapping[str, SmplBody]") -> DpwSequence:
+def read_sequence(
+    path: Path, bodies: "Mapping[str, SmplBody]"
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """Read a sequence file: SMPL's joints or, with bodies, those of the skeleton `lsp`, regressed from their surface.
+
+    Returns:
+        For each person, joints `(frames, joints, 3)` mm before the camera and whether it is known where that was
+        `(frames,)`; the intrinsics `(3, 3)` px.
 
     Raises:
         ValueError: A key is missing, an array has another shape, or a posed body misses its joints.
@@ -124,11 +121,9 @@ def read_sequence(path: Path, bodies: "Mapping[str, SmplBody]") -> DpwSequence:
     if bodies:
         joints = _regress_joints(path, values, joints, bodies)
     rotations, translations = cameras[:, :3, :3].swapaxes(-1, -2), METRES_TO_MM * cameras[:, None, :3, 3]
-    return DpwSequence(
-        joints_camera=[of_person @ rotations + translations for of_person in joints],
-        camera_valid=[of_person > 0 for of_person in valid],
-        intrinsics=_array(path, "cam_intrinsics", values["cam_intrinsics"], (3, 3)),
-    )
+    joints_camera = [of_person @ rotations + translations for of_person in joints]
+    people = list(zip(joints_camera, (of_person > 0 for of_person in valid), strict=True))
+    return people, _array(path, "cam_intrinsics", values["cam_intrinsics"], (3, 3))
 
 
 def _regress_joints(

@@ -74,11 +74,6 @@ class PoseDataset(torch.utils.data.Dataset):
         self.seed = seed
         self.epoch = 0
 
-    @property
-    def skeleton(self) -> Skeleton:
-        """The skeleton of the joints."""
-        return self.examples.skeleton
-
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -107,7 +102,7 @@ class PoseDataset(torch.utils.data.Dataset):
 
     def camera_labels(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Where row `index`'s root is in camera space `(3,)` mm, and the plain crop's camera `(3, 3)` px, or NaN."""
-        row, root = self._poses[index], self.skeleton.root
+        row, root = self._poses[index], self.examples.skeleton.root
         position = torch.tensor(row["joints_3d"][root], dtype=torch.float64)
         intrinsics = torch.tensor(row["intrinsics"], dtype=torch.float64)
         intrinsics = crop_intrinsics(intrinsics, self.examples.cropper.affine(row["box"]))

@@ -9,7 +9,6 @@ Shape vocabulary: `joints` (J) of the skeleton.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -119,9 +118,13 @@ class RowReader:
         if self._begin is not None:
             self._rows.load_state_dict(self._begin)
         rows = iter(self._rows)
-        with _no_rows_are_lost():
-            first = list(islice(rows, 1))  # here `datasets` opens the shards
-        rows = chain(first, rows)
+        logger = logging.getLogger("datasets.iterable_dataset")
+        level = logger.level
+        try:
+            logger.setLevel(logging.ERROR)  # it warns that rows of its shuffle buffer are lost: here it has none
+            rows = chain(list(islice(rows, 1)), rows)  # here it opens the shards
+        finally:
+            logger.setLevel(level)
         while block := list(islice(rows, self._size)):
             order = range(len(block))
             if self._seed is not None:
@@ -155,18 +158,6 @@ def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: b
 def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
     """Map the joints of a row of any of `SKELETONS` to another skeleton."""
     return map_row(row, SKELETONS[row["skeleton"]], skeleton) | {"skeleton": skeleton.name}
-
-
-@contextmanager
-def _no_rows_are_lost() -> Iterator[None]:
-    """Keep `datasets` from warning that the rows of its shuffle buffer are lost: here it has none."""
-    logger = logging.getLogger("datasets.iterable_dataset")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _showing_somebody(row: dict[str, Any]) -> dict[str, bool]:

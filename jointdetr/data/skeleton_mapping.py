@@ -19,6 +19,7 @@ from ..camera_jointdetr import outside_autocast
 from ..skeleton_jointdetr import Skeleton
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
+_matmul = outside_autocast(torch.matmul)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def map_skeleton(joints: Array, source: Skeleton, target: Skeleton, valid: Array
         share = torch.from_numpy(weights).to(joints)
         have = torch.from_numpy(possible).to(known.device)
         mask = have & ((~known).to(joints.dtype) @ (share != 0).to(joints.dtype).T == 0)
-        mapped = _weighted_sums(torch.where(known[..., None], joints, 0.0), share)
+        mapped = _matmul(share, torch.where(known[..., None], joints, 0.0))
         return torch.where(mask[..., None], mapped, torch.nan), mask
     known = ~np.isnan(joints).any(axis=-1) if valid is None else valid
     mask = possible & ((~known).astype(np.float32) @ (weights != 0).T.astype(np.float32) == 0)
@@ -119,12 +120,6 @@ def map_row(row: Mapping[str, Any], source: Skeleton, target: Skeleton) -> dict[
         hidden = (weights != 0) & ~np.asarray(row["visible"], dtype=bool)  # (target, source)
         mapped["visible"] = possible & ~hidden.any(axis=-1)
     return mapped
-
-
-@outside_autocast
-def _weighted_sums(joints: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Sum joints `(..., source, axes)` by weights `(target, source)`."""
-    return weights @ joints
 
 
 def mapping_weights(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, np.ndarray]:
