@@ -20,10 +20,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 
+import datasets
 import numpy as np
 import pyarrow as pa
 
 from ..data.rows import (
+    SKELETON_COLUMNS,
     Problem,
     RowError,
     complete_row,
@@ -32,7 +34,6 @@ from ..data.rows import (
     knee_bend,
     recording_problem,
     reprojection_error,
-    skeleton_features,
 )
 from ..data.schema import pose_features
 from ..data.skeleton_mapping import map_row, mapping_weights
@@ -89,7 +90,7 @@ class Converter(ABC):
     """What knows a source."""
 
     skeleton: ClassVar[Skeleton]
-    skeletons_only: ClassVar[bool] = False  # rows are of `skeleton_features`, without pictures
+    skeletons_only: ClassVar[bool] = False  # rows have `SKELETON_COLUMNS`, no pictures
     shows_nobody: ClassVar[bool] = False  # rows may have `nobody`
 
     @abstractmethod
@@ -225,9 +226,9 @@ class CheckedRows:
 
     def __init__(self, converter: Converter, skeleton: Skeleton, recording: Recording) -> None:
         self.converter, self.skeleton, self.recording = converter, skeleton, recording
-        self.complete, self.features = complete_row, pose_features(len(skeleton.joints), converter.shows_nobody)
+        self.features = pose_features(len(skeleton.joints), converter.shows_nobody)
         if converter.skeletons_only:
-            self.complete, self.features = complete_skeleton_row, skeleton_features(len(skeleton.joints))
+            self.features = datasets.Features({name: self.features[name] for name in SKELETON_COLUMNS})
         self.report = ConversionReport({recording.split: 0})
         self.knee_bends: list[float] = []
         self.seen: set[tuple] = set()
@@ -268,7 +269,8 @@ class CheckedRows:
 
     def _checked(self, labels: RowLabels) -> dict[str, Any]:
         """Fill in what the source does not say, and refuse what is wrong."""
-        row = self.complete(labels, self.skeleton)
+        complete = complete_skeleton_row if self.converter.skeletons_only else complete_row
+        row = complete(labels, self.skeleton)
         problem = find_problem(row, self.skeleton)
         key = tuple(row.get(name) for name in ("subject", "action", "camera", "frame"))
         if row["frame"] >= 0 and key in self.seen:

@@ -102,9 +102,8 @@ class Human36mOfficial(Converter):
         subject, name = recording.data
         action, _, camera_name = name.rpartition(".")
         if (subject, camera_name) not in self.cameras:
-            raise ValueError(
-                f"cameras are known of S1 to S{NUM_SUBJECTS} by {CAMERAS}, got {subject}, {camera_name!r}"
-            )
+            known = f"S1 to S{NUM_SUBJECTS} by {CAMERAS}"
+            raise ValueError(f"cameras are known of {known}, got {subject}, {camera_name!r}")
         camera = self.cameras[subject, camera_name]
         joints = read_poses(recording.source)  # (frames, joints, 3) mm
         if recording.source.parent.name.endswith(WORLD_FOLDER):
@@ -124,9 +123,8 @@ class Human36mOfficial(Converter):
         """Cameras by subject and name."""
         found = sorted(self.source.glob("metadata.xml")) or sorted(self.source.glob("*/metadata.xml"))
         if not found:
-            raise ValueError(
-                f"{self.source} must hold metadata.xml of Human3.6M's code, which has the cameras, found none"
-            )
+            expected = "metadata.xml of Human3.6M's code, which has the cameras"
+            raise ValueError(f"{self.source} must hold {expected}, found none")
         return read_cameras(found[0])
 
 
@@ -217,9 +215,8 @@ class Human36mNpz(Converter):
         recording, _, number = Path(name).stem.rpartition("_")
         scene, _, camera = recording.rpartition(".")
         subject, _, action = scene.partition("_")
-        return PictureName(
-            recording or "pictures", subject, action_of(action), camera, int(number) if number.isdigit() else -1
-        )
+        index = int(number) if number.isdigit() else -1
+        return PictureName(recording or "pictures", subject, action_of(action), camera, index)
 
 
 @dataclass(frozen=True)
@@ -243,10 +240,8 @@ class Human36mSkeletons(Converter):
         """Poses of a take."""
         subject, action = recording.data
         positions = np.asarray(self._positions[subject][action])  # (frames, 32, 3) m
-        if positions.ndim != 3 or positions.shape[1] not in (32, 17) or positions.shape[2] != 3:
-            raise ValueError(
-                f"`positions_3d` of {subject}, {action} must have the shape (frames, 32, 3), got {positions.shape}"
-            )
+        if (shape := positions.shape)[1:] not in ((32, 3), (17, 3)):
+            raise ValueError(f"`positions_3d` of {subject}, {action} must have the shape (frames, 32, 3), got {shape}")
         chosen = JOINTS_OF_32 if positions.shape[1] == 32 else slice(None)
         for frame in range(0, len(positions), self.step):
             x, y, z = positions[frame, chosen].T * METRES_TO_MM

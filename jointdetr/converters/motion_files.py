@@ -186,7 +186,7 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
 
 
 def _skeleton_rows(joints: np.ndarray, recording: Recording, step: int) -> Iterator[RowLabels]:
-    """Rows of `skeleton_features` for frames `(frames, joints, 3)` mm."""
+    """Rows of `SKELETON_COLUMNS` for frames `(frames, joints, 3)` mm."""
     for number, pose in enumerate(joints):
         yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * step}
 

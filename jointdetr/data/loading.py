@@ -129,9 +129,8 @@ def close_readers() -> None:
 
 def check_columns(rows: PoseRows, columns: Collection[str] = POSE_COLUMNS) -> None:
     """Raise `ValueError` unless every column is there."""
-    missing = set(columns) - set(rows.column_names or [])
-    if missing:
-        raise ValueError(f"a pose dataset must have the columns {sorted(missing)} too, got {rows.column_names}")
+    if missing := sorted(set(columns) - set(rows.column_names or [])):
+        raise ValueError(f"a pose dataset must have the columns {missing} too, got {rows.column_names}")
 
 
 def check_rows(rows: PoseRows, skeleton: Skeleton) -> None:
@@ -141,11 +140,9 @@ def check_rows(rows: PoseRows, skeleton: Skeleton) -> None:
     if first["skeleton"] != skeleton.name:
         raise ValueError(f"the dataset's skeleton must be {skeleton.name!r}, got {first['skeleton']!r}")
     for name in ("joints_3d", "joints_2d"):
-        if len(first[name]) != len(skeleton.joints):
-            raise ValueError(
-                f"`{name}` must have the {len(skeleton.joints)} joints of skeleton {skeleton.name!r}, "
-                f"got {len(first[name])}"
-            )
+        if (count := len(first[name])) != len(skeleton.joints):
+            expected = f"the {len(skeleton.joints)} joints of skeleton {skeleton.name!r}"
+            raise ValueError(f"`{name}` must have {expected}, got {count}")
 
 
 def first_labels(rows: PoseRows) -> dict[str, Any]:
@@ -164,8 +161,7 @@ def check_row(row: Mapping[str, Any], skeleton: Skeleton) -> None:
     if not (np.isfinite(box).all() and (box[2:] > 0).all()):
         raise ValueError(f"`box` must be finite x, y, width, height of positive size, got {row['box']}")
     for name in ("joints_3d", "joints_2d"):
-        wrong = joints_not_finite(row, name)
-        if len(wrong):
+        if len(wrong := joints_not_finite(row, name)):
             names = ", ".join(skeleton.joints[joint] for joint in wrong)
             raise ValueError(f"`{name}` must be finite where `{name}_valid` is true, got NaN or infinity for {names}")
 

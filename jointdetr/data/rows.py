@@ -14,16 +14,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
 from PIL import Image
 
 from ..formats.skeletons import bones
 from ..picture_jointdetr import DECODING_ERRORS, load_picture, misses_picture, upright_size
 from ..skeleton_jointdetr import Skeleton
-from .schema import NOBODY, pose_features
+from .schema import NOBODY
 
 SKELETON_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton", "subject", "action", "frame")
+"""Columns of a dataset of skeletons without pictures, the food of the refinement network; those of `pose_features`.
+Positions are mm relative to the skeleton's root, in the axes of a level camera: y down. Which way a person faces is of
+no meaning, as training turns skeletons about the vertical."""
+
 BOX_PADDING = 0.1
 JPEG_QUALITY = 90
 
@@ -47,16 +50,6 @@ class RowError(ValueError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(": ".join(problem))
         self.problem = problem
-
-
-def skeleton_features(num_joints: int = 17) -> datasets.Features:
-    """Features of a row of a dataset of skeletons without pictures, the food of the refinement network.
-
-    They are a part of `pose_features`. Positions are mm relative to the skeleton's root, in the axes of a level
-    camera: y down. Which way a person faces is of no meaning, as training turns skeletons about the vertical.
-    """
-    features = pose_features(num_joints)
-    return datasets.Features({name: features[name] for name in SKELETON_COLUMNS})
 
 
 def complete_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
@@ -116,11 +109,9 @@ def encode_picture(image: Image.Image | bytes | str | Path, quality: int = JPEG_
     if isinstance(image, Image.Image):
         stream = BytesIO()
         load_picture(image, "image").save(stream, "JPEG", quality=quality)
-        return {"bytes": stream.getvalue(), "path": None}
-    if isinstance(image, bytes):
-        return {"bytes": image, "path": None}
+        image = stream.getvalue()
     try:
-        return {"bytes": Path(image).read_bytes(), "path": None}
+        return {"bytes": image if isinstance(image, bytes) else Path(image).read_bytes(), "path": None}
     except FileNotFoundError as error:
         raise RowError(Problem("the picture does not exist", str(image))) from error
     except OSError as error:
