@@ -104,7 +104,6 @@ class Folder(Converter):
         joints, given = len(self.skeleton.joints), values.values
         row = {name: values.text(name, "") for name in TEXTS} | {"frame": values.whole("frame", number - 1)}
         if self.skeletons_only:
-            del row["camera"]
             return row | {"joints_3d": values.array("joints_3d", (joints, 3))}
         if (flags := given.get("visible")) is not None:
             if not isinstance(flags, list) or not all(flag in (False, True) for flag in flags):

@@ -86,12 +86,12 @@ class Bvh(Converter):
         found = bvh_skeleton(motion, self._names)
         if (found.joints, found.parents) != (self.skeleton.joints, self.skeleton.parents):
             different = sorted(set(found.joints) ^ set(self.skeleton.joints)) or "their order or parents"
-            raise ValueError(
-                f"{recording.source}: all files must have the skeleton of the first one; different are {different}"
-            )
+            expected = "all files must have the skeleton of the first one"
+            raise ValueError(f"{recording.source}: {expected}; different are {different}")
         scale = unit_mm(self.unit) if self.unit else guess_unit_mm(recording.source, motion, found)
         joints = motion.positions(self.step) * scale @ TO_CAMERA_AXES[self.up].T  # (frames, joints, 3)
-        yield from _skeleton_rows(joints, recording, self.step)
+        for number, pose in enumerate(joints):
+            yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * self.step}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ class AsfAmc(Converter):
         except ValueError as error:
             raise ValueError(f"{recording.source} with {recording.data}: {error}") from error
         joints = ends[:, [skeleton.names.index(bone) for bone in CMU_BONES]] @ TO_CAMERA_AXES["y"].T
-        yield from _skeleton_rows(joints, recording, self.step)
+        for number, pose in enumerate(joints):
+            yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * self.step}
 
 
 def bvh_skeleton(motion: BvhMotion, names: Mapping[str, str] | None = None) -> Skeleton:
@@ -151,18 +152,14 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
     Raises:
         ValueError: No such bone is known by its name, or no unit, or more than one, would do.
     """
-    joints = (skeleton or bvh_skeleton(motion)).joints
     pose = replace(motion, values=motion.values[:1]).positions()[0]  # (joints, 3); files may overrule their offsets
-    lengths = {}  # mean of both sides, in the unit of the file, by the joint below
+    at = dict(zip((skeleton or bvh_skeleton(motion)).joints, pose, strict=True))
+    lengths = {}  # mean of both sides, in the unit of the file
     for above, below in BONES_MM:
-        ends = [(f"{side}_{above}", f"{side}_{below}") for side in ("left", "right")]
-        known = [
-            pose[joints.index(upper)] - pose[joints.index(lower)]
-            for upper, lower in ends
-            if {upper, lower} <= {*joints}
-        ]
-        if known:
-            lengths[above, below] = np.linalg.norm(known, axis=-1).mean()
+        sides = [side for side in ("left", "right") if {f"{side}_{above}", f"{side}_{below}"} <= at.keys()]
+        if sides:
+            bones = [at[f"{side}_{above}"] - at[f"{side}_{below}"] for side in sides]
+            lengths[above, below] = np.linalg.norm(bones, axis=-1).mean()
     if not lengths:
         raise ValueError(
             f"{path}: the unit is told by thighs and upper arms, of which none is known by its name among "
@@ -183,12 +180,6 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
             f"fits {', '.join(fits) or 'none'}; say the unit, as `--set unit=cm` or `--set unit=56.44` (mm) does"
         )
     return next(iter(fits.values()))
-
-
-def _skeleton_rows(joints: np.ndarray, recording: Recording, step: int) -> Iterator[RowLabels]:
-    """Rows of `SKELETON_COLUMNS` for frames `(frames, joints, 3)` mm."""
-    for number, pose in enumerate(joints):
-        yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * step}
 
 
 def _recordings(source: Path, suffix: str) -> list[Recording]:

@@ -1,7 +1,6 @@
 """What several converters read with: JSON of other people, frames of a film with their labels, cameras and lenses.
 
-Lenses bend straight lines. Pictures are kept as they were taken, and 2D labels lie where the joints are seen in them.
-Rows have a 3x3 camera matrix, which cannot bend anything; it is the linear map that touches the true one at the
+The camera matrix of a row cannot bend anything, as lenses do; it is the linear map that touches the true one at the
 person, exact in the middle of the joints and off by a fraction of a pixel at their borders.
 
 Shape vocabulary: `joints` (J). Normalised points are (x / z, y / z) in camera axes.

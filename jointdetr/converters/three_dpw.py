@@ -223,10 +223,8 @@ def _read_body(path: Path, regressor: np.ndarray) -> SmplBody:
     body = SmplBody(*arrays, regressor[ROWS_OF_LSP])
     (bones,), (points,) = body.pose(np.zeros((1, 72)), np.zeros(1), np.zeros((1, 3)))
     for name in ("left_hip", "left_knee", "left_wrist"):
-        to_left, to_right = (
-            np.linalg.norm(points[LSP.joints.index(name)] - bones[SMPL.joints.index(side)])
-            for side in (name, name.replace("left", "right"))
-        )
+        ends = bones[[SMPL.joints.index(name), SMPL.joints.index(name.replace("left", "right"))]]
+        to_left, to_right = np.linalg.norm(ends - points[LSP.joints.index(name)], axis=-1)
         if to_left > to_right:
             expected = f"its {name} lies at the right of {path.name}; expected SPIN's"
             raise ValueError(f"{path.parent / REGRESSOR}: {expected}")

@@ -83,8 +83,7 @@ def _load(path_or_repo: str | Path, split: str, streaming: bool) -> PoseRows:
         return parts[split]
     name, files = str(path_or_repo), None
     if path.is_file():
-        if split != "train":
-            raise ValueError(f'`split` must be "train" for the single file {path}, got {split!r}')
+        _require_split(path, split, ["train"])
         name, files = "parquet", name
     elif path.is_dir():  # by the paths of its files: by its name, it would be taken for another one in the cache
         found = datasets.load_dataset_builder(name).config.data_files

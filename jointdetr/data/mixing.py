@@ -10,6 +10,7 @@ Shape vocabulary: `joints` (J) of the skeleton.
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -141,7 +142,7 @@ def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: b
     rows = undecoded(rows)
     if NOBODY not in rows.column_names:
         features = datasets.Features(rows.features | {NOBODY: datasets.Value("bool")})
-        rows = rows.map(_showing_somebody, features=features)
+        rows = rows.map(partial(dict, **{NOBODY: False}), features=features)
     if not mapped or name == skeleton.name:
         check_rows(rows, skeleton)
         return rows.cast(datasets.Features(rows.features | _undecoded_features(skeleton)))  # the same for all sources
@@ -160,12 +161,8 @@ def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
     return map_row(row, SKELETONS[row["skeleton"]], skeleton) | {"skeleton": skeleton.name}
 
 
-def _showing_somebody(row: dict[str, Any]) -> dict[str, bool]:
-    return {NOBODY: False}
-
-
 def _undecoded_features(skeleton: Skeleton) -> datasets.Features:
     """`pose_features` with pictures left as bytes."""
-    features = pose_features(len(skeleton.joints), nobody=True)
-    features["image"] = datasets.Image(decode=False)
-    return features
+    return datasets.Features(
+        pose_features(len(skeleton.joints), nobody=True) | {"image": datasets.Image(decode=False)}
+    )
