@@ -70,7 +70,11 @@ def complete_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
         RowError: A column is of the wrong shape, or the picture cannot be read.
     """
     image = encode_picture(labels["image"])
-    row = {"image": image, "picture_size": _picture_size(image)}
+    try:
+        with Image.open(BytesIO(image["bytes"])) as picture:
+            row = {"image": image, "picture_size": upright_size(picture)}
+    except DECODING_ERRORS as error:
+        raise RowError(Problem("the picture cannot be read", str(error))) from error
     row |= _joints(labels, skeleton, "joints_3d", 3) | _joints(labels, skeleton, "joints_2d", 2)
     inside = row["joints_2d_valid"] & is_inside(row["joints_2d"], row["picture_size"])
     visible = _array(labels, "visible", inside)
@@ -226,15 +230,6 @@ def recording_problem(knee_bends_mm: Sequence[float]) -> str | None:
         return None
     bent = f"the knees of {len(known)} poses bend backwards, by {-known.mean():.0f} mm on average"
     return f"left and right are traded, or an axis is mirrored: {bent}"
-
-
-def _picture_size(image: dict[str, bytes | None]) -> tuple[int, int]:
-    """Read the upright width and height from a picture's header."""
-    try:
-        with Image.open(BytesIO(image["bytes"])) as picture:
-            return upright_size(picture)
-    except DECODING_ERRORS as error:
-        raise RowError(Problem("the picture cannot be read", str(error))) from error
 
 
 def _array(labels: Mapping[str, Any], name: str, default: np.ndarray) -> np.ndarray:
