@@ -226,6 +226,6 @@ def _read_body(path: Path, regressor: np.ndarray) -> SmplBody:
         ends = bones[[SMPL.joints.index(name), SMPL.joints.index(name.replace("left", "right"))]]
         to_left, to_right = np.linalg.norm(ends - points[LSP.joints.index(name)], axis=-1)
         if to_left > to_right:
-            expected = f"its {name} lies at the right of {path.name}; expected SPIN's"
-            raise ValueError(f"{path.parent / REGRESSOR}: {expected}")
+            said = f"its {name} lies at the right of {path.name}"
+            raise ValueError(f"{path.parent / REGRESSOR}: {said}; expected SPIN's")
     return body
