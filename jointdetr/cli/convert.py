@@ -51,24 +51,22 @@ class ConvertOptions:
 
     def run(self) -> None:
         """Convert, report what was left out, and end with code 2 if something must be put right."""
-        from ..converters.conversion import convert
+        from ..converters.conversion import convert, make_converter
         from ..converters.report import write_check_pictures
-        from ..converters.sources import make_converter
         from ..formats.skeletons import find_skeleton
 
-        source, output = self.source, self.output
-        with one_line_errors(str(source)):
-            converter = make_converter(self.name, source, **self.of_converter)
+        with one_line_errors(str(self.source)):
+            converter = make_converter(self.name, self.source, **self.of_converter)
             skeleton = None if self.skeleton is None else find_skeleton(self.skeleton)
-            report = convert(converter, output, self.workers, self.split, skeleton)
-            drawn = write_check_pictures(output, self.check) if self.check else []
+            report = convert(converter, self.output, self.workers, self.split, skeleton)
+            drawn = write_check_pictures(self.output, self.check) if self.check else []
         for line in report.lines():
             typer.echo(line)
         if drawn:
             typer.echo(f"{len(drawn)} pictures to look at: {drawn[0].parent}")
         complaints = list(report.complaints())
         for complaint in complaints:
-            typer.echo(f"jointdetr: {source}: {complaint}", err=True)
+            typer.echo(f"jointdetr: {self.source}: {complaint}", err=True)
         if complaints:
             raise typer.Exit(2)
-        typer.echo(f"{output}: {sum(report.rows.values())} rows")
+        typer.echo(f"{self.output}: {sum(report.rows.values())} rows")

@@ -13,7 +13,7 @@ points. `subject` is the annotation's number.
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -62,47 +62,26 @@ class CocoKeypoints(Converter):
         folder = self._picture_folder(recording.source, file.pictures[pictures[0]][0])
         for key in pictures:
             name, frame = file.pictures[key]
-            for annotation in file.people[key]:
-                row = self._row(annotation, file.categories.get(annotation.category))
-                if isinstance(row, Skipped):
-                    yield row._replace(frame=frame)
+            for person in file.people[key]:
+                if isinstance(person, Skipped):
+                    yield person._replace(frame=frame)
                 else:
-                    yield {**row, "frame": frame, "image": folder / name}
+                    yield {**person, "frame": frame, "image": folder / name}
 
     def remarks(self, recording: Recording) -> list[str]:
         """Joints that the file has and COCO does not, and the other way round."""
         return [f"{recording.source}: {said}" for said in self._files[recording.data[0]].remarks]
 
-    def _row(self, annotation: "_Annotation", category: "_Category | None") -> RowLabels | Skipped:
-        """Make the row of an annotation, without its picture."""
-        name = f"annotation {annotation.number}"
-        if category is None or category.order is None:
-            return Skipped("another category than people", f"{name} is a {category.name if category else 'thing'}")
-        if len(annotation.keypoints) != 3 * category.count:
-            return Skipped(f"not {category.count} key points", f"{name} has {len(annotation.keypoints)} numbers")
-        if annotation.is_crowd:
-            return Skipped("a crowd", name)
-        keypoints = np.zeros((len(COCO.joints), 3))
-        known = category.order >= 0
-        keypoints[known] = annotation.keypoints.reshape(-1, 3)[category.order[known]]
-        if not np.isin(keypoints[:, 2], (NOT_LABELLED, 1, VISIBLE)).all():
-            return Skipped("flags other than 0, 1 and 2", f"{name} has {np.unique(keypoints[:, 2]).tolist()}")
-        labelled = keypoints[:, 2] > NOT_LABELLED
-        if labelled.sum() < self.fewest_joints:
-            return Skipped("too few joints are labelled", f"{name} has {labelled.sum()}")
-        row = {
-            "joints_2d": np.where(labelled[:, None], keypoints[:, :2] + PIXEL_CENTRE, np.nan),
-            "joints_2d_valid": labelled,
-            "visible": keypoints[:, 2] == VISIBLE,
-            "subject": annotation.number,
-        }
-        return row if annotation.box is None else row | {"box": annotation.box}
-
     @cached_property
     def _files(self) -> "list[_File]":
         """What the annotation files hold, without what is not needed."""
-        names = {} if self.names is None else read_names(self.names)
-        return [_read_file(path, names) for path in _annotation_files(self.source)]
+        files, names = [self.source], read_names(self.names)
+        if self.source.is_dir():
+            folder = self.source / "annotations"
+            files = sorted(folder.glob(f"{PREFIX}*.json")) or sorted(self.source.glob(f"{PREFIX}*.json"))
+            if not files:
+                raise ValueError(f"COCO must have annotations as {folder / PREFIX}*.json, got none")
+        return [_read_file(path, names, self.fewest_joints) for path in files]
 
     def _picture_folder(self, path: Path, first: str) -> Path:
         """Folder of a file's pictures, of which `first` is one."""
@@ -116,6 +95,15 @@ class CocoKeypoints(Converter):
         return found[0]
 
 
+class _File(NamedTuple):
+    """An annotation file."""
+
+    path: Path
+    pictures: dict[str, tuple[str, int]]  # name of the file, and number, or place in the file if numbers are texts
+    people: dict[str, list[RowLabels | Skipped]]  # of each picture, rows without it
+    remarks: list[str]
+
+
 class _Category(NamedTuple):
     """A category."""
 
@@ -124,74 +112,54 @@ class _Category(NamedTuple):
     order: np.ndarray | None = None  # where each of COCO's joints is among them, -1 for none; None if no person
 
 
-class _Annotation(NamedTuple):
-    """An annotation."""
-
-    number: str
-    category: str
-    keypoints: np.ndarray  # three numbers for each joint of the category
-    box: np.ndarray | None
-    is_crowd: bool
-
-    @classmethod
-    def read(cls, entry: Fields, categories: Mapping[str, _Category]) -> "_Annotation":
-        """Read an entry; without a category it is of the only one."""
-        is_of_only = len(categories) == 1 and (entry.values.get("category_id") is None or "" in categories)
-        return cls(
-            number=str(entry.identity("id")),
-            category=next(iter(categories)) if is_of_only else str(entry.identity("category_id")),
-            keypoints=entry.array("keypoints", (None,)),
-            box=None if entry.values.get("bbox") is None else entry.array("bbox", (4,)),
-            is_crowd=bool(entry.values.get("iscrowd")),
-        )
-
-
-@dataclass
-class _File:
-    """An annotation file."""
-
-    path: Path
-    pictures: dict[str, tuple[str, int]]  # name of the file, and number, or place in the file if numbers are texts
-    categories: dict[str, _Category] = field(default_factory=dict)
-    people: dict[str, list[_Annotation]] = field(default_factory=dict)  # of each picture
-    remarks: list[str] = field(default_factory=list)
-
-
-def _read_file(path: Path, names: Mapping[str, str]) -> _File:
+def _read_file(path: Path, names: Mapping[str, str], fewest_joints: int) -> _File:
     """Read a file, and check every field that is needed."""
     content = Fields(str(path), read_json(path))
     images = content.objects("images")
     identities = [image.identity("id") for image in images]
     are_numbers = all(isinstance(identity, int) for identity in identities)
-    file = _File(path, {})
+    pictures = {}
     for number, (image, identity) in enumerate(zip(images, identities, strict=True)):
         name = image.text("file_name").replace("\\", "/")
-        file.pictures[str(identity)] = (name, identity if are_numbers else number)
-    _read_categories(file, content, names)
-    _read_annotations(file, content)
-    return file
+        pictures[str(identity)] = (name, identity if are_numbers else number)
+    remarks: list[str] = []
+    categories = _read_categories(content, names, remarks)
+    people: dict[str, list[RowLabels | Skipped]] = {}
+    for entry in content.objects("annotations"):
+        picture = str(entry.identity("image_id"))
+        if picture not in pictures:
+            raise entry.error("image_id", "an `id` of `images`")
+        if (person := _read_person(entry, categories, fewest_joints)) is not None:
+            people.setdefault(picture, []).append(person)
+    return _File(path, pictures, {picture: people[picture] for picture in pictures if picture in people}, remarks)
 
 
-def _read_categories(file: _File, content: Fields, names: Mapping[str, str]) -> None:
+def _read_categories(content: Fields, names: Mapping[str, str], remarks: list[str]) -> dict[str, _Category]:
     """Find the people among the categories, and COCO's joints among theirs; without any, all are COCO's people."""
-    entries = content.objects("categories") if content.values.get("categories") else []
     described = {}
-    for entry in entries:
+    for entry in content.objects("categories") if content.values.get("categories") else []:
         joints = entry.values.get("keypoints") or []
         if not isinstance(joints, list) or not all(isinstance(joint, str) and joint for joint in joints):
             raise entry.error("keypoints", "a list of names")
         described[str(entry.identity("id"))] = (entry.text("name"), joints)
     people = {key for key, (name, _) in described.items() if name.strip().lower() in PEOPLE}
-    people = people or {key for key, (_, joints) in described.items() if _has_limbs(joints)}
-    for key, (name, joints) in (described or {"": ("person", [])}).items():
-        file.categories[key] = _person(file, name, joints, names) if key in people or not key else _Category(name)
+    people = people or {
+        key
+        for key, (_, joints) in described.items()
+        if len(set(joints)) == len(joints) and set(package_names(joints)) >= LIMBS
+    }
+    categories = {
+        key: _people(content, name, joints, names, remarks) if key in people else _Category(name)
+        for key, (name, joints) in described.items()
+    }
+    return categories or {"": _people(content, "person", [], names, remarks)}
 
 
-def _person(file: _File, name: str, joints: list[str], names: Mapping[str, str]) -> _Category:
+def _people(content: Fields, name: str, joints: list[str], names: Mapping[str, str], remarks: list[str]) -> _Category:
     """Describe a category of people; without names its key points are COCO's."""
     if not joints:
         return _Category(name, len(COCO.joints), np.arange(len(COCO.joints)))
-    where = f"{file.path}: `keypoints` of category {name!r}"
+    where = f"{content.where}: `keypoints` of category {name!r}"
     try:
         renamed = package_names(joints, names)
     except ValueError as error:
@@ -200,41 +168,42 @@ def _person(file: _File, name: str, joints: list[str], names: Mapping[str, str])
     if len(unknown) == len(joints):
         raise ValueError(f"{where} must be joints of COCO, got {str(joints)[:80]}; `--set names=FILE` maps them")
     lacking = [joint for joint in COCO.joints if joint not in renamed]
-    for said, joints_said in (("joints that COCO does not have", unknown), ("joints of COCO that lack", lacking)):
-        if joints_said:
-            file.remarks.append(f"{said}: {', '.join(joints_said)}")
+    said = {"joints that COCO does not have": unknown, "joints of COCO that lack": lacking}
+    remarks += [f"{what}: {', '.join(those)}" for what, those in said.items() if those]
     order = [renamed.index(joint) if joint in renamed else -1 for joint in COCO.joints]
     return _Category(name, len(joints), np.array(order))
 
 
-def _read_annotations(file: _File, content: Fields) -> None:
-    """Gather annotations by picture; people of whom nothing is labelled are of no use."""
-    people: dict[str, list[_Annotation]] = {}
-    for entry in content.objects("annotations"):
-        picture = str(entry.identity("image_id"))
-        if picture not in file.pictures:
-            raise entry.error("image_id", "an `id` of `images`")
-        annotation = _Annotation.read(entry, file.categories)
-        category = file.categories.get(annotation.category)
-        is_empty = entry.values.get("num_keypoints") == 0 or not annotation.keypoints[2::3].any()
-        if not (is_empty and category is not None and category.order is not None):
-            people.setdefault(picture, []).append(annotation)
-    file.people = {picture: people[picture] for picture in file.pictures if picture in people}
+def _read_person(entry: Fields, categories: Mapping[str, _Category], fewest_joints: int) -> RowLabels | Skipped | None:
+    """Make the row of an annotation; None for people of whom nothing is labelled, who are of no use.
 
-
-def _has_limbs(joints: list[str]) -> bool:
-    """Whether a category that is not called a person has a person's joints."""
-    return len(set(joints)) == len(joints) and set(package_names(joints)) >= LIMBS
-
-
-def _annotation_files(source: Path) -> list[Path]:
-    """Return the file itself, or those of a folder in their order."""
-    if source.is_file():
-        return [source]
-    files = sorted((source / "annotations").glob(f"{PREFIX}*.json")) or sorted(source.glob(f"{PREFIX}*.json"))
-    if not files:
-        raise ValueError(f"COCO must have annotations as {source / 'annotations' / PREFIX}*.json, got none")
-    return files
+    Without a category it is of the only one.
+    """
+    number = str(entry.identity("id"))
+    is_of_only = len(categories) == 1 and (entry.values.get("category_id") is None or "" in categories)
+    category = categories.get(next(iter(categories)) if is_of_only else str(entry.identity("category_id")))
+    numbers = entry.array("keypoints", (None,))  # three for each joint of the category
+    box = {} if entry.values.get("bbox") is None else {"box": entry.array("bbox", (4,))}
+    name = f"annotation {number}"
+    if category is None or category.order is None:
+        return Skipped("another category than people", f"{name} is a {category.name if category else 'thing'}")
+    if entry.values.get("num_keypoints") == 0 or not numbers[2::3].any():
+        return None
+    if len(numbers) != 3 * category.count:
+        return Skipped(f"not {category.count} key points", f"{name} has {len(numbers)} numbers")
+    if entry.values.get("iscrowd"):
+        return Skipped("a crowd", name)
+    keypoints = np.zeros((len(COCO.joints), 3))
+    known = category.order >= 0
+    keypoints[known] = numbers.reshape(-1, 3)[category.order[known]]
+    points, flags = keypoints[:, :2], keypoints[:, 2]
+    if not np.isin(flags, (NOT_LABELLED, 1, VISIBLE)).all():
+        return Skipped("flags other than 0, 1 and 2", f"{name} has {np.unique(flags).tolist()}")
+    labelled = flags > NOT_LABELLED
+    if labelled.sum() < fewest_joints:
+        return Skipped("too few joints are labelled", f"{name} has {labelled.sum()}")
+    points = np.where(labelled[:, None], points + PIXEL_CENTRE, np.nan)
+    return {"joints_2d": points, "joints_2d_valid": labelled, "visible": flags == VISIBLE, "subject": number} | box
 
 
 def _split(path: Path) -> str:

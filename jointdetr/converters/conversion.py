@@ -12,17 +12,20 @@ again. A frame that is of no use is `Skipped`.
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import partial
+from importlib import import_module
+from inspect import signature
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 
 import datasets
 import numpy as np
 import pyarrow as pa
 
 from ..data.rows import (
+    SKELETON_COLUMNS,
     Problem,
     RowError,
     complete_row,
@@ -31,7 +34,6 @@ from ..data.rows import (
     knee_bend,
     recording_problem,
     reprojection_error,
-    skeleton_features,
 )
 from ..data.schema import pose_features
 from ..data.skeleton_mapping import map_row, mapping_weights
@@ -39,6 +41,20 @@ from ..formats.shards import fill, open_folder, parquet_aside, write_aside
 from ..formats.skeletons import skeleton_json
 from ..skeleton_jointdetr import Skeleton
 from .report import ROWS_AT_ONCE, SKELETON_FILE, ConversionReport, write_card
+
+CONVERTERS = {
+    "human36m": "human36m.human36m_converter",
+    "mpi-inf-3dhp": "mpi_inf_3dhp.mpi_inf_3dhp_converter",
+    "3dpw": "three_dpw.ThreeDpw",
+    "panoptic": "panoptic.Panoptic",
+    "coco": "coco.CocoKeypoints",
+    "lsp": "lsp.LeedsSportsPose",
+    "folder": "folder.Folder",
+    "bvh": "motion_files.Bvh",
+    "asf-amc": "motion_files.AsfAmc",
+}
+"""Maker of each converter by the name `jointdetr convert` knows it by: a class, or a function that looks which files
+there are. It is imported when it is asked for, so that nobody waits for readers of files that he does not have."""
 
 MARKERS, REPORT_FILE = ".conversion", "conversion.json"
 LARGEST_REFUSED_FRACTION = 0.5
@@ -55,6 +71,11 @@ class Recording(NamedTuple):
     source: Path  # named when something is wrong with it
     data: Any = None  # what else the converter wants to know
 
+    @property
+    def file_name(self) -> str:
+        """Name of the files about it, without what they end in."""
+        return f"{self.split}-{self.name}"
+
 
 class Skipped(NamedTuple):
     """A row, or several in a row, that a converter leaves out."""
@@ -69,7 +90,7 @@ class Converter(ABC):
     """What knows a source."""
 
     skeleton: ClassVar[Skeleton]
-    skeletons_only: ClassVar[bool] = False  # rows are of `skeleton_features`, without pictures
+    skeletons_only: ClassVar[bool] = False  # rows have `SKELETON_COLUMNS`, no pictures
     shows_nobody: ClassVar[bool] = False  # rows may have `nobody`
 
     @abstractmethod
@@ -89,6 +110,41 @@ class Converter(ABC):
         return {option.name: getattr(self, option.name) for option in fields(self)}
 
 
+def make_converter(name: str, source: Path, **options: Any) -> Converter:
+    """Make the converter of a name, one of `CONVERTERS`; options that are texts are read as it wants them.
+
+    Raises:
+        ValueError: There is none of this name, it has no such option, or the source is not as it expects.
+    """
+    if name not in CONVERTERS:
+        raise ValueError(f"there are converters for {', '.join(CONVERTERS)}; got {name!r}")
+    if not source.exists():
+        raise ValueError(f"{source} does not exist")
+    module, _, maker = CONVERTERS[name].partition(".")
+    make = getattr(import_module(f".{module}", __package__), maker)
+    kinds = {option.name: option.annotation for option in signature(make).parameters.values()}
+    del kinds["source"]
+    if unknown := sorted(set(options) - set(kinds)):
+        raise ValueError(f"options of {name} are {', '.join(kinds)}; got {', '.join(unknown)}")
+    return make(source, **{option: _read_option(option, value, kinds[option]) for option, value in options.items()})
+
+
+def _read_option(name: str, value: Any, kind: Any) -> Any:
+    """Read a text: one of several words, a whole number, a path, or words with commas between them."""
+    if not isinstance(value, str):
+        return value
+    kinds = [kind, *get_args(kind)]  # `int | None` is an `int`, too
+    choices = [choice for part in kinds if get_origin(part) is Literal for choice in get_args(part)]
+    if choices and value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}")
+    if get_origin(kind) is tuple:
+        return tuple(value.split(","))
+    try:
+        return int(value) if int in kinds else Path(value) if Path in kinds else value
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be a whole number, got {value!r}") from error
+
+
 def convert(
     converter: Converter, output: Path, workers: int = 1, split: str | None = None, skeleton: Skeleton | None = None
 ) -> ConversionReport:
@@ -97,83 +153,57 @@ def convert(
     The files are the same for any number of workers and however often the run was interrupted; after an error what was
     complete remains. `report.complaints()` says whether something was left out or failed.
     """
-    task = Task(converter, skeleton or converter.skeleton, output)
-    if not mapping_weights(converter.skeleton, task.skeleton)[1][task.skeleton.root]:
-        root, names = task.skeleton.joints[task.skeleton.root], (converter.skeleton.name, task.skeleton.name)
+    target = skeleton or converter.skeleton
+    if not mapping_weights(converter.skeleton, target)[1][target.root]:
+        root, names = target.joints[target.root], (converter.skeleton.name, target.name)
         raise ValueError(f"skeleton {names[0]!r} cannot be mapped to {names[1]!r}: nothing gives its root {root!r}")
-    recordings = _chosen(converter.recordings(), split)
-    identity = task.identity()
-    open_folder(output, f"{MARKERS}/settings.json", identity)
-    write_aside(output / SKELETON_FILE, skeleton_json(task.skeleton).encode())
+    markers = {_marker(output, recording): recording for recording in _chosen(converter.recordings(), split)}
+    # everything that decides what the files hold, unlike where the source lies
+    options = {name: value for name, value in converter.__getstate__().items() if not isinstance(value, Path)}
+    settings = {"converter": type(converter).__name__, "skeleton": target.name} | options
+    settings = json.loads(json.dumps(settings))  # as they will be read again
+    open_folder(output, f"{MARKERS}/settings.json", settings)
+    write_aside(output / SKELETON_FILE, skeleton_json(target).encode())
     for path, report in _finished(output).items():
         if report.failed:  # another try
             path.unlink()
-    markers = {_marker(output, name): recording for name, recording in recordings.items()}
-    fill(markers, partial(_write_recording, task), workers, "recordings")
+    fill(markers, partial(_write_recording, converter, target, output), workers, "recordings")
     total = ConversionReport()
     for report in _finished(output).values():
         total.add(report)
     write_aside(output / REPORT_FILE, (json.dumps(total.summary(), indent=2) + "\n").encode())
-    write_aside(output / "README.md", write_card(identity, total).encode())
+    write_aside(output / "README.md", write_card(settings, total).encode())
     return total
 
 
-def _chosen(recordings: list[Recording], split: str | None) -> dict[str, Recording]:
-    """Recordings of a split, or all of them, by the name of their file."""
+def _chosen(recordings: list[Recording], split: str | None) -> list[Recording]:
+    """Recordings of a split, or all of them."""
     if not recordings:
         raise ValueError("the source has no recordings")
     splits = sorted({recording.split for recording in recordings})
     if split is not None and split not in splits:
         raise ValueError(f"`split` must be one of {splits}, got {split!r}")
-    chosen = {_file_name(recording): recording for recording in recordings}
-    if len(chosen) < len(recordings):
-        raise ValueError(f"recordings must have different names, got {len(chosen)} for {len(recordings)}")
-    return {name: recording for name, recording in chosen.items() if split in (None, recording.split)}
+    if (names := len({recording.file_name for recording in recordings})) < len(recordings):
+        raise ValueError(f"recordings must have different names, got {names} for {len(recordings)}")
+    return [recording for recording in recordings if split in (None, recording.split)]
 
 
-def _file_name(recording: Recording) -> str:
-    return f"{recording.split}-{recording.name}"
-
-
-def _marker(folder: Path, name: str) -> Path:
+def _marker(output: Path, recording: Recording) -> Path:
     """File that says a recording is done, and what became of it."""
-    return folder / MARKERS / f"{name}.report.json"
+    return output / MARKERS / f"{recording.file_name}.report.json"
 
 
-def _finished(folder: Path) -> dict[Path, ConversionReport]:
+def _finished(output: Path) -> dict[Path, ConversionReport]:
     """Reports of all recordings that are done, by their files."""
-    paths = sorted(folder.glob(f"{MARKERS}/*.report.json"))
+    paths = sorted(output.glob(f"{MARKERS}/*.report.json"))
     return {path: ConversionReport.from_dict(json.loads(path.read_text())) for path in paths}
 
 
-@dataclass(frozen=True)
-class Task:
-    """A conversion as a worker process gets it."""
-
-    converter: Converter
-    skeleton: Skeleton  # of the rows
-    folder: Path
-
-    def identity(self) -> dict[str, Any]:
-        """Everything that decides what the files hold, unlike where the source lies."""
-        named = {"converter": type(self.converter).__name__, "skeleton": self.skeleton.name}
-        options = {name: value for name, value in self.converter.__getstate__().items() if not isinstance(value, Path)}
-        return json.loads(json.dumps(named | options))  # as it will be read again
-
-    def features(self) -> datasets.Features:
-        """Columns of the rows."""
-        if self.converter.skeletons_only:
-            return skeleton_features(len(self.skeleton.joints))
-        return pose_features(len(self.skeleton.joints), nobody=self.converter.shows_nobody)
-
-
-def _write_recording(task: Task, recording: Recording) -> None:
+def _write_recording(converter: Converter, skeleton: Skeleton, output: Path, recording: Recording) -> None:
     """Write the rows of a recording, then what became of it, which marks it as done."""
-    name = _file_name(recording)
-    shard = task.folder / "data" / f"{name}.parquet"
-    schema = task.features().arrow_schema
-    checked = CheckedRows(task, recording)
-    report = checked.report
+    checked = CheckedRows(converter, skeleton, recording)
+    report, schema = checked.report, checked.features.arrow_schema
+    shard = output / "data" / f"{recording.file_name}.parquet"
     try:
         with parquet_aside(shard, schema) as writer:
             rows = checked.rows()
@@ -183,8 +213,8 @@ def _write_recording(task: Task, recording: Recording) -> None:
         if not report.rows[recording.split]:
             shard.unlink()
     except RecordingError as error:
-        report = ConversionReport({recording.split: 0}, failed={name: str(error)})
-    write_aside(_marker(task.folder, name), json.dumps(asdict(report)).encode())
+        report = ConversionReport({recording.split: 0}, failed={recording.file_name: str(error)})
+    write_aside(_marker(output, recording), json.dumps(asdict(report)).encode())
 
 
 class RecordingError(Exception):
@@ -192,12 +222,13 @@ class RecordingError(Exception):
 
 
 class CheckedRows:
-    """The good rows of a recording, and the report of the others."""
+    """The good rows of a recording with the joints of `skeleton`, and the report of the others."""
 
-    def __init__(self, task: Task, recording: Recording) -> None:
-        self.task = task
-        self.recording = recording
-        self.columns = list(task.features())
+    def __init__(self, converter: Converter, skeleton: Skeleton, recording: Recording) -> None:
+        self.converter, self.skeleton, self.recording = converter, skeleton, recording
+        self.features = pose_features(len(skeleton.joints), converter.shows_nobody)
+        if converter.skeletons_only:
+            self.features = datasets.Features({name: self.features[name] for name in SKELETON_COLUMNS})
         self.report = ConversionReport({recording.split: 0})
         self.knee_bends: list[float] = []
         self.seen: set[tuple] = set()
@@ -217,32 +248,30 @@ class CheckedRows:
 
     def require_sound(self) -> None:
         """Fail the recording if most of its rows were refused, or if they make no sense together."""
-        checked = len(self.refusals) + self.report.rows[self.recording.split]
-        if len(self.refusals) > LARGEST_REFUSED_FRACTION * checked:
+        refused, checked = len(self.refusals), len(self.refusals) + self.report.rows[self.recording.split]
+        if refused > LARGEST_REFUSED_FRACTION * checked:
             last = self.refusals[-1]
-            raise RecordingError(
-                f"{len(self.refusals)} of {checked} rows refused: {last.reason}: {self._example(last)}"
-            )
+            raise RecordingError(f"{refused} of {checked} rows refused: {last.reason}: {self._example(last)}")
         if problem := recording_problem(self.knee_bends):
             raise RecordingError(f"{self.recording.source}: {problem}")
 
     def _given(self) -> Iterator[RowLabels | Skipped]:
         """Give what the converter gives; an error in reading the source is not one in writing the output."""
-        converter, target = self.task.converter, self.task.skeleton
+        own = self.converter.skeleton
         try:
-            self.report.notes = converter.remarks(self.recording)
-            for labels in converter.rows(self.recording):
-                is_mapped = target != converter.skeleton and not isinstance(labels, Skipped)
-                yield map_row(labels, converter.skeleton, target) if is_mapped else labels
+            self.report.notes = self.converter.remarks(self.recording)
+            for labels in self.converter.rows(self.recording):
+                is_mapped = self.skeleton != own and not isinstance(labels, Skipped)
+                yield map_row(labels, own, self.skeleton) if is_mapped else labels
         except (OSError, ValueError) as error:
             source = str(self.recording.source)
             raise RecordingError(str(error) if source in str(error) else f"{source}: {error}") from error
 
     def _checked(self, labels: RowLabels) -> dict[str, Any]:
         """Fill in what the source does not say, and refuse what is wrong."""
-        complete = complete_skeleton_row if self.task.converter.skeletons_only else complete_row
-        row = complete(labels, self.task.skeleton)
-        problem = find_problem(row, self.task.skeleton)
+        complete = complete_skeleton_row if self.converter.skeletons_only else complete_row
+        row = complete(labels, self.skeleton)
+        problem = find_problem(row, self.skeleton)
         key = tuple(row.get(name) for name in ("subject", "action", "camera", "frame"))
         if row["frame"] >= 0 and key in self.seen:
             problem = problem or Problem("the frame is there twice", f"subject {key[0]!r}, action {key[1]!r}")
@@ -254,10 +283,10 @@ class CheckedRows:
     def _accepted(self, row: dict[str, Any]) -> dict[str, Any]:
         """Note what the report wants to know of a good row, and make it ready for writing."""
         self.report.rows[self.recording.split] += 1
-        self.knee_bends.append(knee_bend(row["joints_3d"], self.task.skeleton))
+        self.knee_bends.append(knee_bend(row["joints_3d"], self.skeleton))
         if "joints_2d" in row and np.isfinite(error := reprojection_error(row)):
             self.report.errors_px.append(round(error, 3))
-        values = {name: row[name] for name in self.columns}
+        values = {name: row[name] for name in self.features}
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
     def _example(self, left_out: Skipped) -> str:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from ..data.rows import project
 from ..formats.skeletons import read_skeleton
 from ..skeleton_jointdetr import HUMAN36M, Skeleton
@@ -100,28 +98,24 @@ class Folder(Converter):
             raise ValueError(f"{where}: expected a JSON object, got {line[:60]!r}: {error}") from error
 
     def _row(self, values: Fields, number: int) -> RowLabels:
-        """Make the row of a line."""
+        """Make the row of a line: 3D joints are taken to the camera, and projected where there is no 2D label."""
         if unknown := sorted(set(values.values) - KEYS):
             raise ValueError(f"{values.where}: the keys must be of {sorted(KEYS)}, got {unknown}")
+        joints, given = len(self.skeleton.joints), values.values
         row = {name: values.text(name, "") for name in TEXTS} | {"frame": values.whole("frame", number - 1)}
         if self.skeletons_only:
-            joints = values.array("joints_3d", (len(self.skeleton.joints), 3))
-            return {"joints_3d": joints} | {name: row[name] for name in ("subject", "action", "frame")}
-        if (flags := values.values.get("visible")) is not None:
+            return row | {"joints_3d": values.array("joints_3d", (joints, 3))}
+        if (flags := given.get("visible")) is not None:
             if not isinstance(flags, list) or not all(flag in (False, True) for flag in flags):
                 raise values.error("visible", "a list of true and false")
             row["visible"] = flags
-        if (nobody := values.values.get("nobody", False)) not in (False, True):
+        if (nobody := given.get("nobody", False)) not in (False, True):
             raise values.error("nobody", "true or false")
-        picture = (self.images or self.source) / values.text("image")
-        return row | self._placed(values) | {"nobody": nobody, "image": picture}
-
-    def _placed(self, values: Fields) -> dict[str, np.ndarray]:
-        """Arrays of a row: 3D joints are taken to the camera, and projected where there is no 2D label."""
-        joints, extrinsics = len(self.skeleton.joints), values.values.get("extrinsics")
-        height = 4 if isinstance(extrinsics, list) and len(extrinsics) == 4 else 3
+        row |= {"nobody": nobody, "image": (self.images or self.source) / values.text("image")}
+        to_camera = given.get("extrinsics")
+        height = 4 if isinstance(to_camera, list) and len(to_camera) == 4 else 3
         shapes = dict(zip(ARRAYS, ((joints, 3), (joints, 2), (3, 3), (height, 4), (4,)), strict=True))
-        row = {name: values.array(name, shape) for name, shape in shapes.items() if name in values.values}
+        row |= {name: values.array(name, shape) for name, shape in shapes.items() if name in given}
         to_camera = row.pop("extrinsics", None)
         if to_camera is not None and "joints_3d" in row:
             row["joints_3d"] = row["joints_3d"] @ to_camera[:3, :3].T + to_camera[:3, 3]

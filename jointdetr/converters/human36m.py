@@ -1,6 +1,4 @@
-"""Human3.6M, as its owners give it out and as others pack it.
-
-Subjects 9 and 11 are the test split, all others train. There are three kinds of files.
+"""Human3.6M, as its owners give it out and as others pack it. docs/data.md says what rows make of it.
 
 **The official files**: CDF files of poses, `metadata.xml` with the cameras, and films.
 
@@ -14,8 +12,7 @@ is another thing, of a made-up size, and is not read.
 
 **The npz beside pictures** that mmpose's and SPIN's users have: `imgname` (N), `center` (N, 2) px, `scale` (N, the
 square box's side divided by 200 px), `part` (N, J, 3) pixels with a confidence, `S` (N, J, 4) metres in absolute
-camera space with a confidence. The cameras come as a pickle, which is never opened: a pinhole camera is fitted to each
-picture's own labels instead, which explains them within 3 px (the lens is left out).
+camera space with a confidence. The pinhole cameras that are fitted to the labels explain them within 3 px.
 
 **VideoPose3D's `data_3d_h36m.npz`** of poses alone. Its one array `positions_3d` is a pickled dictionary
 `{subject: {action: (frames, 32, 3)}}` in metres in the room's axes, z up; it is read by `safe_pickle`.
@@ -59,23 +56,21 @@ def human36m_converter(source: Path, images: Path | None = None, step: int | Non
     """Make the converter of the files that are there."""
     if source.is_dir() and any(source.glob("S[0-9]*/**/*.cdf")):
         return Human36mOfficial(source, step)
-    path = source if source.is_file() else _only_npz(source)
-    names = _array_names(path)
+    files = [source] if source.is_file() else sorted(source.glob("*.npz"))
+    if len(files) != 1:
+        expected = "subjects such as S1 with D3_Positions_mono/*.cdf, or one npz file"
+        raise ValueError(f"{source} must hold {expected}; got {[path.name for path in files]}")
+    path = files[0]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file.files)
+    except (ValueError, OSError, AttributeError) as error:  # numpy takes what is no npz for a pickle
+        raise ValueError(f"{path}: expected an npz file, got none: {error}") from error
     if "positions_3d" in names:
         return Human36mSkeletons(path, step or Human36mSkeletons.step)
     if "imgname" in names:
         return Human36mNpz(path, images or path.parent, step)
     raise ValueError(f"{path} must have the array `imgname` (mmpose) or `positions_3d` (VideoPose3D), got {names}")
-
-
-@dataclass(frozen=True)
-class Human36mCamera:
-    """A camera as one subject was filmed by it."""
-
-    rotation: np.ndarray  # (3, 3), from the room's axes to the camera's
-    position: np.ndarray  # (3,) mm in the room
-    intrinsics: np.ndarray  # (3, 3) px
-    lens: Lens
 
 
 @dataclass(frozen=True)
@@ -87,18 +82,19 @@ class Human36mOfficial(Converter):
     skeleton = HUMAN36M
 
     def recordings(self) -> list[Recording]:
-        """One for each film that has poses."""
+        """One for each film that has poses; those in camera axes are preferred."""
         _ = self.cameras  # missing or broken metadata are found before anything is started
         found = []
         for folder in sorted(path for path in self.source.glob("S[0-9]*") if path.is_dir()):
-            subject = folder.name
-            for name, poses in sorted(_pose_files(folder).items()):
-                recording = f"{subject}_{name.replace(' ', '_')}"
-                found.append(Recording(recording, split_of(subject), poses, (subject, name)))
+            world, seen = (sorted(folder.glob(f"**/*{kind}/*.cdf")) for kind in (WORLD_FOLDER, CAMERA_FOLDER))
+            films = {f"{path.stem}.{camera}": path for path in world for camera in CAMERAS}
+            films |= {path.stem: path for path in seen}
+            for name, poses in sorted(films.items()):
+                recording = f"{folder.name}_{name.replace(' ', '_')}"
+                found.append(Recording(recording, split_of(recording), poses, (folder.name, name)))
         if not found:
-            raise ValueError(
-                f"{self.source} must hold S*/.../{CAMERA_FOLDER}/*.cdf or {WORLD_FOLDER}/*.cdf, found none"
-            )
+            expected = f"S*/.../{CAMERA_FOLDER}/*.cdf or {WORLD_FOLDER}/*.cdf"
+            raise ValueError(f"{self.source} must hold {expected}, found none")
         return found
 
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
@@ -106,12 +102,11 @@ class Human36mOfficial(Converter):
         subject, name = recording.data
         action, _, camera_name = name.rpartition(".")
         if (subject, camera_name) not in self.cameras:
-            raise ValueError(
-                f"cameras are known of S1 to S{NUM_SUBJECTS} by {CAMERAS}, got {subject}, {camera_name!r}"
-            )
+            known = f"S1 to S{NUM_SUBJECTS} by {CAMERAS}"
+            raise ValueError(f"cameras are known of {known}, got {subject}, {camera_name!r}")
         camera = self.cameras[subject, camera_name]
         joints = read_poses(recording.source)  # (frames, joints, 3) mm
-        if _kind(recording.source) == WORLD_FOLDER:
+        if recording.source.parent.name.endswith(WORLD_FOLDER):
             joints = (joints - camera.position) @ camera.rotation.T
         folder = self.source / subject
         film = next(folder.glob(f"**/{name}.mp4"), folder / "Videos" / f"{name}.mp4")
@@ -124,13 +119,12 @@ class Human36mOfficial(Converter):
         return film_rows(film, len(joints), self.step or USUAL_STEPS[recording.split], labels)
 
     @cached_property
-    def cameras(self) -> dict[tuple[str, str], Human36mCamera]:
+    def cameras(self) -> "dict[tuple[str, str], Human36mCamera]":
         """Cameras by subject and name."""
         found = sorted(self.source.glob("metadata.xml")) or sorted(self.source.glob("*/metadata.xml"))
         if not found:
-            raise ValueError(
-                f"{self.source} must hold metadata.xml of Human3.6M's code, which has the cameras, found none"
-            )
+            expected = "metadata.xml of Human3.6M's code, which has the cameras"
+            raise ValueError(f"{self.source} must hold {expected}, found none")
         return read_cameras(found[0])
 
 
@@ -159,70 +153,70 @@ class Human36mNpz(Converter):
         for index, name in enumerate(self._names):
             pictures.setdefault(name.recording, []).append(index)
         return [
-            Recording(name, self.split_of_recording(name), self.annotations, np.array(indices))
+            Recording(name, split_of(name), self.annotations, np.array(indices))
             for name, indices in sorted(pictures.items())
         ]
 
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of the pictures of a film."""
-        for index in recording.data:
-            name = self._names[index]
-            frame = name.number - self._first_number if name.number >= 0 else -1
-            if self.step is None or frame % self.step == 0:
-                yield self._labels(index, name, frame)
-
-    def split_of_recording(self, recording: str) -> str:
-        """Split of a recording, by its subject."""
-        return split_of(recording.partition("_")[0])
-
-    def _labels(self, index: int, name: PictureName, frame: int) -> RowLabels | Skipped:
-        """What the npz says about a picture."""
         arrays = self._arrays
-        joints_camera = arrays["S"][index, :, :3] * METRES_TO_MM  # (joints, 3)
-        points = arrays["part"][index, :, :2]  # (joints, 2) px
-        valid_3d, valid_2d = arrays["S"][index, :, 3] > 0, arrays["part"][index, :, 2] > 0
-        both = valid_3d & valid_2d
-        try:
-            intrinsics = fit_intrinsics(joints_camera[both], points[both])
-        except ValueError as error:
-            return Skipped("no camera can be fitted to the labels", f"entry {index}: {error}", frame)
-        side = float(arrays["scale"][index]) * BOX_SIDE_PER_SCALE_PX
-        return {
-            "image": self.images / str(arrays["imgname"][index]),
-            "joints_3d": joints_camera,
-            "joints_3d_valid": valid_3d,
-            "joints_2d": points,
-            "joints_2d_valid": valid_2d,
-            "visible": valid_2d,
-            "intrinsics": intrinsics,
-            "box": [*(arrays["center"][index] - side / 2), side, side],
-            "subject": name.subject,
-            "action": name.action,
-            "camera": name.camera,
-            "frame": frame,
-        }
+        for index in recording.data:
+            _, subject, action, camera, frame = self._names[index]
+            if self.step is not None and frame % self.step:
+                continue
+            joints_camera = arrays["S"][index, :, :3] * METRES_TO_MM  # (joints, 3)
+            points = arrays["part"][index, :, :2]  # (joints, 2) px
+            valid_3d, valid_2d = arrays["S"][index, :, 3] > 0, arrays["part"][index, :, 2] > 0
+            both = valid_3d & valid_2d
+            try:
+                intrinsics = fit_intrinsics(joints_camera[both], points[both])
+            except ValueError as error:
+                yield Skipped("no camera can be fitted to the labels", f"entry {index}: {error}", frame)
+                continue
+            side = float(arrays["scale"][index]) * BOX_SIDE_PER_SCALE_PX
+            yield {
+                "image": self.images / str(arrays["imgname"][index]),
+                "joints_3d": joints_camera,
+                "joints_3d_valid": valid_3d,
+                "joints_2d": points,
+                "joints_2d_valid": valid_2d,
+                "visible": valid_2d,
+                "intrinsics": intrinsics,
+                "box": [*(arrays["center"][index] - side / 2), side, side],
+                "subject": subject,
+                "action": action,
+                "camera": camera,
+                "frame": frame,
+            }
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        return read_annotations(self.annotations, len(self.skeleton.joints))
+        """The arrays, read without pickle, of the right shapes."""
+        num_joints = len(self.skeleton.joints)
+        shapes = {"imgname": (), "center": (2,), "scale": (), "part": (num_joints, 3), "S": (num_joints, 4)}
+        with np.load(self.annotations, allow_pickle=False) as file:
+            if not set(shapes) <= set(file.files):
+                raise ValueError(f"{self.annotations} must have the keys {sorted(shapes)}, got {sorted(file.files)}")
+            arrays = {name: file[name] for name in shapes}
+        count = len(arrays["imgname"])
+        for name, shape in shapes.items():
+            require_shape(arrays[name], (count, *shape), f"`{name}` of {self.annotations}")
+        return arrays
 
     @cached_property
     def _names(self) -> list[PictureName]:
-        return [self.parse_name(str(name)) for name in self._arrays["imgname"]]
-
-    @cached_property
-    def _first_number(self) -> int:
-        """Pictures are numbered from 1 unless one has the number 0."""
-        return 0 if any(name.number == 0 for name in self._names) else 1
+        """What the pictures' names say, with numbers from 0: pictures count from 1 unless one has the number 0."""
+        names = [self.parse_name(str(name)) for name in self._arrays["imgname"]]
+        first = 0 if any(name.number == 0 for name in names) else 1
+        return [name._replace(number=max(name.number - first, -1)) for name in names]
 
     def parse_name(self, name: str) -> PictureName:
         """Read subject, action, camera and number from a picture's name."""
         recording, _, number = Path(name).stem.rpartition("_")
         scene, _, camera = recording.rpartition(".")
         subject, _, action = scene.partition("_")
-        return PictureName(
-            recording or "pictures", subject, action_of(action), camera, int(number) if number.isdigit() else -1
-        )
+        index = int(number) if number.isdigit() else -1
+        return PictureName(recording or "pictures", subject, action_of(action), camera, index)
 
 
 @dataclass(frozen=True)
@@ -246,10 +240,8 @@ class Human36mSkeletons(Converter):
         """Poses of a take."""
         subject, action = recording.data
         positions = np.asarray(self._positions[subject][action])  # (frames, 32, 3) m
-        if positions.ndim != 3 or positions.shape[1] not in (32, 17) or positions.shape[2] != 3:
-            raise ValueError(
-                f"`positions_3d` of {subject}, {action} must have the shape (frames, 32, 3), got {positions.shape}"
-            )
+        if (shape := positions.shape)[1:] not in ((32, 3), (17, 3)):
+            raise ValueError(f"`positions_3d` of {subject}, {action} must have the shape (frames, 32, 3), got {shape}")
         chosen = JOINTS_OF_32 if positions.shape[1] == 32 else slice(None)
         for frame in range(0, len(positions), self.step):
             x, y, z = positions[frame, chosen].T * METRES_TO_MM
@@ -265,15 +257,25 @@ class Human36mSkeletons(Converter):
         return positions
 
 
-def split_of(subject: str) -> str:
-    """The split of a subject such as "S9"."""
-    return "test" if subject in TEST_SUBJECTS else "train"
+def split_of(recording: str) -> str:
+    """The split of a recording such as "S9_Walking", by its subject; "TS1" is of MPI-INF-3DHP's test set."""
+    subject = recording.partition("_")[0]
+    return "test" if subject in TEST_SUBJECTS or subject.startswith("TS") else "train"
 
 
 def action_of(name: str) -> str:
     """Name of an action as the test protocols have it: "WalkingDog 1" and "WalkDog_1" are both "WalkDog_1"."""
     action, _, take = name.replace(" ", "_").partition("_")
     return ACTION_NAMES.get(action, action) + (f"_{take}" if take else "")
+
+
+class Human36mCamera(NamedTuple):
+    """A camera as one subject was filmed by it."""
+
+    rotation: np.ndarray  # (3, 3), from the room's axes to the camera's
+    position: np.ndarray  # (3,) mm in the room
+    intrinsics: np.ndarray  # (3, 3) px
+    lens: Lens
 
 
 def read_cameras(path: Path) -> dict[tuple[str, str], Human36mCamera]:
@@ -287,18 +289,20 @@ def read_cameras(path: Path) -> dict[tuple[str, str], Human36mCamera]:
     except ElementTree.ParseError as error:
         raise ValueError(f"{path}: expected Human3.6M's metadata, got no XML: {error}") from error
     words = re.split(r"[\s,;]+", (element.text if element is not None else "").strip("[] \n\t"))
-    expected = len(CAMERAS) * (NUM_SUBJECTS * EXTRINSICS + INTRINSICS)
+    split = len(CAMERAS) * NUM_SUBJECTS * EXTRINSICS
+    expected = split + len(CAMERAS) * INTRINSICS
     if len(words) != expected:
         raise ValueError(f"{path}: expected an element w0 of {expected} numbers, got {len(words)} words")
     numbers = np.array([float(word) for word in words])
-    split = len(CAMERAS) * NUM_SUBJECTS * EXTRINSICS
     placed = numbers[:split].reshape(len(CAMERAS), NUM_SUBJECTS, EXTRINSICS)
-    inner = numbers[split:].reshape(len(CAMERAS), INTRINSICS)
-    return {
-        (f"S{subject + 1}", name): _camera(placed[index, subject], inner[index])
-        for index, name in enumerate(CAMERAS)
-        for subject in range(NUM_SUBJECTS)
-    }
+    cameras = {}
+    for name, of_subjects, inner in zip(CAMERAS, placed, numbers[split:].reshape(-1, INTRINSICS), strict=True):
+        intrinsics = np.array([[inner[0], 0.0, inner[2]], [0.0, inner[1], inner[3]], [0.0, 0.0, 1.0]])
+        lens = Lens(tuple(inner[4:7]), tuple(inner[7:9]), skew=1.0)
+        for subject, place in enumerate(of_subjects, start=1):
+            rotation = Rotation.from_euler("XYZ", place[:3]).as_matrix()  # about z, then y, then x; radians
+            cameras[f"S{subject}", name] = Human36mCamera(rotation, place[3:], intrinsics, lens)
+    return cameras
 
 
 def read_poses(path: Path) -> np.ndarray:
@@ -314,57 +318,3 @@ def read_poses(path: Path) -> np.ndarray:
     if poses.ndim < 2 or poses.shape[-1] != RECORDED_JOINTS * 3:
         raise ValueError(f"{path}: `Pose` must have the shape (frames, {RECORDED_JOINTS * 3}), got {poses.shape}")
     return poses.reshape(-1, RECORDED_JOINTS, 3)[:, JOINTS_OF_32].astype(np.float64)
-
-
-def read_annotations(path: Path, num_joints: int) -> dict[str, np.ndarray]:
-    """Read the arrays, without pickle, and check their shapes."""
-    shapes = {"imgname": (), "center": (2,), "scale": (), "part": (num_joints, 3), "S": (num_joints, 4)}
-    with np.load(path, allow_pickle=False) as file:
-        missing = set(shapes) - set(file.files)
-        if missing:
-            raise ValueError(f"{path} must have the keys {sorted(shapes)}, got {sorted(file.files)}")
-        arrays = {name: file[name] for name in shapes}
-    count = len(arrays["imgname"])
-    for name, shape in shapes.items():
-        require_shape(arrays[name], (count, *shape), f"`{name}` of {path}")
-    return arrays
-
-
-def _only_npz(folder: Path) -> Path:
-    """The npz file of a folder."""
-    found = sorted(folder.glob("*.npz"))
-    if len(found) != 1:
-        names = [path.name for path in found]
-        raise ValueError(
-            f"{folder} must hold subjects such as S1 with D3_Positions_mono/*.cdf, or one npz file; got {names}"
-        )
-    return found[0]
-
-
-def _array_names(path: Path) -> list[str]:
-    """Names of the arrays of an npz file, none of which is read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return list(file.files)
-    except (ValueError, OSError, AttributeError) as error:  # numpy takes what is no npz for a pickle
-        raise ValueError(f"{path}: expected an npz file, got none: {error}") from error
-
-
-def _camera(placed: np.ndarray, inner: np.ndarray) -> Human36mCamera:
-    """Make a camera of its 6 and its 9 numbers."""
-    intrinsics = np.array([[inner[0], 0.0, inner[2]], [0.0, inner[1], inner[3]], [0.0, 0.0, 1.0]])
-    lens = Lens(tuple(inner[4:7]), tuple(inner[7:9]), skew=1.0)
-    rotation = Rotation.from_euler("XYZ", placed[:3]).as_matrix()  # about z, then y, then x; radians
-    return Human36mCamera(rotation, placed[3:], intrinsics, lens)
-
-
-def _kind(path: Path) -> str:
-    """Name of the folder of a CDF file, without the prefix that some unpackers give it."""
-    return path.parent.name.removeprefix("Poses_")
-
-
-def _pose_files(folder: Path) -> dict[str, Path]:
-    """CDF files of a subject by film, such as "Directions 1.54138969"; those in camera axes are preferred."""
-    files = sorted(folder.glob("**/*.cdf"))
-    world = {f"{path.stem}.{camera}": path for path in files if _kind(path) == WORLD_FOLDER for camera in CAMERAS}
-    return world | {path.stem: path for path in files if _kind(path) == CAMERA_FOLDER}

@@ -7,11 +7,12 @@ Some words mean another joint in the company of others: a shoulder is the collar
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from .reading import read_json
 
+ARM_BEGINS = ("arm", "upperarm", "uparm", "uarm", "shldr", "shldrbend", "humerus")
 # A limb's joint here, and what others call it, in lower case without side and punctuation.
 LIMB_JOINTS = {
     "hip": ("upleg", "upperleg", "thigh", "thighbend", "hip", "femur"),
@@ -19,25 +20,22 @@ LIMB_JOINTS = {
     "ankle": ("foot", "ankle"),
     "foot": ("toebase", "toe", "toes", "ball"),
     "collar": ("collar", "clavicle", "clav"),
-    "shoulder": ("arm", "upperarm", "uparm", "uarm", "shldr", "shldrbend", "humerus", "shoulder"),
+    "shoulder": (*ARM_BEGINS, "shoulder"),
     "elbow": ("forearm", "forearmbend", "lowerarm", "lowarm", "farm", "radius", "elbow"),
     "wrist": ("hand", "wrist", "forearmend", "lowerarmend", "lowarmend", "elbowend"),
     "eye": ("eye", "eyeball"),
     "ear": ("ear",),
 }
+LIMBS = {spelling: joint for joint, spellings in LIMB_JOINTS.items() for spelling in spellings}
 # The root of a BVH lies anywhere about the hips and its lowest spine joint anywhere above, so neither is taken as the
 # pelvis or the spine of other skeletons: `map_skeleton` has formulas for these.
-TRUNK_JOINTS = {
-    "neck": ("neck",),
-    "skull_base": ("head",),
-    "head_top": ("headend", "headtopend", "headtop", "headnub"),
-    "nose": ("nose",),
+TRUNK = {
+    **{"neck": "neck", "head": "skull_base", "nose": "nose"},
+    **dict.fromkeys(("headend", "headtopend", "headtop", "headnub"), "head_top"),
 }
 SIDES = {"left": ("left", "l", "lt", "lft"), "right": ("right", "r", "rt", "rgt")}
 NOT_JOINTS = {"ik", "fk", "pole", "target", "twist", "roll", "weapon", "prop", "helper", "to", "forehead"}
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+|\d+")
-
-ARM_BEGINS = {"arm", "upperarm", "uparm", "uarm", "shldr", "shldrbend", "humerus"}
 
 
 def package_names(names: Sequence[str], given: Mapping[str, str] | None = None) -> list[str]:
@@ -65,27 +63,24 @@ def package_names(names: Sequence[str], given: Mapping[str, str] | None = None) 
 
 def split_name(name: str) -> tuple[str, str]:
     """Side and part of a name: "mixamorig:LeftUpLeg" is ("left", "upleg"); an unknown part is all but the side."""
-    plain = re.split(r"[:|]", name)[-1]
-    words = [word.lower() for word in WORD.findall(plain)]
-    side, rest = _take_side(words)
-    while rest and rest[-1].isdigit() and len(rest) > 1:
+    side, rest = _take_side(name)
+    while len(rest) > 1 and rest[-1].isdigit():
         rest = rest[:-1]  # "neck_01", "Toe0"
     whole = "".join(rest)
     if NOT_JOINTS & set(rest):
         return side, whole
-    spellings = _spellings(bool(side))
     for start in range(len(rest)):
         part = "".join(rest[start:])
         if part in NOT_JOINTS:
             return side, whole
-        if part in spellings:
+        if part in (LIMBS if side else TRUNK):
             return side, part
     return (side, whole) if side else _split_run_together(whole)
 
 
-def read_names(path: Path) -> dict[str, str]:
-    """Read a JSON object of a file's names to this package's, or to any other."""
-    names = read_json(path)
+def read_names(path: Path | None) -> dict[str, str]:
+    """Read a JSON object of a file's names to this package's, or to any other; none without a file."""
+    names = {} if path is None else read_json(path)
     if not isinstance(names, dict) or not all(isinstance(new, str) and new for new in names.values()):
         raise ValueError(f'{path} must map names to names, as {{"Bone.012": "left_knee"}}, got {str(names)[:80]}')
     return names
@@ -101,8 +96,9 @@ def side_pairs(names: Sequence[str], renamed: Sequence[str]) -> list[tuple[int, 
     return [(joint, found["right", rest]) for rest, joint in lefts.items() if ("right", rest) in found]
 
 
-def _take_side(words: list[str]) -> tuple[str, list[str]]:
-    """Find the word of the side; return the others."""
+def _take_side(name: str) -> tuple[str, list[str]]:
+    """Find the word of the side among those of a name; return the others, too, in lower case."""
+    words = [word.lower() for word in WORD.findall(re.split(r"[:|]", name)[-1])]
     for side, spellings in SIDES.items():
         for place, word in enumerate(words):
             if word in spellings:
@@ -112,43 +108,33 @@ def _take_side(words: list[str]) -> tuple[str, list[str]]:
 
 def _without_side(name: str) -> tuple[str, str] | None:
     """Side and all that is left of a name, with its numbers; None without a side."""
-    words = [word.lower() for word in WORD.findall(re.split(r"[:|]", name)[-1])]
-    side, rest = _take_side(words)
+    side, words = _take_side(name)
+    rest = " ".join(words)
     if not side:
-        side, part = _split_run_together("".join(words))
-        rest = [part]
-    return (side, " ".join(rest)) if side and rest else None
+        side, rest = _split_run_together("".join(words))
+    return (side, rest) if side and rest else None
 
 
 def _split_run_together(whole: str) -> tuple[str, str]:
     """Side and part of a name without a change of case, such as "lfemur", "leftupleg" or "thighright"."""
-    spellings = _spellings(True)
     for side in SIDES:
         for word in (side, side[0]):
-            if whole.startswith(word) and whole[len(word) :] in spellings:
-                return side, whole[len(word) :]
-        if whole.endswith(side) and whole[: -len(side)] in spellings:
-            return side, whole[: -len(side)]
+            if whole.startswith(word) and whole.removeprefix(word) in LIMBS:
+                return side, whole.removeprefix(word)
+        if whole.endswith(side) and whole.removesuffix(side) in LIMBS:
+            return side, whole.removesuffix(side)
     return "", whole
 
 
-def _spellings(of_limbs: bool) -> set[str]:
-    """All that limbs' or the trunk's joints are called."""
-    return {spelling for spellings in (LIMB_JOINTS if of_limbs else TRUNK_JOINTS).values() for spelling in spellings}
-
-
-def _known_joint(side: str, part: str, parts: Collection[str]) -> str | None:
+def _known_joint(side: str, part: str, parts: Set[str]) -> str | None:
     """Name of a joint in this package among `parts` of the same file, None if it is not a well-known one."""
-    in_company = {
-        "shoulder": ("collar", ARM_BEGINS & set(parts)),
-        "leg": ("hip", "knee" in parts and not set(LIMB_JOINTS["hip"]) & set(parts)),
-        "foot": ("foot", "ankle" in parts),
-        "hand": ("hand", "wrist" in parts),
-    }
-    joint, is_another = in_company.get(part, ("", False))
-    if is_another:
-        return f"{side}_{joint}" if side else None
-    for joint, spellings in (LIMB_JOINTS if side else TRUNK_JOINTS).items():
-        if part in spellings:
-            return f"{side}_{joint}" if side else joint
-    return None
+    if not side:
+        return TRUNK.get(part)
+    joint = LIMBS.get(part)
+    if part == "shoulder" and not parts.isdisjoint(ARM_BEGINS):
+        joint = "collar"
+    elif part == "leg" and "knee" in parts and parts.isdisjoint(LIMB_JOINTS["hip"]):
+        joint = "hip"
+    elif (part == "foot" and "ankle" in parts) or (part == "hand" and "wrist" in parts):
+        joint = part
+    return joint and f"{side}_{joint}"

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ..formats.acclaim import RecordedSkeleton, bone_ends_mm, read_amc, read_asf
+from ..formats.acclaim import bone_ends_mm, read_amc, read_asf
 from ..formats.bvh import UNITS_MM, BvhMotion, read_bvh
 from ..formats.rig import END_SITE_SUFFIX
 from ..skeleton_jointdetr import CMU_MOCAP, Skeleton
@@ -28,33 +28,17 @@ TO_CAMERA_AXES = {
 CMU_UNIT = "CMU's 1/0.45 inch"
 GUESSED_UNITS_MM = UNITS_MM | {CMU_UNIT: 25.4 / 0.45}
 CMU_JOINTS = {"lhipjoint", "lowerback"}  # only CMU's skeletons have them, in any spelling
-# From a child of one metre to a person of 2.1 m: joint above and below a bone, shortest and longest in mm.
-BONES_MM = (("hip", "knee", 200.0, 520.0), ("shoulder", "elbow", 130.0, 400.0))
+# Joints above and below a bone: its length, from that of a child of one metre to that of a person of 2.1 m.
+BONES_MM = {("hip", "knee"): (200.0, 520.0), ("shoulder", "elbow"): (130.0, 400.0)}
 
-# Joints at the ends of CMU's bones, without their side; the trunk's first.
-CMU_TRUNK = {
-    "root": "root",
-    "lowerback": "lower_back",
-    "upperback": "upper_back",
-    "thorax": "thorax",
-    "lowerneck": "lower_neck",
-    "upperneck": "upper_neck",
-    "head": "head_top",
-}
-CMU_LIMBS = {
-    "hipjoint": "hip",
-    "femur": "knee",
-    "tibia": "ankle",
-    "foot": "foot",
-    "toes": "toes",
-    "clavicle": "shoulder",
-    "humerus": "elbow",
-    "radius": "wrist",
-    "wrist": "hand",
-    "hand": "fingers",
-    "fingers": "fingertips",
-    "thumb": "thumb",
-}
+CMU_BONES = (
+    *("root", "lhipjoint", "lfemur", "ltibia", "lfoot", "ltoes"),
+    *("rhipjoint", "rfemur", "rtibia", "rfoot", "rtoes"),
+    *("lowerback", "upperback", "thorax", "lowerneck", "upperneck", "head"),
+    *("lclavicle", "lhumerus", "lradius", "lwrist", "lhand", "lfingers", "lthumb"),
+    *("rclavicle", "rhumerus", "rradius", "rwrist", "rhand", "rfingers", "rthumb"),
+)
+"""The recorded bone that ends at each joint of the skeleton `cmu_mocap`."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +64,11 @@ class Bvh(Converter):
 
     @cached_property
     def _first(self) -> BvhMotion:
-        return read_bvh(_files(self.source, ".bvh")[0])
+        return read_bvh(self.recordings()[0].source)
 
     @cached_property
     def _names(self) -> dict[str, str]:
-        return {} if self.names is None else read_names(self.names)
+        return read_names(self.names)
 
     def remarks(self, recording: Recording) -> list[str]:
         """Joints whose names are not known; the same for all files."""
@@ -94,7 +78,7 @@ class Bvh(Converter):
 
     def recordings(self) -> list[Recording]:
         """One for each file."""
-        return _name_recordings(self.source, _files(self.source, ".bvh"))
+        return _recordings(self.source, ".bvh")
 
     def rows(self, recording: Recording) -> Iterator[RowLabels]:
         """Skeletons of every `step`-th frame."""
@@ -102,12 +86,12 @@ class Bvh(Converter):
         found = bvh_skeleton(motion, self._names)
         if (found.joints, found.parents) != (self.skeleton.joints, self.skeleton.parents):
             different = sorted(set(found.joints) ^ set(self.skeleton.joints)) or "their order or parents"
-            raise ValueError(
-                f"{recording.source}: all files must have the skeleton of the first one; different are {different}"
-            )
+            expected = "all files must have the skeleton of the first one"
+            raise ValueError(f"{recording.source}: {expected}; different are {different}")
         scale = unit_mm(self.unit) if self.unit else guess_unit_mm(recording.source, motion, found)
         joints = motion.positions(self.step) * scale @ TO_CAMERA_AXES[self.up].T  # (frames, joints, 3)
-        yield from _skeleton_rows(joints, recording, self.step)
+        for number, pose in enumerate(joints):
+            yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * self.step}
 
 
 @dataclass(frozen=True)
@@ -121,8 +105,14 @@ class AsfAmc(Converter):
 
     def recordings(self) -> list[Recording]:
         """One for each motion; `data` is the skeleton's file."""
-        motions = _files(self.source, ".amc")
-        return [entry._replace(data=_asf_of(entry.source)) for entry in _name_recordings(self.source, motions)]
+        found = []
+        for motion in _recordings(self.source, ".amc"):
+            folder = motion.source.parent
+            skeletons = sorted(folder.glob("*.asf"))
+            if len(skeletons) != 1:
+                raise ValueError(f"{folder} must hold one *.asf file for its *.amc files, got {len(skeletons)}")
+            found.append(motion._replace(data=skeletons[0]))
+        return found
 
     def rows(self, recording: Recording) -> Iterator[RowLabels]:
         """Skeletons of every `step`-th frame."""
@@ -130,10 +120,13 @@ class AsfAmc(Converter):
         motion = read_amc(recording.source, self.step)
         try:
             ends = bone_ends_mm(skeleton, motion)  # (frames, bones, 3)
-            joints = ends[:, cmu_bones(skeleton)] @ TO_CAMERA_AXES["y"].T
+            if missing := sorted(set(CMU_BONES) - set(skeleton.names)):
+                raise ValueError(f"the skeleton must have the bones of CMU's motion capture, missing are {missing}")
         except ValueError as error:
             raise ValueError(f"{recording.source} with {recording.data}: {error}") from error
-        yield from _skeleton_rows(joints, recording, self.step)
+        joints = ends[:, [skeleton.names.index(bone) for bone in CMU_BONES]] @ TO_CAMERA_AXES["y"].T
+        for number, pose in enumerate(joints):
+            yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * self.step}
 
 
 def bvh_skeleton(motion: BvhMotion, names: Mapping[str, str] | None = None) -> Skeleton:
@@ -159,11 +152,15 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
     Raises:
         ValueError: No such bone is known by its name, or no unit, or more than one, would do.
     """
-    skeleton = skeleton or bvh_skeleton(motion)
     pose = replace(motion, values=motion.values[:1]).positions()[0]  # (joints, 3); files may overrule their offsets
-    bones = {below: (_bone_length(pose, skeleton, above, below), *limits) for above, below, *limits in BONES_MM}
-    known = {below: bone for below, bone in bones.items() if np.isfinite(bone[0])}
-    if not known:
+    at = dict(zip((skeleton or bvh_skeleton(motion)).joints, pose, strict=True))
+    lengths = {}  # mean of both sides, in the unit of the file
+    for above, below in BONES_MM:
+        sides = [side for side in ("left", "right") if {f"{side}_{above}", f"{side}_{below}"} <= at.keys()]
+        if sides:
+            bones = [at[f"{side}_{above}"] - at[f"{side}_{below}"] for side in sides]
+            lengths[above, below] = np.linalg.norm(bones, axis=-1).mean()
+    if not lengths:
         raise ValueError(
             f"{path}: the unit is told by thighs and upper arms, of which none is known by its name among "
             f"{', '.join(motion.names[:12])} ...; give it, as `--set unit=cm` does, or the names by `--set names=FILE`"
@@ -171,13 +168,13 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
     fits = {
         name: unit
         for name, unit in GUESSED_UNITS_MM.items()
-        if all(shortest <= length * unit <= longest for length, shortest, longest in known.values())
+        if all(BONES_MM[bone][0] <= length * unit <= BONES_MM[bone][1] for bone, length in lengths.items())
     }
     is_cmu = {re.sub(r"[^a-z]", "", name.lower()) for name in motion.names} >= CMU_JOINTS
-    if len(fits) > 1 and is_cmu and CMU_UNIT in fits:
+    if is_cmu and CMU_UNIT in fits:
         return fits[CMU_UNIT]
     if len(fits) != 1:
-        said = " and ".join(f"{length:.4g} to the {below}" for below, (length, _, _) in known.items())
+        said = " and ".join(f"{length:.4g} to the {below}" for (_, below), length in lengths.items())
         raise ValueError(
             f"{path}: bones must be as long as a person's in one of {', '.join(GUESSED_UNITS_MM)}, got {said}, which "
             f"fits {', '.join(fits) or 'none'}; say the unit, as `--set unit=cm` or `--set unit=56.44` (mm) does"
@@ -185,49 +182,11 @@ def guess_unit_mm(path: Path, motion: BvhMotion, skeleton: Skeleton | None = Non
     return next(iter(fits.values()))
 
 
-def _bone_length(pose: np.ndarray, skeleton: Skeleton, above: str, below: str) -> float:
-    """Mean length of a bone of both sides, in the unit of `pose` `(joints, 3)`; NaN if its joints are not there."""
-    at = {name: pose[joint] for joint, name in enumerate(skeleton.joints)}
-    ends = [(f"{side}_{above}", f"{side}_{below}") for side in ("left", "right")]
-    lengths = [np.linalg.norm(at[upper] - at[lower]) for upper, lower in ends if upper in at and lower in at]
-    return float(np.mean(lengths)) if lengths else float("nan")
-
-
-def cmu_bones(skeleton: RecordedSkeleton) -> list[int]:
-    """Index of the recorded bone that ends at each joint of `CMU_MOCAP`."""
-    bones = {joint: bone for bone, joint in CMU_TRUNK.items()}
-    for side in ("left", "right"):
-        bones |= {f"{side}_{joint}": f"{side[0]}{bone}" for bone, joint in CMU_LIMBS.items()}
-    missing = sorted(set(bones.values()) - set(skeleton.names))
-    if missing:
-        raise ValueError(f"the skeleton must have the bones of CMU's motion capture, missing are {missing}")
-    return [skeleton.names.index(bones[joint]) for joint in CMU_MOCAP.joints]
-
-
-def _skeleton_rows(joints: np.ndarray, recording: Recording, step: int) -> Iterator[RowLabels]:
-    """Rows of `skeleton_features` for frames `(frames, joints, 3)` mm."""
-    for number, pose in enumerate(joints):
-        yield {"joints_3d": pose, "action": recording.source.stem, "frame": number * step}
-
-
-def _files(source: Path, suffix: str) -> list[Path]:
-    """Return the file itself, or the files of a folder and its subfolders in their order."""
+def _recordings(source: Path, suffix: str) -> list[Recording]:
+    """The file itself, or the files of a folder and its subfolders in their order, named by their paths."""
     files = [source] if source.is_file() else sorted(source.rglob(f"*{suffix}"))
     if not files or files[0].suffix.lower() != suffix:
         raise ValueError(f"{source} must be a *{suffix} file or a folder with such files, found none")
-    return files
-
-
-def _name_recordings(source: Path, files: list[Path]) -> list[Recording]:
-    """Name the recordings by the paths of their files."""
     folder = source.parent if source.is_file() else source
     names = [re.sub(r"[^\w.-]+", "_", str(file.relative_to(folder).with_suffix(""))) for file in files]
     return [Recording(name, "train", file) for name, file in zip(names, files, strict=True)]
-
-
-def _asf_of(motion: Path) -> Path:
-    """Return the one skeleton that lies beside a motion."""
-    found = sorted(motion.parent.glob("*.asf"))
-    if len(found) != 1:
-        raise ValueError(f"{motion.parent} must hold one *.asf file for its *.amc files, got {len(found)}")
-    return found[0]

@@ -3,13 +3,10 @@
     S1/Seq1/annot.mat, camera.calibration, imageSequence/video_0.avi     training, MAT 5
     TS1/annot_data.mat, imageSequence/img_000001.jpg                     test, HDF5 MAT; pictures count from 1
 
-Folders may lie one deeper, as in `train/S1` or `mpi_inf_3dhp_test_set/TS1`. Of the 14 cameras the eight at the height
-of the chest are read, as all papers do.
-
-The data set has labels in true millimetres (`annot3`) and labels scaled to one common size of people (`univ_annot3`),
-with which the official evaluation compares. Scaled people are put farther from or nearer to the camera by the same
-factor, so they look the same in the picture. Test sequences come without a camera; one without a lens is fitted to all
-true labels of a sequence, as mmpose does.
+Folders may lie one deeper, as in `train/S1` or `mpi_inf_3dhp_test_set/TS1`. docs/data.md says which cameras and labels
+are taken. Scaled people (`univ_annot3`) are put farther from or nearer to the camera by the same factor, so they look
+the same in the picture. Test sequences come without a camera; one without a lens is fitted to all true labels of a
+sequence, as mmpose does.
 
 Shape vocabulary: `frames`, `joints` (17), `recorded` joints (28 in training files).
 """
@@ -94,12 +91,11 @@ class MpiInf3dhp(Converter):
 
     def _test_rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """Rows of the valid frames of a test sequence."""
-        sequence = read_test_sequence(recording.source)
-        joints = sequence.joints
+        arrays = read_test_sequence(recording.source)
+        points, joints, valid = arrays["annot2"], arrays[TRUE_LABELS], arrays["valid_frame"].ravel() > 0
+        intrinsics = fit_intrinsics(joints[valid].reshape(-1, 3), points[valid].reshape(-1, 2))
         if self.labels != TRUE_LABELS:
-            joints = put_at_common_size(sequence.common_joints, sequence.joints)
-        valid = sequence.valid
-        intrinsics = fit_intrinsics(sequence.joints[valid].reshape(-1, 3), sequence.points[valid].reshape(-1, 2))
+            joints = put_at_common_size(arrays[COMMON_LABELS], joints)
         pictures = recording.source.parent / "imageSequence"
         first = 0 if (pictures / "img_000000.jpg").is_file() else 1
         for frame in range(0, len(joints), self.step or 1):
@@ -109,10 +105,10 @@ class MpiInf3dhp(Converter):
             yield {
                 "image": pictures / f"img_{frame + first:06d}.jpg",
                 "joints_3d": joints[frame],
-                "joints_2d": sequence.points[frame],
+                "joints_2d": points[frame],
                 "intrinsics": intrinsics,
                 "subject": recording.name,
-                "action": sequence.activities[frame],
+                "action": ACTIVITIES.get(int(arrays["activity_annotation"].flat[frame]), ""),
                 "camera": "0",
                 "frame": frame,
             }
@@ -124,29 +120,13 @@ class MpiInf3dhpNpz(Human36mNpz):
 
     skeleton = MPI_INF_3DHP
 
-    def split_of_recording(self, recording: str) -> str:
-        """Split of a recording, by its subject."""
-        return "test" if recording.startswith("TS") else "train"
-
     def parse_name(self, name: str) -> PictureName:
         """Read subject, sequence, camera and number from a picture's name."""
-        stem = Path(name).stem
-        found = PICTURE_NAME.fullmatch(stem)
+        found = PICTURE_NAME.fullmatch(Path(name).stem)
         if found is None:
             raise ValueError(f"{self.annotations}: expected pictures such as S1_Seq1_Cam0_000001.jpg, got {name!r}")
         part = found.groupdict(default="")
         return PictureName(part["scene"], part["subject"], part["sequence"], part["camera"], int(part["number"]))
-
-
-@dataclass(frozen=True)
-class SequenceLabels:
-    """A test sequence."""
-
-    points: np.ndarray  # (frames, joints, 2) px
-    joints: np.ndarray  # (frames, joints, 3) mm in camera axes
-    common_joints: np.ndarray  # the same of people of the common size
-    valid: np.ndarray  # (frames,) bool, which frames count
-    activities: list[str]  # names of what is done, one for each frame
 
 
 @lru_cache(maxsize=1)  # the recordings of the cameras of one file follow one another
@@ -156,19 +136,22 @@ def read_training_labels(path: Path, labels: str) -> dict[int, tuple[np.ndarray,
         content = scipy.io.loadmat(path, variable_names=["annot2", labels])
     except Exception as error:  # a broken MAT file raises nearly anything
         raise ValueError(f"{path}: expected a MAT file, got none that can be read: {error}") from error
-    missing = {"annot2", labels} - set(content)
-    if missing:
-        raise ValueError(f"{path} must have the variables annot2 and {labels}, {sorted(missing)} are missing")
+    if missing := sorted({"annot2", labels} - set(content)):
+        raise ValueError(f"{path} must have the variables annot2 and {labels}, {missing} are missing")
     by_camera = {}
     for camera in CHEST_CAMERAS:
-        points, joints = _cell(path, content, "annot2", camera, 2), _cell(path, content, labels, camera, 3)
-        require_shape(points, (len(joints), None, 2), f"`annot2` of {path}, camera {camera},")
-        by_camera[camera] = (points, joints)
+        arrays = []
+        for name, channels in (("annot2", 2), (labels, 3)):
+            cell = np.asarray(content[name][camera, 0])
+            require_shape(cell, (None, RECORDED_JOINTS * channels), f"`{name}` of {path}, camera {camera},")
+            arrays.append(cell.reshape(-1, RECORDED_JOINTS, channels)[:, JOINTS_OF_28].astype(np.float64))
+        require_shape(arrays[0], (len(arrays[1]), None, 2), f"`annot2` of {path}, camera {camera},")
+        by_camera[camera] = tuple(arrays)
     return by_camera
 
 
-def read_test_sequence(path: Path) -> SequenceLabels:
-    """Read `annot_data.mat`."""
+def read_test_sequence(path: Path) -> dict[str, np.ndarray]:
+    """Read `annot_data.mat`: points `(frames, joints, 2)` px, joints `(frames, joints, 3)` mm, and more by frame."""
     try:
         import h5py
     except ImportError as error:
@@ -176,22 +159,16 @@ def read_test_sequence(path: Path) -> SequenceLabels:
     names = ("annot2", TRUE_LABELS, COMMON_LABELS, "valid_frame", "activity_annotation")
     try:
         with h5py.File(path, "r") as file:
-            missing = set(names) - set(file)
-            arrays = {} if missing else {name: np.asarray(file[name]) for name in names}
+            arrays = {name: np.asarray(file[name]) for name in names if name in file}
     except OSError as error:
         raise ValueError(f"{path}: expected an HDF5 MAT file, got none that can be read: {error}") from error
-    if missing:
-        raise ValueError(f"{path} must have the variables {', '.join(names)}; {sorted(missing)} are missing")
+    if missing := sorted(set(names) - set(arrays)):
+        raise ValueError(f"{path} must have the variables {', '.join(names)}; {missing} are missing")
     count = arrays["valid_frame"].size
     for name, channels in (("annot2", 2), (TRUE_LABELS, 3), (COMMON_LABELS, 3)):
         require_shape(arrays[name], (count, 1, len(MPI_INF_3DHP.joints), channels), f"`{name}` of {path}")
-    return SequenceLabels(
-        arrays["annot2"][:, 0],
-        arrays[TRUE_LABELS][:, 0],
-        arrays[COMMON_LABELS][:, 0],
-        arrays["valid_frame"].ravel() > 0,
-        [ACTIVITIES.get(int(number), "") for number in arrays["activity_annotation"].ravel()],
-    )
+        arrays[name] = arrays[name][:, 0]
+    return arrays
 
 
 def read_calibration(path: Path) -> dict[int, np.ndarray]:
@@ -209,9 +186,8 @@ def read_calibration(path: Path) -> dict[int, np.ndarray]:
                 raise ValueError("lenses are not read")
         except (ValueError, IndexError) as error:
             raise ValueError(f"{path}, line {number}: expected a camera's {keyword}, got {words}: {error}") from error
-    missing = set(CHEST_CAMERAS) - set(cameras)
-    if missing:
-        raise ValueError(f"{path} must have the cameras {CHEST_CAMERAS}, {sorted(missing)} are missing")
+    if missing := sorted(set(CHEST_CAMERAS) - set(cameras)):
+        raise ValueError(f"{path} must have the cameras {CHEST_CAMERAS}, {missing} are missing")
     return cameras
 
 
@@ -225,13 +201,6 @@ def put_at_common_size(common: np.ndarray, true: np.ndarray) -> np.ndarray:
     size, true_size = (np.sqrt((part**2).sum(axis=(1, 2), keepdims=True)) for part in (relative, true_relative))
     with np.errstate(divide="ignore", invalid="ignore"):  # frames that are not valid are all zeros
         return relative + true[:, root] * (size / true_size)
-
-
-def _cell(path: Path, content: dict[str, np.ndarray], name: str, camera: int, channels: int) -> np.ndarray:
-    """Labels of one camera: `(frames, joints, channels)`."""
-    cell = np.asarray(content[name][camera, 0])
-    require_shape(cell, (None, RECORDED_JOINTS * channels), f"`{name}` of {path}, camera {camera},")
-    return cell.reshape(len(cell), RECORDED_JOINTS, channels)[:, JOINTS_OF_28].astype(np.float64)
 
 
 def _find(folder: Path, pattern: str) -> list[Path]:

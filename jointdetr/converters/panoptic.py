@@ -52,7 +52,9 @@ class Panoptic(Converter):
             raise ValueError(f"{self.source} must hold calibration_NAME.json, or folders that do; got neither")
         found = []
         for folder in sorted(file.parent for file in files):
-            for camera, pictures in sorted(_pictures(folder).items()):
+            of_cameras = {path.name: path for path in (folder / "hdImgs").glob("*") if path.is_dir()}
+            of_cameras |= {path.stem.removeprefix("hd_"): path for path in (folder / "hdVideos").glob("hd_*.mp4")}
+            for camera, pictures in sorted(of_cameras.items()):
                 if camera in self.cameras or not self.cameras:
                     split = "test" if camera in TEST_CAMERAS else "train"
                     found.append(Recording(f"{folder.name}-{camera}", split, pictures, camera))
@@ -73,15 +75,18 @@ class Panoptic(Converter):
             if index not in scenes:
                 yield Skipped("no skeletons for this frame", frame=index)
                 continue
-            people = [_labels(camera, body) for body in read_bodies(scenes[index])]
-            _require_size(picture, camera)
+            people = [_labels(camera, *body) for body in read_bodies(scenes[index])]
+            with Image.open(picture) if isinstance(picture, Path) else picture as image:
+                size = upright_size(image)
+            if size != camera.size:
+                expected = f"the size of the calibration, {camera.size}"
+                raise ValueError(f"pictures must have {expected}, got {size}; is its `resolution` right?")
             in_view = [row for row in people if is_inside(row["joints_2d"], camera.size).mean() > 0.5]
             if len(in_view) < len(people):
                 yield Skipped("a person out of the camera's view", frame=index, count=len(people) - len(in_view))
             content = encode_picture(picture)["bytes"] if in_view else b""  # once for all people
-            for labels in in_view:
-                where = {"action": folder.name, "camera": recording.data, "frame": index}
-                yield {"image": content, **labels, **where}
+            where = {"action": folder.name, "camera": recording.data, "frame": index}
+            yield from ({"image": content, **labels, **where} for labels in in_view)
 
 
 class DomeCamera(NamedTuple):
@@ -111,31 +116,23 @@ def read_camera(path: Path, name: str) -> DomeCamera:
     return DomeCamera(arrays["K"], lens, arrays["R"], CM_TO_MM * arrays["t"][:, 0], (width, height))
 
 
-class DomePerson(NamedTuple):
-    """A person of a frame."""
-
-    number: int  # that follows them through the sequence
-    joints_dome: np.ndarray  # (joints, 3) mm
-    valid: np.ndarray  # (joints,)
-
-
-def read_bodies(path: Path) -> list[DomePerson]:
-    """Read the skeletons of a frame."""
+def read_bodies(path: Path) -> list[tuple[int, np.ndarray]]:
+    """Read the people of a frame: the number that follows them through the sequence, `(joints, 3)` mm in the dome."""
     people = []
     for number, body in enumerate(Fields(str(path), read_json(path)).objects("bodies")):
         joints = body.array("joints19", (19 * 4,)).reshape(19, 4)
         valid = (joints[:, 3] > LEAST_CONFIDENCE) & np.isfinite(joints).all(axis=1)
-        people.append(DomePerson(body.whole("id", number), CM_TO_MM * joints[:, :3], valid))
+        people.append((body.whole("id", number), np.where(valid[:, None], CM_TO_MM * joints[:, :3], np.nan)))
     return people
 
 
-def _labels(camera: DomeCamera, body: DomePerson) -> dict[str, Any]:
+def _labels(camera: DomeCamera, number: int, joints_dome: np.ndarray) -> dict[str, Any]:
     """What a row says about a person; 2D is known within the camera's view and a little around it."""
-    joints = body.joints_dome @ camera.rotation.T + camera.translation_mm  # (joints, 3)
-    labels = {"joints_3d": np.where(body.valid[:, None], joints, np.nan), "subject": str(body.number)}
+    joints = joints_dome @ camera.rotation.T + camera.translation_mm  # (joints, 3), NaN where not known
+    labels = {"joints_3d": joints, "subject": str(number)}
     reach = VIEW_MARGIN * np.array(camera.size) / camera.intrinsics[[0, 1], [0, 1]] / 2
     slopes = joints[:, :2] / np.where(joints[:, 2:] > 0, joints[:, 2:], np.nan)
-    near = body.valid & (np.abs(slopes) <= reach).all(axis=1)  # farther out a lens's polynomial turns back
+    near = (np.abs(slopes) <= reach).all(axis=1)  # farther out a lens's polynomial turns back
     points = np.full((len(joints), 2), np.nan)
     if near.any():
         points[near], labels["intrinsics"] = see(joints[near], camera.intrinsics, camera.lens)
@@ -151,22 +148,3 @@ def _frames(recording: Recording, step: int) -> Iterator[tuple[int, Image.Image 
         index = int(path.stem.rpartition("_")[2])
         if index % step == 0:
             yield index, path
-
-
-def _require_size(picture: Image.Image | Path, camera: DomeCamera) -> None:
-    """Refuse pictures of another size than the camera was calibrated for."""
-    if isinstance(picture, Path):
-        with Image.open(picture) as image:
-            size = upright_size(image)
-    else:
-        size = picture.size
-    if size != camera.size:
-        raise ValueError(
-            f"pictures must have the size of the calibration, {camera.size}, got {size}; is its `resolution` right?"
-        )
-
-
-def _pictures(folder: Path) -> dict[str, Path]:
-    """Film of each HD camera of a sequence, or the folder of its pictures."""
-    folders = {path.name: path for path in (folder / "hdImgs").glob("*") if path.is_dir()}
-    return folders | {path.stem.removeprefix("hd_"): path for path in (folder / "hdVideos").glob("hd_*.mp4")}

@@ -1,7 +1,6 @@
 """What several converters read with: JSON of other people, frames of a film with their labels, cameras and lenses.
 
-Lenses bend straight lines. Pictures are kept as they were taken, and 2D labels lie where the joints are seen in them.
-Rows have a 3x3 camera matrix, which cannot bend anything; it is the linear map that touches the true one at the
+The camera matrix of a row cannot bend anything, as lenses do; it is the linear map that touches the true one at the
 person, exact in the middle of the joints and off by a fraction of a pixel at their borders.
 
 Shape vocabulary: `joints` (J). Normalised points are (x / z, y / z) in camera axes.
@@ -11,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,8 +56,7 @@ class Fields:
     def whole(self, key: str, default: int | None = None) -> int:
         """Return a whole number that a column can hold; 3.0 is one, true is not."""
         value = self.values.get(key, default)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_WHOLE
-        if not is_number or value != int(value):
+        if not _is_number(value) or not abs(value) <= LARGEST_WHOLE or value != int(value):
             raise self.error(key, "a whole number")
         return int(value)
 
@@ -72,45 +70,42 @@ class Fields:
         if isinstance(value, list) and len(shape) == 2:
             value = [[None] * shape[1] if row is None else row for row in value]
         try:
-            array = np.array(value, dtype=np.float64) if _is_numeric(value) else np.array(None)
-        except (ValueError, OverflowError):  # lists of different lengths, numbers of hundreds of digits
-            array = np.array(None)
-        if not _has_shape(array, shape):
-            raise self.error(key, f"numbers of shape {shape}")
-        return array
+            if not _is_numeric(value):
+                raise ValueError
+            return require_shape(np.array(value, dtype=np.float64), shape, key)
+        except (ValueError, OverflowError) as error:  # lists of different lengths, numbers of hundreds of digits
+            raise self.error(key, f"numbers of shape {shape}") from error
 
     def objects(self, key: str) -> "list[Fields]":
         """Return a list of objects."""
-        if not isinstance(self.values.get(key), list):
+        entries = self.values.get(key)
+        if not isinstance(entries, list):
             raise self.error(key, "a list")
-        return [
-            Fields(f"{self.where}, entry {number} of `{key}`", entry) for number, entry in enumerate(self.values[key])
-        ]
+        return [Fields(f"{self.where}, entry {number} of `{key}`", entry) for number, entry in enumerate(entries)]
 
 
-def require_shape(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> None:
-    """Refuse an array of another shape, in which None stands for any length."""
-    if not _has_shape(array, shape):
-        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
-
-
-def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
-    return array.ndim == len(shape) and all(
-        wanted in (None, got) for got, wanted in zip(array.shape, shape, strict=True)
-    )
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_numeric(value: Any) -> bool:
     """Whether a value is a number, null, or lists of such; numpy takes texts, true and false for numbers, too."""
-    if isinstance(value, list):
-        return all(_is_numeric(entry) for entry in value)
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return all(map(_is_numeric, value)) if isinstance(value, list) else value is None or _is_number(value)
 
 
 def _shown(value: Any) -> str:
     """Return a value as a message shows it: in one line that is not too long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def require_shape(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> np.ndarray:
+    """Return an array of this shape, in which None stands for any length; `ValueError` for another one."""
+    if array.ndim != len(shape) or any(
+        wanted not in (None, got) for got, wanted in zip(array.shape, shape, strict=True)
+    ):
+        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
+    return array
 
 
 def film_rows(
@@ -131,8 +126,7 @@ def film_rows(
     for frame in reader:
         yield labels(frame.index) | {"image": frame.image, "frame": frame.index}
         read, last = read + 1, frame.index
-    missing = len(range(0, num_labels, step)) - read
-    if missing:
+    if missing := len(range(0, num_labels, step)) - read:
         yield Skipped(
             "the film ends before its labels, or has broken frames",
             f"{film} gave {read} frames of {read + missing}, the last was number {last}",
@@ -140,8 +134,7 @@ def film_rows(
         )
 
 
-@dataclass(frozen=True)
-class Lens:
+class Lens(NamedTuple):
     """A lens by Brown's model."""
 
     radial: tuple[float, ...]  # k1, k2, k3
@@ -164,20 +157,17 @@ def see(joints_camera: np.ndarray, intrinsics: np.ndarray, lens: Lens) -> tuple[
         Where they are seen, `(joints, 2)` px, and the camera matrix `(3, 3)` without a lens that does the same to
         first order around their middle.
     """
+    matrix, centre = intrinsics[:2, :2], intrinsics[:2, 2]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # the checks say what is wrong with them
         points = joints_camera[:, :2] / joints_camera[:, 2:]
-        bent = lens(points) @ intrinsics[:2, :2].T + intrinsics[:2, 2]
-        return bent, tangent_intrinsics(intrinsics, lens, points.mean(axis=0))
-
-
-def tangent_intrinsics(intrinsics: np.ndarray, lens: Lens, direction: np.ndarray) -> np.ndarray:
-    """Camera matrix `(3, 3)` that does the same as lens and `intrinsics` to first order around a direction `(2,)`."""
-    steps = DIFFERENCE * np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [0, 0]])
-    right, left, below, above, middle = lens(direction + steps)
-    jacobian = np.stack([right - left, below - above], axis=1) / (2 * DIFFERENCE)  # (2, 2)
-    linear = intrinsics[:2, :2] @ jacobian
-    offset = intrinsics[:2, :2] @ (middle - jacobian @ direction) + intrinsics[:2, 2]
-    return np.block([[linear, offset[:, None]], [np.array([[0.0, 0.0, 1.0]])]])
+        middle = points.mean(axis=0)
+        steps = DIFFERENCE * np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [0, 0]])
+        right, left, below, above, bent_middle = lens(middle + steps)
+        jacobian = np.stack([right - left, below - above], axis=1) / (2 * DIFFERENCE)  # (2, 2)
+        tangent = np.eye(3)
+        tangent[:2, :2] = matrix @ jacobian
+        tangent[:2, 2] = matrix @ (bent_middle - jacobian @ middle) + centre
+        return lens(points) @ matrix.T + centre, tangent
 
 
 def fit_intrinsics(joints_camera: np.ndarray, points_px: np.ndarray) -> np.ndarray:

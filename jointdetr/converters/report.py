@@ -54,9 +54,8 @@ class ConversionReport:
     @property
     def reprojection_px(self) -> dict[str, float]:
         """Median and largest of the rows' errors; empty if no row has both kinds of labels."""
-        if not self.errors_px:
-            return {}
-        return {"median": float(np.median(self.errors_px)), "max": max(self.errors_px)}
+        errors = self.errors_px
+        return {"median": float(np.median(errors)), "max": max(errors)} if errors else {}
 
     def skip(self, reason: str, examples: list[str], count: int = 1) -> None:
         """Count rows that are left out."""
@@ -117,14 +116,13 @@ def write_card(settings: Mapping[str, Any], report: ConversionReport) -> str:
 def write_check_pictures(folder: Path, count: int) -> list[Path]:
     """Draw so many rows, spread evenly over a converted folder, into its subfolder `check`; returns the files."""
     shards = sorted((folder / "data").glob("*.parquet"))
-    ends = np.cumsum([pq.read_metadata(shard).num_rows for shard in shards], dtype=int)
-    total = int(ends[-1]) if len(ends) else 0
+    starts = np.cumsum([0, *(pq.read_metadata(shard).num_rows for shard in shards)])
     skeleton = read_skeleton(folder / SKELETON_FILE)
     (folder / CHECK_FOLDER).mkdir(exist_ok=True)
     written = []
-    for position in np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)):
-        shard = int(np.searchsorted(ends, position, side="right"))
-        number = int(position - (ends[shard - 1] if shard else 0))
+    for position in np.unique(np.linspace(0, starts[-1] - 1, min(count, starts[-1])).round().astype(int)):
+        shard = np.searchsorted(starts, position, side="right") - 1
+        number = int(position - starts[shard])
         with pq.ParquetFile(shards[shard]) as file:
             (row,) = file.read_row_group(number // ROWS_AT_ONCE).slice(number % ROWS_AT_ONCE, 1).to_pylist()
         written.append(folder / CHECK_FOLDER / f"{shards[shard].stem}-{number:06d}.png")
@@ -138,17 +136,12 @@ def draw_row(row: dict[str, Any], skeleton: Skeleton) -> Image.Image:
 
     arrays = {name: np.array(value) for name, value in row.items() if isinstance(value, list)}
     if "image" not in row:
-        points = _two_views(arrays["joints_3d"], skeleton.root)
+        relative = (arrays["joints_3d"] - arrays["joints_3d"][skeleton.root]) * VIEW_SIZE_PX / VIEW_HEIGHT_MM
+        centres = VIEW_SIZE_PX * np.array([[0.5, 0.5], [1.5, 0.5]])
+        points = np.stack([relative[:, [0, 1]], relative[:, [2, 1]]]) + centres[:, None]  # (2, joints, 2)
         blank = Image.new("RGB", (2 * VIEW_SIZE_PX, VIEW_SIZE_PX), "white")
         return draw_overlay(blank, points, np.ones(points.shape[:2], bool), skeleton)
     image = load_picture(Image.open(BytesIO(row["image"]["bytes"])), "image")
     points = np.stack([arrays["joints_2d"], project_row(arrays)])  # labels, then projected: (2, joints, 2)
     drawn_as_label = np.repeat([[True], [False]], points.shape[1], axis=1)
     return draw_overlay(image, points, drawn_as_label, skeleton)
-
-
-def _two_views(joints: np.ndarray, root: int) -> np.ndarray:
-    """Place a skeleton `(joints, 3)` mm twice on a canvas, from the front and from the side: `(2, joints, 2)` px."""
-    relative = (joints - joints[root]) * VIEW_SIZE_PX / VIEW_HEIGHT_MM
-    centres = np.array([[VIEW_SIZE_PX / 2, VIEW_SIZE_PX / 2], [1.5 * VIEW_SIZE_PX, VIEW_SIZE_PX / 2]])
-    return np.stack([relative[:, [0, 1]], relative[:, [2, 1]]]) + centres[:, None]

@@ -16,15 +16,16 @@ Accurate 3D Human Pose in the Wild Using IMUs and a Moving Camera", ECCV 2018.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..data.rows import project
+from ..formats.rig import pose_nodes
 from ..formats.safe_pickle import load_pickle
 from ..skeleton_jointdetr import LSP, SMPL, Skeleton
 from .conversion import Converter, Recording, RowLabels, Skipped
@@ -57,159 +58,90 @@ class ThreeDpw(Converter):
 
     @cached_property
     def _bodies(self) -> "dict[str, SmplBody]":
-        """Body models by gender."""
-        return read_bodies(self.source / "smpl")
+        """Body models by gender; empty where they are not there."""
+        return read_bodies(self.source / "smpl") if self.skeleton is LSP else {}
 
     def recordings(self) -> list[Recording]:
         """One for each sequence, with all of its people."""
-        files = {split: sorted((self.source / "sequenceFiles" / split).glob("*.pkl")) for split in SPLITS}
-        if not any(files.values()):
-            expected = self.source / "sequenceFiles" / "{train,validation,test}" / "*.pkl"
+        folder = self.source / "sequenceFiles"
+        found = [
+            Recording(path.stem, split, path) for split in SPLITS for path in sorted((folder / split).glob("*.pkl"))
+        ]
+        if not found:
+            expected = folder / "{train,validation,test}" / "*.pkl"
             raise ValueError(f"3DPW must have sequences as {expected}, got none")
-        return [Recording(path.stem, split, path) for split in SPLITS for path in files[split]]
+        return found
 
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
         """One row for each person in every `step`-th frame."""
-        sequence = read_sequence(recording.source)
-        if self.skeleton is LSP:
-            sequence = regress_joints(recording.source, sequence, self._bodies)
+        people, intrinsics = read_sequence(recording.source, self._bodies)
         pictures = (self.images or self.source / "imageFiles") / recording.name
         if not pictures.is_dir():
             raise ValueError(f"the pictures of {recording.source} must lie in {pictures}, which does not exist")
-        people = [sequence.joints_camera(person) for person in range(len(sequence.joints_world))]
-        for frame in range(0, len(sequence.world_to_camera), self.step):
-            for person, joints in enumerate(people):
-                yield _row(pictures, sequence, frame, person, joints[frame])
+        for frame in range(0, len(people[0][0]) if people else 0, self.step):
+            for person, (joints, valid) in enumerate(people):
+                if not valid[frame]:
+                    yield Skipped("the camera's pose is not valid", f"person {person}", frame)
+                elif joints[frame, :, 2].min() <= 0:
+                    yield Skipped("the person is not in front of the camera", f"person {person}", frame)
+                else:
+                    yield {
+                        "image": pictures / f"image_{frame:05d}.jpg",
+                        "joints_3d": joints[frame],
+                        "joints_2d": project(joints[frame], intrinsics),
+                        "intrinsics": intrinsics,
+                        "subject": str(person),
+                        "action": recording.name,
+                        "frame": frame,
+                    }
 
 
-@dataclass(frozen=True)
-class DpwSequence:
-    """What a sequence file says; the lists have one entry for each person."""
+def read_sequence(
+    path: Path, bodies: "Mapping[str, SmplBody]"
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Read a sequence file: SMPL's joints or, with bodies, those of the skeleton `lsp`, regressed from their surface.
 
-    joints_world: list[np.ndarray]  # (frames, joints, 3) mm
-    camera_valid: list[np.ndarray]  # (frames,) bool
-    world_to_camera: np.ndarray  # (frames, 4, 4), translations in mm
-    intrinsics: np.ndarray  # (3, 3) px
+    Returns:
+        For each person, joints `(frames, joints, 3)` mm before the camera and whether it is known where that was
+        `(frames,)`; the intrinsics `(3, 3)` px.
 
-    def joints_camera(self, person: int) -> np.ndarray:
-        """Joints of a person before the camera: `(frames, joints, 3)` mm."""
-        rotations, translations = self.world_to_camera[:, :3, :3], self.world_to_camera[:, None, :3, 3]
-        return self.joints_world[person] @ rotations.swapaxes(-1, -2) + translations
-
-
-def read_sequence(path: Path) -> DpwSequence:
-    """Read a sequence file; `ValueError` if a key is missing, or an array has another shape."""
-    values = _read_values(path, ("jointPositions", "campose_valid", "cam_poses", "cam_intrinsics"))
-    poses = _array(path, "cam_poses", values["cam_poses"], (None, 4, 4)).copy()
-    poses[:, :3, 3] *= METRES_TO_MM
-    joints = _arrays_of_people(path, values, "jointPositions", (len(poses), 72))
-    valid = _arrays_of_people(path, values, "campose_valid", (len(poses),))
-    return DpwSequence(
-        joints_world=[METRES_TO_MM * of_person.reshape(-1, 24, 3) for of_person in joints],
-        camera_valid=[of_person > 0 for of_person in valid],
-        world_to_camera=poses,
-        intrinsics=_array(path, "cam_intrinsics", values["cam_intrinsics"], (3, 3)),
-    )
-
-
-@dataclass(frozen=True)
-class SmplBody:
-    """A body of one gender with the points that are regressed from its surface."""
-
-    template: np.ndarray  # (vertices, 3), the mean person
-    shape_directions: np.ndarray  # (vertices, 3, shapes)
-    pose_directions: np.ndarray  # (vertices, 3, 207)
-    joint_regressor: np.ndarray  # (bones, vertices)
-    skinning: np.ndarray  # (vertices, bones)
-    parents: list[int]  # of the bones, -1 for the root
-    point_regressor: np.ndarray  # (points, vertices)
-
-    def pose(self, poses: np.ndarray, shape: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the bones begin and the regressed points lie: `(frames, bones, 3)` and `(frames, points, 3)`.
-
-        Args:
-            poses: `(frames, 72)` axis-angle of each bone.
-            shape: `(shapes,)`; as many as there are directions are used.
-            places: `(frames, 3)`, added to everything.
-        """
-        count = min(len(shape), self.shape_directions.shape[2])
-        shaped = self.template + self.shape_directions[..., :count] @ shape[:count]  # (vertices, 3)
-        joints = self.joint_regressor @ shaped  # (bones, 3)
-        turned = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(len(poses), NUM_BONES, 3, 3)
-        rotations, starts = self._chain(turned, joints)
-        used = np.flatnonzero(self.point_regressor.any(axis=0))  # a tenth of the vertices
-        feature = (turned[:, 1:] - np.eye(3)).reshape(len(poses), -1)  # (frames, 207)
-        bent = shaped[used] + np.einsum("vcp,fp->fvc", self.pose_directions[used], feature)
-        surface = np.zeros_like(bent)  # (frames, used, 3)
-        for bone, weight in enumerate(self.skinning[used].T):
-            moved = (bent - joints[bone]) @ rotations[:, bone].swapaxes(-1, -2) + starts[:, bone, None]
-            surface += weight[:, None] * moved
-        points = self.point_regressor[:, used] @ surface
-        return starts + places[:, None], points + places[:, None]
-
-    def _chain(self, turned: np.ndarray, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """World rotations `(frames, bones, 3, 3)` and starts `(frames, bones, 3)` along the tree."""
-        rotations, starts = np.empty_like(turned), np.empty(turned.shape[:3])
-        for bone, parent in enumerate(self.parents):
-            if parent < 0:
-                rotations[:, bone], starts[:, bone] = turned[:, bone], joints[bone]
-            else:
-                rotations[:, bone] = rotations[:, parent] @ turned[:, bone]
-                starts[:, bone] = starts[:, parent] + rotations[:, parent] @ (joints[bone] - joints[parent])
-        return rotations, starts
-
-
-def read_bodies(folder: Path) -> dict[str, SmplBody]:
-    """Read the bodies of a folder by their gender, with the 14 points of the skeleton `lsp`."""
-    missing = [name for name in (*FILES.values(), REGRESSOR) if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(f"{folder} must hold {', '.join((*FILES.values(), REGRESSOR))}, missing are {missing}")
-    regressor = np.load(folder / REGRESSOR, allow_pickle=False)
-    return {gender: _read_body(folder / name, regressor) for gender, name in FILES.items()}
-
-
-def _row(pictures: Path, sequence: DpwSequence, frame: int, person: int, joints: np.ndarray) -> RowLabels | Skipped:
-    """Make the row of one person with joints `(joints, 3)` mm before the camera in one frame."""
-    if not sequence.camera_valid[person][frame]:
-        return Skipped("the camera's pose is not valid", f"person {person}", frame)
-    if joints[:, 2].min() <= 0:
-        return Skipped("the person is not in front of the camera", f"person {person}", frame)
-    return {
-        "image": pictures / f"image_{frame:05d}.jpg",
-        "joints_3d": joints,
-        "joints_2d": project(joints, sequence.intrinsics),
-        "intrinsics": sequence.intrinsics,
-        "subject": str(person),
-        "action": pictures.name,
-        "frame": frame,
-    }
-
-
-def regress_joints(path: Path, sequence: DpwSequence, bodies: Mapping[str, SmplBody]) -> DpwSequence:
-    """Replace SMPL's joints by those of the skeleton `lsp`, regressed from the surface of the posed body."""
-    values = _read_values(path, ("jointPositions", "poses", "trans", "betas", "genders"))
-    shapes = {"poses": (None, 72), "trans": (None, 3), "betas": (None,)}
-    of_people = {key: _arrays_of_people(path, values, key, shape) for key, shape in shapes.items()}
-    regressed = []
-    for person, gender in enumerate(values["genders"]):
-        if gender not in bodies:
-            raise ValueError(f"`genders[{person}]` of {path} must be one of {sorted(bodies)}, got {gender!r}")
-        poses, places, shape = (of_people[key][person] for key in ("poses", "trans", "betas"))
-        joints, points = (METRES_TO_MM * array for array in bodies[gender].pose(poses, shape[:10], places))
-        error = np.nanmedian(np.linalg.norm(joints - sequence.joints_world[person], axis=-1))
-        if not error <= LARGEST_BODY_ERROR_MM:
-            raise ValueError(f"{path}: the posed body misses `jointPositions` by {error:.0f} mm; another SMPL model?")
-        regressed.append(points)
-    return replace(sequence, joints_world=regressed)
-
-
-def _read_values(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
-    """Read a pickled dictionary that has these keys."""
+    Raises:
+        ValueError: A key is missing, an array has another shape, or a posed body misses its joints.
+    """
+    keys = ["cam_intrinsics", "cam_poses", "campose_valid", "jointPositions"]
+    keys += ["betas", "genders", "poses", "trans"] if bodies else []
     values = load_pickle(path)
     if not isinstance(values, dict) or not set(keys) <= set(values):
         found = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
-        raise ValueError(f"{path} must be a dictionary with the keys {sorted(keys)}, got {found}")
-    return values
+        raise ValueError(f"{path} must be a dictionary with the keys {keys}, got {found}")
+    cameras = _array(path, "cam_poses", values["cam_poses"], (None, 4, 4))  # world to camera
+    positions = _arrays_of_people(path, values, "jointPositions", (len(cameras), 72))
+    valid = _arrays_of_people(path, values, "campose_valid", (len(cameras),))
+    joints = [METRES_TO_MM * of_person.reshape(-1, 24, 3) for of_person in positions]
+    if bodies:
+        joints = _regress_joints(path, values, joints, bodies)
+    rotations, translations = cameras[:, :3, :3].swapaxes(-1, -2), METRES_TO_MM * cameras[:, None, :3, 3]
+    joints_camera = [of_person @ rotations + translations for of_person in joints]
+    people = list(zip(joints_camera, (of_person > 0 for of_person in valid), strict=True))
+    return people, _array(path, "cam_intrinsics", values["cam_intrinsics"], (3, 3))
+
+
+def _regress_joints(
+    path: Path, values: Mapping[str, Any], joints: list[np.ndarray], bodies: "Mapping[str, SmplBody]"
+) -> list[np.ndarray]:
+    """Pose each person's body, which must have its joints `(frames, bones, 3)` mm, and return its regressed points."""
+    shapes = {"poses": (None, 72), "trans": (None, 3), "betas": (None,)}
+    of_people = [_arrays_of_people(path, values, key, shape) for key, shape in shapes.items()]
+    regressed = []
+    for person, (gender, poses, places, shape) in enumerate(zip(values["genders"], *of_people, strict=True)):
+        if gender not in bodies:
+            raise ValueError(f"`genders[{person}]` of {path} must be one of {sorted(bodies)}, got {gender!r}")
+        bones, points = (METRES_TO_MM * array for array in bodies[gender].pose(poses, shape[:10], places))
+        error = np.nanmedian(np.linalg.norm(bones - joints[person], axis=-1))
+        if not error <= LARGEST_BODY_ERROR_MM:
+            raise ValueError(f"{path}: the posed body misses `jointPositions` by {error:.0f} mm; another SMPL model?")
+        regressed.append(points)
+    return regressed
 
 
 def _arrays_of_people(path: Path, values: Mapping[str, Any], key: str, shape: tuple) -> list[np.ndarray]:
@@ -226,42 +158,74 @@ def _array(path: Path, name: str, value: Any, shape: tuple) -> np.ndarray:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` of {path} must be an array of numbers, got {type(value).__name__}") from error
-    require_shape(array, shape, f"`{name}` of {path}")
-    return array
+    return require_shape(array, shape, f"`{name}` of {path}")
+
+
+class SmplBody(NamedTuple):
+    """A body of one gender with the points that are regressed from its surface."""
+
+    template: np.ndarray  # (vertices, 3), the mean person
+    shape_directions: np.ndarray  # (vertices, 3, shapes)
+    pose_directions: np.ndarray  # (vertices, 3, 207)
+    joint_regressor: np.ndarray  # (bones, vertices)
+    skinning: np.ndarray  # (vertices, bones)
+    point_regressor: np.ndarray  # (points, vertices)
+
+    def pose(self, poses: np.ndarray, shape: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the bones begin and the regressed points lie: `(frames, bones, 3)` and `(frames, points, 3)`.
+
+        Args:
+            poses: `(frames, 72)` axis-angle of each bone.
+            shape: `(shapes,)`; as many as there are directions are used.
+            places: `(frames, 3)`, added to everything.
+        """
+        count = min(len(shape), self.shape_directions.shape[2])
+        shaped = self.template + self.shape_directions[..., :count] @ shape[:count]  # (vertices, 3)
+        joints = self.joint_regressor @ shaped  # (bones, 3)
+        turned = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(len(poses), NUM_BONES, 3, 3)
+        offsets = np.concatenate([joints[:1], joints[1:] - joints[list(SMPL.parents[1:])]])
+        rotations, starts = pose_nodes(SMPL.parents, turned, np.broadcast_to(offsets, (len(poses), NUM_BONES, 3)))
+        used = np.flatnonzero(self.point_regressor.any(axis=0))  # a tenth of the vertices
+        feature = (turned[:, 1:] - np.eye(3)).reshape(len(poses), -1)  # (frames, 207)
+        bent = shaped[used] + np.einsum("vcp,fp->fvc", self.pose_directions[used], feature)
+        surface = np.zeros_like(bent)  # (frames, used, 3)
+        for bone, weight in enumerate(self.skinning[used].T):
+            moved = (bent - joints[bone]) @ rotations[:, bone].swapaxes(-1, -2) + starts[:, bone, None]
+            surface += weight[:, None] * moved
+        points = self.point_regressor[:, used] @ surface
+        return starts + places[:, None], points + places[:, None]
+
+
+def read_bodies(folder: Path) -> dict[str, SmplBody]:
+    """Read the bodies of a folder by their gender, with the 14 points of the skeleton `lsp`."""
+    expected = (*FILES.values(), REGRESSOR)
+    if missing := [name for name in expected if not (folder / name).is_file()]:
+        raise ValueError(f"{folder} must hold {', '.join(expected)}, missing are {missing}")
+    regressor = np.load(folder / REGRESSOR, allow_pickle=False)
+    return {gender: _read_body(folder / name, regressor) for gender, name in FILES.items()}
 
 
 def _read_body(path: Path, regressor: np.ndarray) -> SmplBody:
-    """Read one body."""
+    """Read one body; refuse a regressor whose left is its right: the order of rows differs between those around."""
     with np.load(path, allow_pickle=False) as file:
-        keys = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table")
-        if not set(keys) <= set(file.files):
-            raise ValueError(f"{path} must have the arrays {list(keys)}, got {sorted(file.files)}")
-        arrays = {key: np.asarray(file[key]) for key in keys}
-    count = len(arrays["v_template"])
-    shapes = {
-        "v_template": (count, 3),
-        "shapedirs": (count, 3, arrays["shapedirs"].shape[-1]),
-        "posedirs": (count, 3, 9 * (NUM_BONES - 1)),
-        "J_regressor": (NUM_BONES, count),
-        "weights": (count, NUM_BONES),
-        "kintree_table": (2, NUM_BONES),
-    }
-    for key, shape in shapes.items():
-        require_shape(arrays[key], shape, f"`{key}` of {path}")
+        count = len(file["v_template"]) if "v_template" in file else None
+        shapes = {
+            "v_template": (count, 3),
+            "shapedirs": (count, 3, None),
+            "posedirs": (count, 3, 9 * (NUM_BONES - 1)),
+            "J_regressor": (NUM_BONES, count),
+            "weights": (count, NUM_BONES),
+        }
+        if not set(shapes) <= set(file.files):
+            raise ValueError(f"{path} must have the arrays {list(shapes)}, got {sorted(file.files)}")
+        arrays = [require_shape(file[key], shape, f"`{key}` of {path}") for key, shape in shapes.items()]
     require_shape(regressor, (17, count), str(path.parent / REGRESSOR))
-    parents = [-1, *arrays["kintree_table"][0, 1:].astype(int).tolist()]
-    body = SmplBody(*(arrays[key] for key in keys[:5]), parents, regressor[ROWS_OF_LSP])
-    _require_same_sides(path, body)
-    return body
-
-
-def _require_same_sides(path: Path, body: SmplBody) -> None:
-    """Refuse a regressor whose left is the body's right: the order of its rows differs between those around."""
-    bones, points = (positions[0] for positions in body.pose(np.zeros((1, 72)), np.zeros(1), np.zeros((1, 3))))
+    body = SmplBody(*arrays, regressor[ROWS_OF_LSP])
+    (bones,), (points,) = body.pose(np.zeros((1, 72)), np.zeros(1), np.zeros((1, 3)))
     for name in ("left_hip", "left_knee", "left_wrist"):
-        point = points[LSP.joints.index(name)]
-        left, right = (bones[SMPL.joints.index(side + name[4:])] for side in ("left", "right"))
-        if np.linalg.norm(point - left) > np.linalg.norm(point - right):
-            raise ValueError(
-                f"{path.parent / REGRESSOR}: its {name} lies at the right of {path.name}; expected SPIN's"
-            )
+        ends = bones[[SMPL.joints.index(name), SMPL.joints.index(name.replace("left", "right"))]]
+        to_left, to_right = np.linalg.norm(ends - points[LSP.joints.index(name)], axis=-1)
+        if to_left > to_right:
+            said = f"its {name} lies at the right of {path.name}"
+            raise ValueError(f"{path.parent / REGRESSOR}: {said}; expected SPIN's")
+    return body

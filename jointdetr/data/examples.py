@@ -39,27 +39,14 @@ class PoseExamples:
         except (OSError, ValueError) as error:
             raise ValueError(f"{describe_row(row)}: {error}") from error
 
-    def pose_labels(self, row: dict) -> Labels:
-        """Return the joints of a row as the plain crop shows them, without reading its picture."""
-        return self._labels(row, self.cropper.affine(row["box"]))
-
-    def camera_labels(self, row: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where a row's root is in camera space `(3,)` mm, and the plain crop's camera `(3, 3)` px, or NaN."""
-        root = self.skeleton.root
-        position = torch.tensor(row["joints_3d"][root], dtype=torch.float64)
-        intrinsics = torch.tensor(row["intrinsics"], dtype=torch.float64)
-        intrinsics = crop_intrinsics(intrinsics, self.cropper.affine(row["box"]))
-        known = bool(row["joints_3d_valid"][root]) and row["intrinsics"][0][0] > 0.0
-        return (position, intrinsics) if known else (position * torch.nan, intrinsics * torch.nan)
-
     def _example(self, row: dict, rng: np.random.Generator) -> Example:
         """Crop and label a checked row; `rng` is for those that draw a view."""
         affine = self.cropper.affine(row["box"])  # (2, 3)
         crop = self.cropper.draw(load_picture(open_stored(row["image"]), "image"), affine)
         pixel_values = torch.from_numpy(self.cropper.pixel_values([crop])[0])
-        return {"pixel_values": pixel_values, "labels": self._labels(row, affine)}
+        return {"pixel_values": pixel_values, "labels": self.labels(row, affine)}
 
-    def _labels(self, row: dict, affine: torch.Tensor) -> Labels:
+    def labels(self, row: dict, affine: torch.Tensor) -> Labels:
         """Labels of a row in a crop (2, 3)."""
         labels = crop_labels(row, affine.numpy(), self.cropper.size, self.skeleton.root)
         return {name: torch.from_numpy(values) for name, values in labels.items()}
@@ -87,11 +74,6 @@ class PoseDataset(torch.utils.data.Dataset):
         self.seed = seed
         self.epoch = 0
 
-    @property
-    def skeleton(self) -> Skeleton:
-        """The skeleton of the joints."""
-        return self.examples.skeleton
-
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -115,11 +97,17 @@ class PoseDataset(torch.utils.data.Dataset):
 
     def pose_labels(self, index: int) -> Labels:
         """Return the joints of example `index` as the plain crop shows them, without reading its picture."""
-        return self.examples.pose_labels(self._poses[index])
+        row = self._poses[index]
+        return self.examples.labels(row, self.examples.cropper.affine(row["box"]))
 
     def camera_labels(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Where row `index`'s root is in camera space `(3,)` mm, and the plain crop's camera `(3, 3)` px, or NaN."""
-        return self.examples.camera_labels(self._poses[index])
+        row, root = self._poses[index], self.examples.skeleton.root
+        position = torch.tensor(row["joints_3d"][root], dtype=torch.float64)
+        intrinsics = torch.tensor(row["intrinsics"], dtype=torch.float64)
+        intrinsics = crop_intrinsics(intrinsics, self.examples.cropper.affine(row["box"]))
+        known = bool(row["joints_3d_valid"][root]) and row["intrinsics"][0][0] > 0.0
+        return (position, intrinsics) if known else (position * torch.nan, intrinsics * torch.nan)
 
 
 class PoseMixture(torch.utils.data.ConcatDataset):

@@ -72,23 +72,25 @@ def load_pose_dataset(
 
 
 def _load(path_or_repo: str | Path, split: str, streaming: bool) -> PoseRows:
-    """Read whichever kind of place this is."""
+    """Read whichever kind of place this is; a stream's files are closed when Python ends."""
     path = Path(path_or_repo)
     if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():  # of `save_to_disk`
         if any((path / "data").glob("*.parquet")):
             raise ValueError(f"{path} must hold one dataset, got one of `save_to_disk` and Parquet files beside it")
-        return _load_saved(path, split)
+        saved = datasets.load_from_disk(str(path))
+        parts = {"train": saved} if isinstance(saved, datasets.Dataset) else saved
+        _require_split(path, split, parts)
+        return parts[split]
+    name, files = str(path_or_repo), None
     if path.is_file():
-        if split != "train":
-            raise ValueError(f'`split` must be "train" for the single file {path}, got {split!r}')
-        return _load_files("parquet", split, streaming, str(path))
-    if path.is_dir():
-        return _load_folder(path, split, streaming)
-    return _load_files(str(path_or_repo), split, streaming)
-
-
-def _load_files(name: str, split: str, streaming: bool, files: str | dict[str, list[str]] | None = None) -> PoseRows:
-    """Load as `datasets.load_dataset` does, but a stream's files are closed when Python ends."""
+        _require_split(path, split, ["train"])
+        name, files = "parquet", name
+    elif path.is_dir():  # by the paths of its files: by its name, it would be taken for another one in the cache
+        found = datasets.load_dataset_builder(name).config.data_files
+        _require_split(path, split, found)
+        name, files = "parquet", {part: list(of_part) for part, of_part in found.items()}
+        if others := [file for file in files[split] if not file.endswith(".parquet")]:
+            raise ValueError(f"{path} must hold a dataset in Parquet files, got {others[0]}")
     if not streaming:
         return datasets.load_dataset(name, data_files=files, split=split)
     builder = datasets.load_dataset_builder(name, data_files=files)
@@ -97,26 +99,9 @@ def _load_files(name: str, split: str, streaming: bool, files: str | dict[str, l
     return builder.as_streaming_dataset(split=split)
 
 
-def _load_folder(path: Path, split: str, streaming: bool) -> PoseRows:
-    """Read a folder by the paths of its files: by its name, `load_dataset` takes it for another one in its cache."""
-    files = datasets.load_dataset_builder(str(path)).config.data_files
-    if split not in files:
-        raise ValueError(f"`split` must be one of {sorted(files)} for {path}, got {split!r}")
-    paths = {name: list(of_split) for name, of_split in files.items()}
-    others = [name for name in paths[split] if not name.endswith(".parquet")]
-    if others:
-        raise ValueError(f"{path} must hold a dataset in Parquet files, got {others[0]}")
-    return _load_files("parquet", split, streaming, paths)
-
-
-def _load_saved(path: Path, split: str) -> datasets.Dataset:
-    """Read what `save_to_disk` wrote: one dataset, or one for each split."""
-    saved = datasets.load_from_disk(str(path))
-    if isinstance(saved, datasets.Dataset):
-        saved = datasets.DatasetDict({"train": saved})
-    if split not in saved:
-        raise ValueError(f"`split` must be one of {sorted(saved)} for {path}, got {split!r}")
-    return saved[split]
+def _require_split(path: Path, split: str, found: Collection[str]) -> None:
+    if split not in found:
+        raise ValueError(f"`split` must be one of {sorted(found)} for {path}, got {split!r}")
 
 
 def _read_tables(builder: datasets.ArrowBasedBuilder, *args: Any, **kwargs: Any) -> Generator:
@@ -143,9 +128,8 @@ def close_readers() -> None:
 
 def check_columns(rows: PoseRows, columns: Collection[str] = POSE_COLUMNS) -> None:
     """Raise `ValueError` unless every column is there."""
-    missing = set(columns) - set(rows.column_names or [])
-    if missing:
-        raise ValueError(f"a pose dataset must have the columns {sorted(missing)} too, got {rows.column_names}")
+    if missing := sorted(set(columns) - set(rows.column_names or [])):
+        raise ValueError(f"a pose dataset must have the columns {missing} too, got {rows.column_names}")
 
 
 def check_rows(rows: PoseRows, skeleton: Skeleton) -> None:
@@ -155,11 +139,9 @@ def check_rows(rows: PoseRows, skeleton: Skeleton) -> None:
     if first["skeleton"] != skeleton.name:
         raise ValueError(f"the dataset's skeleton must be {skeleton.name!r}, got {first['skeleton']!r}")
     for name in ("joints_3d", "joints_2d"):
-        if len(first[name]) != len(skeleton.joints):
-            raise ValueError(
-                f"`{name}` must have the {len(skeleton.joints)} joints of skeleton {skeleton.name!r}, "
-                f"got {len(first[name])}"
-            )
+        if (count := len(first[name])) != len(skeleton.joints):
+            expected = f"the {len(skeleton.joints)} joints of skeleton {skeleton.name!r}"
+            raise ValueError(f"`{name}` must have {expected}, got {count}")
 
 
 def first_labels(rows: PoseRows) -> dict[str, Any]:
@@ -178,8 +160,7 @@ def check_row(row: Mapping[str, Any], skeleton: Skeleton) -> None:
     if not (np.isfinite(box).all() and (box[2:] > 0).all()):
         raise ValueError(f"`box` must be finite x, y, width, height of positive size, got {row['box']}")
     for name in ("joints_3d", "joints_2d"):
-        wrong = joints_not_finite(row, name)
-        if len(wrong):
+        if len(wrong := joints_not_finite(row, name)):
             names = ", ".join(skeleton.joints[joint] for joint in wrong)
             raise ValueError(f"`{name}` must be finite where `{name}_valid` is true, got NaN or infinity for {names}")
 
@@ -192,8 +173,16 @@ def describe_row(row: Mapping[str, Any]) -> str:
 def fitting_rows(rows: datasets.Dataset) -> datasets.Dataset:
     """Leave out rows whose box misses the picture or holds none of the labelled joints, with one warning for all."""
     stored = undecoded(rows.with_format(None))
-    found = {number: misfit(stored[number]) for number in _doubtful(stored)}
-    problems = {number: problem for number, problem in found.items() if problem is not None}
+    labels = stored.select_columns(["box", "joints_2d", "visible"])
+    problems: dict[int, Problem] = {}
+    for start in range(0, len(labels), ROWS_AT_ONCE):
+        batch = labels[start : start + ROWS_AT_ONCE]
+        points, boxes = np.array(batch["joints_2d"], np.float64), np.array(batch["box"], np.float64)[:, None]
+        inside = ((points >= boxes[..., :2]) & (points <= boxes[..., :2] + boxes[..., 2:])).all(axis=-1)
+        is_seen = (inside & np.array(batch["visible"], bool)).any(axis=-1)
+        for number in (start + np.flatnonzero(~is_seen)).tolist():  # only of these must the picture be opened
+            if (problem := misfit(stored[number])) is not None:
+                problems[number] = problem
     if not problems:
         return rows
     first, problem = next(iter(problems.items()))
@@ -224,15 +213,3 @@ def open_stored(stored: Mapping[str, Any]) -> Image.Image:
     if stored["bytes"] is None:
         return Image.open(stored["path"])
     return Image.open(io.BytesIO(stored["bytes"]))
-
-
-def _doubtful(rows: datasets.Dataset) -> list[int]:
-    """Rows of whom no visible joint lies in the box: only of these must the picture be opened."""
-    found = []
-    labels = rows.select_columns(["box", "joints_2d", "visible"])
-    for start in range(0, len(labels), ROWS_AT_ONCE):
-        batch = labels[start : start + ROWS_AT_ONCE]
-        points, boxes = np.array(batch["joints_2d"], np.float64), np.array(batch["box"], np.float64)[:, None]
-        inside = ((points >= boxes[..., :2]) & (points <= boxes[..., :2] + boxes[..., 2:])).all(axis=-1)
-        found += (start + np.flatnonzero(~(inside & np.array(batch["visible"], bool)).any(axis=-1))).tolist()
-    return found

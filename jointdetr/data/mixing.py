@@ -9,8 +9,8 @@ Shape vocabulary: `joints` (J) of the skeleton.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -74,18 +74,17 @@ class RowMixture:
 
         A pass ends when every source has been read to its end.
         """
-        seed = (self.seed, passage)
+        # one number for both, so that neighbouring seeds have nothing in common
+        seed = int(np.random.SeedSequence((self.seed, passage)).generate_state(1)[0])
         parts = [self._prepared(source, seed) for source in self.sources]
         fewest = min(part.num_shards for part in parts)
         strategy = "shards" if fewest >= self.share.processes else "examples"
         split = [split_dataset_by_node(part, self.share.process, self.share.processes, strategy) for part in parts]
         # one source, too: `datasets` cannot go on in a worker with shards that are shuffled but not interleaved
         probabilities = (np.array(self.weights) / np.sum(self.weights)).tolist()
-        return datasets.interleave_datasets(
-            split, probabilities, seed=_number(seed), stopping_strategy="all_exhausted"
-        )
+        return datasets.interleave_datasets(split, probabilities, seed=seed, stopping_strategy="all_exhausted")
 
-    def _prepared(self, source: datasets.IterableDataset, seed: tuple[int, int]) -> datasets.IterableDataset:
+    def _prepared(self, source: datasets.IterableDataset, seed: int) -> datasets.IterableDataset:
         """Undecoded, in enough shards if possible, whose order is shuffled; by the same seed in all processes."""
         source = undecoded(source)
         if source.num_shards < self.share.processes * max(1, self.share.workers):
@@ -94,8 +93,8 @@ class RowMixture:
             return source
         # as Python objects: pyarrow gives the values of other rows when it gathers from a slice of nested lists of
         # fixed lengths, which `pose_features` avoids, but not every source
-        source = source.map(_as_it_is, features=source.features)
-        return source.shuffle(seed=_number(seed), buffer_size=1)  # rows are `RowReader`'s, which can go on exactly
+        source = source.map(dict, features=source.features)
+        return source.shuffle(seed=seed, buffer_size=1)  # rows are `RowReader`'s, which can go on exactly
 
 
 class RowReader:
@@ -109,9 +108,8 @@ class RowReader:
         self._rows = mixture.rows(passage)
         self._seed = (mixture.seed, passage) if mixture.buffer else None
         self._size = mixture.buffer * len(mixture.sources) or _UNSHUFFLED_BLOCK
-        self._begin, self._block, self._given = None, 0, 0
-        if position is not None:
-            self._begin, self._block, self._given = (position[name] for name in ("begin", "block", "given"))
+        start = position or {"begin": None, "block": 0, "given": 0}
+        self._begin, self._block, self._given = start["begin"], start["block"], start["given"]
 
     def position(self) -> dict[str, Any]:
         """Where the block begins, its number, and how many of its rows were given out; ready for JSON."""
@@ -121,20 +119,21 @@ class RowReader:
         if self._begin is not None:
             self._rows.load_state_dict(self._begin)
         rows = iter(self._rows)
-        with _no_rows_are_lost():
-            first = list(islice(rows, 1))  # here `datasets` opens the shards
-        rows = chain(first, rows)
+        logger = logging.getLogger("datasets.iterable_dataset")
+        level = logger.level
+        try:
+            logger.setLevel(logging.ERROR)  # it warns that rows of its shuffle buffer are lost: here it has none
+            rows = chain(list(islice(rows, 1)), rows)  # here it opens the shards
+        finally:
+            logger.setLevel(level)
         while block := list(islice(rows, self._size)):
-            for number in self._order(len(block))[self._given :]:
+            order = range(len(block))
+            if self._seed is not None:
+                order = np.random.default_rng((*self._seed, self._block)).permutation(len(block)).tolist()
+            for number in order[self._given :]:
                 self._given += 1
                 yield block[number]
             self._begin, self._block, self._given = self._rows.state_dict(), self._block + 1, 0
-
-    def _order(self, length: int) -> Sequence[int]:
-        """In which order the block's rows are given out."""
-        if self._seed is None:
-            return range(length)
-        return np.random.default_rng((*self._seed, self._block)).permutation(length).tolist()
 
 
 def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: bool) -> datasets.IterableDataset:
@@ -143,7 +142,7 @@ def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: b
     rows = undecoded(rows)
     if NOBODY not in rows.column_names:
         features = datasets.Features(rows.features | {NOBODY: datasets.Value("bool")})
-        rows = rows.map(_showing_somebody, features=features)
+        rows = rows.map(partial(dict, **{NOBODY: False}), features=features)
     if not mapped or name == skeleton.name:
         check_rows(rows, skeleton)
         return rows.cast(datasets.Features(rows.features | _undecoded_features(skeleton)))  # the same for all sources
@@ -162,33 +161,8 @@ def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
     return map_row(row, SKELETONS[row["skeleton"]], skeleton) | {"skeleton": skeleton.name}
 
 
-@contextmanager
-def _no_rows_are_lost() -> Iterator[None]:
-    """Keep `datasets` from warning that the rows of its shuffle buffer are lost: here it has none."""
-    logger = logging.getLogger("datasets.iterable_dataset")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _as_it_is(row: dict[str, Any]) -> dict[str, Any]:
-    return row
-
-
-def _showing_somebody(row: dict[str, Any]) -> dict[str, bool]:
-    return {NOBODY: False}
-
-
 def _undecoded_features(skeleton: Skeleton) -> datasets.Features:
     """`pose_features` with pictures left as bytes."""
-    features = pose_features(len(skeleton.joints), nobody=True)
-    features["image"] = datasets.Image(decode=False)
-    return features
-
-
-def _number(seed: tuple[int, int]) -> int:
-    """One number for several, so that neighbouring seeds have nothing in common."""
-    return int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return datasets.Features(
+        pose_features(len(skeleton.joints), nobody=True) | {"image": datasets.Image(decode=False)}
+    )

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..camera_jointdetr import Camera
-from ..formats.motions import motion_schema
+from ..formats.motions import motion_schema, rows_table
 from ..formats.shards import fill, open_folder, parquet_aside
 from ..picture_jointdetr import load_picture
 from ..skeleton_jointdetr import Skeleton
@@ -26,10 +26,6 @@ from .loading import describe_row, open_stored, undecoded
 
 SETTINGS_FILE = "prediction.json"
 _TEXTS = ("subject", "action", "camera")
-_PER_PERSON = (
-    *("box", "joints", "joints_2d", "scores", "detected", "joints_camera", "sigmas", "visible"),
-    "intrinsics_guessed",
-)
 
 Item = dict[str, Any]
 Person = Mapping[str, Any]
@@ -96,11 +92,19 @@ def predict_shards(job: PredictionJob, on_shard: Callable[[str], None] = lambda 
     count = rows.num_shards
     open_folder(job.output, SETTINGS_FILE, {**job.settings, "shards": count})
     paths = [job.output / "data" / f"predictions-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
-    report = PredictionReport()
+    schema, report = prediction_schema(job.skeleton), PredictionReport()
 
     def write(number: int) -> None:
         started, before = time.monotonic(), report.pictures
-        _write_shard(job, rows.shard(num_shards=count, index=number), paths[number], report)
+        numbered = enumerate(rows.shard(num_shards=count, index=number))
+        with parquet_aside(paths[number], schema) as writer:
+            while batch := list(islice(numbered, job.batch_size)):
+                lines = _predict_batch(job, batch)
+                writer.write_table(rows_table(lines, schema))
+                failed = sum("error" in line for line in lines)
+                report.pictures += len(batch)
+                report.unreadable += failed
+                report.people += len(lines) - failed
         seconds, read = time.monotonic() - started, report.pictures - before
         report.shards += 1
         report.seconds += seconds
@@ -110,28 +114,18 @@ def predict_shards(job: PredictionJob, on_shard: Callable[[str], None] = lambda 
     return report
 
 
-def _write_shard(job: PredictionJob, rows: datasets.IterableDataset, path: Path, report: PredictionReport) -> None:
-    """Predict the rows of one shard, batch by batch."""
-    schema = prediction_schema(job.skeleton)
-    numbered = enumerate(rows)
-    with parquet_aside(path, schema) as writer:
-        while batch := list(islice(numbered, job.batch_size)):
-            lines = _predict_batch(job, batch)
-            writer.write_table(pa.Table.from_pylist(lines, schema=schema))
-            failed = sum(line["error"] is not None for line in lines)
-            report.pictures += len(batch)
-            report.unreadable += failed
-            report.people += len(lines) - failed
-
-
 def _predict_batch(job: PredictionJob, batch: list[tuple[int, dict]]) -> list[dict[str, Any]]:
     """Lines of the file for some rows; where one cannot be read, the others are still predicted."""
     try:
         people = job.estimator([_item(job, row) for _, row in batch])
     except (OSError, ValueError) as error:
-        if len(batch) == 1:
-            return [_error_line(job.skeleton, *batch[0], error)]
-        return [line for one in batch for line in _predict_batch(job, [one])]
+        if len(batch) > 1:
+            return [line for one in batch for line in _predict_batch(job, [one])]
+        ((number, row),) = batch
+        known = {name: row.get(name) for name in (*_TEXTS, "frame")}
+        count = len(job.skeleton.joints)
+        nothing = {"joints": np.full((count, 3), math.nan), "detected": [False] * count}
+        return [_line(number, row, nothing) | {"error": f"{describe_row(known)}: {error}"}]
     return [
         _line(number, row, person, index)
         for (number, row), found in zip(batch, people, strict=True)
@@ -158,13 +152,4 @@ def _line(number: int, row: Mapping[str, Any], person: Person, index: int = 0) -
     """One person's line."""
     frame = row.get("frame")
     origin = {"row": number, "frame": number if frame is None else frame, "time_s": number, "person": index}
-    texts = {name: row.get(name) for name in _TEXTS}
-    values = {name: np.asarray(person[name]).tolist() for name in _PER_PERSON if person.get(name) is not None}
-    return {**origin, **texts, **values, "error": None}
-
-
-def _error_line(skeleton: Skeleton, number: int, row: Mapping[str, Any], error: Exception) -> dict[str, Any]:
-    """The line of a row that cannot be predicted."""
-    nothing = {"joints": np.full((len(skeleton.joints), 3), math.nan), "detected": [False] * len(skeleton.joints)}
-    known = {name: row.get(name) for name in (*_TEXTS, "frame")}
-    return _line(number, row, nothing) | {"error": f"{describe_row(known)}: {error}"}
+    return {**person, **{name: row.get(name) for name in _TEXTS}, **origin}

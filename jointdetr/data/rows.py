@@ -8,20 +8,25 @@ Shape vocabulary: `joints` (J) of the skeleton. Millimetres in camera axes (x ri
 picture.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
 from PIL import Image
 
+from ..formats.skeletons import bones
 from ..picture_jointdetr import DECODING_ERRORS, load_picture, misses_picture, upright_size
 from ..skeleton_jointdetr import Skeleton
-from .schema import NOBODY, pose_features
+from .schema import NOBODY
 
 SKELETON_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton", "subject", "action", "frame")
+"""Columns of a dataset of skeletons without pictures, the food of the refinement network; those of `pose_features`.
+Positions are mm relative to the skeleton's root, in the axes of a level camera: y down. Which way a person faces is of
+no meaning, as training turns skeletons about the vertical."""
+
 BOX_PADDING = 0.1
 JPEG_QUALITY = 90
 
@@ -47,16 +52,6 @@ class RowError(ValueError):
         self.problem = problem
 
 
-def skeleton_features(num_joints: int = 17) -> datasets.Features:
-    """Features of a row of a dataset of skeletons without pictures, the food of the refinement network.
-
-    They are a part of `pose_features`. Positions are mm relative to the skeleton's root, in the axes of a level
-    camera: y down. Which way a person faces is of no meaning, as training turns skeletons about the vertical.
-    """
-    features = pose_features(num_joints)
-    return datasets.Features({name: features[name] for name in SKELETON_COLUMNS})
-
-
 def complete_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
     """Fill in what a source does not say.
 
@@ -75,7 +70,11 @@ def complete_row(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any
         RowError: A column is of the wrong shape, or the picture cannot be read.
     """
     image = encode_picture(labels["image"])
-    row = {"image": image, "picture_size": _picture_size(image)}
+    try:
+        with Image.open(BytesIO(image["bytes"])) as picture:
+            row = {"image": image, "picture_size": upright_size(picture)}
+    except DECODING_ERRORS as error:
+        raise RowError(Problem("the picture cannot be read", str(error))) from error
     row |= _joints(labels, skeleton, "joints_3d", 3) | _joints(labels, skeleton, "joints_2d", 2)
     inside = row["joints_2d_valid"] & is_inside(row["joints_2d"], row["picture_size"])
     visible = _array(labels, "visible", inside)
@@ -114,11 +113,9 @@ def encode_picture(image: Image.Image | bytes | str | Path, quality: int = JPEG_
     if isinstance(image, Image.Image):
         stream = BytesIO()
         load_picture(image, "image").save(stream, "JPEG", quality=quality)
-        return {"bytes": stream.getvalue(), "path": None}
-    if isinstance(image, bytes):
-        return {"bytes": image, "path": None}
+        image = stream.getvalue()
     try:
-        return {"bytes": Path(image).read_bytes(), "path": None}
+        return {"bytes": image if isinstance(image, bytes) else Path(image).read_bytes(), "path": None}
     except FileNotFoundError as error:
         raise RowError(Problem("the picture does not exist", str(image))) from error
     except OSError as error:
@@ -127,10 +124,48 @@ def encode_picture(image: Image.Image | bytes | str | Path, quality: int = JPEG_
 
 def find_problem(row: Mapping[str, Any], skeleton: Skeleton) -> Problem | None:
     """Return what is wrong with what `complete_row` or `complete_skeleton_row` gave, None if nothing is found."""
-    problem = _finite_problem(row) or _size_problem(row, skeleton)
-    if problem is None and "joints_2d" in row:
-        problem = _camera_problem(row) or box_problem(row, row["picture_size"]) or _reprojection_problem(row)
-    return problem
+    of_picture = _picture_problems(row) if "joints_2d" in row else ()
+    return next(chain(_label_problems(row, skeleton), of_picture), None)
+
+
+def _label_problems(row: Mapping[str, Any], skeleton: Skeleton) -> Iterator[Problem]:
+    """Find numbers that are not finite where a value is known, rows without a label, bones of no person's length."""
+    names = [name for name in ("joints_3d", "joints_2d") if name in row]
+    for name in names:
+        if len(joints := joints_not_finite(row, name)):
+            yield Problem(f"NaN or infinity in `{name}`", f"joints {joints.tolist()}")
+    labelled = any(row[f"{name}_valid"].any() for name in names)
+    if labelled == row.get(NOBODY, False):
+        yield Problem("joints of nobody" if labelled else "no joint is labelled")
+    if "box" in row and (not np.isfinite(row["box"]).all() or min(row["box"][2:]) < 2):
+        yield Problem("a box without an area", f"x, y, width, height {np.round(row['box'], 1).tolist()} px")
+    ends = np.array(bones(skeleton), dtype=int).reshape(-1, 2)
+    known = ends[row["joints_3d_valid"][ends].all(axis=1)]  # (bones, 2)
+    lengths = np.linalg.norm(row["joints_3d"][known[:, 1]] - row["joints_3d"][known[:, 0]], axis=-1)
+    if len(known) >= max(len(ends) / 2, 1) and not SHORTEST_LONGEST_BONE_MM <= lengths.max() <= LONGEST_BONE_MM:
+        joint = skeleton.joints[known[lengths.argmax(), 1]]
+        yield Problem("bones of no person's length", f"{lengths.max():.4g} mm to {joint}; are these millimetres?")
+
+
+def _picture_problems(row: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find people behind the camera or outside of the picture or box, cameras of no numbers, 3D that is not on 2D."""
+    depths = row["joints_3d"][row["joints_3d_valid"], 2]
+    if len(depths) and depths.min() <= 0:
+        detail = f"z = {depths.min():.0f} mm; are these world instead of camera coordinates?"
+        yield Problem("3D joints behind the camera", detail)
+    if not (np.isnan(row["intrinsics"]).all() or np.isfinite(row["intrinsics"]).all()):
+        yield Problem("NaN or infinity in `intrinsics`", f"got {row['intrinsics'].tolist()}")
+    points = row["joints_2d"][row["joints_2d_valid"]]
+    if len(points) and not is_inside(points, row["picture_size"]).any():
+        width, height = row["picture_size"]
+        detail = f"around {np.round(points.mean(axis=0)).tolist()} px in {width} x {height} px"
+        yield Problem("no joint inside the picture", detail)
+    if problem := box_problem(row, row["picture_size"]):
+        yield problem
+    error = reprojection_error(row)
+    if error > REPROJECTION_FLOOR_PX and error > REPROJECTION_TOLERANCE * np.ptp(points, axis=0).max():
+        causes = "another camera, frame or unit, world coordinates, or left for right?"
+        yield Problem("3D does not fall on 2D", f"{error:.1f} px apart on average; {causes}")
 
 
 def box_problem(row: Mapping[str, Any], picture_size: tuple[int, int]) -> Problem | None:
@@ -197,25 +232,15 @@ def recording_problem(knee_bends_mm: Sequence[float]) -> str | None:
     return f"left and right are traded, or an axis is mirrored: {bent}"
 
 
-def _picture_size(image: dict[str, bytes | None]) -> tuple[int, int]:
-    """Read the upright width and height from a picture's header."""
-    try:
-        with Image.open(BytesIO(image["bytes"])) as picture:
-            return upright_size(picture)
-    except DECODING_ERRORS as error:
-        raise RowError(Problem("the picture cannot be read", str(error))) from error
-
-
 def _array(labels: Mapping[str, Any], name: str, default: np.ndarray) -> np.ndarray:
     """Return a column as an array of the shape and kind of its default."""
-    if name not in labels:
-        return default
+    reason = f"`{name}` is of the wrong shape"
     try:
-        array = np.asarray(labels[name], dtype=default.dtype)
+        array = np.asarray(labels.get(name, default), dtype=default.dtype)
     except ValueError as error:
-        raise RowError(Problem(f"`{name}` is of the wrong shape", f"expected {default.shape}, got {error}")) from error
+        raise RowError(Problem(reason, f"expected {default.shape}, got {error}")) from error
     if array.shape != default.shape:
-        raise RowError(Problem(f"`{name}` is of the wrong shape", f"expected {default.shape}, got {array.shape}"))
+        raise RowError(Problem(reason, f"expected {default.shape}, got {array.shape}"))
     return array
 
 
@@ -240,56 +265,3 @@ def _texts(labels: Mapping[str, Any], skeleton: Skeleton) -> dict[str, str | int
     """Where the row comes from."""
     texts = {name: str(labels.get(name, "")) for name in ("subject", "action")}
     return texts | {"skeleton": skeleton.name, "frame": int(labels.get("frame", -1))}
-
-
-def _finite_problem(row: Mapping[str, Any]) -> Problem | None:
-    """Find numbers that are not finite where a value is claimed to be known, and rows without a label."""
-    names = [name for name in ("joints_3d", "joints_2d") if name in row]
-    for name in names:
-        if len(joints := joints_not_finite(row, name)):
-            return Problem(f"NaN or infinity in `{name}`", f"joints {joints.tolist()}")
-    labelled = any(row[f"{name}_valid"].any() for name in names)
-    if labelled == row.get(NOBODY, False):
-        return Problem("joints of nobody" if labelled else "no joint is labelled")
-    if "box" in row and (not np.isfinite(row["box"]).all() or min(row["box"][2:]) < 2):
-        return Problem("a box without an area", f"x, y, width, height {np.round(row['box'], 1).tolist()} px")
-    return None
-
-
-def _size_problem(row: Mapping[str, Any], skeleton: Skeleton) -> Problem | None:
-    """Find bones of no person's length, which mostly means another unit."""
-    ends = np.array([(joint, parent) for joint, parent in enumerate(skeleton.parents) if parent >= 0]).reshape(-1, 2)
-    known = ends[row["joints_3d_valid"][ends].all(axis=1)]  # (bones, 2)
-    if len(known) < max(len(ends) / 2, 1):
-        return None
-    lengths = np.linalg.norm(row["joints_3d"][known[:, 0]] - row["joints_3d"][known[:, 1]], axis=-1)
-    if SHORTEST_LONGEST_BONE_MM <= lengths.max() <= LONGEST_BONE_MM:
-        return None
-    joint = skeleton.joints[known[lengths.argmax(), 0]]
-    return Problem("bones of no person's length", f"{lengths.max():.4g} mm to {joint}; are these millimetres?")
-
-
-def _camera_problem(row: Mapping[str, Any]) -> Problem | None:
-    """Find people who are behind the camera or outside of the picture, and cameras of no finite numbers."""
-    depths = row["joints_3d"][row["joints_3d_valid"], 2]
-    if len(depths) and depths.min() <= 0:
-        detail = f"z = {depths.min():.0f} mm; are these world instead of camera coordinates?"
-        return Problem("3D joints behind the camera", detail)
-    if not (np.isnan(row["intrinsics"]).all() or np.isfinite(row["intrinsics"]).all()):
-        return Problem("NaN or infinity in `intrinsics`", f"got {row['intrinsics'].tolist()}")
-    points = row["joints_2d"][row["joints_2d_valid"]]
-    if len(points) and not is_inside(points, row["picture_size"]).any():
-        width, height = row["picture_size"]
-        detail = f"around {np.round(points.mean(axis=0)).tolist()} px in {width} x {height} px"
-        return Problem("no joint inside the picture", detail)
-    return None
-
-
-def _reprojection_problem(row: Mapping[str, Any]) -> Problem | None:
-    """Find 3D labels that do not fall on their 2D labels."""
-    error = reprojection_error(row)
-    points = row["joints_2d"][row["joints_2d_valid"]]
-    if np.isnan(error) or error <= max(REPROJECTION_TOLERANCE * np.ptp(points, axis=0).max(), REPROJECTION_FLOOR_PX):
-        return None
-    causes = "another camera, frame or unit, world coordinates, or left for right?"
-    return Problem("3D does not fall on 2D", f"{error:.1f} px apart on average; {causes}")

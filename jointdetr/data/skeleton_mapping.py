@@ -19,6 +19,7 @@ from ..camera_jointdetr import outside_autocast
 from ..skeleton_jointdetr import Skeleton
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
+_matmul = outside_autocast(torch.matmul)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,6 @@ POINT_OF_JOINT: dict[str, dict[str, str]] = {
     "cmu_mocap": {"upper_neck": "skull_base"},
 }
 
-_SAME_PLACE = "taken as the same place"
 FORMULAS: dict[str, tuple[Formula, ...]] = {
     "pelvis": (Formula({"left_hip": 0.5, "right_hip": 0.5}, "middle of the hips"),),
     "neck": (
@@ -56,10 +56,10 @@ FORMULAS: dict[str, tuple[Formula, ...]] = {
     ),
     "spine": (Formula({"pelvis": 0.5, "neck": 0.5}, "midpoint of pelvis and neck; a bent back curves away from it"),),
     "face": (
-        Formula({"nose": 1.0}, f"the nose, {_SAME_PLACE}"),
+        Formula({"nose": 1.0}, "the nose, taken as the same place"),
         Formula({"neck": 0.5, "head_top": 0.5}, "midpoint of neck and head top, which lies inside the head"),
     ),
-    "nose": (Formula({"face": 1.0}, f"the face, {_SAME_PLACE}"),),
+    "nose": (Formula({"face": 1.0}, "the face, taken as the same place"),),
     "head": (
         Formula({"left_ear": 0.5, "right_ear": 0.5}, "middle of the ears"),
         Formula({"skull_base": 0.5, "head_top": 0.5}, "midpoint of the skull's base and its top"),
@@ -85,14 +85,18 @@ def map_skeleton(joints: Array, source: Skeleton, target: Skeleton, valid: Array
     Raises:
         ValueError: `joints` are not the source's, or `valid` does not fit them.
     """
-    _require_shapes(joints, source, valid)
+    count, shape = len(source.joints), tuple(joints.shape)
+    if len(shape) < 2 or shape[-2] != count:
+        raise ValueError(f"`joints` must be (..., {count}, axes) for skeleton {source.name!r}, got {shape}")
+    if valid is not None and tuple(valid.shape) != shape[:-1]:
+        raise ValueError(f"`valid` must be {shape[:-1]} as `joints`, got {tuple(valid.shape)}")
     weights, possible = mapping_weights(source, target)
     if isinstance(joints, torch.Tensor):
         known = ~joints.isnan().any(dim=-1) if valid is None else valid
         share = torch.from_numpy(weights).to(joints)
         have = torch.from_numpy(possible).to(known.device)
         mask = have & ((~known).to(joints.dtype) @ (share != 0).to(joints.dtype).T == 0)
-        mapped = _weighted_sums(torch.where(known[..., None], joints, 0.0), share)
+        mapped = _matmul(share, torch.where(known[..., None], joints, 0.0))
         return torch.where(mask[..., None], mapped, torch.nan), mask
     known = ~np.isnan(joints).any(axis=-1) if valid is None else valid
     mask = possible & ((~known).astype(np.float32) @ (weights != 0).T.astype(np.float32) == 0)
@@ -116,12 +120,6 @@ def map_row(row: Mapping[str, Any], source: Skeleton, target: Skeleton) -> dict[
         hidden = (weights != 0) & ~np.asarray(row["visible"], dtype=bool)  # (target, source)
         mapped["visible"] = possible & ~hidden.any(axis=-1)
     return mapped
-
-
-@outside_autocast
-def _weighted_sums(joints: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Sum joints `(..., source, axes)` by weights `(target, source)`."""
-    return weights @ joints
 
 
 def mapping_weights(source: Skeleton, target: Skeleton) -> tuple[np.ndarray, np.ndarray]:
@@ -154,28 +152,13 @@ def _find(point: str, given: Mapping[str, int], asked: frozenset[str]) -> JointS
         if asked & formula.weights.keys():
             continue
         parts = {part: _find(part, given, asked | {point}) for part in formula.weights}
-        if None not in parts.values():
-            return _combine(formula, parts)
+        if None in parts.values():
+            continue
+        weights: dict[int, float] = {}
+        notes = [formula.note]
+        for part, found in parts.items():
+            for joint, share in found.weights.items():
+                weights[joint] = weights.get(joint, 0.0) + formula.weights[part] * share
+            notes += [f"{part}: {note}" for note in found.notes]
+        return JointSource(weights, tuple(notes))
     return None
-
-
-def _combine(formula: Formula, parts: Mapping[str, JointSource | None]) -> JointSource:
-    """Fill a formula whose points are all found."""
-    weights: dict[int, float] = {}
-    notes = [formula.note]
-    for point, found in parts.items():
-        for joint, share in found.weights.items():
-            weights[joint] = weights.get(joint, 0.0) + formula.weights[point] * share
-        notes += [f"{point}: {note}" for note in found.notes]
-    return JointSource(weights, tuple(notes))
-
-
-def _require_shapes(joints: Array, source: Skeleton, valid: Array | None) -> None:
-    """Refuse joints of another skeleton, and flags that do not fit them."""
-    count = len(source.joints)
-    if joints.ndim < 2 or joints.shape[-2] != count:
-        raise ValueError(
-            f"`joints` must be (..., {count}, axes) for skeleton {source.name!r}, got {tuple(joints.shape)}"
-        )
-    if valid is not None and tuple(valid.shape) != tuple(joints.shape[:-1]):
-        raise ValueError(f"`valid` must be {tuple(joints.shape[:-1])} as `joints`, got {tuple(valid.shape)}")

@@ -110,7 +110,7 @@ class PoseMetrics:
         refiner: PreTrainedModel | None = None,
     ):
         parts = dataset.datasets if isinstance(dataset, PoseMixture) else [dataset]
-        self.skeleton = parts[0].skeleton
+        self.skeleton = parts[0].examples.skeleton
         self.targets = PoseTargets.of(parts)
         self.settings = EvaluationSettings(threshold=threshold)
         self.baselines = baselines

@@ -249,7 +249,7 @@ class AugmentedExamples(PoseExamples):
         crop = augment_appearance(self.cropper.draw(image, affine), self.augmentation, rng)
         pixels = np.array(crop)  # (height, width, 3), a copy
         cover(pixels, cutouts, rng)
-        labels = self._labels(row, affine)
+        labels = self.labels(row, affine)
         if view.flip:
             labels = {name: values[self._flip] if values.ndim else values for name, values in labels.items()}
         return {"pixel_values": torch.from_numpy(self.cropper.pixel_values([pixels])[0]), "labels": labels}

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from bvh_examples import REST, hierarchy, write_bvh_file
 
-from jointdetr.converters.conversion import convert
+from jointdetr.converters.conversion import convert, make_converter
 from jointdetr.converters.motion_files import Bvh, bvh_skeleton, guess_unit_mm, unit_mm
-from jointdetr.converters.sources import make_converter
 from jointdetr.formats.bvh import read_bvh
 
 CMU_UNIT_MM = 25.4 / 0.45

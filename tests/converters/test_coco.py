@@ -10,8 +10,7 @@ from conversion_examples import jpeg
 
 from jointdetr.converters import coco
 from jointdetr.converters.coco import CocoKeypoints
-from jointdetr.converters.conversion import convert
-from jointdetr.converters.sources import make_converter
+from jointdetr.converters.conversion import convert, make_converter
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.skeleton_jointdetr import CMU_MOCAP, COCO, HUMAN36M
 

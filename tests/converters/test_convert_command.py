@@ -10,8 +10,8 @@ from source_files import write_human36m
 from typer.testing import CliRunner, Result
 
 from jointdetr.cli import app
+from jointdetr.converters.conversion import make_converter
 from jointdetr.converters.motion_files import Bvh
-from jointdetr.converters.sources import make_converter
 from jointdetr.data.loading import load_pose_dataset
 
 

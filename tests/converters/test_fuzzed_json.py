@@ -13,7 +13,7 @@ from conversion_examples import INTRINSICS, jpeg, person, project
 from panoptic_examples import write_sequence
 
 from jointdetr.converters.coco import CocoKeypoints
-from jointdetr.converters.conversion import CheckedRows, Converter, RecordingError, Task, _chosen
+from jointdetr.converters.conversion import CheckedRows, Converter, RecordingError, _chosen
 from jointdetr.converters.folder import Folder
 from jointdetr.converters.panoptic import Panoptic
 
@@ -53,8 +53,8 @@ def complaints(converter: Converter) -> list[str]:
     """The errors of a conversion, without writing anything, and lines that are left out for what is in them."""
     found = []
     try:
-        task = Task(converter, converter.skeleton, Path("nowhere"))
-        checked = [CheckedRows(task, recording) for recording in _chosen(converter.recordings(), None).values()]
+        skeleton, recordings = converter.skeleton, _chosen(converter.recordings(), None)
+        checked = [CheckedRows(converter, skeleton, recording) for recording in recordings]
     except ValueError as error:
         return [str(error)]
     for recording in checked:

@@ -20,11 +20,10 @@ from source_files import (
     write_poses,
 )
 
-from jointdetr.converters.conversion import convert
+from jointdetr.converters.conversion import convert, make_converter
 from jointdetr.converters.human36m import Human36mNpz, read_cameras
 from jointdetr.converters.reading import Lens, fit_intrinsics, see
 from jointdetr.converters.report import ConversionReport
-from jointdetr.converters.sources import make_converter
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.formats.safe_pickle import load_pickle
 from jointdetr.skeleton_jointdetr import HUMAN36M

@@ -16,10 +16,9 @@ from source_files import (
     write_mpi_training,
 )
 
-from jointdetr.converters.conversion import convert
+from jointdetr.converters.conversion import convert, make_converter
 from jointdetr.converters.mpi_inf_3dhp import put_at_common_size, read_calibration
 from jointdetr.converters.report import ConversionReport
-from jointdetr.converters.sources import make_converter
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.skeleton_jointdetr import MPI_INF_3DHP
 

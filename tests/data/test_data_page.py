@@ -4,8 +4,8 @@ from pathlib import Path
 
 from documents import run_document
 
+from jointdetr.converters.conversion import CONVERTERS
 from jointdetr.converters.folder import KEYS
-from jointdetr.converters.sources import CONVERTERS
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.formats.skeletons import read_skeleton
 

@@ -14,6 +14,12 @@ from jointdetr.data.schema import pose_features
 from jointdetr.skeleton_jointdetr import HUMAN36M, MPI_INF_3DHP
 
 
+@pytest.fixture(autouse=True)
+def short_wait(monkeypatch):
+    """`datasets` waits for threads of pyarrow, which only programs that end at once could want."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)
+
+
 @pytest.fixture
 def rows() -> datasets.Dataset:
     row = {

@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from panoptic_examples import write_sequence
 from PIL import ExifTags, Image, ImageOps
 
 from jointdetr.converters.conversion import convert
 from jointdetr.converters.folder import Folder
-from jointdetr.converters.panoptic import DomeCamera, _require_size
-from jointdetr.converters.reading import Lens
+from jointdetr.converters.panoptic import Panoptic
 from jointdetr.converters.report import draw_row
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.rows import encode_picture
@@ -66,8 +66,12 @@ def test_an_opened_picture_is_stored_upright():
 
 
 def test_sizes_of_a_calibration_are_of_the_upright_picture(tmp_path):
-    (tmp_path / "turned.jpg").write_bytes(stored(8))
-    camera = DomeCamera(np.eye(3), Lens((0.0,) * 3, (0.0,) * 2), np.eye(3), np.zeros(3), SIZE)
-    _require_size(tmp_path / "turned.jpg", camera)
-    with pytest.raises(ValueError, match=r"size of the calibration, \(100, 60\), got \(60, 100\)"):
-        _require_size(tmp_path / "turned.jpg", camera._replace(size=SIZE[::-1]))
+    sequence = write_sequence(tmp_path, frames=1)
+    calibration = sequence / f"calibration_{sequence.name}.json"
+    (sequence / "hdImgs" / "00_16" / "00_16_00000000.jpg").write_bytes(stored(8))
+    for size, said in ((SIZE, set()), (SIZE[::-1], {"(100, 60), got (60, 100)"})):
+        content = json.loads(calibration.read_text())
+        content["cameras"][1]["resolution"] = size
+        calibration.write_text(json.dumps(content))
+        failures = convert(Panoptic(sequence), tmp_path / f"out-{size[0]}").failed.values()
+        assert {failure.partition("size of the calibration, ")[2].partition(";")[0] for failure in failures} == said
