@@ -127,16 +127,9 @@ PANOPTIC = Skeleton(
     root=2,
 )
 
-# The 15 joints that CMU Panoptic is evaluated on: `joints19` without eyes and ears.
+# The joints that CMU Panoptic is evaluated on: `joints19` without eyes and ears, which are its last.
 PANOPTIC_BODY = Skeleton(
-    name="panoptic_body",
-    joints=_names(
-        "neck nose pelvis left_shoulder left_elbow left_wrist left_hip left_knee left_ankle right_shoulder",
-        "right_elbow right_wrist right_hip right_knee right_ankle",
-    ),
-    parents=(2, 0, -1, 0, 3, 4, 2, 6, 7, 0, 9, 10, 2, 12, 13),
-    flip_pairs=((3, 9), (4, 10), (5, 11), (6, 12), (7, 13), (8, 14)),
-    root=2,
+    "panoptic_body", PANOPTIC.joints[:15], PANOPTIC.parents[:15], PANOPTIC.flip_pairs[:6], PANOPTIC.root
 )
 
 # COCO's key points, labelled in 2D only. There is no pelvis: hips hang from the shoulders, these from the nose.
