@@ -70,22 +70,16 @@ class SurfaceMap:
     def of_body(cls, body: Body) -> "SurfaceMap":
         """Derive the map from the names of the bones and the shape at rest."""
         reference = body.reference.cpu().numpy()
-        names = [str(name) for name in body.bone_names]
-        heads = dict(zip(names, body.bone_rest.cpu().numpy(), strict=True))
-        bone = body.dominant_bone.cpu().numpy()
-        regions = np.array([_region_of(name) for name in names])
-        is_head = (regions == HEAD)[bone]
-        region, marks = _face(reference, regions[bone], is_head, body.faces.cpu().numpy())
+        heads = dict(zip(body.bone_names, body.bone_rest.cpu().numpy(), strict=True))
+        regions = np.array(
+            [region for name in heads for region, starts in BONES_OF_REGION.items() if name.startswith(starts)]
+        )
+        region, marks = _face(reference, regions[body.dominant_bone.cpu().numpy()], body.faces.cpu().numpy())
         arm = _along(reference, heads, ("upperarm01", "lowerarm01", "wrist"))
         leg = _along(reference, heads, ("upperleg01", "lowerleg01", "foot"))
-        coordinates = np.stack([*reference.T, arm, leg, marks]).astype(np.float32)
-        device = body.reference.device
-        return cls(
-            coordinates=torch.from_numpy(coordinates).to(device),
-            region=torch.from_numpy(region).to(device),
-            hip_height=float(heads["upperleg01.L"][2]),
-            neck_height=float(heads["neck01"][2]),
-        )
+        coordinates = torch.from_numpy(np.stack([*reference.T, arm, leg, marks]).astype(np.float32))
+        heights = (float(heads[bone][2]) for bone in ("upperleg01.L", "neck01"))
+        return cls(coordinates.to(body.device), torch.from_numpy(region).to(body.device), *heights)
 
 
 @dataclass(frozen=True)
@@ -240,39 +234,26 @@ def _pattern_mix(points: Tensor, shifted: Tensor, frequency: Tensor, pattern: Te
         if kind == BLOTCHES:
             noise = sample_noise(shifted.index_select(1, index) * rate * 0.06)[0]
             mix[index] = ((noise - 0.45) * 7).clamp(0, 1)
+        elif kind == CHECKS:
+            across, deep, up = (where * rate).sin()
+            mix[index] = ((across * up + deep * up + across * deep) * 4 + 0.5).clamp(0, 1)
         elif kind == BRICKS:
             row = (where[2] + where[1]) * rate * 0.1
             along = where[0] * rate * 0.05 + 0.5 * torch.remainder(row.floor(), 2)
             mix[index] = ((torch.remainder(along, 1) > 0.05) & (torch.remainder(row, 1) > 0.08)).float()
         else:
-            mix[index] = (_wave(where * rate, kind) * 4 + 0.5).clamp(0, 1)
+            mix[index] = ((where[2 if kind == RINGS else 0] * rate).sin() * 4 + 0.5).clamp(0, 1)
     return mix
-
-
-def _wave(phase: Tensor, kind: int) -> Tensor:
-    """Periodic pattern of `(3, points)` phases -> `(points,)` in about [-1, 1]."""
-    if kind == RINGS:
-        return phase[2].sin()
-    if kind == STRIPES:
-        return phase[0].sin()
-    across, deep, up = phase.sin()
-    return across * up + deep * up + across * deep
 
 
 def _draw_patterns(rng: np.random.Generator) -> np.ndarray:
     """Pattern of each material, `(materials,)` int64."""
     pattern = rng.choice(7, NUM_MATERIALS, p=[0.4, 0.13, 0.1, 0.2, 0.08, 0, 0.09])
-    room = rng.choice(7, NUM_MATERIALS - GROUND, p=[0.26, 0.04, 0.06, 0.26, 0.04, 0.09, 0.25])
-    pattern[GROUND:] = room
+    pattern[GROUND:] = rng.choice(7, NUM_MATERIALS - GROUND, p=[0.26, 0.04, 0.06, 0.26, 0.04, 0.09, 0.25])
     pattern[[SKIN, LIPS, EYES]] = PLAIN
     pattern[HAIR] = BLOTCHES
     pattern[SKY] = rng.choice([BLOTCHES, PICTURE], p=[0.5, 0.5])
     return pattern
-
-
-def _region_of(bone: str) -> int:
-    """The region that a bone moves, by its name."""
-    return next(region for region, beginnings in BONES_OF_REGION.items() if bone.startswith(beginnings))
 
 
 def _along(reference: np.ndarray, heads: dict[str, np.ndarray], bones: tuple[str, str, str]) -> np.ndarray:
@@ -287,14 +268,12 @@ def _along(reference: np.ndarray, heads: dict[str, np.ndarray], bones: tuple[str
     return result
 
 
-def _face(
-    reference: np.ndarray, region: np.ndarray, is_head: np.ndarray, faces: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _face(reference: np.ndarray, region: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tell eyes, scalp and nape from the rest of the head, and mark brows and lips: two `(vertices,)` arrays."""
+    is_head = region == HEAD
     eyes = _eyeballs(reference, is_head, faces)
     place = reference - reference[eyes].mean(0)  # from between the eyes
     side, depth, height = np.abs(place[:, 0]), place[:, 1], place[:, 2]
-    region = region.copy()
     region[is_head & (depth > 0.07)] = NAPE
     region[is_head & ((height > 0.06) | ((depth > 0.085) & (height > -0.07)))] = SCALP
     region[eyes] = EYE
@@ -306,13 +285,10 @@ def _face(
 
 def _eyeballs(reference: np.ndarray, is_head: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Vertices of the eyes, `(vertices,)` bool: the two small closed pieces of the head, one on each side."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    one, other = faces[:, :2].flatten(), faces[:, 1:].flatten()  # ends of two edges of each face
     count = len(reference)
-    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    graph = coo_matrix((np.ones(len(one)), (one, other)), shape=(count, count))
     _, piece = connected_components(graph, directed=False)
     sizes = np.bincount(piece)
     off_centre = np.abs(np.bincount(piece, reference[:, 0]) / sizes) > 0.01
-    eyes = (off_centre & (sizes < count // 10))[piece] & is_head
-    if not eyes.any():
-        raise ValueError("the body must have eyeballs: two small closed pieces of the head, got none")
-    return eyes
+    return (off_centre & (sizes < count // 10))[piece] & is_head

@@ -177,9 +177,8 @@ class PersonRenderer:
         """Write the body over the room."""
         (outfit, palette), surface = look, self.surface
         coordinates = interpolate(fragments, self.faces, surface.coordinates)  # (6, fragments)
-        strongest = fragments.weights.argmax(0)
-        vertex = self.faces[fragments.face, strongest]
-        material = body_materials(coordinates, surface.region[vertex], fragments.image, surface, outfit)
+        region = surface.region[self.faces[fragments.face, fragments.weights.argmax(0)]]
+        material = body_materials(coordinates, region, fragments.image, surface, outfit)
         place = coordinates[:3]
         bumps = sample_noise(place * BUMP_FREQUENCY + palette.offset[fragments.image].T, channels=3) - 0.5
         is_cloth = ((material != SKIN) & (material != EYES)).float()
@@ -208,22 +207,19 @@ class PersonRenderer:
             bound.clamp(0, rays).T / self.settings.supersampling for bound in (screen[:2].amin(2), screen[:2].amax(2))
         )
         focal = scene.focal * size
-        zero, one, middle = torch.zeros_like(focal), torch.ones_like(focal), torch.full_like(focal, size / 2)
-        intrinsics = torch.stack([focal, zero, middle, zero, focal, middle, zero, zero, one], -1)
+        intrinsics = torch.eye(3, device=self.device).repeat(len(focal), 1, 1)
+        intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
+        intrinsics[:, :2, 2] = size / 2
+        inside = ((points[:2] >= 0) & (points[:2] < rays)).all(0)
+        column, row = points[:2].clamp(0, rays - 1).long()
+        seen = buffer.depth.gather(1, row * rays + column)  # (batch, joints)
         return {
             "joints_camera": to_camera(joints, scene).permute(1, 2, 0) * 1000,
             "joints_2d": points[:2].permute(1, 2, 0) / self.settings.supersampling,
-            "visible": self._visible(buffer.depth, points),
-            "intrinsics": intrinsics.view(-1, 3, 3),
+            "visible": inside & (seen > points[2] - torch.tensor(VISIBILITY_MARGIN, device=self.device)),
+            "intrinsics": intrinsics,
             "box": torch.cat([low, high - low], -1),
         }
-
-    def _visible(self, depth: Tensor, points: Tensor) -> Tensor:
-        """Whether joints `(3, batch, joints)` are in the picture, near what is seen there -> `(batch, joints)`."""
-        inside = ((points[:2] >= 0) & (points[:2] < self.rays_per_edge)).all(0)
-        column, row = points[:2].clamp(0, self.rays_per_edge - 1).long()
-        seen = depth.gather(1, row * self.rays_per_edge + column)
-        return inside & (seen > points[2] - torch.tensor(VISIBILITY_MARGIN, device=self.device))
 
 
 def to_camera(points: Tensor, scene: Scene) -> Tensor:
