@@ -78,8 +78,7 @@ def _adapted_config(config: JointDetrConfig, skeleton: Skeleton) -> JointDetrCon
     """The same configuration for another skeleton."""
     described = skeleton_fields(skeleton)
     fields = config.to_dict() | described | {"flip_pairs": skeleton.flip_pairs}
-    fewest = 0 if config.query_alignment == "fixed" else config.num_queries
-    fields["num_queries"] = max(fewest, len(skeleton.joints))
+    fields["num_queries"] = max(0 if config.query_alignment == "fixed" else config.num_queries, len(skeleton.joints))
     if config.query_groups * len(skeleton.joints) > fields["num_queries"]:
         fields["query_groups"] = 1  # all queries together have room for more joints than each group has
     if config.refiner_config is not None:
@@ -91,11 +90,9 @@ def _kept_lengths(config: JointRefinerConfig, skeleton: Skeleton) -> list[float]
     """Typical lengths of the bones that both skeletons have, 0 for others."""
     if config.bone_lengths is None:
         return None
-    names = {number: name for name, number in config.label2id.items()} | {-1: ""}
-    lengths = {
-        (name, names[config.joint_parents[number]]): config.bone_lengths[number]
-        for name, number in config.label2id.items()
-    }
+    names = {**config.id2label, -1: ""}
+    old = zip(config.joint_parents, config.bone_lengths, strict=True)
+    lengths = {(names[joint], names[parent]): length for joint, (parent, length) in enumerate(old)}
     parents = ["" if parent < 0 else skeleton.joints[parent] for parent in skeleton.parents]
     return [lengths.get(bone, 0.0) for bone in zip(skeleton.joints, parents, strict=True)]
 
@@ -152,21 +149,16 @@ def _look_past_new_neighbours(refiner: JointRefiner, before: JointRefinerConfig)
     """Let joints whose parent or children have changed not read them: their weights are for other joints."""
     old, new = _neighbours(before), _neighbours(refiner.config)
     weight = refiner.input_projection.weight.unflatten(1, (-1, POSITION_INPUTS))  # (hidden, joints, inputs)
-    for number, name in refiner.config.id2label.items():
-        if name not in old:
-            continue
-        for side, inputs in enumerate((PARENT_INPUTS, CHILDREN_INPUTS)):
-            if old[name][side] != new[name][side]:
-                weight[:, number, list(inputs)] = 0.0
+    for name in old.keys() & new.keys():
+        for inputs, was, is_now in zip((PARENT_INPUTS, CHILDREN_INPUTS), old[name], new[name], strict=True):
+            if was != is_now:
+                weight[:, refiner.config.label2id[name], list(inputs)] = 0.0
 
 
-def _neighbours(config: JointRefinerConfig) -> dict[str, tuple[set[str], set[str]]]:
-    """The names of every joint's parent and of its children."""
+def _neighbours(config: JointRefinerConfig) -> dict[str, tuple[str | None, set[str]]]:
+    """The names of every joint's parent, if it has one, and of its children."""
     names, parents = config.id2label, config.joint_parents
     return {
-        name: (
-            {names[parents[number]]} if parents[number] >= 0 else set(),
-            {names[child] for child, parent in enumerate(parents) if parent == number},
-        )
+        name: (names.get(parents[number]), {names[child] for child, parent in enumerate(parents) if parent == number})
         for number, name in names.items()
     }

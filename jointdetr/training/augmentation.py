@@ -1,10 +1,8 @@
 """Rows as augmented training examples: one view of a person, whose picture, 2D, 3D and intrinsics move together.
 
-A view is one affine map of the picture, so the picture is sampled once, and one orthogonal matrix of the 3D world.
-Turning a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis
-wherever the crop lies, because turning about another point of the picture differs from that by a shift of the picture
-alone. Likewise a mirrored picture shows the world mirrored in x. With the affine map `A`, the orthogonal matrix `M`
-and the intrinsics `K`, `A K M^-1` projects the moved world onto the moved picture exactly.
+A view is one affine map `A` of the picture, so the picture is sampled once, and one orthogonal matrix `M` of the 3D
+world, as of a camera that is rolled about its optical axis, or mirrored in x. With the intrinsics `K`, `A K M^-1`
+projects the moved world onto the moved picture exactly: turning about another point is a shift of the picture besides.
 
 Shape vocabulary: as in `jointdetr/data/examples.py`. Camera axes: x right, y down, z forward.
 """
@@ -130,7 +128,9 @@ def half_body_box(points: np.ndarray, legs: np.ndarray, rng: np.random.Generator
 def augment_appearance(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:
     """Change how a crop looks, not where anything is: sharpness, colours, noise, compression, in a camera's order."""
     if rng.random() < settings.downscale:
-        image = _lose_resolution(image, rng.uniform(1.0, 4.0))
+        factor = rng.uniform(1.0, 4.0)
+        small = (max(1, round(image.width / factor)), max(1, round(image.height / factor)))
+        image = image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
     if rng.random() < settings.blur:
         image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.0, settings.blur_radius_px)))
     if settings.colour > 0.0 or settings.greyscale > 0.0:
@@ -138,7 +138,9 @@ def augment_appearance(image: Image.Image, settings: Augmentation, rng: np.rando
     if rng.random() < settings.noise:
         image = _add_noise(image, rng.uniform(0.0, 16.0), rng)
     if rng.random() < settings.jpeg:
-        image = _compress(image, int(rng.integers(15, 80)))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(15, 80)))
+        image = Image.open(buffer).convert("RGB")
     return image
 
 
@@ -179,25 +181,12 @@ def cover(pixels: np.ndarray, rectangles: list[tuple[slice, slice]], rng: np.ran
         area[...] = rng.integers(0, 256, shape, dtype=np.uint8)
 
 
-def _lose_resolution(image: Image.Image, factor: float) -> Image.Image:
-    """Make a picture smaller by a factor and large again."""
-    small = (max(1, round(image.width / factor)), max(1, round(image.height / factor)))
-    return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
-
-
 def _add_noise(image: Image.Image, deviation: float, rng: np.random.Generator) -> Image.Image:
     """Add uniform noise of a deviation in grey levels; it is three times faster to draw than Gaussian noise."""
     pixels = np.asarray(image)
     half_width = round(math.sqrt(3.0) * deviation)
     noise = rng.integers(-half_width, half_width, pixels.shape, dtype=np.int8, endpoint=True)
     return Image.fromarray((pixels + noise.astype(np.int16)).clip(0, 255).astype(np.uint8))
-
-
-def _compress(image: Image.Image, quality: int) -> Image.Image:
-    """Pass a picture through JPEG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
 
 
 class AugmentedExamples(PoseExamples):

@@ -81,18 +81,14 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
 
     def get_lr(self) -> list[float]:
         """Rates of the parameter groups for the next step."""
-        self.progress = self._measure_progress()
-        warmup = min(1.0, (self.last_epoch + 1) / max(self.settings.warmup_steps, 1))
-        factor = warmup * self._decay()
+        self.progress, settings = self._measure_progress(), self.settings
+        if settings.shape == "step":
+            decay = settings.step_factor ** sum(self.progress >= fraction for fraction in settings.step_fractions)
+        else:
+            cosine = 0.5 * (1.0 + math.cos(math.pi * self.progress))
+            decay = settings.final_fraction + (1.0 - settings.final_fraction) * cosine
+        factor = min(1.0, (self.last_epoch + 1) / max(settings.warmup_steps, 1)) * decay
         return [base * factor for base in self.base_lrs]
-
-    def _decay(self) -> float:
-        """Fraction of the peak rate at this part of the run, warm-up left out."""
-        if self.settings.shape == "step":
-            passed = sum(self.progress >= fraction for fraction in self.settings.step_fractions)
-            return self.settings.step_factor**passed
-        final = self.settings.final_fraction
-        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * self.progress))
 
     def _measure_progress(self) -> float:
         """By the main process's clock, so that all processes agree."""

@@ -18,18 +18,19 @@ from jointdetr.converters.conversion import convert
 from jointdetr.converters.human36m import Human36mSkeletons
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.recipe import PredictionRecipe, RefinerRecipe, build
-from jointdetr.training.refiner_examples import (
+from jointdetr.training.train_refiner import (
     RefinerExamples,
     add_expected_noise,
     disturb,
     draw_sigmas,
+    evaluate_on_predictions,
     gather_skeletons,
     predicted_examples,
     random_cameras,
     synthetic_skeletons,
+    train_refiner,
     typical_bone_lengths,
 )
-from jointdetr.training.train_refiner import evaluate_on_predictions, train_refiner
 
 SMALL = {"hidden_size": 32, "num_blocks": 1, "dropout": 0.0}
 
@@ -127,8 +128,6 @@ def test_examples_are_mirrored_whole():
         assert torch.equal(positions[0, left], before[0, right] * torch.tensor([-1.0, 1.0, 1.0]))
         assert torch.equal(positions[1], before[1])
     assert seen.sigmas[0, left] == sigmas[0, right] and torch.equal(seen.sigmas[1], sigmas[1])
-    hidden = seen.hiding_sigmas(torch.tensor([False, True])).sigmas
-    assert torch.equal(hidden[0], seen.sigmas[0]) and hidden[1].isnan().all()
 
 
 def test_skeletons_alone_teach_to_undo_expected_errors(tmp_path):

@@ -19,17 +19,17 @@ from jointdetr.data.examples import PoseDataset, PoseExamples
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mixing import RowMixture, RowReader, Share, prepare_source
 from jointdetr.skeleton_jointdetr import COCO, HUMAN36M
-from jointdetr.synthesis.rows import PersonRows, RowSettings, SynthesisSettings, synthesize
+from jointdetr.synthesis.rows import PersonRows, RowSettings, SynthesisSettings, person_seed, synthesize
 from jointdetr.training.augmentation import Augmentation, AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.stream import (
+from jointdetr.training.train import TrainingRun, train
+from jointdetr.training.training_data import (
+    TRAINING_PEOPLE,
     BlendedStream,
     PoseStream,
     StreamLoader,
     SyntheticStream,
-    training_people_seed,
 )
-from jointdetr.training.train import TrainingRun, train
 
 PROCESSOR = JointDetrImageProcessorPil(size={"height": 32, "width": 32})
 PLAIN = PoseExamples(PROCESSOR, HUMAN36M)
@@ -347,9 +347,9 @@ def test_a_blend_draws_by_weight():
 
 def test_training_and_test_people_differ_for_the_same_seed():
     (tested,) = PersonRows(RowSettings(seed=0, size=32)).render([0])
-    (trained,) = PersonRows(RowSettings(seed=training_people_seed(0), size=32)).render([0])
+    (trained,) = PersonRows(RowSettings(seed=person_seed(0, TRAINING_PEOPLE), size=32)).render([0])
     assert tested["joints_3d"] != trained["joints_3d"]
-    assert training_people_seed(0) != training_people_seed(1)
+    assert person_seed(0, TRAINING_PEOPLE) != person_seed(1, TRAINING_PEOPLE)
 
 
 def test_a_stream_can_be_sent_to_a_worker_that_was_not_forked():
