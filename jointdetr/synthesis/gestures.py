@@ -1,6 +1,4 @@
-"""Gestures: what the arms do.
-
-An arm is given by angles, or by where its wrist goes (`Arms.target`), which the pose solves by inverse kinematics.
+"""Gestures: what the arms do, by angles, or by where their wrists go, which `posing` solves by inverse kinematics.
 
 Shapes: people; sides are (left, right).
 
@@ -19,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .postures import Draws, Posture, combine
+from .postures import Draws, Posture
 
 ELBOW_LIMIT = (0.0, 145.0)
 # What a target is placed relative to; the thigh is the one on the hand's own side.
@@ -42,19 +40,6 @@ class Arms:
     target: Tensor  # (people, 2, 3) metres
     target_bone: Tensor  # index into `TARGET_BONES`
     swivel: Tensor  # where the elbow of an aimed arm points, from down (0) to sideways (90)
-
-    def where(self, chosen: Tensor, other: "Arms") -> "Arms":
-        """These arms where `chosen` (people, 2) bool, those of `other` elsewhere."""
-
-        def choose(mine: Tensor, theirs: Tensor) -> Tensor:
-            return torch.where(chosen if mine.ndim == 2 else chosen[..., None], mine, theirs)
-
-        return combine(choose, self, other)
-
-    def mirrored(self, people: Tensor) -> "Arms":
-        """The same arms with left and right exchanged for the chosen people (people,) bool."""
-        other = combine(lambda values: values.flip(1), self)
-        return other.where(people[:, None].expand_as(self.elbow), self)
 
 
 Gesture = Callable[[Draws, Posture], Arms]

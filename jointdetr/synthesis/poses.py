@@ -15,7 +15,7 @@ from torch import Tensor
 from .body import Body, CapsuleModel
 from .gestures import GESTURES, Arms
 from .posing import MotionLibrary, bone_rotations, rotation_about
-from .postures import Draws, Posture, combine, draw_posture, some_of
+from .postures import Draws, Posture, choose, combine, draw_posture, mirrored, some_of
 
 # A seed's hands of random numbers: who the person is, then 20 attempts at the pose. Later ones are made in two rounds,
 # each at once for everybody who still needs them.
@@ -232,7 +232,7 @@ class Poser:
         """One try at the pose of each person."""
         chosen = [population.activities[index] for index in traits.activity.tolist()]
         posture, arms = draw_limbs(draws, chosen)
-        posture, arms = posture.mirrored(traits.mirrored), arms.mirrored(traits.mirrored)
+        posture, arms = mirrored(posture, traits.mirrored), mirrored(arms, traits.mirrored)
         rest = self.body.rest_bones(traits.shape)
         rotations = bone_rotations(self.body, rest, posture, arms, traits.heading)
         lift, names = posture.lift.clone(), [f"{activity.posture}, {activity.gesture}" for activity in chosen]
@@ -264,7 +264,7 @@ def draw_limbs(draws: Draws, activities: list[Activity]) -> tuple[Posture, Arms]
 
     both = draws.part(OTHER_NUMBERS).uniform(0, 1) < torch.tensor([GESTURES[name][1] for name in gestures])
     takes_part = torch.stack([both, torch.ones_like(both)], dim=1)  # (people, 2)
-    return posture, arms(gestures, GESTURE_NUMBERS).where(takes_part, arms(idle, IDLE_NUMBERS))
+    return posture, choose(takes_part, arms(gestures, GESTURE_NUMBERS), arms(idle, IDLE_NUMBERS))
 
 
 def _drawn_by_name(names: Sequence[str], draw: Callable[[str, Tensor], Angles]) -> Angles:

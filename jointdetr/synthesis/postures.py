@@ -1,7 +1,7 @@
 """Postures: what the trunk, the head and the legs do, and the random numbers of many people at once.
 
 A posture is drawn by changing somebody at ease (`relaxed`), who faces forward; what is uneven is written for one side
-only, because `Posture.mirrored` makes the other.
+only, because `mirrored` makes the other.
 
 Shapes: people; `sides` are (left, right).
 
@@ -36,6 +36,24 @@ def combine(function: Callable[..., Tensor], *groups: Group) -> Group:
 def some_of(group: Group, people: Tensor) -> Group:
     """A dataclass of tensors of some of its people."""
     return combine(lambda values: values[people], group)
+
+
+def choose(chosen: Tensor, group: Group, other: Group) -> Group:
+    """A dataclass of tensors where `chosen` (people,) or (people, sides) bool, another one elsewhere."""
+
+    def choose_values(values: Tensor, others: Tensor) -> Tensor:
+        return torch.where(chosen[(..., *[None] * (values.ndim - chosen.ndim))], values, others)
+
+    return combine(choose_values, group, other)
+
+
+def mirrored(group: Group, people: Tensor) -> Group:
+    """A posture or arms with left and right exchanged for the chosen people (people,) bool."""
+    other = combine(lambda values: values.flip(1) if values.ndim > 1 else values, group)
+    if isinstance(other, Posture):
+        for name in ("pelvis_roll", "spine_side", "spine_twist", "head_tilt", "head_turn"):
+            setattr(other, name, -getattr(other, name))
+    return choose(people, other, group)
 
 
 class Draws:
@@ -118,17 +136,6 @@ class Posture:
     ankle_flexion: Tensor
     arm_swing: Tensor  # how far forward hanging arms swing with the step
     lift: Tensor  # of the lowest point off the ground, metres
-
-    def mirrored(self, people: Tensor) -> "Posture":
-        """The same posture with left and right exchanged for the chosen people (people,) bool."""
-
-        def exchange(angle: Tensor) -> Tensor:
-            return torch.where(people[:, None], angle.flip(1), angle) if angle.ndim == 2 else angle
-
-        mirrored = combine(exchange, self)
-        for name in ("pelvis_roll", "spine_side", "spine_twist", "head_tilt", "head_turn"):
-            setattr(mirrored, name, torch.where(people, -getattr(self, name), getattr(self, name)))
-        return mirrored
 
 
 def relaxed(draws: Draws) -> Posture:

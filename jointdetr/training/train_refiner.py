@@ -29,7 +29,7 @@ from ..skeleton_jointdetr import HUMAN36M, Skeleton
 from ..synthesis.body import load_body
 from ..synthesis.poses import sample_skeletons
 from ..synthesis.posing import rotation_about
-from ..synthesis.postures import combine, some_of
+from ..synthesis.postures import choose, combine, some_of
 from .adaptation import skeleton_fields
 from .model import resolve_skeleton
 from .recipe import DataSource, PredictionRecipe, RefinerRecipe, save_recipe
@@ -142,13 +142,9 @@ class RefinerExamples:
 
     def mirrored(self, skeleton: Skeleton, chosen: torch.Tensor) -> "RefinerExamples":
         """Mirror those examples for which `chosen` `(examples,)` is True."""
-        order = flip_permutation(skeleton.flip_pairs, len(skeleton.joints))
-
-        def mirror(values: torch.Tensor) -> torch.Tensor:
-            other = flip_joints(values, skeleton.flip_pairs) if values.ndim == 3 else values[:, order]
-            return torch.where(chosen.view(-1, *[1] * (values.ndim - 1)), other, values)
-
-        return combine(mirror, self)
+        joints, truth = (flip_joints(positions, skeleton.flip_pairs) for positions in (self.joints, self.truth))
+        sigmas = self.sigmas[:, flip_permutation(skeleton.flip_pairs, len(skeleton.joints))]
+        return choose(chosen, RefinerExamples(joints, sigmas, truth), self)
 
 
 def disturb(
