@@ -4,7 +4,6 @@ Capsules around its parts, segments with a radius that move with one bone each, 
 runs into itself. Ends and radii are linear in the shape, as the surface on which they are measured is.
 
 Axes: z up, facing -y, so that +x is the person's left; metres. The origin is the root bone.
-
 Shapes: batch (people), components (16), bones (28), vertices (13,718), faces (27,420), joints (17), capsules, pairs.
 """
 
@@ -146,12 +145,9 @@ class Body:
 
     @torch.no_grad()
     def pose(self, shape: Tensor, rotations: Tensor) -> PosedBody:
-        """Pose people: surface, bone heads and joints, the root bone where the shape has it at rest, near the origin.
+        """Pose people of shapes (batch, components) by their bones' rotations from the parents' (batch, bones, 3, 3).
 
-        Args:
-            shape: Shape coefficients `(batch, components)`.
-            rotations: Rotation of each bone relative to its parent's `(batch, bones, 3, 3)`; the root's rotation turns
-                the whole person.
+        The root's rotation turns the whole person; the root bone is where the shape has it at rest, near the origin.
         """
         transforms, bones = self._bone_transforms(shape, rotations)
         surface = self._skin(shape, transforms, slice(None))

@@ -135,6 +135,7 @@ def support(draws: Draws, posture: Posture) -> Arms:
     return _loose(draws, elevation, draws.sides(2, 18), draws.sides_normal(-15, 15), draws.sides(0, 25))
 
 
+ON_HIPS, ON_THIGHS = ((0.2, 0.28), (-0.05, 0.05), (0.07, 0.18)), ((-0.02, 0.06), (0.12, 0.17), (-0.34, -0.14))
 # What the arms do, and how often both hands take part; a hand that does not is idle.
 GESTURES: dict[str, tuple[Gesture, float]] = {
     "arms hanging": (hang, 1.0),
@@ -149,21 +150,9 @@ GESTURES: dict[str, tuple[Gesture, float]] = {
     "arms crossed": (cross_arms, 1.0),
     "hands joined": (join_hands, 1.0),
     "holding": (aim(CHEST, ((0.06, 0.24), (0.22, 0.45), (-0.32, 0.10)), (5, 60)), 0.75),
-    "hands on hips": (
-        aim(PELVIS, ((0.2, 0.28), (-0.05, 0.05), (0.07, 0.18)), (75, 110), wrist_flexion=(-80, -45)),
-        0.6,
-    ),
+    "hands on hips": (aim(PELVIS, ON_HIPS, (75, 110), wrist_flexion=(-80, -45)), 0.6),
     "hands behind": (aim(PELVIS, ((0.03, 0.16), (-0.24, -0.16), (0.0, 0.14)), (30, 80)), 1.0),
-    "hands on thighs": (
-        aim(
-            THIGH,
-            ((-0.02, 0.06), (0.12, 0.17), (-0.34, -0.14)),
-            (10, 60),
-            pronation=(50, 90),
-            wrist_flexion=(-60, -20),
-        ),
-        0.8,
-    ),
+    "hands on thighs": (aim(THIGH, ON_THIGHS, (10, 60), pronation=(50, 90), wrist_flexion=(-60, -20)), 0.8),
     "on hands": (support, 1.0),
     "arms anywhere": (angled(elbow=small(140, 1.3), elevation=(0, 170), azimuth=(-30, 125), twist=(-60, 80)), 1.0),
 }

@@ -41,15 +41,8 @@ GRAIN_FREQUENCY = 40.0
 PICTURES_PER_WAVE = 0.025  # a printed picture is so many times coarser than a pattern of stripes
 
 PLAIN, RINGS, CHECKS, BLOTCHES, STRIPES, BRICKS, PICTURE = range(7)
-HAIR_COLOURS = np.array(
-    [
-        (0.02, 0.015, 0.01),
-        (0.06, 0.03, 0.015),
-        (0.22, 0.13, 0.05),
-        (0.5, 0.4, 0.22),
-        (0.35, 0.35, 0.35),
-        (0.25, 0.07, 0.03),
-    ]
+HAIR_COLOURS = np.transpose(  # from red, green and blue of six colours
+    [(0.02, 0.06, 0.22, 0.5, 0.35, 0.25), (0.015, 0.03, 0.13, 0.4, 0.35, 0.07), (0.01, 0.015, 0.05, 0.22, 0.35, 0.03)]
 )
 LIGHT_SKIN, DARK_SKIN = np.array([0.78, 0.5, 0.38]), np.array([0.15, 0.08, 0.05])
 DENIM = np.array([0.06, 0.1, 0.2])

@@ -136,9 +136,6 @@ def sample_people(
         preset: "everyday" is adults, mostly upright; "everything" has children, free limbs, crawling, lying, jumping.
         motions: Recorded motions that half of the people take a pose from.
 
-    Returns:
-        The people, in metres, on the ground.
-
     Raises:
         ValueError: The preset is unknown, there is no seed, or a seed is negative.
     """
@@ -161,10 +158,7 @@ def sample_skeletons(
 def sample_poses(
     body: Body, seeds: Sequence[int], preset: str = "everyday", motions: MotionLibrary | None = None
 ) -> Poses:
-    """Shapes and bone rotations of random people, for each the first of 20 attempts that does not overlap.
-
-    Where all of them overlap, the least overlapping is taken.
-    """
+    """Shapes and bone rotations of random people: the first of 20 attempts that does not overlap, or the least."""
     if preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {sorted(PRESETS)}, got {preset!r}")
     if len(seeds) == 0 or min(seeds) < 0:

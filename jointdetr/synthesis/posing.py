@@ -1,10 +1,9 @@
 """How the bones turn: by joint angles, arms by angle or by where the wrist goes, or as motion capture recorded it.
 
-Shapes: batch (people), frames, bones; sides are (left, right). Degrees, metres; z up, the person facing
--y before its heading.
+A limb's angles count from hanging straight down, so its rest direction is first turned there. Degrees, metres; z up.
+Signs follow from right-handed rotations: before its heading a person faces -y, and its left side is +x.
 
-A limb's angles count from hanging straight down, so its rest direction is first turned there. The signs below follow
-from right-handed rotations: forward is -y, the left side +x.
+Shapes: batch (people), frames, bones; sides are (left, right).
 """
 
 from collections.abc import Sequence
@@ -36,26 +35,11 @@ LONGEST_REACH = 0.985
 # From recorded axes, y up, facing +z, to z up, facing -y.
 TO_BODY_AXES = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
 # Which recorded bone turns which bone of the body; bones left out follow their parents.
-TRUNK_BONES = {
-    "root": "root",
-    "lowerback": "spine04",
-    "upperback": "spine03",
-    "thorax": "spine01",
-    "lowerneck": "neck01",
-    "upperneck": "neck03",
-    "head": "head",
-}
-LIMB_BONES = {
-    "clavicle": "clavicle",
-    "humerus": "upperarm01",
-    "radius": "lowerarm01",
-    "femur": "upperleg01",
-    "tibia": "lowerleg01",
-    "foot": "foot",
-}
-BODY_BONES = TRUNK_BONES | {
-    f"{side.lower()}{name}": f"{bone}.{side}" for side in "LR" for name, bone in LIMB_BONES.items()
-}
+BODY_BONES = {"root": "root", "lowerback": "spine04", "upperback": "spine03", "thorax": "spine01"}
+BODY_BONES |= {"lowerneck": "neck01", "upperneck": "neck03", "head": "head"}
+LIMB_BONES = {"clavicle": "clavicle", "humerus": "upperarm01", "radius": "lowerarm01"}
+LIMB_BONES |= {"femur": "upperleg01", "tibia": "lowerleg01", "foot": "foot"}
+BODY_BONES |= {f"{side.lower()}{name}": f"{bone}.{side}" for side in "LR" for name, bone in LIMB_BONES.items()}
 
 
 def rotation_about(axis: str, angle: Tensor) -> Tensor:
@@ -97,10 +81,7 @@ SIDES = (Side(0, "L", 1.0), Side(1, "R", -1.0))
 
 
 def bone_rotations(body: Body, rest: Tensor, posture: Posture, arms: Arms, heading: Tensor) -> Tensor:
-    """Rotations for `Body.pose` of people with bone heads `rest` (batch, bones, 3): (batch, bones, 3, 3).
-
-    `heading` (batch,) is in radians about the vertical.
-    """
+    """Rotations (batch, bones, 3, 3) of people with bone heads `rest` (batch, bones, 3), heading (batch,) radians."""
     rotations = torch.eye(3, dtype=rest.dtype).expand(*rest.shape[:2], 3, 3).clone()
     _turn_trunk(body, rotations, posture, heading)
     for side in SIDES:
@@ -260,10 +241,9 @@ def retarget(body: Body, skeleton: RecordedSkeleton, motion: dict[str, np.ndarra
 
 
 class MotionLibrary:
-    """Frames of every motion in a folder, as rotations of the body.
+    """Every `stride`-th frame of the motions in a folder and below, as rotations of the body; CMU's are 1/120 s apart.
 
-    The folder is searched with its subfolders for `*.asf` files; the `*.amc` files beside one belong to it. Every
-    `stride`-th frame is kept; CMU's are 1/120 s apart.
+    The `*.amc` files beside an `*.asf` file belong to it.
     """
 
     def __init__(self, body: Body, folder: Path | str, stride: int = 12) -> None:

@@ -4,7 +4,6 @@ A posture is drawn by changing somebody at ease (`relaxed`), who faces forward; 
 only, because `mirrored` makes the other.
 
 Shapes: people; `sides` are (left, right).
-
 Signs: pitch and bend tip forward; roll, side and tilt lean to the right; twist and turn go to the left. A straight leg
 straight under the pelvis has all angles 0; flexion lifts a thigh forward, folds a knee and raises the toes; abduction
 spreads, rotation turns the toes outward.

@@ -2,7 +2,6 @@
 
 It knows no loop over triangles or pictures: every triangle contributes the cells of its own bounding rectangle to one
 flat list, the cells inside a triangle are kept, and a scatter-minimum over (depth, face) keys finds the nearest.
-
 Coordinates come first, `(3, ...)`: arithmetic on them then runs along memory, several times faster than the other way.
 
 Shape vocabulary: `batch` pictures, `vertices` and `faces` of the mesh that they share, `pixels` = height x width of

@@ -3,7 +3,6 @@
 A geometry buffer (what each pixel shows: depth, material, normal, texture coordinates) is filled by walls and ground,
 boxes, and the rasterised body in turn; then every pixel is painted and lit once. It runs wherever the body's tensors
 are; only the random parameters of a scene are drawn on the CPU. On a GPU the same code runs, untested.
-
 World axes: metres, z up, ground at z = 0. Camera axes: x right, y down, z forward; the camera looks along +z through
 the middle of a square picture.
 
@@ -34,7 +33,7 @@ from .materials import (
 )
 from .poses import PosedPeople
 from .rasterizer import Fragments, interpolate, locate_fragments, rasterize, unit, vertex_normals
-from .scene import Preset, Scene, Subject, draw_scene, rotate, spread, stack_records
+from .scene import Preset, Scene, draw_scene, rotate, spread, stack_records
 from .shading import GeometryBuffer, ShadowMap, add_boxes, develop, empty_room, light_surface
 from .textures import sample_noise
 
@@ -59,9 +58,6 @@ class RenderSettings:
         supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
         preset: "everyday" (level views, the whole person), "everything" (steep views, small and cut-off people too) or
             "nobody" (the rooms of "everyday" without anybody).
-
-    Raises:
-        ValueError: a value out of its range.
     """
 
     size: int = 256
@@ -89,12 +85,7 @@ class Rendering:
 
 
 class PersonRenderer:
-    """Renders people of one body; keeps what all pictures share.
-
-    Args:
-        body: the body whose mesh the people share; its device does the work.
-        settings: how to picture them.
-    """
+    """Renders people of one body, whose device does the work; keeps what all pictures share."""
 
     def __init__(self, body: Body, settings: RenderSettings) -> None:
         self.settings = settings
@@ -155,9 +146,8 @@ class PersonRenderer:
         """Draw every random parameter on the CPU, picture by picture."""
         bounds = torch.stack([people.vertices.amin(1), people.vertices.amax(1)], 1)  # (batch, 2, 3)
         places = (tensor.cpu().double().numpy() for tensor in (people.joints, bounds))
-        subjects = map(Subject, *places, people.activity)
-        pairs = zip(generators, subjects, strict=True)
-        scenes = [draw_scene(rng, subject, self.settings.preset) for rng, subject in pairs]
+        subjects = zip(generators, *places, people.activity, strict=True)
+        scenes = [draw_scene(*subject, self.settings.preset) for subject in subjects]
         return (
             stack_records(Scene, scenes, self.device),
             stack_records(Outfit, [draw_outfit(rng) for rng in generators], self.device),

@@ -1,10 +1,7 @@
 """What is seen besides the person - sky, ground, walls and boxes, found by rays - and light, shadow and the sensor.
 
-Coordinates and colours come first, `(3, ...)`.
-
-Shape vocabulary: `batch` pictures, `pixels` rays of one picture in row order, `points` = batch x pixels flattened,
-`cells` of the shadow map or any flat list of (box, pixel or point) pairs, `boxes` and `walls` of a scene, `n` any
-points.
+Shape vocabulary: coordinates and colours first, `(3, ...)`; `batch` pictures, `pixels` rays of one picture in row
+order, `cells` of the shadow map or of a flat list of (box, pixel or point) pairs, `boxes` and `walls`, `n` points.
 """
 
 from dataclasses import dataclass
@@ -155,10 +152,7 @@ class ShadowMap:
 
 
 def light_surface(buffer: GeometryBuffer, paint: tuple[Tensor, Tensor], scene: Scene, shadow: ShadowMap) -> Tensor:
-    """Linear light `(3, batch, pixels)` of every pixel.
-
-    `paint` is `(3, batch, pixels)` colour and `(batch, pixels)` strength of the highlight.
-    """
+    """Linear light `(3, batch, pixels)`, of colour `(3, batch, pixels)` and strength of the highlight as `paint`."""
     (colour, highlight), normal = paint, buffer.normal
     place = spread(scene.eye) + buffer.ray * buffer.depth
     view = unit(buffer.ray)

@@ -4,8 +4,8 @@ Joints are the same if their names are. A weight with an axis of joints holds `b
 entries for each joint, then others again.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from transformers.utils import logging
@@ -22,19 +22,19 @@ PARENT_INPUTS = (3, 4, 5, 9)
 CHILDREN_INPUTS = (6, 7, 8, 10)
 
 
-@dataclass(frozen=True)
-class _JointAxis:
+class _JointAxis(NamedTuple):
     """Where the joints lie in a weight."""
 
     axis: int
     before: int = 0
     per_joint: int = 1
 
-    def entries(self, joints: list[int], num_joints: int, size: int) -> list[int]:
-        """Positions on an axis of `size`: the entries before, those of the given joints, and the others."""
-        stop = self.before + num_joints * self.per_joint
-        of_joints = [self.before + joint * self.per_joint + k for joint in joints for k in range(self.per_joint)]
-        return [*range(self.before), *of_joints, *range(stop, size)]
+    def positions(self, joints: Sequence[str], weight: torch.Tensor) -> dict[Any, int]:
+        """Positions on the axis of a weight of these joints: by number of what is before, by joint, of the others."""
+        size = weight.shape[self.axis]
+        of_joints = [(joint, number) for joint in joints for number in range(self.per_joint)]
+        others = [("", number) for number in range(size - self.before - len(of_joints))]
+        return dict(zip([*range(self.before), *of_joints, *others], range(size), strict=True))
 
 
 def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> JointDetrForPoseEstimation:
@@ -103,8 +103,6 @@ def _copy_weights(model: JointDetrForPoseEstimation, adapted: JointDetrForPoseEs
     start = adapted.model.query_start
     if start is not None and start.logits is not None:
         start.logits.zero_()  # no query that knows a joint is to take itself for a new one
-    old_numbers, new_numbers = model.config.label2id, adapted.config.label2id
-    kept = [name for name in new_numbers if name in old_numbers]
     axes = _joint_axes(model.config)
     weights = model.state_dict()
     for name, target in adapted.state_dict().items():
@@ -114,15 +112,13 @@ def _copy_weights(model: JointDetrForPoseEstimation, adapted: JointDetrForPoseEs
             continue
         if name.startswith("refiner."):
             target.zero_()  # a new joint is neither read nor moved
+        old = joint_axis.positions(model.config.skeleton.joints, weights[name])
+        new = joint_axis.positions(adapted.config.skeleton.joints, target)
+        shared = [(old[entry], new[entry]) for entry in new if entry in old]  # queries may have grown in number
+        source, place = torch.tensor(shared, dtype=torch.long, device=target.device).view(-1, 2).unbind(1)
         axis = joint_axis.axis
-        entries = [
-            joint_axis.entries([numbers[joint] for joint in kept], len(numbers), weight.shape[axis])
-            for numbers, weight in ((old_numbers, weights[name]), (new_numbers, target))
-        ]
-        shared = min(map(len, entries))  # queries may have grown in number
-        old, new = (torch.tensor(positions[:shared], dtype=torch.long, device=target.device) for positions in entries)
         rows = min(len(target), len(weights[name])) if axis else None  # of a weight with both queries and joints
-        target[:rows].index_copy_(axis, new, weights[name][:rows].index_select(axis, old))
+        target[:rows].index_copy_(axis, place, weights[name][:rows].index_select(axis, source))
 
 
 def _joint_axes(config: JointDetrConfig) -> dict[str, _JointAxis]:

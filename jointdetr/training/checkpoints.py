@@ -1,9 +1,8 @@
 """Folders that are whole or not there: checkpoints, and the final model.
 
 A checkpoint is written into a folder aside and renamed once every process has written its part. So a run may be
-killed at any time, or the disk be full, and every folder named `checkpoint-*` is whole.
-
-Several machines need an output folder that all of them see.
+killed at any time, or the disk be full, and every folder named `checkpoint-*` is whole. Several machines need an
+output folder that all of them see.
 """
 
 import os
@@ -37,12 +36,9 @@ def remove_old_checkpoints(output: Path) -> None:
 
 @contextmanager
 def written_aside(folder: Path) -> Iterator[Path]:
-    """Let all processes write a folder that is never seen half-written: it gets its name when it is complete.
+    """Let all processes write a folder that gets its name, in the place of what has it, when it is complete.
 
-    What has that name is replaced.
-
-    Raises:
-        OSError: A process could not write, as on a full disk. All processes raise it; nothing is left of the folder.
+    If a process cannot write, as on a full disk, all processes raise `OSError`, and nothing is left of the folder.
     """
     state = PartialState()
     aside = folder.parent / _ASIDE / folder.name

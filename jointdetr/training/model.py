@@ -28,12 +28,7 @@ def resolve_skeleton(recipe: Recipe | RefinerRecipe) -> Skeleton:
 
 
 def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimation:
-    """Make the recipe's model, with whatever weights it starts from.
-
-    Raises:
-        ValueError: Starting points are given that do not go together, or one that does not fit, such as a refinement
-            network for another skeleton.
-    """
+    """Make the recipe's model with the weights it starts from; a `ValueError` if they do not go together or fit."""
     settings = recipe.model
     if settings.deformable_detr_from is not None and (settings.init_from or settings.backbone_from):
         raise ValueError(

@@ -19,19 +19,14 @@ def parameter_groups(model: nn.Module, settings: OptimizerRecipe) -> list[dict[s
 
     Norms, biases, embeddings and everything else of fewer than two dimensions have no weight decay.
     """
-    undecayed = {
-        f"{prefix}.{name}" if prefix else name
-        for prefix, module in model.named_modules()
-        if isinstance(module, nn.Embedding)
-        for name, _ in module.named_parameters(recurse=False)
-    }
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     multipliers = {"backbone": settings.backbone_multiplier, "sampling": settings.sampling_multiplier, "rest": 1.0}
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = settings.learning_rate * multipliers[kind_of_parameter(name)]
-        decays = parameter.ndim >= 2 and name not in undecayed and "embed" not in name.rsplit(".", 1)[-1]
+        decays = parameter.ndim >= 2 and id(parameter) not in embeddings and "embed" not in name.rsplit(".", 1)[-1]
         groups[rate, settings.weight_decay if decays else 0.0].append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 

@@ -35,7 +35,7 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_
 from torch import nn
 from transformers import PreTrainedModel, set_seed
 
-from ..data.examples import PoseExamples, stack_labels, unstack_labels
+from ..data.examples import PoseDataset, PoseExamples, PoseMixture, stack_labels, unstack_labels
 from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from .augmentation import AugmentedExamples
 from .checkpoints import find_checkpoints, remove_old_checkpoints, written_aside
@@ -59,13 +59,10 @@ class TrainingResult:
 
 
 def train(recipe: Recipe, resume: bool = False, model: PreTrainedModel | None = None) -> TrainingResult:
-    """Train, evaluate and save a model.
+    """Train, evaluate and save a model, perhaps going on from the last checkpoint in `recipe.output`.
 
-    Args:
-        recipe: the run.
-        resume: go on from the last checkpoint in `recipe.output`.
-        model: to be trained instead of the one that the recipe describes; it takes and gives what
-            `JointDetrForPoseEstimation` with fixed alignment does.
+    A `model` is trained instead of the one that the recipe describes; it takes and gives what
+    `JointDetrForPoseEstimation` with fixed alignment does.
 
     Raises:
         ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint, or the
@@ -137,7 +134,8 @@ class TrainingRun:
         if recipe.evaluation.sources:
             self.evaluation = Evaluation(recipe, self.processor, skeleton, self.accelerator.device)
             plain = PoseExamples(self.processor, skeleton)
-            self._people = people_to_draw(self.evaluation.crops(plain)) if recipe.watch_steps != 0 else None
+            crops = PoseMixture([PoseDataset(source, plain) for source in self.evaluation.sources])
+            self._people = people_to_draw(crops) if recipe.watch_steps != 0 else None
         self._prepare(model)
 
     def _prepare(self, model: PreTrainedModel) -> None:
@@ -230,11 +228,7 @@ class TrainingRun:
             self._finish_step(batch)
 
     def require_finite(self) -> None:
-        """Refuse a step whose losses or gradient are no numbers, before it spoils the weights.
-
-        Raises:
-            FloatingPointError: They are none. The step's batches are in the file that the message names.
-        """
+        """Raise `FloatingPointError` and save the step's batches if losses or gradient are no numbers."""
         batches, losses = zip(*self._batches, strict=True)
         losses = torch.stack(losses)
         if torch.isfinite(losses).all() and math.isfinite(self._norm):

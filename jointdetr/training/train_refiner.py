@@ -46,11 +46,7 @@ NOISE_SHARE = (0.85, 0.85, 1.2)
 
 
 def gather_skeletons(recipe: RefinerRecipe, skeleton: Skeleton) -> torch.Tensor:
-    """Collect all skeletons, upright in camera axes: `(poses, joints, 3)` root-relative mm.
-
-    Raises:
-        ValueError: There are fewer than two, or they are not of the given skeleton.
-    """
+    """Collect all skeletons, upright in camera axes: `(poses, joints, 3)` root-relative mm."""
     parts = []
     if recipe.synthetic > 0:
         if skeleton.joints != HUMAN36M.joints:
@@ -150,10 +146,9 @@ class RefinerExamples:
 def disturb(
     truth: torch.Tensor, skeleton: Skeleton, recipe: RefinerRecipe, generator: torch.Generator
 ) -> RefinerExamples:
-    """Put errors into skeletons `(examples, joints, 3)`, with or without an expectation of their size.
+    """Put errors into skeletons `(examples, joints, 3)`: expected ones, or noise of a deviation that each pose draws.
 
-    Without one the noise is Gaussian, of a deviation that each pose draws. Poses stay relative to their roots' true
-    places.
+    Poses stay relative to their roots' true places.
     """
     if recipe.config.get("use_sigmas", False):
         sigmas = draw_sigmas(truth, skeleton, recipe.expected_error, generator)
@@ -164,11 +159,7 @@ def disturb(
 
 
 def predicted_examples(recipe: PredictionRecipe, skeleton: Skeleton) -> RefinerExamples:
-    """Let a pose model predict pictures whose truth is known; people who lack the label of a joint are left out.
-
-    Raises:
-        ValueError: There is no dataset, the model or a dataset is of another skeleton, or nobody is left.
-    """
+    """Let a pose model predict pictures whose truth is known; people who lack the label of a joint are left out."""
     if not recipe.sources:
         raise ValueError("`predictions.sources` must name pose datasets for `predictions.model`, got none")
     model = JointDetrForPoseEstimation.from_pretrained(recipe.model, dtype=torch.float32)
@@ -199,11 +190,7 @@ _Examples = TypeVar("_Examples", torch.Tensor, RefinerExamples)
 
 
 def train_refiner(recipe: RefinerRecipe) -> tuple[JointRefiner, dict[str, float]]:
-    """Train, evaluate and save a refinement network.
-
-    Returns:
-        The network, and mean errors in mm of what was held out, see `evaluate_on_skeletons` and
-        `evaluate_on_predictions`.
+    """Train, evaluate and save a refinement network; returns it and mean errors in mm of what was held out.
 
     Raises:
         ValueError: There are no skeletons or predictions, or they are not of the recipe's skeleton.

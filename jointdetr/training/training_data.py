@@ -51,6 +51,8 @@ class ExampleStream(torch.utils.data.IterableDataset, ABC):
     """Examples of `PoseExamples` that processes and workers share, from any position that was given out before."""
 
     start_method: str | None = None  # how workers have to be started; None as Python does it
+    batch_size = 1
+    last_worker = -1  # that gave a batch, when the run stopped
 
     def __init__(self, examples: PoseExamples, share: Share):
         self.examples, self.share = examples, share
@@ -60,11 +62,16 @@ class ExampleStream(torch.utils.data.IterableDataset, ABC):
     def position(self) -> dict[str, Any]:
         """Where this worker's iteration is, ready for JSON."""
 
-    def _start(self) -> tuple[int, dict[str, Any] | None]:
-        """Number of this worker, and the position that it starts from, if it is not the beginning."""
+    @abstractmethod
+    def _draw(self, worker: int, start: dict[str, Any] | None) -> Iterator[Example]:
+        """The examples of a worker, from a position or from the beginning."""
+
+    def __iter__(self) -> Iterator[Example | None]:
         info = get_worker_info()
         worker = 0 if info is None else info.id
-        return worker, self.starts.get(worker)
+        if info is not None and worker <= self.last_worker < info.num_workers - 1:
+            yield from repeat(None, self.batch_size)  # an empty batch, as it is another worker's turn
+        yield from self._draw(worker, self.starts.get(worker))
 
 
 class PoseStream(ExampleStream):
@@ -83,8 +90,7 @@ class PoseStream(ExampleStream):
         """Where this worker's iteration is."""
         return {"passage": self._passage, "count": self._count, "rows": self._reader.position()}
 
-    def __iter__(self) -> Iterator[Example]:
-        worker, start = self._start()
+    def _draw(self, worker: int, start: dict[str, Any] | None) -> Iterator[Example]:
         self._passage, self._count = (start["passage"], start["count"]) if start else (0, 0)
         while self.passes is None or self._passage < self.passes:
             self._reader = RowReader(self.mixture, self._passage, start["rows"] if start else None)
@@ -135,8 +141,7 @@ class SyntheticStream(ExampleStream):
         """How many people this worker has drawn."""
         return {"count": self._count}
 
-    def __iter__(self) -> Iterator[Example]:
-        worker, start = self._start()
+    def _draw(self, worker: int, start: dict[str, Any] | None) -> Iterator[Example]:
         self._count = start["count"] if start else 0
         people = PersonRows(self.settings)  # here, as a GPU's tensors are of no use in a worker
         workers = max(1, self.share.workers)
@@ -166,8 +171,7 @@ class BlendedStream(ExampleStream):
         """Where this worker's iteration is, in each part."""
         return {"counts": list(self._counts), "parts": list(self._positions)}
 
-    def __iter__(self) -> Iterator[Example]:
-        worker, start = self._start()
+    def _draw(self, worker: int, start: dict[str, Any] | None) -> Iterator[Example]:
         start = start or {"counts": [0] * len(self.parts), "parts": [None] * len(self.parts)}
         self._counts, self._positions = list(start["counts"]), list(start["parts"])
         for part, position in zip(self.parts, self._positions, strict=True):
@@ -185,21 +189,6 @@ class BlendedStream(ExampleStream):
             yield example
 
 
-class _InTurn(torch.utils.data.IterableDataset):
-    """A stream whose workers go on with the one whose turn it is: those before it give an empty batch first."""
-
-    def __init__(self, stream: ExampleStream):
-        self.stream = stream
-        self.last_worker = -1  # that gave a batch, when the run stopped
-        self.batch_size = 1
-
-    def __iter__(self) -> Iterator[Example | None]:
-        info = get_worker_info()
-        if info is not None and info.id <= self.last_worker < info.num_workers - 1:
-            yield from repeat(None, self.batch_size)
-        yield from self.stream
-
-
 class StreamLoader(DataLoader):
     """Batches of a stream; knows where the batches that it has given out end."""
 
@@ -207,8 +196,8 @@ class StreamLoader(DataLoader):
         if kwargs.get("num_workers"):
             kwargs["multiprocessing_context"] = stream.start_method
         # a generator of its own, so that beginning anew, as after a resume, draws nothing from the model's numbers
-        super().__init__(_InTurn(stream), collate_fn=_collate_with_position, generator=torch.Generator(), **kwargs)
-        self.stream, self.dataset.batch_size = stream, self.batch_size
+        super().__init__(stream, collate_fn=_collate_with_position, generator=torch.Generator(), **kwargs)
+        stream.batch_size = self.batch_size
         self.positions: dict[int, dict[str, Any]] = {}
         self._last_worker = -1
 
@@ -217,7 +206,7 @@ class StreamLoader(DataLoader):
             worker, position = batch.pop(POSITION)
             if batch:
                 self._last_worker = worker
-                self.positions[worker] = position or self.stream.position()
+                self.positions[worker] = position or self.dataset.position()
                 yield batch | {"labels": unstack_labels(batch["labels"])}
 
     def state_dict(self) -> dict[str, Any]:
@@ -233,10 +222,10 @@ class StreamLoader(DataLoader):
             raise ValueError(f"a stream goes on with the processes and workers it had, {there}, got {here}")
         self.positions = {int(worker): value for worker, value in state["positions"].items()}
         self._last_worker = self.dataset.last_worker = state["last_worker"]
-        self.stream.starts = dict(self.positions)
+        self.dataset.starts = dict(self.positions)
 
     def _sharing(self) -> dict[str, int]:
-        share = self.stream.share
+        share = self.dataset.share
         return {"process": share.process, "processes": share.processes, "workers": self.num_workers}
 
 
@@ -246,31 +235,14 @@ def _collate_with_position(examples: Sequence[Example | None]) -> dict[str, Any]
     worker = 0 if info is None else info.id
     if examples[0] is None:
         return {POSITION: (worker, None)}
-    position = None if info is None else info.dataset.stream.position()
+    position = None if info is None else info.dataset.position()
     batch = collate_poses(examples)
     # each tensor that a worker hands over costs a file descriptor, and there are several for each crop
     return batch | {"labels": stack_labels(batch["labels"]), POSITION: (worker, position)}
 
 
 def training_data(recipe: Recipe, examples: PoseExamples, state: PartialState) -> PoseMixture | ExampleStream:
-    """Stored rows one after another, or a stream of which this process, which `state` knows, reads its part.
-
-    Raises:
-        ValueError: There are no sources, they have keys that do not go together, or do not fit the skeleton.
-    """
-    _check_sources(recipe)
-    if recipe.train.is_stream:
-        return _training_stream(recipe, examples, state)
-    parts = []
-    for source in recipe.train.sources:
-        rows = load_source(source)
-        for _ in range(source.repeat):
-            parts.append(PoseDataset(rows, examples, recipe.seed + len(parts)))
-    return PoseMixture(parts)
-
-
-def _check_sources(recipe: Recipe) -> None:
-    """Refuse keys of the sources that the chosen way of reading does not heed."""
+    """Stored rows one after another, or a stream of which this process, which `state` knows, reads its part."""
     data = recipe.train
     if not data.sources and data.synthesis is None:
         raise ValueError("`train.sources` must name at least one dataset, or `train.synthesis` be given; got neither")
@@ -281,6 +253,14 @@ def _check_sources(recipe: Recipe) -> None:
             raise ValueError(f"`train.sources[{number}]` needs `train.streaming` for its `weight` or `map_skeleton`")
     if data.is_stream and recipe.schedule.max_steps is None:
         raise ValueError("`schedule.max_steps` must say how long to train with streaming, as streams have no end")
+    if data.is_stream:
+        return _training_stream(recipe, examples, state)
+    parts = []
+    for source in data.sources:
+        rows = load_source(source)
+        for _ in range(source.repeat):
+            parts.append(PoseDataset(rows, examples, recipe.seed + len(parts)))
+    return PoseMixture(parts)
 
 
 def _training_stream(recipe: Recipe, examples: PoseExamples, state: PartialState) -> ExampleStream:
@@ -321,10 +301,7 @@ def make_loader(data: PoseMixture | ExampleStream, recipe: Recipe, accelerator: 
 
 
 class Evaluation:
-    """Measures models on all evaluation sources.
-
-    Trivial baselines are fitted to the first training source that has the skeleton itself.
-    """
+    """Measures models, beside baselines fitted to the first training source that has the skeleton itself."""
 
     def __init__(self, recipe: Recipe, processor: BaseImageProcessor, skeleton: Skeleton, device: torch.device):
         self.processor = processor
@@ -333,10 +310,6 @@ class Evaluation:
         self.baselines = fit_baselines(load_source(own[0], recipe.train.is_stream), skeleton)
         measured, workers = recipe.evaluation, recipe.train.workers
         self.settings = EvaluationSettings(measured.threshold, measured.batch_size, workers, str(device))
-
-    def crops(self, examples: PoseExamples) -> PoseMixture:
-        """All people as examples."""
-        return PoseMixture([PoseDataset(source, examples) for source in self.sources])
 
     def measure(self, model: PreTrainedModel) -> dict[str, float]:
         """Print what is found, and return all numbers with `eval_` before their names."""
