@@ -166,17 +166,6 @@ def sample_poses(
     return _poser(body).sample([int(seed) for seed in seeds], PRESETS[preset], motions)
 
 
-@dataclass(frozen=True)
-class _Traits:
-    """What stays the same over all attempts at a person."""
-
-    shape: Tensor  # (people, components)
-    activity: Tensor  # (people,), an index into the population's
-    recorded: Tensor  # (people,) bool: the pose comes from a motion
-    heading: Tensor  # (people,), radians
-    mirrored: Tensor  # (people,) bool
-
-
 class Poser:
     """Draws poses of a body and refuses those in which it runs into itself."""
 
@@ -188,15 +177,12 @@ class Poser:
 
     def sample(self, seeds: list[int], population: Population, motions: MotionLibrary | None) -> Poses:
         """One pose for each seed; one that overlaps is drawn again, the same activity in the same shape."""
-        traits = self._traits(Draws.from_seeds(seeds, [TRAITS_HAND]), population, motions)
-        best = self._attempt(Draws.from_seeds(seeds, [FIRST_ATTEMPT]), traits, population, motions)
+        best = self._attempt(seeds, [FIRST_ATTEMPT], population, motions)
         for attempts in RETRIES:
             bad = (best.penetration > ALLOWED_PENETRATION_M).nonzero()[:, 0]
             if len(bad) == 0:
                 break
-            draws = Draws.from_seeds([seeds[person] for person in bad.tolist()], attempts)
-            again = bad.repeat_interleave(len(attempts))
-            retries = self._attempt(draws, some_of(traits, again), population, motions)
+            retries = self._attempt([seeds[person] for person in bad.tolist()], attempts, population, motions)
             overlap = retries.penetration.unflatten(0, (len(bad), len(attempts)))
             apart = overlap <= ALLOWED_PENETRATION_M
             taken = torch.where(apart.any(dim=1), apart.int().argmax(dim=1), overlap.argmin(dim=1))
@@ -209,37 +195,34 @@ class Poser:
                 best.activity[person] = retries.activity[attempt]
         return best
 
-    def _traits(self, draws: Draws, population: Population, motions: MotionLibrary | None) -> _Traits:
-        """Who a person is and what it does."""
+    def _attempt(
+        self, seeds: list[int], attempts: Sequence[int], population: Population, motions: MotionLibrary | None
+    ) -> Poses:
+        """Tries at the pose of each person, who is the same in all of them; those of the first seed come first."""
+        traits, draws = Draws.from_seeds(seeds, [TRAITS_HAND] * len(attempts)), Draws.from_seeds(seeds, attempts)
         shortest, tallest = population.stature_m
         suitable = ((self.stature_m >= shortest) & (self.stature_m <= tallest)).nonzero()[:, 0]
-        person = suitable[(draws.uniform(0, 1) * len(suitable)).long()]
-        return _Traits(
-            shape=self.samples[person] + SHAPE_JITTER * draws.standard_normal(self.samples.shape[1]),
-            activity=draws.choice([activity.weight for activity in population.activities]),
-            recorded=draws.chance(MOTION_SHARE if motions is not None else 0.0),
-            heading=draws.uniform(-torch.pi, torch.pi),
-            mirrored=draws.chance(0.5),
-        )
+        person = suitable[(traits.uniform(0, 1) * len(suitable)).long()]
+        shape = self.samples[person] + SHAPE_JITTER * traits.standard_normal(self.samples.shape[1])
+        activity = traits.choice([activity.weight for activity in population.activities])
+        chosen = [population.activities[index] for index in activity.tolist()]
+        recorded = traits.chance(MOTION_SHARE if motions is not None else 0.0)
+        heading, other_side = traits.uniform(-torch.pi, torch.pi), traits.chance(0.5)
 
-    def _attempt(self, draws: Draws, traits: _Traits, population: Population, motions: MotionLibrary | None) -> Poses:
-        """One try at the pose of each person."""
-        chosen = [population.activities[index] for index in traits.activity.tolist()]
-        posture, arms = draw_limbs(draws, chosen)
-        posture, arms = mirrored(posture, traits.mirrored), mirrored(arms, traits.mirrored)
-        rest = self.body.rest_bones(traits.shape)
-        rotations = bone_rotations(self.body, rest, posture, arms, traits.heading)
+        posture, arms = (mirrored(angles, other_side) for angles in draw_limbs(draws, chosen))
+        rest = self.body.rest_bones(shape)
+        rotations = bone_rotations(self.body, rest, posture, arms, heading)
         lift, names = posture.lift.clone(), [f"{activity.posture}, {activity.gesture}" for activity in chosen]
         if motions is not None:
             frames, clips = motions.draw(draws.part(OTHER_NUMBERS))
-            frames[:, 0] = rotation_about("z", traits.heading) @ frames[:, 0]
-            rotations[traits.recorded] = frames[traits.recorded]
-            lift[traits.recorded] = 0.0
-            for person in traits.recorded.nonzero()[:, 0].tolist():
-                names[person] = f"motion {clips[person]}"
+            frames[:, 0] = rotation_about("z", heading) @ frames[:, 0]
+            rotations[recorded] = frames[recorded]
+            lift[recorded] = 0.0
+            for index in recorded.nonzero()[:, 0].tolist():
+                names[index] = f"motion {clips[index]}"
         orientations, heads = self.body.forward_kinematics(rest, rotations)
-        penetration = self.capsules.penetration(traits.shape, rest, orientations, heads)
-        return Poses(traits.shape, rotations, lift, penetration, names)
+        penetration = self.capsules.penetration(shape, rest, orientations, heads)
+        return Poses(shape, rotations, lift, penetration, names)
 
 
 _poser = lru_cache(maxsize=4)(Poser)  # a body is measured once

@@ -124,8 +124,13 @@ class ShadowMap:
     def lit(self, local: Tensor) -> Tensor:
         """Share of the key light that passes the body to points in light axes `(3, batch, n)` -> `(batch, n)`."""
         size = self.distance.shape[1]
+        covered = self.distance.isfinite().float()[:, None]
+        coarse = F.max_pool2d(covered, SHADOW_BLOCK, ceil_mode=True)
+        coarse = F.max_pool2d(coarse, 3, stride=1, padding=1)[:, 0] > 0  # (batch, blocks, blocks), near the body
         plane = local[:2] * self.scale[:, None] + size / 2  # (2, batch, n)
-        near = self._may_be_shaded(plane).flatten().nonzero()[:, 0]
+        column, row = (plane.clamp(0, size - 1) / SHADOW_BLOCK).long()  # (batch, n)
+        inside = ((plane >= 0) & (plane < size)).all(0)
+        near = (inside & coarse.flatten(1).gather(1, row * coarse.shape[1] + column)).flatten().nonzero()[:, 0]
         image = torch.div(near, local.shape[2], rounding_mode="floor")
         column, row = plane.flatten(1).index_select(1, near)
         limit = LIGHT_DISTANCE - local[2].flatten()[near] - SHADOW_BIAS
@@ -138,17 +143,6 @@ class ShadowMap:
         lit = torch.ones_like(local[2])
         lit.view(-1)[near] = 1 - shade / len(TAPS)
         return lit
-
-    def _may_be_shaded(self, plane: Tensor) -> Tensor:
-        """Whether the body is near cells `(2, batch, n)` of the map -> `(batch, n)` bool."""
-        size = self.distance.shape[1]
-        covered = self.distance.isfinite().float()[:, None]
-        coarse = F.max_pool2d(covered, SHADOW_BLOCK, ceil_mode=True)
-        coarse = F.max_pool2d(coarse, 3, stride=1, padding=1)[:, 0] > 0  # (batch, blocks, blocks)
-        blocks = coarse.shape[1]
-        column, row = (plane.clamp(0, size - 1) / SHADOW_BLOCK).long()  # (batch, n)
-        inside = ((plane >= 0) & (plane < size)).all(0)
-        return inside & coarse.flatten(1).gather(1, row * blocks + column)
 
 
 def light_surface(buffer: GeometryBuffer, paint: tuple[Tensor, Tensor], scene: Scene, shadow: ShadowMap) -> Tensor:

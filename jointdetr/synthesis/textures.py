@@ -71,7 +71,7 @@ def draw_picture(rng: np.random.Generator) -> np.ndarray:
     Source: Lee, Mumford and Huang, "Occlusion models for natural images" (IJCV 2001).
     """
     base = random_colours(rng, 1, saturation=2.5)[0]
-    picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), _rgb(base))
+    picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), tuple((base * 255).astype(int).tolist()))
     draw = ImageDraw.Draw(picture)
     count = int(rng.integers(15, 90))
     colours = np.clip(random_colours(rng, count, saturation=2.5) * 0.6 + base * 0.4, 0, 1)
@@ -80,7 +80,7 @@ def draw_picture(rng: np.random.Generator) -> np.ndarray:
     kinds = rng.choice(3, count, p=rng.dirichlet(np.ones(3)))
     angles = rng.uniform(0, np.pi, count)
     for colour, centre, radius, kind, angle in zip(colours, centres, radii, kinds, angles, strict=True):
-        _draw_leaf(draw, (centre, radius, angle), int(kind), _rgb(colour))
+        _draw_leaf(draw, (centre, radius, angle), int(kind), tuple((colour * 255).astype(int).tolist()))
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 4)))
     return np.asarray(picture)
@@ -98,7 +98,7 @@ def random_colours(rng: np.random.Generator, count: int, saturation: float = 2.5
 
 
 def _draw_leaf(
-    draw: ImageDraw.ImageDraw, place: tuple[np.ndarray, float, float], kind: int, colour: tuple[int, int, int]
+    draw: ImageDraw.ImageDraw, place: tuple[np.ndarray, float, float], kind: int, colour: tuple[int, ...]
 ) -> None:
     """Paint one disc, turned rectangle or triangle at a place (centre, radius, angle)."""
     centre, radius, angle = place
@@ -108,9 +108,3 @@ def _draw_leaf(
     corners = angle + np.array([0.4, 2.7, 3.6, 5.9]) if kind == 1 else angle + np.array([0.0, 1.8, 4.0])
     points = centre + radius * 1.3 * np.stack([np.cos(corners), np.sin(corners)], -1)
     draw.polygon([tuple(point) for point in points], fill=colour)
-
-
-def _rgb(colour: np.ndarray) -> tuple[int, int, int]:
-    """8-bit colour from one in [0, 1]."""
-    red, green, blue = (int(channel * 255) for channel in colour)
-    return red, green, blue

@@ -32,7 +32,7 @@ PROBABILITIES = (
 )
 MISFIT_SCALES, MISFIT_SHIFT = (1 / 2.5, 1.8), 0.25
 UPPER_SHARE, HALF_BODY_MARGIN, FEWEST_OF_HALF = 0.8, 0.15, 4
-_LUMA = np.array([0.299, 0.587, 0.114])
+LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def change_colours(image: Image.Image, settings: Augmentation, rng: np.random.Ge
     saturation = 0.0 if rng.random() < settings.greyscale else max(0.0, 1.0 + strength * rng.uniform(-1.0, 1.0))
     contrast = math.exp(0.7 * strength * rng.uniform(-1.0, 1.0))
     gains = np.exp(0.25 * strength * rng.uniform(-1.0, 1.0, 3)) * contrast
-    matrix = gains[:, None] * (saturation * np.eye(3) + (1.0 - saturation) * _LUMA)  # (3, 3)
+    matrix = gains[:, None] * (saturation * np.eye(3) + (1.0 - saturation) * LUMA)  # (3, 3)
     offset = (1.0 - contrast) * 128.0 + 60.0 * strength * rng.uniform(-1.0, 1.0)
     image = image.convert("RGB", tuple(np.column_stack([matrix, np.full(3, offset)]).ravel().tolist()))
     gamma = math.exp(0.5 * strength * rng.uniform(-1.0, 1.0))

@@ -18,9 +18,6 @@ from safetensors import SafetensorError
 
 KEPT_CHECKPOINTS = 2
 
-_ASIDE = ".unfinished"
-_WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)  # the last is what `torch.save` raises on a full disk
-
 
 def find_checkpoints(output: Path) -> list[Path]:
     """All checkpoints of a run, the oldest first."""
@@ -41,7 +38,7 @@ def written_aside(folder: Path) -> Iterator[Path]:
     If a process cannot write, as on a full disk, all processes raise `OSError`, and nothing is left of the folder.
     """
     state = PartialState()
-    aside = folder.parent / _ASIDE / folder.name
+    aside = folder.parent / ".unfinished" / folder.name
     if state.is_main_process:
         shutil.rmtree(aside.parent, ignore_errors=True)  # what a killed run has left
     state.wait_for_everyone()
@@ -49,7 +46,7 @@ def written_aside(folder: Path) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True, exist_ok=True)
         yield aside
-    except _WRITE_ERRORS as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # the last is `torch.save`'s on a full disk
         space = shutil.disk_usage(folder.parent).free / 1e6
         report, failure = f"{space:.1f} MB were left on the disk: {error}", error
     reports = [report for report in gather_object([report]) if report is not None]

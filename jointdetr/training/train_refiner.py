@@ -32,7 +32,7 @@ from ..synthesis.posing import rotation_about
 from ..synthesis.postures import choose, combine, some_of
 from .adaptation import skeleton_fields
 from .model import resolve_skeleton
-from .recipe import DataSource, PredictionRecipe, RefinerRecipe, save_recipe
+from .recipe import PredictionRecipe, RefinerRecipe, save_recipe
 from .training_data import load_source
 
 LABEL_COLUMNS = ("joints_3d", "joints_3d_valid", "skeleton")
@@ -93,17 +93,6 @@ def random_cameras(
     return poses @ rotation.transpose(-1, -2)
 
 
-def _ways_from_root(joints: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
-    """Length of the bones between every joint and the root: `(batch, joints)` mm."""
-    ways = torch.zeros(joints.shape[:2])
-    for joint in range(len(skeleton.joints)):
-        at = joint
-        while skeleton.parents[at] >= 0:
-            ways[:, joint] += (joints[:, at] - joints[:, skeleton.parents[at]]).norm(dim=-1)
-            at = skeleton.parents[at]
-    return ways
-
-
 def draw_sigmas(
     joints: torch.Tensor, skeleton: Skeleton, expected_error: float, generator: torch.Generator
 ) -> torch.Tensor:
@@ -111,8 +100,14 @@ def draw_sigmas(
 
     In the mean the given share of the way from the root along the bones: the farther out, the less sure.
     """
+    ways = torch.zeros(joints.shape[:2])  # lengths of the bones between every joint and the root
+    for joint in range(len(skeleton.joints)):
+        at = joint
+        while (parent := skeleton.parents[at]) >= 0:
+            ways[:, joint] += (joints[:, at] - joints[:, parent]).norm(dim=-1)
+            at = parent
     spread = torch.randn(len(joints), 1, generator=generator) + torch.randn(joints.shape[:2], generator=generator)
-    return expected_error * _ways_from_root(joints, skeleton) * torch.exp(SIGMA_SPREAD * spread)
+    return expected_error * ways * torch.exp(SIGMA_SPREAD * spread)
 
 
 def add_expected_noise(joints: torch.Tensor, sigmas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -166,24 +161,17 @@ def predicted_examples(recipe: PredictionRecipe, skeleton: Skeleton) -> RefinerE
     if model.config.skeleton.joints != skeleton.joints:
         raise ValueError(f"`predictions.model` must have the joints of {skeleton.name!r}, got {recipe.model}")
     processor = JointDetrImageProcessorPil.from_pretrained(recipe.model)
-    parts = [_predict(model, processor, source, skeleton) for source in recipe.sources]
+    settings, parts = EvaluationSettings(device="cuda" if torch.cuda.is_available() else "cpu"), []
+    for source in recipe.sources:
+        found = predict_rows(model, processor, load_source(source), skeleton, settings)
+        poses, targets = found.poses.likeliest, found.targets  # each joint by its likeliest query
+        sigmas = torch.full(poses.scores.shape, torch.nan) if poses.sigmas is None else poses.sigmas.float()
+        complete = targets.valid.all(dim=1) & poses.joints.isfinite().all(dim=(1, 2))
+        parts += [RefinerExamples(poses.joints, sigmas, targets.joints)[complete]] * source.repeat
     examples = combine(lambda *values: torch.cat(values), *parts)
     if len(examples) < 2:
         raise ValueError(f"`predictions.sources` must give at least 2 people with all joints, got {len(examples)}")
     return examples
-
-
-def _predict(
-    model: JointDetrForPoseEstimation, processor: JointDetrImageProcessorPil, source: DataSource, skeleton: Skeleton
-) -> RefinerExamples:
-    """Predict one dataset: each joint by its likeliest query, as the network fills others."""
-    settings = EvaluationSettings(device="cuda" if torch.cuda.is_available() else "cpu")
-    found = predict_rows(model, processor, load_source(source), skeleton, settings)
-    poses, targets = found.poses.likeliest, found.targets
-    sigmas = torch.full(poses.scores.shape, torch.nan) if poses.sigmas is None else poses.sigmas.float()
-    complete = targets.valid.all(dim=1) & poses.joints.isfinite().all(dim=(1, 2))
-    examples = RefinerExamples(poses.joints, sigmas, targets.joints)[complete]
-    return examples[torch.arange(len(examples)).repeat(source.repeat)]
 
 
 _Examples = TypeVar("_Examples", torch.Tensor, RefinerExamples)
