@@ -30,12 +30,12 @@ from .materials import (
     draw_palette,
     garment_thickness,
     paint_surface,
+    sample_noise,
 )
 from .poses import PosedPeople
 from .rasterizer import Fragments, interpolate, locate_fragments, rasterize, unit, vertex_normals
 from .scene import Preset, Scene, draw_scene, rotate, spread, stack_records
 from .shading import GeometryBuffer, ShadowMap, add_boxes, develop, empty_room, light_surface
-from .textures import sample_noise
 
 PICTURES_AT_ONCE = {"cpu": 4, "cuda": 64}  # on a CPU more would fall out of its cache
 OUT_OF_LIGHT = 100.0  # metres, where nobody throws a shadow
@@ -139,8 +139,13 @@ class PersonRenderer:
         )
         light = light_surface(buffer, paint, scene, shadow)
         images = develop(light.view(3, -1, self.rays_per_edge, self.rays_per_edge), scene)
-        labels = self._label(buffer, people.joints.permute(2, 0, 1), screen, scene)
-        return Rendering(images=self._expose(images, scene, generators), **labels)
+        size, rays = self.settings.size, self.settings.supersampling
+        if rays > 1:
+            images = images.view(3, -1, size, rays, size, rays).mean((3, 5))
+        noise = np.stack([rng.standard_normal((3, size, size), dtype=np.float32) for rng in generators], 1)
+        noisy = images + torch.from_numpy(noise).to(self.device) * scene.grain[:, None, None]
+        images = (noisy.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 3, 0).contiguous()
+        return Rendering(images=images, **self._label(buffer, people.joints.permute(2, 0, 1), screen, scene))
 
     def _draw(self, generators: list[np.random.Generator], people: PosedPeople) -> tuple[Scene, Outfit, Palette]:
         """Draw every random parameter on the CPU, picture by picture."""
@@ -179,15 +184,6 @@ class PersonRenderer:
         buffer.material.view(-1)[pixel] = material
         buffer.normal.view(3, -1)[:, pixel] = normal
         buffer.texture.view(3, -1)[:, pixel] = place
-
-    def _expose(self, images: Tensor, scene: Scene, generators: list[np.random.Generator]) -> Tensor:
-        """Average the rays of a pixel and add noise: `(3, batch, rays, rays)` -> `(batch, height, width, 3)` uint8."""
-        size, rays = self.settings.size, self.settings.supersampling
-        if rays > 1:
-            images = images.view(3, -1, size, rays, size, rays).mean((3, 5))
-        noise = np.stack([rng.standard_normal((3, size, size), dtype=np.float32) for rng in generators], 1)
-        noisy = images + torch.from_numpy(noise).to(self.device) * scene.grain[:, None, None]
-        return (noisy.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 3, 0).contiguous()
 
     def _label(self, buffer: GeometryBuffer, joints: Tensor, screen: Tensor, scene: Scene) -> dict[str, Tensor]:
         """The fields of `Rendering` besides the pictures, from joints `(3, batch, joints)` in world metres."""
