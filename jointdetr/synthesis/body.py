@@ -176,24 +176,21 @@ class Body:
 
     def _human36m_joints(self, bones: Tensor, landmarks: Tensor) -> Tensor:
         """Human3.6M's joints from bone heads (batch, bones, 3) and nose and crown (batch, 3, 2)."""
-
-        def head_of(name: str) -> Tensor:
-            return bones[:, self.bone(name)]
-
+        heads = dict(zip(self.bone_names, bones.unbind(1), strict=True))
         nose, crown = landmarks.unbind(-1)
-        collar = (head_of("clavicle.L") + head_of("clavicle.R")) / 2
-        between_hips = (head_of("upperleg01.L") + head_of("upperleg01.R")) / 2
-        pelvis = torch.lerp(between_hips, head_of("spine04"), PELVIS_TOWARDS_WAIST)
-        spine = torch.lerp(head_of("spine02"), head_of("spine01"), SPINE_TOWARDS_CHEST)
-        thorax = torch.lerp(collar, head_of("neck01"), THORAX_TOWARDS_NECK)
+        collar = (heads["clavicle.L"] + heads["clavicle.R"]) / 2
+        between_hips = (heads["upperleg01.L"] + heads["upperleg01.R"]) / 2
+        pelvis = torch.lerp(between_hips, heads["spine04"], PELVIS_TOWARDS_WAIST)
+        spine = torch.lerp(heads["spine02"], heads["spine01"], SPINE_TOWARDS_CHEST)
+        thorax = torch.lerp(collar, heads["neck01"], THORAX_TOWARDS_NECK)
         neck = torch.lerp(thorax, nose, NECK_TOWARDS_NOSE)
-        head = torch.lerp(head_of("head"), crown, HEAD_TOWARDS_CROWN)
+        head = torch.lerp(heads["head"], crown, HEAD_TOWARDS_CROWN)
         legs, arms = {}, {}
         for side in "LR":
-            hip, knee, ankle = (head_of(f"{bone}.{side}") for bone in ("upperleg01", "lowerleg01", "foot"))
+            hip, knee, ankle = (heads[f"{bone}.{side}"] for bone in LEG)
             hip = pelvis + (1 + HIP_BEYOND_BONE) * (hip - between_hips)
             legs[side] = [hip, torch.lerp(knee, ankle, KNEE_TOWARDS_ANKLE), ankle]
-            shoulder, elbow, wrist = (head_of(f"{bone}.{side}") for bone in ("upperarm01", "lowerarm01", "wrist"))
+            shoulder, elbow, wrist = (heads[f"{bone}.{side}"] for bone in ARM)
             arms[side] = [torch.lerp(shoulder, collar, SHOULDER_TOWARDS_MIDDLE), elbow, wrist]
         trunk = [spine, thorax, neck, head]
         return torch.stack([pelvis, *legs["R"], *legs["L"], *trunk, *arms["L"], *arms["R"]], dim=1)

@@ -102,8 +102,7 @@ def draw_camera(rng: np.random.Generator, joints: np.ndarray, preset: Preset) ->
     degrees = np.clip(rng.normal(8, 8), -8, 30) if everyday_view else rng.uniform(-12, 65)
     focal = 0.5 / math.tan(math.radians(rng.uniform(22, 62)) / 2)
     rotation = view_rotation(rng.uniform(0, 2 * math.pi), math.radians(degrees), math.radians(rng.normal(0, 2.5)))
-    cut_off = rng.random() < (0.07 if preset != "everything" else 0.2)
-    if cut_off:
+    if rng.random() < (0.07 if preset != "everything" else 0.2):  # cut off
         fill, target = rng.uniform(0.95, 1.5), rng.uniform(-0.25, 0.25, 2)
     else:
         fill = rng.uniform(0.55, 0.9) if preset != "everything" else rng.uniform(0.3, 0.92)
@@ -114,9 +113,8 @@ def draw_camera(rng: np.random.Generator, joints: np.ndarray, preset: Preset) ->
 
 def view_rotation(azimuth: float, elevation: float, roll: float) -> np.ndarray:
     """World-to-camera rotation `(3, 3)` of a camera that stands at these angles (radians) and looks at the origin."""
-    forward = -np.array(
-        [math.cos(azimuth) * math.cos(elevation), math.sin(azimuth) * math.cos(elevation), math.sin(elevation)]
-    )
+    level = np.array([math.cos(azimuth), math.sin(azimuth), 0.0])
+    forward = -(math.cos(elevation) * level + np.array([0.0, 0.0, math.sin(elevation)]))
     right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
     down = np.cross(forward, right)
     return np.stack(

@@ -38,7 +38,7 @@ class _JointAxis(NamedTuple):
 
 
 def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> JointDetrForPoseEstimation:
-    """Make a model for another skeleton that knows what this one knows, to be fine-tuned.
+    """Make a model for another skeleton that knows what this one knows, on the same device and of the same dtype.
 
     A joint of the same name keeps its rows of the class heads, its columns of the decoder connections, its query in
     the force-aligned baseline and its part of the refinement network; "no joint" is kept too. New joints start
@@ -51,9 +51,6 @@ def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> 
         model: Any model, with set or fixed alignment. It is not changed.
         skeleton: The new joints. A set of fewer queries than joints grows to their number; groups of queries that have
             no room for all joints become one group.
-
-    Returns:
-        A new model on the same device, of the same dtype and in the same mode.
     """
     adapted = type(model)(_adapted_config(model.config, skeleton))
     adapted.to(device=model.device, dtype=model.dtype).train(model.training)

@@ -194,8 +194,16 @@ class AugmentedExamples(PoseExamples):
         self._legs = np.array([any(part in name for part in LEG_JOINTS) for name in skeleton.joints])
 
     def _example(self, row: dict, rng: np.random.Generator) -> Example:
-        view, affine = self._draw_view(row, rng)
+        points = np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], np.float64), np.nan)
+        tilt = body_tilt(torch.from_numpy(points), self.skeleton).item() if self.augmentation.upright else np.nan
+        view = View.sample(self.augmentation, rng, tilt)
+        share, half = self.augmentation.half_body, None
+        if share and rng.random() < share:
+            half = half_body_box(points, self._legs, rng)
+        plain = self.cropper.affine(row["box"] if half is None else half).numpy()
+        affine = torch.from_numpy(view.affine(plain, self.cropper.size))  # (2, 3)
         cutouts = sample_cutouts(self.augmentation, self.cropper.size, rng)
+
         image = load_picture(open_stored(row["image"]), "image")
         crop = augment_appearance(self.cropper.draw(image, affine), self.augmentation, rng)
         pixels = np.array(crop)  # (height, width, 3), a copy
@@ -204,17 +212,6 @@ class AugmentedExamples(PoseExamples):
         if view.flip:
             labels = {name: values[self._flip] if values.ndim else values for name, values in labels.items()}
         return {"pixel_values": torch.from_numpy(self.cropper.pixel_values([pixels])[0]), "labels": labels}
-
-    def _draw_view(self, row: dict, rng: np.random.Generator) -> tuple[View, torch.Tensor]:
-        """Draw where an example looks; its map (2, 3) leads from px of the picture to px of the input."""
-        points = np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], np.float64), np.nan)
-        tilt = body_tilt(torch.from_numpy(points), self.skeleton).item() if self.augmentation.upright else np.nan
-        view = View.sample(self.augmentation, rng, tilt)
-        share, half = self.augmentation.half_body, None
-        if share and rng.random() < share:
-            half = half_body_box(points, self._legs, rng)
-        plain = self.cropper.affine(row["box"] if half is None else half).numpy()
-        return view, torch.from_numpy(view.affine(plain, self.cropper.size))
 
 
 class AugmentationEpoch(TrainerCallback):

@@ -3,9 +3,7 @@
 `python -m jointdetr.training.train --config RECIPE.yaml [--resume] [section.key=value ...]`
 
 The same works under `accelerate launch -m jointdetr.training.train ...` for several GPUs or machines. On a CPU, set
-`OMP_NUM_THREADS` to the number of cores less one per data worker if those are busy; and
-`MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296` in the environment keeps glibc from giving memory
-back to the kernel at every step, which is sometimes faster.
+`OMP_NUM_THREADS` to the number of cores less one per busy data worker; docs/performance.md knows more.
 
 The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `pictures`, `log.json`, `evaluation.json`, and two
 models with their image processors: the one with the smallest evaluated error so far in `best`, the last in `final`.

@@ -110,12 +110,6 @@ def draw_sigmas(
     return expected_error * ways * torch.exp(SIGMA_SPREAD * spread)
 
 
-def add_expected_noise(joints: torch.Tensor, sigmas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Add Gaussian noise that is sized by the expected errors `(batch, joints)`, and most of the time smaller."""
-    deviation = sigmas[..., None] * torch.rand(*sigmas.shape, 1, generator=generator) * torch.tensor(NOISE_SHARE)
-    return joints + deviation * torch.randn(joints.shape, generator=generator)
-
-
 @dataclass(frozen=True)
 class RefinerExamples:
     """Skeletons with errors beside the true ones."""
@@ -147,10 +141,11 @@ def disturb(
     """
     if recipe.config.get("use_sigmas", False):
         sigmas = draw_sigmas(truth, skeleton, recipe.expected_error, generator)
-        return RefinerExamples(add_expected_noise(truth, sigmas, generator), sigmas, truth)
-    deviation = recipe.noise_mm * torch.rand(len(truth), 1, 1, generator=generator)
-    noisy = truth + deviation * torch.randn(truth.shape, generator=generator)
-    return RefinerExamples(noisy, torch.full(truth.shape[:2], torch.nan), truth)
+        deviation = sigmas[..., None] * torch.rand(*sigmas.shape, 1, generator=generator) * torch.tensor(NOISE_SHARE)
+    else:
+        sigmas = torch.full(truth.shape[:2], torch.nan)
+        deviation = recipe.noise_mm * torch.rand(len(truth), 1, 1, generator=generator)
+    return RefinerExamples(truth + deviation * torch.randn(truth.shape, generator=generator), sigmas, truth)
 
 
 def predicted_examples(recipe: PredictionRecipe, skeleton: Skeleton) -> RefinerExamples:
