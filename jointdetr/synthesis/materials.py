@@ -356,7 +356,13 @@ def draw_picture(rng: np.random.Generator) -> np.ndarray:
     kinds = rng.choice(3, count, p=rng.dirichlet(np.ones(3)))
     angles = rng.uniform(0, np.pi, count)
     for colour, centre, radius, kind, angle in zip(colours, centres, radii, kinds, angles, strict=True):
-        _draw_leaf(draw, (centre, radius, angle), int(kind), tuple((colour * 255).astype(int).tolist()))
+        fill = tuple((colour * 255).astype(int).tolist())
+        if kind == 0:
+            draw.ellipse([*(centre - radius), *(centre + radius)], fill=fill)
+            continue
+        corners = angle + (np.array([0.4, 2.7, 3.6, 5.9]) if kind == 1 else np.array([0.0, 1.8, 4.0]))
+        points = centre + radius * 1.3 * np.stack([np.cos(corners), np.sin(corners)], -1)
+        draw.polygon([tuple(point) for point in points], fill=fill)
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 4)))
     return np.asarray(picture)
@@ -371,16 +377,3 @@ def random_colours(rng: np.random.Generator, count: int, saturation: float = 2.5
     value = rng.beta(1.3, 1.6, (count, 1)) * 0.85 + 0.02
     chroma = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     return value * (1 - strength * (1 - chroma))
-
-
-def _draw_leaf(
-    draw: ImageDraw.ImageDraw, place: tuple[np.ndarray, float, float], kind: int, colour: tuple[int, ...]
-) -> None:
-    """Paint one disc, turned rectangle or triangle at a place (centre, radius, angle)."""
-    centre, radius, angle = place
-    if kind == 0:
-        draw.ellipse([*(centre - radius), *(centre + radius)], fill=colour)
-        return
-    corners = angle + np.array([0.4, 2.7, 3.6, 5.9]) if kind == 1 else angle + np.array([0.0, 1.8, 4.0])
-    points = centre + radius * 1.3 * np.stack([np.cos(corners), np.sin(corners)], -1)
-    draw.polygon([tuple(point) for point in points], fill=colour)

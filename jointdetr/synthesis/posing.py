@@ -103,14 +103,12 @@ def _turn_trunk(body: Body, rotations: Tensor, posture: Posture, heading: Tensor
     rotations[:, body.bone("root")] = (
         rotation_about("z", heading) @ _about("x", posture.pelvis_pitch) @ _about("y", posture.pelvis_roll)
     )
-    for shares, (bend, side, twist) in (
-        (SPINE_SHARES, (posture.spine_bend, posture.spine_side, posture.spine_twist)),
-        (NECK_SHARES, (posture.head_nod, posture.head_tilt, posture.head_turn)),
-    ):
+    spine = (posture.spine_bend, posture.spine_side, posture.spine_twist)
+    neck = (posture.head_nod, posture.head_tilt, posture.head_turn)
+    for shares, (bend, side, twist) in ((SPINE_SHARES, spine), (NECK_SHARES, neck)):
         for bone, share in shares.items():
-            rotations[:, body.bone(bone)] = (
-                _about("x", share * bend) @ _about("y", share * side) @ _about("z", share * twist)
-            )
+            turn = _about("x", share * bend) @ _about("y", share * side) @ _about("z", share * twist)
+            rotations[:, body.bone(bone)] = turn
 
 
 def _turn_leg(body: Body, rest: Tensor, rotations: Tensor, posture: Posture, side: Side) -> None:

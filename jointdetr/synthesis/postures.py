@@ -11,6 +11,7 @@ spreads, rotation turns the toes outward.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -68,9 +69,7 @@ class Draws:
     @classmethod
     def from_seeds(cls, seeds: Sequence[int], attempts: Sequence[int]) -> "Draws":
         """A hand for each of the `attempts` of each seed, all of the first seed's first."""
-        hands = [
-            np.random.default_rng([seed, attempt]).random(NUMBERS_PER_PERSON) for seed in seeds for attempt in attempts
-        ]
+        hands = [np.random.default_rng(hand).random(NUMBERS_PER_PERSON) for hand in product(seeds, attempts)]
         return cls(torch.from_numpy(np.stack(hands)))
 
     def part(self, columns: slice, people: Tensor | slice = slice(None)) -> "Draws":

@@ -88,9 +88,7 @@ class PersonRenderer:
     """Renders people of one body, whose device does the work; keeps what all pictures share."""
 
     def __init__(self, body: Body, settings: RenderSettings) -> None:
-        self.settings = settings
-        self.device = body.faces.device
-        self.faces = body.faces
+        self.settings, self.device, self.faces = settings, body.device, body.faces
         self.surface = SurfaceMap.of_body(body)
         self.rays_per_edge = settings.size * settings.supersampling
 

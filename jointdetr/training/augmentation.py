@@ -98,10 +98,7 @@ class View:
         return np.array([[cos * mirror, -sin, 0.0], [sin * mirror, cos, 0.0], [0.0, 0.0, 1.0]])
 
     def affine(self, crop_affine: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Map `(2, 3)` from the original picture to this view of a crop, in px.
-
-        Of the plain crop's map `crop_affine` (2, 3) and its `size` (height, width).
-        """
+        """Map `(2, 3)`, px of the picture to px of this view, from the plain crop's map and size (height, width)."""
         height, width = size
         centre = np.array([width / 2, height / 2])
         linear = self.scale * self.world[:2, :2]
@@ -111,10 +108,9 @@ class View:
 
 
 def half_body_box(points: np.ndarray, legs: np.ndarray, rng: np.random.Generator) -> list[float] | None:
-    """Draw the upper or the lower body and return the box (x, y, width, height) px around it.
+    """Draw the upper or the lower body: the box (x, y, width, height) px around it, None if too little is known of it.
 
-    Of `points` (joints, 2) px, NaN where unknown, and `legs` (joints,), the joints below the hips. None where too few
-    of its joints are known.
+    Of `points` (joints, 2) px, NaN where unknown, and `legs` (joints,), the joints below the hips.
     """
     half = points[~legs if rng.random() < UPPER_SHARE else legs]
     half = half[np.isfinite(half).all(axis=-1)]

@@ -122,9 +122,8 @@ class PoseStream(ExampleStream):
 class SyntheticStream(ExampleStream):
     """Crops of synthetic people, a new one each time, posed and rendered a group of `at_once` at a time.
 
-    Their rows and examples are those of a dataset that `jointdetr synthesize` writes. Person and view depend on the
-    settings, the person's number and `at_once` alone. Readers (workers of all processes) take turns at groups of
-    numbers, so that any number of readers draw the same people, in another order.
+    Rows are those that `jointdetr synthesize` writes; person and view depend on the settings, the person's number and
+    `at_once` alone. Workers of all processes take turns at groups of numbers: however many, they draw the same people.
     """
 
     def __init__(self, settings: RowSettings, examples: PoseExamples, share: Share, at_once: int = 32):
