@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from pose_examples import STILL, make_row, make_rows, train_in_two_processes
+from pose_examples import STILL, make_row, make_rows
+from processes import run_forked
 from safetensors.torch import load_file
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
@@ -267,7 +268,8 @@ def test_two_processes_train_on_their_own_shards(recipe_values, shards, tmp_path
     values = streaming_recipe(recipe_values, tmp_path, shards, workers=1, shuffle_buffer=0)
     values["train"]["sources"] = values["train"]["sources"][:1]
     values |= {"evaluation": {}, "schedule": {"max_steps": 5, "warmup_steps": 0}}
-    train_in_two_processes(values, tmp_path)
+    log = tmp_path / "log.txt"
+    assert run_forked(lambda: train(build(Recipe, values)), log, processes=2) == [0, 0], log.read_text()
     (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
     for process in range(2):  # five batches of two rows are each process's half of the data
         saved = json.loads((checkpoint / f"stream_position-{process}.json").read_text())
