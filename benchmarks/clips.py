@@ -23,7 +23,7 @@ from jointdetr.synthesis.materials import Outfit, Palette, draw_outfit, draw_pal
 from jointdetr.synthesis.poses import PosedPeople
 from jointdetr.synthesis.posing import TO_BODY_AXES, retarget, rotation_about
 from jointdetr.synthesis.renderer import SCENE_STREAM, PersonRenderer, RenderSettings
-from jointdetr.synthesis.scene import Scene, Subject, draw_scene, stack_records
+from jointdetr.synthesis.scene import Scene, draw_scene, stack_records
 
 RECORDED_RATE = 120  # frames a second of CMU's motion capture
 RECORDED_UNIT_M = 0.0254 / 0.45  # CMU's files count in inches, scaled by 0.45
@@ -69,8 +69,9 @@ class ClipRenderer(PersonRenderer):
         rng = np.random.default_rng((seed, SCENE_STREAM))
         low, high = people.vertices.amin((0, 1)), people.vertices.amax((0, 1))
         bounds = torch.stack([low, high]).double().numpy()
-        subject = Subject(people.joints.flatten(0, 1).double().numpy(), bounds, people.activity[0])
-        self.look = draw_scene(rng, subject, settings.preset), draw_outfit(rng), draw_palette(rng)
+        joints = people.joints.flatten(0, 1).double().numpy()
+        scene = draw_scene(rng, joints, bounds, people.activity[0], settings.preset)
+        self.look = scene, draw_outfit(rng), draw_palette(rng)
 
     def _draw(self, generators: list[np.random.Generator], people: PosedPeople) -> tuple[Scene, Outfit, Palette]:
         kinds = zip((Scene, Outfit, Palette), self.look, strict=True)

@@ -1,13 +1,10 @@
 """A human body in 600 kB: 16 shape components, 28 bones, linear blend skinning, Human3.6M's 17 joints.
 
-Capsules around its parts say from the bones alone whether it runs into itself: segments with a radius, each moving
-rigidly with one bone. Ends and radii are measured on the surface, at the mean shape and once for each component: they
-are linear in the shape, as the surface is.
+Capsules around its parts, segments with a radius that move with one bone each, say from the bones alone whether it
+runs into itself. Ends and radii are linear in the shape, as the surface on which they are measured is.
 
 Axes: z up, facing -y, so that +x is the person's left; metres. The origin is the root bone.
-
-Shapes: batch (people), components (16), bones (28), vertices (13,718), faces (27,420), joints (17),
-capsules, pairs of them.
+Shapes: batch (people), components (16), bones (28), vertices (13,718), faces (27,420), joints (17), capsules, pairs.
 """
 
 from dataclasses import dataclass
@@ -53,16 +50,19 @@ TRUNK = {
     "breast": (("spine01",), "x"),
     "head": (("head",), "z"),
 }
-# Neighbours overlap in every pose, and so do soft parts that fold upon each other.
-TOUCHING = {
-    "pelvis": ("waist", "ribs", "upperleg01"),
-    "waist": ("pelvis", "ribs", "breast", "upperleg01", "upperarm01"),
-    "ribs": ("pelvis", "waist", "breast", "upperleg01", "upperarm01"),
-    "breast": ("waist", "ribs", "head", "upperarm01"),
-    "head": ("breast", "upperarm01"),
-}
 ARM = ("upperarm01", "lowerarm01", "wrist")
 LEG = ("upperleg01", "lowerleg01", "foot")
+# Neighbours overlap in every pose, and so do soft parts that fold upon each other, and both thighs or hands.
+TOUCHING = {
+    "pelvis": ("waist", "ribs", "upperleg01"),
+    "waist": ("ribs", "breast", "upperleg01", "upperarm01"),
+    "ribs": ("breast", "upperleg01", "upperarm01"),
+    "breast": ("head", "upperarm01"),
+    "head": ("upperarm01",),
+    **dict.fromkeys(ARM, ARM),  # of one side
+    **dict.fromkeys(LEG, LEG),
+}
+TOUCHING_ACROSS = ("upperleg01", "wrist")
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,10 @@ class PosedBody:
 
 
 class Body:
-    """The body model: shape coefficients and bone rotations in, surface and joints out.
+    """The body model, on a device: shape coefficients and bone rotations in, surface and joints out.
 
     Shape coefficients have mean 0 and standard deviation 1. The rotation of a bone is relative to its parent's and is
     written in the axes of the world, not of the bone: the identity everywhere is the rest pose.
-
-    Args:
-        device: Where the model's tensors live and where people are posed.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -103,7 +100,9 @@ class Body:
         # Coordinates come before vertices in everything that skinning touches: its inner loops then run along memory.
         self._surface_mean = self.reference.T.contiguous()  # (3, vertices)
         self._surface_basis = basis[:, :num_vertices].transpose(1, 2).contiguous()  # (components, 3, vertices)
-        self._skin_weights = self._dense_weights(arrays["bone"], arrays["weight"])  # (bones, vertices)
+        dense = np.zeros((len(self.bone_names), num_vertices), dtype=np.float32)  # from four weights a vertex
+        np.add.at(dense, (arrays["bone"], np.arange(num_vertices)[:, None]), arrays["weight"].astype(np.float32))
+        self._skin_weights = self._tensor(dense / dense.sum(axis=0))  # (bones, vertices)
         self.dominant_bone = self._skin_weights.argmax(dim=0)  # (vertices,)
         of_head = self.dominant_bone == self.bone("head")
         nose = self.reference[:, 1].masked_fill(~of_head, torch.inf).argmin()  # the foremost vertex of the head
@@ -112,12 +111,6 @@ class Body:
     def _tensor(self, array: np.ndarray) -> Tensor:
         """The array as float32 on the model's device."""
         return torch.as_tensor(array.astype(np.float32), device=self.device)
-
-    def _dense_weights(self, bones: np.ndarray, weights: np.ndarray) -> Tensor:
-        """Spread the four weights of each vertex over all bones: (bones, vertices), each column summing to 1."""
-        dense = np.zeros((len(self.bone_names), len(bones)), dtype=np.float32)
-        np.add.at(dense, (bones, np.arange(len(bones))[:, None]), weights.astype(np.float32))
-        return self._tensor(dense / dense.sum(axis=0))
 
     def bone(self, name: str) -> int:
         """Index of the bone called `name`."""
@@ -143,12 +136,8 @@ class Body:
         From bone heads at rest `(batch, bones, 3)`, metres, and the rotation of each bone relative to its parent's
         `(batch, bones, 3, 3)`: orientations in the world `(batch, bones, 3, 3)` and bone heads `(batch, bones, 3)`.
         """
-        orientations, heads = [], []
-        for bone, parent in enumerate(self.parents):
-            if parent < 0:
-                orientations.append(rotations[:, bone])
-                heads.append(rest[:, bone])
-                continue
+        orientations, heads = [rotations[:, 0]], [rest[:, 0]]
+        for bone, parent in enumerate(self.parents[1:], start=1):
             offset = (rest[:, bone] - rest[:, parent])[..., None]
             orientations.append(orientations[parent] @ rotations[:, bone])
             heads.append(heads[parent] + (orientations[parent] @ offset)[..., 0])
@@ -156,12 +145,9 @@ class Body:
 
     @torch.no_grad()
     def pose(self, shape: Tensor, rotations: Tensor) -> PosedBody:
-        """Pose people: surface, bone heads and joints, the root bone where the shape has it at rest, near the origin.
+        """Pose people of shapes (batch, components) by their bones' rotations from the parents' (batch, bones, 3, 3).
 
-        Args:
-            shape: Shape coefficients `(batch, components)`.
-            rotations: Rotation of each bone relative to its parent's `(batch, bones, 3, 3)`; the root's rotation turns
-                the whole person.
+        The root's rotation turns the whole person; the root bone is where the shape has it at rest, near the origin.
         """
         transforms, bones = self._bone_transforms(shape, rotations)
         surface = self._skin(shape, transforms, slice(None))
@@ -190,24 +176,21 @@ class Body:
 
     def _human36m_joints(self, bones: Tensor, landmarks: Tensor) -> Tensor:
         """Human3.6M's joints from bone heads (batch, bones, 3) and nose and crown (batch, 3, 2)."""
-
-        def head_of(name: str) -> Tensor:
-            return bones[:, self.bone(name)]
-
+        heads = dict(zip(self.bone_names, bones.unbind(1), strict=True))
         nose, crown = landmarks.unbind(-1)
-        collar = (head_of("clavicle.L") + head_of("clavicle.R")) / 2
-        between_hips = (head_of("upperleg01.L") + head_of("upperleg01.R")) / 2
-        pelvis = torch.lerp(between_hips, head_of("spine04"), PELVIS_TOWARDS_WAIST)
-        spine = torch.lerp(head_of("spine02"), head_of("spine01"), SPINE_TOWARDS_CHEST)
-        thorax = torch.lerp(collar, head_of("neck01"), THORAX_TOWARDS_NECK)
+        collar = (heads["clavicle.L"] + heads["clavicle.R"]) / 2
+        between_hips = (heads["upperleg01.L"] + heads["upperleg01.R"]) / 2
+        pelvis = torch.lerp(between_hips, heads["spine04"], PELVIS_TOWARDS_WAIST)
+        spine = torch.lerp(heads["spine02"], heads["spine01"], SPINE_TOWARDS_CHEST)
+        thorax = torch.lerp(collar, heads["neck01"], THORAX_TOWARDS_NECK)
         neck = torch.lerp(thorax, nose, NECK_TOWARDS_NOSE)
-        head = torch.lerp(head_of("head"), crown, HEAD_TOWARDS_CROWN)
+        head = torch.lerp(heads["head"], crown, HEAD_TOWARDS_CROWN)
         legs, arms = {}, {}
         for side in "LR":
-            hip, knee, ankle = (head_of(f"{bone}.{side}") for bone in ("upperleg01", "lowerleg01", "foot"))
+            hip, knee, ankle = (heads[f"{bone}.{side}"] for bone in LEG)
             hip = pelvis + (1 + HIP_BEYOND_BONE) * (hip - between_hips)
             legs[side] = [hip, torch.lerp(knee, ankle, KNEE_TOWARDS_ANKLE), ankle]
-            shoulder, elbow, wrist = (head_of(f"{bone}.{side}") for bone in ("upperarm01", "lowerarm01", "wrist"))
+            shoulder, elbow, wrist = (heads[f"{bone}.{side}"] for bone in ARM)
             arms[side] = [torch.lerp(shoulder, collar, SHOULDER_TOWARDS_MIDDLE), elbow, wrist]
         trunk = [spine, thorax, neck, head]
         return torch.stack([pelvis, *legs["R"], *legs["L"], *trunk, *arms["L"], *arms["R"]], dim=1)
@@ -232,10 +215,8 @@ class CapsuleModel:
         dominant = body.dominant_bone.cpu()
         measured = torch.stack([_measure(body, dominant, *person) for person in zip(surface, heads, strict=True)])
         self.mean, self.basis = measured[0], measured[1:] - measured[0]  # (capsules, 7), (components, capsules, 7)
-        pairs = combinations(enumerate(bones), 2)
-        self.pairs = torch.tensor(
-            [(i, j) for (i, one), (j, other) in pairs if not _may_touch(one, other)]
-        )  # (pairs, 2)
+        pairs = [(i, j) for (i, one), (j, other) in combinations(enumerate(bones), 2) if not _may_touch(one, other)]
+        self.pairs = torch.tensor(pairs)  # (pairs, 2)
 
     def penetration(self, shape: Tensor, rest: Tensor, orientations: Tensor, heads: Tensor) -> Tensor:
         """How deep `(batch,)`, in metres, the worst pair of parts runs into each other, negative where all keep apart.
@@ -278,11 +259,11 @@ def _measure(body: Body, dominant: Tensor, surface: Tensor, heads: Tensor) -> Te
         capsules.append(_trunk_capsule(surface[belongs], "xyz".index(axis)))
     for side in "LR":
         for part, following in LIMBS.items():
-            points = surface[dominant == body.bone(f"{part}.{side}")]
-            ends = heads[[body.bone(f"{part}.{side}"), body.bone(f"{following}.{side}")]]
-            capsules.append(_around(points, ends, LIMB_THICKNESS))
+            bone, end = body.bone(f"{part}.{side}"), body.bone(f"{following}.{side}")
+            capsules.append(_around(surface[dominant == bone], heads[[bone, end]], LIMB_THICKNESS))
         for part in TIPS:
-            points, start = surface[dominant == body.bone(f"{part}.{side}")], heads[body.bone(f"{part}.{side}")]
+            bone = body.bone(f"{part}.{side}")
+            points, start = surface[dominant == bone], heads[bone]
             tip = points[(points - start).norm(dim=1).argmax()]
             capsules.append(_around(points, torch.stack([start, tip]), TIP_THICKNESS))
     return torch.stack(capsules)
@@ -307,8 +288,6 @@ def _trunk_capsule(points: Tensor, axis: int) -> Tensor:
 def _may_touch(one: str, other: str) -> bool:
     """Whether two parts are neighbours, or fold upon each other."""
     (part, _, side), (other_part, _, other_side) = one.partition("."), other.partition(".")
-    if side and other_side:
-        same_limb = part in ARM and other_part in ARM or part in LEG and other_part in LEG
-        return side == other_side and same_limb or part == other_part and part in ("upperleg01", "wrist")
-    trunk, neighbour = (other_part, part) if side else (part, other_part)
-    return neighbour in TOUCHING[trunk]
+    if side and other_side and side != other_side:
+        return part == other_part and part in TOUCHING_ACROSS
+    return other_part in TOUCHING[part] or part in TOUCHING[other_part]

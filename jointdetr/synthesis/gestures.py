@@ -1,6 +1,4 @@
-"""Gestures: what the arms do.
-
-An arm is given by angles, or by where its wrist goes (`Arms.target`), which the pose solves by inverse kinematics.
+"""Gestures: what the arms do, by angles, or by where their wrists go, which `posing` solves by inverse kinematics.
 
 Shapes: people; sides are (left, right).
 
@@ -19,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .postures import Draws, Posture, combine
+from .postures import Draws, Posture
 
 ELBOW_LIMIT = (0.0, 145.0)
 # What a target is placed relative to; the thigh is the one on the hand's own side.
@@ -42,19 +40,6 @@ class Arms:
     target: Tensor  # (people, 2, 3) metres
     target_bone: Tensor  # index into `TARGET_BONES`
     swivel: Tensor  # where the elbow of an aimed arm points, from down (0) to sideways (90)
-
-    def where(self, chosen: Tensor, other: "Arms") -> "Arms":
-        """These arms where `chosen` (people, 2) bool, those of `other` elsewhere."""
-
-        def choose(mine: Tensor, theirs: Tensor) -> Tensor:
-            return torch.where(chosen if mine.ndim == 2 else chosen[..., None], mine, theirs)
-
-        return combine(choose, self, other)
-
-    def mirrored(self, people: Tensor) -> "Arms":
-        """The same arms with left and right exchanged for the chosen people (people,) bool."""
-        other = combine(lambda values: values.flip(1), self)
-        return other.where(people[:, None].expand_as(self.elbow), self)
 
 
 Gesture = Callable[[Draws, Posture], Arms]
@@ -150,6 +135,7 @@ def support(draws: Draws, posture: Posture) -> Arms:
     return _loose(draws, elevation, draws.sides(2, 18), draws.sides_normal(-15, 15), draws.sides(0, 25))
 
 
+ON_HIPS, ON_THIGHS = ((0.2, 0.28), (-0.05, 0.05), (0.07, 0.18)), ((-0.02, 0.06), (0.12, 0.17), (-0.34, -0.14))
 # What the arms do, and how often both hands take part; a hand that does not is idle.
 GESTURES: dict[str, tuple[Gesture, float]] = {
     "arms hanging": (hang, 1.0),
@@ -164,21 +150,9 @@ GESTURES: dict[str, tuple[Gesture, float]] = {
     "arms crossed": (cross_arms, 1.0),
     "hands joined": (join_hands, 1.0),
     "holding": (aim(CHEST, ((0.06, 0.24), (0.22, 0.45), (-0.32, 0.10)), (5, 60)), 0.75),
-    "hands on hips": (
-        aim(PELVIS, ((0.2, 0.28), (-0.05, 0.05), (0.07, 0.18)), (75, 110), wrist_flexion=(-80, -45)),
-        0.6,
-    ),
+    "hands on hips": (aim(PELVIS, ON_HIPS, (75, 110), wrist_flexion=(-80, -45)), 0.6),
     "hands behind": (aim(PELVIS, ((0.03, 0.16), (-0.24, -0.16), (0.0, 0.14)), (30, 80)), 1.0),
-    "hands on thighs": (
-        aim(
-            THIGH,
-            ((-0.02, 0.06), (0.12, 0.17), (-0.34, -0.14)),
-            (10, 60),
-            pronation=(50, 90),
-            wrist_flexion=(-60, -20),
-        ),
-        0.8,
-    ),
+    "hands on thighs": (aim(THIGH, ON_THIGHS, (10, 60), pronation=(50, 90), wrist_flexion=(-60, -20)), 0.8),
     "on hands": (support, 1.0),
     "arms anywhere": (angled(elbow=small(140, 1.3), elevation=(0, 170), azimuth=(-30, 125), twist=(-60, 80)), 1.0),
 }

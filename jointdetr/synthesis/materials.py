@@ -4,20 +4,22 @@ Nothing is stored as a texture: which material a point of the body has, and its 
 lies on the body at rest.
 
 Shape vocabulary: `batch` pictures, `vertices` of the body, `fragments` visible points of the body, `points` visible
-points of anything, `materials` kinds of surface in one picture.
+points of anything, `materials` kinds of surface in one picture, `cells` the edge of the noise volume.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFilter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from .body import Body
 from .scene import NUM_WALLS, Record, rotate, spread
-from .textures import draw_picture, random_colours, sample_noise, sample_pictures
 
 SKIN, LOWER, UPPER, SHOES, HAIR, EYES, LIPS, GLOVES = range(8)
 GROUND = 8
@@ -38,18 +40,16 @@ BONES_OF_REGION = {  # by the beginnings of their names
 }
 BROW, LIP = 1.0, -1.0
 GRAIN_FREQUENCY = 40.0
+NOISE_CELLS = 32
+NOISE_CELLS_PER_UNIT = 4
+PICTURE_SIZE = 192
+GAMMA = 2.2
+WARM_HUE, BLUE_HUE = (0.08, 0.05), (0.59, 0.05)  # mean and deviation of the hues that rooms and clothes mostly have
 PICTURES_PER_WAVE = 0.025  # a printed picture is so many times coarser than a pattern of stripes
 
 PLAIN, RINGS, CHECKS, BLOTCHES, STRIPES, BRICKS, PICTURE = range(7)
-HAIR_COLOURS = np.array(
-    [
-        (0.02, 0.015, 0.01),
-        (0.06, 0.03, 0.015),
-        (0.22, 0.13, 0.05),
-        (0.5, 0.4, 0.22),
-        (0.35, 0.35, 0.35),
-        (0.25, 0.07, 0.03),
-    ]
+HAIR_COLOURS = np.transpose(  # from red, green and blue of six colours
+    [(0.02, 0.06, 0.22, 0.5, 0.35, 0.25), (0.015, 0.03, 0.13, 0.4, 0.35, 0.07), (0.01, 0.015, 0.05, 0.22, 0.35, 0.03)]
 )
 LIGHT_SKIN, DARK_SKIN = np.array([0.78, 0.5, 0.38]), np.array([0.15, 0.08, 0.05])
 DENIM = np.array([0.06, 0.1, 0.2])
@@ -70,22 +70,16 @@ class SurfaceMap:
     def of_body(cls, body: Body) -> "SurfaceMap":
         """Derive the map from the names of the bones and the shape at rest."""
         reference = body.reference.cpu().numpy()
-        names = [str(name) for name in body.bone_names]
-        heads = dict(zip(names, body.bone_rest.cpu().numpy(), strict=True))
-        bone = body.dominant_bone.cpu().numpy()
-        regions = np.array([_region_of(name) for name in names])
-        is_head = (regions == HEAD)[bone]
-        region, marks = _face(reference, regions[bone], is_head, body.faces.cpu().numpy())
+        heads = dict(zip(body.bone_names, body.bone_rest.cpu().numpy(), strict=True))
+        regions = np.array(
+            [region for name in heads for region, starts in BONES_OF_REGION.items() if name.startswith(starts)]
+        )
+        region, marks = _face(reference, regions[body.dominant_bone.cpu().numpy()], body.faces.cpu().numpy())
         arm = _along(reference, heads, ("upperarm01", "lowerarm01", "wrist"))
         leg = _along(reference, heads, ("upperleg01", "lowerleg01", "foot"))
-        coordinates = np.stack([*reference.T, arm, leg, marks]).astype(np.float32)
-        device = body.reference.device
-        return cls(
-            coordinates=torch.from_numpy(coordinates).to(device),
-            region=torch.from_numpy(region).to(device),
-            hip_height=float(heads["upperleg01.L"][2]),
-            neck_height=float(heads["neck01"][2]),
-        )
+        coordinates = torch.from_numpy(np.stack([*reference.T, arm, leg, marks]).astype(np.float32))
+        heights = (float(heads[bone][2]) for bone in ("upperleg01.L", "neck01"))
+        return cls(coordinates.to(body.device), torch.from_numpy(region).to(body.device), *heights)
 
 
 @dataclass(frozen=True)
@@ -240,39 +234,26 @@ def _pattern_mix(points: Tensor, shifted: Tensor, frequency: Tensor, pattern: Te
         if kind == BLOTCHES:
             noise = sample_noise(shifted.index_select(1, index) * rate * 0.06)[0]
             mix[index] = ((noise - 0.45) * 7).clamp(0, 1)
+        elif kind == CHECKS:
+            across, deep, up = (where * rate).sin()
+            mix[index] = ((across * up + deep * up + across * deep) * 4 + 0.5).clamp(0, 1)
         elif kind == BRICKS:
             row = (where[2] + where[1]) * rate * 0.1
             along = where[0] * rate * 0.05 + 0.5 * torch.remainder(row.floor(), 2)
             mix[index] = ((torch.remainder(along, 1) > 0.05) & (torch.remainder(row, 1) > 0.08)).float()
         else:
-            mix[index] = (_wave(where * rate, kind) * 4 + 0.5).clamp(0, 1)
+            mix[index] = ((where[2 if kind == RINGS else 0] * rate).sin() * 4 + 0.5).clamp(0, 1)
     return mix
-
-
-def _wave(phase: Tensor, kind: int) -> Tensor:
-    """Periodic pattern of `(3, points)` phases -> `(points,)` in about [-1, 1]."""
-    if kind == RINGS:
-        return phase[2].sin()
-    if kind == STRIPES:
-        return phase[0].sin()
-    across, deep, up = phase.sin()
-    return across * up + deep * up + across * deep
 
 
 def _draw_patterns(rng: np.random.Generator) -> np.ndarray:
     """Pattern of each material, `(materials,)` int64."""
     pattern = rng.choice(7, NUM_MATERIALS, p=[0.4, 0.13, 0.1, 0.2, 0.08, 0, 0.09])
-    room = rng.choice(7, NUM_MATERIALS - GROUND, p=[0.26, 0.04, 0.06, 0.26, 0.04, 0.09, 0.25])
-    pattern[GROUND:] = room
+    pattern[GROUND:] = rng.choice(7, NUM_MATERIALS - GROUND, p=[0.26, 0.04, 0.06, 0.26, 0.04, 0.09, 0.25])
     pattern[[SKIN, LIPS, EYES]] = PLAIN
     pattern[HAIR] = BLOTCHES
     pattern[SKY] = rng.choice([BLOTCHES, PICTURE], p=[0.5, 0.5])
     return pattern
-
-
-def _region_of(bone: str) -> int:
-    """The region that a bone moves, by its name."""
-    return next(region for region, beginnings in BONES_OF_REGION.items() if bone.startswith(beginnings))
 
 
 def _along(reference: np.ndarray, heads: dict[str, np.ndarray], bones: tuple[str, str, str]) -> np.ndarray:
@@ -287,14 +268,12 @@ def _along(reference: np.ndarray, heads: dict[str, np.ndarray], bones: tuple[str
     return result
 
 
-def _face(
-    reference: np.ndarray, region: np.ndarray, is_head: np.ndarray, faces: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _face(reference: np.ndarray, region: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Tell eyes, scalp and nape from the rest of the head, and mark brows and lips: two `(vertices,)` arrays."""
+    is_head = region == HEAD
     eyes = _eyeballs(reference, is_head, faces)
     place = reference - reference[eyes].mean(0)  # from between the eyes
     side, depth, height = np.abs(place[:, 0]), place[:, 1], place[:, 2]
-    region = region.copy()
     region[is_head & (depth > 0.07)] = NAPE
     region[is_head & ((height > 0.06) | ((depth > 0.085) & (height > -0.07)))] = SCALP
     region[eyes] = EYE
@@ -306,13 +285,95 @@ def _face(
 
 def _eyeballs(reference: np.ndarray, is_head: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Vertices of the eyes, `(vertices,)` bool: the two small closed pieces of the head, one on each side."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    one, other = faces[:, :2].flatten(), faces[:, 1:].flatten()  # ends of two edges of each face
     count = len(reference)
-    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    graph = coo_matrix((np.ones(len(one)), (one, other)), shape=(count, count))
     _, piece = connected_components(graph, directed=False)
     sizes = np.bincount(piece)
     off_centre = np.abs(np.bincount(piece, reference[:, 0]) / sizes) > 0.01
-    eyes = (off_centre & (sizes < count // 10))[piece] & is_head
-    if not eyes.any():
-        raise ValueError("the body must have eyeballs: two small closed pieces of the head, got none")
-    return eyes
+    return (off_centre & (sizes < count // 10))[piece] & is_head
+
+
+@lru_cache(maxsize=8)
+def noise_volume(channels: int, device: torch.device) -> Tensor:
+    """Periodic noise of three octaves, mean 0.5, deviation 0.16: `(1, channels, cells + 2, cells + 2, cells + 2)`.
+
+    The volume is the same everywhere; pictures differ by where they look into it.
+    """
+    generator = torch.Generator().manual_seed(channels)
+    total = torch.zeros(1, channels, NOISE_CELLS, NOISE_CELLS, NOISE_CELLS)
+    for octave in range(3):
+        factor = 4 >> octave
+        cells = NOISE_CELLS // factor
+        values = torch.rand(1, channels, cells, cells, cells, generator=generator)
+        padded = F.pad(values, (1,) * 6, mode="circular")
+        smooth = F.interpolate(padded, scale_factor=float(factor), mode="trilinear")
+        inner = slice(factor, -factor)
+        total += smooth[:, :, inner, inner, inner] * 0.5**octave
+    total = (total - total.mean()) / total.std() * 0.16 + 0.5
+    return F.pad(total, (1,) * 6, mode="circular").to(device)
+
+
+def sample_noise(points: Tensor, channels: int = 1, smooth: bool = True) -> Tensor:
+    """Noise at texture coordinates: `(3, points)` -> `(channels, points)`; coarse cells unless `smooth`."""
+    cell = torch.remainder(points * NOISE_CELLS_PER_UNIT, NOISE_CELLS)
+    grid = ((cell + 1.5) * (2 / (NOISE_CELLS + 2)) - 1).T.contiguous()
+    volume, mode = noise_volume(channels, points.device), "bilinear" if smooth else "nearest"
+    values = F.grid_sample(volume, grid.view(1, 1, 1, -1, 3), mode=mode, align_corners=False)
+    return values.view(channels, -1)
+
+
+def sample_pictures(pictures: Tensor, image: Tensor, coordinates: Tensor) -> Tensor:
+    """Look up pictures `(batch, size, size, 3)` uint8 that repeat without end, mirrored at every second edge.
+
+    `image` `(points,)` says which, `coordinates` `(2, points)` where: one unit is one edge. Returns `(3, points)`
+    linear light in [0, 1], interpolated.
+    """
+    size = pictures.shape[1]
+    folded = 1 - (torch.remainder(coordinates, 2) - 1).abs()  # (2, points) in [0, 1]
+    place = folded * (size - 1)
+    corner = place.long().clamp_(max=size - 2)
+    right, down = place - corner
+    texels = pictures.flatten(0, 2).T.contiguous()  # (3, texels)
+    index = (image * size + corner[1]) * size + corner[0]
+    texel = [texels.index_select(1, index + step).float() for step in (0, 1, size, size + 1)]
+    upper, lower = torch.lerp(texel[0], texel[1], right), torch.lerp(texel[2], texel[3], right)
+    return (torch.lerp(upper, lower, down) / 255) ** GAMMA
+
+
+def draw_picture(rng: np.random.Generator) -> np.ndarray:
+    """A dead-leaves picture, uint8: random shapes over one another, with the statistics of photographs.
+
+    Source: Lee, Mumford and Huang, "Occlusion models for natural images" (IJCV 2001).
+    """
+    base = random_colours(rng, 1, saturation=2.5)[0]
+    picture = Image.new("RGB", (PICTURE_SIZE, PICTURE_SIZE), tuple((base * 255).astype(int).tolist()))
+    draw = ImageDraw.Draw(picture)
+    count = int(rng.integers(15, 90))
+    colours = np.clip(random_colours(rng, count, saturation=2.5) * 0.6 + base * 0.4, 0, 1)
+    centres = rng.uniform(0, PICTURE_SIZE, (count, 2))
+    radii = np.sort(PICTURE_SIZE * 0.03 / rng.uniform(0.07, 1, count))[::-1]  # big leaves first
+    kinds = rng.choice(3, count, p=rng.dirichlet(np.ones(3)))
+    angles = rng.uniform(0, np.pi, count)
+    for colour, centre, radius, kind, angle in zip(colours, centres, radii, kinds, angles, strict=True):
+        fill = tuple((colour * 255).astype(int).tolist())
+        if kind == 0:
+            draw.ellipse([*(centre - radius), *(centre + radius)], fill=fill)
+            continue
+        corners = angle + (np.array([0.4, 2.7, 3.6, 5.9]) if kind == 1 else np.array([0.0, 1.8, 4.0]))
+        points = centre + radius * 1.3 * np.stack([np.cos(corners), np.sin(corners)], -1)
+        draw.polygon([tuple(point) for point in points], fill=fill)
+    if rng.random() < 0.5:
+        picture = picture.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 4)))
+    return np.asarray(picture)
+
+
+def random_colours(rng: np.random.Generator, count: int, saturation: float = 2.5) -> np.ndarray:
+    """Colours that are mostly muted, warm or blue: `(count, 3)` in [0, 1]; a larger `saturation` gives greyer ones."""
+    kind = rng.choice(3, (count, 1), p=[0.45, 0.2, 0.35])
+    hues = [rng.normal(*WARM_HUE, (count, 1)), rng.normal(*BLUE_HUE, (count, 1)), rng.random((count, 1))]
+    hue = np.choose(kind, hues) % 1 * 6
+    strength = rng.beta(1.1, saturation, (count, 1))
+    value = rng.beta(1.3, 1.6, (count, 1)) * 0.85 + 0.02
+    chroma = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    return value * (1 - strength * (1 - chroma))

@@ -7,7 +7,7 @@ CPU, so that whether a pose is taken never hangs on a rounding error; people are
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,26 +15,22 @@ from torch import Tensor
 from .body import Body, CapsuleModel
 from .gestures import GESTURES, Arms
 from .posing import MotionLibrary, bone_rotations, rotation_about
-from .postures import Draws, Posture, combine, draw_posture, some_of
+from .postures import Draws, Posture, choose, combine, draw_posture, mirrored, some_of
 
 # A seed's hands of random numbers: who the person is, then 20 attempts at the pose. Later ones are made in two rounds,
 # each at once for everybody who still needs them.
 TRAITS_HAND, FIRST_ATTEMPT = 0, 1
 RETRIES = (range(2, 6), range(6, 21))
-# Flesh gives way, and hands that hold each other touch.
-ALLOWED_PENETRATION_M = 0.02
+ALLOWED_PENETRATION_M = 0.02  # flesh gives way, and hands that hold each other touch
 SHAPE_JITTER = 0.2
 MOTION_SHARE = 0.5  # of the people, where there are recorded motions
-METRES_TO_MM = 1000.0
-
 # Which of a person's random numbers the parts of a pose take.
 POSTURE_NUMBERS, GESTURE_NUMBERS, IDLE_NUMBERS, OTHER_NUMBERS = map(slice, (0, 70, 110, 150), (70, 110, 150, 160))
 
 Angles = TypeVar("Angles", Posture, Arms)
 
 
-@dataclass(frozen=True)
-class Activity:
+class Activity(NamedTuple):
     """A posture of the body with a gesture of the arms."""
 
     posture: str  # a name of `postures.POSTURES`
@@ -42,14 +38,8 @@ class Activity:
     idle: str  # the gesture of the arm that takes no part
     weight: float  # how often it is drawn, relative to the others
 
-    @property
-    def name(self) -> str:
-        """As "sitting, phoning"."""
-        return f"{self.posture}, {self.gesture}"
 
-
-@dataclass(frozen=True)
-class Population:
+class Population(NamedTuple):
     """A mixture of activities, and how tall the people are (metres)."""
 
     activities: tuple[Activity, ...]
@@ -134,13 +124,6 @@ class Poses:
     penetration: Tensor  # (batch,) metres that the worst pair of body parts overlaps, negative if none does
     activity: list[str]
 
-    def replace(self, people: Tensor, others: "Poses", chosen: Tensor) -> None:
-        """Put the `chosen` (count,) of `others` in the place of `people` (count,) of these, both indices."""
-        for name in ("shape", "rotations", "lift", "penetration"):
-            getattr(self, name)[people] = getattr(others, name)[chosen]
-        for person, other in zip(people.tolist(), chosen.tolist(), strict=True):
-            self.activity[person] = others.activity[other]
-
 
 def sample_people(
     body: Body, seeds: Sequence[int], preset: str = "everyday", motions: MotionLibrary | None = None
@@ -152,9 +135,6 @@ def sample_people(
         seeds: One non-negative whole number per person.
         preset: "everyday" is adults, mostly upright; "everything" has children, free limbs, crawling, lying, jumping.
         motions: Recorded motions that half of the people take a pose from.
-
-    Returns:
-        The people, in metres, on the ground.
 
     Raises:
         ValueError: The preset is unknown, there is no seed, or a seed is negative.
@@ -172,16 +152,13 @@ def sample_skeletons(
     """The joints of `sample_people` without their surface, relative to the pelvis: (batch, 17, 3), mm, z up."""
     poses = sample_poses(body, seeds, preset, motions)
     joints = body.joints(poses.shape.float().to(body.device), poses.rotations.float().to(body.device))
-    return (joints - joints[:, :1]) * METRES_TO_MM
+    return (joints - joints[:, :1]) * 1000.0
 
 
 def sample_poses(
     body: Body, seeds: Sequence[int], preset: str = "everyday", motions: MotionLibrary | None = None
 ) -> Poses:
-    """Shapes and bone rotations of random people, for each the first of 20 attempts that does not overlap.
-
-    Where all of them overlap, the least overlapping is taken.
-    """
+    """Shapes and bone rotations of random people: the first of 20 attempts that does not overlap, or the least."""
     if preset not in PRESETS:
         raise ValueError(f"`preset` must be one of {sorted(PRESETS)}, got {preset!r}")
     if len(seeds) == 0 or min(seeds) < 0:
@@ -189,116 +166,87 @@ def sample_poses(
     return _poser(body).sample([int(seed) for seed in seeds], PRESETS[preset], motions)
 
 
-@dataclass(frozen=True)
-class _Traits:
-    """What stays the same over all attempts at a person."""
-
-    shape: Tensor  # (people, components)
-    activity: Tensor  # (people,), an index into the population's
-    recorded: Tensor  # (people,) bool: the pose comes from a motion
-    heading: Tensor  # (people,), radians
-    mirrored: Tensor  # (people,) bool
-
-
 class Poser:
     """Draws poses of a body and refuses those in which it runs into itself."""
 
     def __init__(self, body: Body) -> None:
-        """Measure the body's capsules and how tall its sampled people are."""
-        self.body = body
-        self.capsules = CapsuleModel(body)
+        self.body, self.capsules = body, CapsuleModel(body)
         self.samples = body.shape_samples.double().cpu()
         heights = [body.rest_surface(chunk)[..., 2] for chunk in body.shape_samples.split(50)]
         self.stature_m = torch.cat([height.amax(dim=1) - height.amin(dim=1) for height in heights]).cpu()
 
     def sample(self, seeds: list[int], population: Population, motions: MotionLibrary | None) -> Poses:
         """One pose for each seed; one that overlaps is drawn again, the same activity in the same shape."""
-        traits = self._traits(Draws.from_seeds(seeds, [TRAITS_HAND]), population, motions)
-        best = self._attempt(Draws.from_seeds(seeds, [FIRST_ATTEMPT]), traits, population, motions)
+        best = self._attempt(seeds, [FIRST_ATTEMPT], population, motions)
         for attempts in RETRIES:
             bad = (best.penetration > ALLOWED_PENETRATION_M).nonzero()[:, 0]
             if len(bad) == 0:
                 break
-            draws = Draws.from_seeds([seeds[person] for person in bad.tolist()], attempts)
-            again = bad.repeat_interleave(len(attempts))
-            retries = self._attempt(draws, some_of(traits, again), population, motions)
-            taken = _first_apart(retries.penetration.unflatten(0, (len(bad), len(attempts))))
+            retries = self._attempt([seeds[person] for person in bad.tolist()], attempts, population, motions)
+            overlap = retries.penetration.unflatten(0, (len(bad), len(attempts)))
+            apart = overlap <= ALLOWED_PENETRATION_M
+            taken = torch.where(apart.any(dim=1), apart.int().argmax(dim=1), overlap.argmin(dim=1))
             taken += torch.arange(len(bad)) * len(attempts)
             better = retries.penetration[taken] < best.penetration[bad]
-            best.replace(bad[better], retries, taken[better])
+            bad, taken = bad[better], taken[better]
+            for name in ("rotations", "lift", "penetration"):  # the shape is the same
+                getattr(best, name)[bad] = getattr(retries, name)[taken]
+            for person, attempt in zip(bad.tolist(), taken.tolist(), strict=True):
+                best.activity[person] = retries.activity[attempt]
         return best
 
-    def _traits(self, draws: Draws, population: Population, motions: MotionLibrary | None) -> _Traits:
-        """Who a person is and what it does."""
+    def _attempt(
+        self, seeds: list[int], attempts: Sequence[int], population: Population, motions: MotionLibrary | None
+    ) -> Poses:
+        """Tries at the pose of each person, who is the same in all of them; those of the first seed come first."""
+        traits, draws = Draws.from_seeds(seeds, [TRAITS_HAND] * len(attempts)), Draws.from_seeds(seeds, attempts)
         shortest, tallest = population.stature_m
         suitable = ((self.stature_m >= shortest) & (self.stature_m <= tallest)).nonzero()[:, 0]
-        person = suitable[(draws.uniform(0, 1) * len(suitable)).long()]
-        return _Traits(
-            shape=self.samples[person] + SHAPE_JITTER * draws.standard_normal(self.samples.shape[1]),
-            activity=draws.choice([activity.weight for activity in population.activities]),
-            recorded=draws.chance(MOTION_SHARE if motions is not None else 0.0),
-            heading=draws.uniform(-torch.pi, torch.pi),
-            mirrored=draws.chance(0.5),
-        )
+        person = suitable[(traits.uniform(0, 1) * len(suitable)).long()]
+        shape = self.samples[person] + SHAPE_JITTER * traits.standard_normal(self.samples.shape[1])
+        activity = traits.choice([activity.weight for activity in population.activities])
+        chosen = [population.activities[index] for index in activity.tolist()]
+        recorded = traits.chance(MOTION_SHARE if motions is not None else 0.0)
+        heading, other_side = traits.uniform(-torch.pi, torch.pi), traits.chance(0.5)
 
-    def _attempt(self, draws: Draws, traits: _Traits, population: Population, motions: MotionLibrary | None) -> Poses:
-        """One try at the pose of each person."""
-        chosen = [population.activities[index] for index in traits.activity.tolist()]
-        posture, arms = draw_limbs(draws, chosen)
-        posture, arms = posture.mirrored(traits.mirrored), arms.mirrored(traits.mirrored)
-        rest = self.body.rest_bones(traits.shape)
-        rotations = bone_rotations(self.body, rest, posture, arms, traits.heading)
-        lift, names = posture.lift.clone(), [activity.name for activity in chosen]
+        posture, arms = (mirrored(angles, other_side) for angles in draw_limbs(draws, chosen))
+        rest = self.body.rest_bones(shape)
+        rotations = bone_rotations(self.body, rest, posture, arms, heading)
+        lift, names = posture.lift.clone(), [f"{activity.posture}, {activity.gesture}" for activity in chosen]
         if motions is not None:
             frames, clips = motions.draw(draws.part(OTHER_NUMBERS))
-            frames[:, 0] = rotation_about("z", traits.heading) @ frames[:, 0]
-            rotations[traits.recorded] = frames[traits.recorded]
-            lift[traits.recorded] = 0.0
-            for person in traits.recorded.nonzero()[:, 0].tolist():
-                names[person] = f"motion {clips[person]}"
+            frames[:, 0] = rotation_about("z", heading) @ frames[:, 0]
+            rotations[recorded] = frames[recorded]
+            lift[recorded] = 0.0
+            for index in recorded.nonzero()[:, 0].tolist():
+                names[index] = f"motion {clips[index]}"
         orientations, heads = self.body.forward_kinematics(rest, rotations)
-        penetration = self.capsules.penetration(traits.shape, rest, orientations, heads)
-        return Poses(traits.shape, rotations, lift, penetration, names)
+        penetration = self.capsules.penetration(shape, rest, orientations, heads)
+        return Poses(shape, rotations, lift, penetration, names)
 
 
-def _first_apart(penetration: Tensor) -> Tensor:
-    """The first of each person's attempts (people, attempts) that is apart, or the least overlapping: (people,)."""
-    apart = penetration <= ALLOWED_PENETRATION_M
-    return torch.where(apart.any(dim=1), apart.int().argmax(dim=1), penetration.argmin(dim=1))
-
-
-@lru_cache(maxsize=4)
-def _poser(body: Body) -> Poser:
-    """The poser of a body, which measures the body once."""
-    return Poser(body)
+_poser = lru_cache(maxsize=4)(Poser)  # a body is measured once
 
 
 def draw_limbs(draws: Draws, activities: list[Activity]) -> tuple[Posture, Arms]:
     """Angles of every person's limbs: their activity's posture, its gesture, and whatever an idle arm does."""
-    posture = _drawn_by_name(
-        [activity.posture for activity in activities],
-        lambda name, people: draw_posture(name, draws.part(POSTURE_NUMBERS, people)),
-    )
+    postures, gestures, idle, _ = zip(*activities, strict=True)
+    posture = _drawn_by_name(postures, lambda name, people: draw_posture(name, draws.part(POSTURE_NUMBERS, people)))
 
-    def arms(names: list[str], numbers: slice) -> Arms:
+    def arms(names: Sequence[str], numbers: slice) -> Arms:
         def draw(name: str, people: Tensor) -> Arms:
-            gesture, _ = GESTURES[name]
-            return gesture(draws.part(numbers, people), some_of(posture, people))
+            return GESTURES[name][0](draws.part(numbers, people), some_of(posture, people))
 
         return _drawn_by_name(names, draw)
 
-    gesture = arms([activity.gesture for activity in activities], GESTURE_NUMBERS)
-    idle = arms([activity.idle for activity in activities], IDLE_NUMBERS)
-    both_hands = torch.tensor([GESTURES[activity.gesture][1] for activity in activities])
-    both = draws.part(OTHER_NUMBERS).uniform(0, 1) < both_hands
-    return posture, gesture.where(torch.stack([both, torch.ones_like(both)], dim=1), idle)
+    both = draws.part(OTHER_NUMBERS).uniform(0, 1) < torch.tensor([GESTURES[name][1] for name in gestures])
+    takes_part = torch.stack([both, torch.ones_like(both)], dim=1)  # (people, 2)
+    return posture, choose(takes_part, arms(gestures, GESTURE_NUMBERS), arms(idle, IDLE_NUMBERS))
 
 
-def _drawn_by_name(names: list[str], draw: Callable[[str, Tensor], Angles]) -> Angles:
+def _drawn_by_name(names: Sequence[str], draw: Callable[[str, Tensor], Angles]) -> Angles:
     """Draw each kind of angles once, for all people of that name, and put the people back in order."""
-    groups: dict[str, list[int]] = {}
-    for person, name in enumerate(names):
-        groups.setdefault(name, []).append(person)
-    parts = [draw(name, torch.tensor(people)) for name, people in groups.items()]
-    order = torch.tensor([person for people in groups.values() for person in people]).argsort()
+    groups = {name: torch.tensor([found == name for found in names]).nonzero()[:, 0] for name in dict.fromkeys(names)}
+    parts = [draw(name, people) for name, people in groups.items()]
+    order = torch.cat(list(groups.values())).argsort()
     return combine(lambda *values: torch.cat(values)[order], *parts)

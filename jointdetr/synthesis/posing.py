@@ -1,15 +1,12 @@
 """How the bones turn: by joint angles, arms by angle or by where the wrist goes, or as motion capture recorded it.
 
-Shapes: batch (people), frames, bones; sides are (left, right). Degrees, metres; z up, the person facing
--y before its heading.
+A limb's angles count from hanging straight down, so its rest direction is first turned there. Degrees, metres; z up.
+Signs follow from right-handed rotations: before its heading a person faces -y, and its left side is +x.
 
-A limb's angles count from hanging straight down, so its rest direction is first turned there. Angles named in
-`postures` and `gestures`; the signs below follow from right-handed rotations: forward is -y, the left side +x.
-
-A recorded bone turns a bone of the body by the same rotation in the world; limbs are first turned from the body's rest
-direction to the recorded skeleton's, so that both point the same way. Recorded axes are y up and facing +z.
+Shapes: batch (people), frames, bones; sides are (left, right).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..formats.acclaim import RecordedSkeleton, read_amc, read_asf, world_rotations
-from .body import ARM, LIMBS, Body
+from .body import ARM, LEG, LIMBS, Body
 from .gestures import ELBOW_LIMIT, TARGET_BONES, THIGH, Arms
 from .postures import Draws, Posture, combine
 
@@ -35,29 +32,14 @@ SHOULDER_ADVANCE = 0.12
 # An aimed arm stays a little short of straight.
 LONGEST_REACH = 0.985
 
-# From y up, facing +z, to z up, facing -y.
+# From recorded axes, y up, facing +z, to z up, facing -y.
 TO_BODY_AXES = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
 # Which recorded bone turns which bone of the body; bones left out follow their parents.
-TRUNK_BONES = {
-    "root": "root",
-    "lowerback": "spine04",
-    "upperback": "spine03",
-    "thorax": "spine01",
-    "lowerneck": "neck01",
-    "upperneck": "neck03",
-    "head": "head",
-}
-LIMB_BONES = {
-    "clavicle": "clavicle",
-    "humerus": "upperarm01",
-    "radius": "lowerarm01",
-    "femur": "upperleg01",
-    "tibia": "lowerleg01",
-    "foot": "foot",
-}
-BODY_BONES = TRUNK_BONES | {
-    f"{side.lower()}{name}": f"{bone}.{side}" for side in "LR" for name, bone in LIMB_BONES.items()
-}
+BODY_BONES = {"root": "root", "lowerback": "spine04", "upperback": "spine03", "thorax": "spine01"}
+BODY_BONES |= {"lowerneck": "neck01", "upperneck": "neck03", "head": "head"}
+LIMB_BONES = {"clavicle": "clavicle", "humerus": "upperarm01", "radius": "lowerarm01"}
+LIMB_BONES |= {"femur": "upperleg01", "tibia": "lowerleg01", "foot": "foot"}
+BODY_BONES |= {f"{side.lower()}{name}": f"{bone}.{side}" for side in "LR" for name, bone in LIMB_BONES.items()}
 
 
 def rotation_about(axis: str, angle: Tensor) -> Tensor:
@@ -90,15 +72,16 @@ class Side(NamedTuple):
     name: str  # behind its bones' names
     outward: float  # the sign of x
 
+    def bones(self, body: Body, limb: Sequence[str]) -> list[int]:
+        """The bones of a limb of this side."""
+        return [body.bone(f"{bone}.{self.name}") for bone in limb]
+
 
 SIDES = (Side(0, "L", 1.0), Side(1, "R", -1.0))
 
 
 def bone_rotations(body: Body, rest: Tensor, posture: Posture, arms: Arms, heading: Tensor) -> Tensor:
-    """Rotations for `Body.pose` of people with bone heads `rest` (batch, bones, 3): (batch, bones, 3, 3).
-
-    `heading` (batch,) is in radians about the vertical.
-    """
+    """Rotations (batch, bones, 3, 3) of people with bone heads `rest` (batch, bones, 3), heading (batch,) radians."""
     rotations = torch.eye(3, dtype=rest.dtype).expand(*rest.shape[:2], 3, 3).clone()
     _turn_trunk(body, rotations, posture, heading)
     for side in SIDES:
@@ -120,19 +103,17 @@ def _turn_trunk(body: Body, rotations: Tensor, posture: Posture, heading: Tensor
     rotations[:, body.bone("root")] = (
         rotation_about("z", heading) @ _about("x", posture.pelvis_pitch) @ _about("y", posture.pelvis_roll)
     )
-    for shares, (bend, side, twist) in (
-        (SPINE_SHARES, (posture.spine_bend, posture.spine_side, posture.spine_twist)),
-        (NECK_SHARES, (posture.head_nod, posture.head_tilt, posture.head_turn)),
-    ):
+    spine = (posture.spine_bend, posture.spine_side, posture.spine_twist)
+    neck = (posture.head_nod, posture.head_tilt, posture.head_turn)
+    for shares, (bend, side, twist) in ((SPINE_SHARES, spine), (NECK_SHARES, neck)):
         for bone, share in shares.items():
-            rotations[:, body.bone(bone)] = (
-                _about("x", share * bend) @ _about("y", share * side) @ _about("z", share * twist)
-            )
+            turn = _about("x", share * bend) @ _about("y", share * side) @ _about("z", share * twist)
+            rotations[:, body.bone(bone)] = turn
 
 
 def _turn_leg(body: Body, rest: Tensor, rotations: Tensor, posture: Posture, side: Side) -> None:
     """Hip, knee and ankle of one side."""
-    thigh, shin, foot = (body.bone(f"{bone}.{side.name}") for bone in ("upperleg01", "lowerleg01", "foot"))
+    thigh, shin, foot = side.bones(body, LEG)
     thigh_down, shin_down = _straight_down(rest, thigh, shin), _straight_down(rest, shin, foot)
     hip = (
         _about("x", -posture.hip_flexion[:, side.column])
@@ -172,12 +153,13 @@ class _ArmSolver:
     def turn(self, rotations: Tensor, arms: Arms) -> None:
         """Write an arm's three rotations."""
         arm, outward = combine(lambda values: values[:, self.side.column], arms), self.side.outward
-        upper, fore, hand = self._bones()
+        upper, fore, hand = self.side.bones(self.body, ARM)
         upper_down, fore_down = _straight_down(self.rest, upper, fore), _straight_down(self.rest, fore, hand)
-        swing, elbow = self._by_angles(arm)
+        azimuth = outward * arm.azimuth
+        lift = _about("z", azimuth) @ _about("x", -arm.elevation) @ _about("z", -azimuth)
         aimed_swing, aimed_elbow = self._by_target(arm)
-        swing = torch.where(arm.aimed[:, None, None], aimed_swing, swing)
-        elbow = torch.where(arm.aimed, aimed_elbow, elbow)
+        swing = torch.where(arm.aimed[:, None, None], aimed_swing, lift @ _about("z", outward * arm.twist))
+        elbow = torch.where(arm.aimed, aimed_elbow, arm.elbow)
 
         chest, shoulder = self.body.bone(CHEST), self.body.parents[upper]
         in_shoulder = self.orientations[:, shoulder].mT @ self.orientations[:, chest]
@@ -187,20 +169,9 @@ class _ArmSolver:
         wrist = _about("y", outward * arm.wrist_flexion) @ _about("x", -arm.wrist_deviation)
         rotations[:, hand] = fore_down.mT @ wrist @ fore_down
 
-    def _bones(self) -> tuple[int, int, int]:
-        """Upper arm, forearm and hand."""
-        upper, fore, hand = (self.body.bone(f"{bone}.{self.side.name}") for bone in ARM)
-        return upper, fore, hand
-
-    def _by_angles(self, arm: Arms) -> tuple[Tensor, Tensor]:
-        """Upper arm in the chest's frame (batch, 3, 3) and elbow flexion (batch,) of an arm given by angles."""
-        azimuth = self.side.outward * arm.azimuth
-        lift = _about("z", azimuth) @ _about("x", -arm.elevation) @ _about("z", -azimuth)
-        return lift @ _about("z", self.side.outward * arm.twist), arm.elbow
-
     def _by_target(self, arm: Arms) -> tuple[Tensor, Tensor]:
         """Upper arm in the chest's frame (batch, 3, 3) and elbow flexion (batch,) for a wrist at its target."""
-        upper, fore, hand = self._bones()
+        upper, fore, hand = self.side.bones(self.body, ARM)
         upper_length = (self.rest[:, fore] - self.rest[:, upper]).norm(dim=-1)
         fore_length = (self.rest[:, hand] - self.rest[:, fore]).norm(dim=-1)
         to_chest = self.orientations[:, self.body.bone(CHEST)].mT
@@ -241,17 +212,25 @@ def _perpendicular(vector: Tensor, direction: Tensor) -> Tensor:
 
 
 def retarget(body: Body, skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> Tensor:
-    """Rotations for `Body.pose` that follow a recorded motion: (frames, body bones, 3, 3), float64."""
+    """Rotations for `Body.pose` that follow a recorded motion: (frames, body bones, 3, 3), float64.
+
+    A recorded bone turns a bone of the body by the same rotation in the world; limbs are first turned from the body's
+    rest direction to the recorded skeleton's, so that both point the same way.
+    """
     missing = sorted(set(BODY_BONES) - set(skeleton.names))
     if missing:
         raise ValueError(f"the recorded skeleton must have the bones {sorted(BODY_BONES)}, missing are {missing}")
     recorded = torch.from_numpy(world_rotations(skeleton, motion))
-    directions = torch.from_numpy(skeleton.directions)
+    directions, rest = torch.from_numpy(skeleton.directions), body.bone_rest.double().cpu()
     turned: dict[int, Tensor] = {}
     for name, target in BODY_BONES.items():
         bone = skeleton.names.index(name)
         rotation = TO_BODY_AXES @ recorded[:, bone] @ TO_BODY_AXES.mT
-        turned[body.bone(target)] = rotation @ _alignment(body, target, TO_BODY_AXES @ directions[bone])
+        part, _, side = target.partition(".")
+        if part in LIMBS:
+            along = rest[body.bone(f"{LIMBS[part]}.{side}")] - rest[body.bone(target)]
+            rotation = rotation @ rotation_between(along, TO_BODY_AXES @ directions[bone])
+        turned[body.bone(target)] = rotation
     rotations = []
     for bone, parent in enumerate(body.parents):
         turned.setdefault(bone, turned[max(parent, 0)])
@@ -259,31 +238,25 @@ def retarget(body: Body, skeleton: RecordedSkeleton, motion: dict[str, np.ndarra
     return torch.stack(rotations, dim=1)
 
 
-def _alignment(body: Body, target: str, direction: Tensor) -> Tensor:
-    """Rotation from the rest direction of a limb of the body to the recorded `direction` (3,): (3, 3)."""
-    part, _, side = target.partition(".")
-    if part not in LIMBS:
-        return torch.eye(3, dtype=torch.float64)
-    rest = body.bone_rest.double().cpu()
-    return rotation_between(rest[body.bone(f"{LIMBS[part]}.{side}")] - rest[body.bone(target)], direction)
-
-
 class MotionLibrary:
-    """Frames of every motion in a folder, as rotations of the body.
+    """Every `stride`-th frame of the motions in a folder and below, as rotations of the body; CMU's are 1/120 s apart.
 
-    The folder is searched with its subfolders for `*.asf` files; the `*.amc` files beside one belong to it. Every
-    `stride`-th frame is kept; CMU's are 1/120 s apart.
+    The `*.amc` files beside an `*.asf` file belong to it.
     """
 
     def __init__(self, body: Body, folder: Path | str, stride: int = 12) -> None:
         rotations, self.clips, clip_of_frame = [], [], []
-        for skeleton_file, motion_files in _recordings(Path(folder)):
-            skeleton = read_asf(skeleton_file)
-            for motion_file in motion_files:
-                frames = retarget(body, skeleton, read_amc(motion_file, stride))
+        for skeleton_file in sorted(Path(folder).rglob("*.asf")):
+            beside = skeleton_file.parent
+            if len(list(beside.glob("*.asf"))) > 1:
+                raise ValueError(f"{beside} must hold one *.asf file, so that its *.amc files belong to it")
+            for motion_file in sorted(beside.glob("*.amc")):
+                frames = retarget(body, read_asf(skeleton_file), read_amc(motion_file, stride))
                 clip_of_frame += [len(self.clips)] * len(frames)
                 self.clips.append(motion_file.stem)
                 rotations.append(frames.float())
+        if not rotations:
+            raise ValueError(f"{folder} must hold *.asf files with *.amc files beside them, found none")
         self.rotations = torch.cat(rotations)  # (frames, bones, 3, 3)
         self.clip_of_frame = torch.tensor(clip_of_frame)  # (frames,)
 
@@ -294,17 +267,3 @@ class MotionLibrary:
         """A frame for each person: rotations (people, bones, 3, 3), float64, and the names of their clips."""
         frame = (draws.uniform(0, 1) * len(self)).long()
         return self.rotations[frame].double(), [self.clips[clip] for clip in self.clip_of_frame[frame].tolist()]
-
-
-def _recordings(folder: Path) -> list[tuple[Path, list[Path]]]:
-    """Skeleton files under a folder, each with its motion files."""
-    recordings = []
-    for skeleton_file in sorted(folder.rglob("*.asf")):
-        if len(list(skeleton_file.parent.glob("*.asf"))) > 1:
-            raise ValueError(f"{skeleton_file.parent} must hold one *.asf file, so that its *.amc files belong to it")
-        motion_files = sorted(skeleton_file.parent.glob("*.amc"))
-        if motion_files:
-            recordings.append((skeleton_file, motion_files))
-    if not recordings:
-        raise ValueError(f"{folder} must hold *.asf files with *.amc files beside them, found none")
-    return recordings

@@ -1,10 +1,9 @@
 """Postures: what the trunk, the head and the legs do, and the random numbers of many people at once.
 
 A posture is drawn by changing somebody at ease (`relaxed`), who faces forward; what is uneven is written for one side
-only, because `Posture.mirrored` makes the other.
+only, because `mirrored` makes the other.
 
 Shapes: people; `sides` are (left, right).
-
 Signs: pitch and bend tip forward; roll, side and tilt lean to the right; twist and turn go to the left. A straight leg
 straight under the pelvis has all angles 0; flexion lifts a thigh forward, folds a knee and raises the toes; abduction
 spreads, rotation turns the toes outward.
@@ -12,6 +11,7 @@ spreads, rotation turns the toes outward.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import product
 from typing import TypeVar
 
 import numpy as np
@@ -38,6 +38,24 @@ def some_of(group: Group, people: Tensor) -> Group:
     return combine(lambda values: values[people], group)
 
 
+def choose(chosen: Tensor, group: Group, other: Group) -> Group:
+    """A dataclass of tensors where `chosen` (people,) or (people, sides) bool, another one elsewhere."""
+
+    def choose_values(values: Tensor, others: Tensor) -> Tensor:
+        return torch.where(chosen[(..., *[None] * (values.ndim - chosen.ndim))], values, others)
+
+    return combine(choose_values, group, other)
+
+
+def mirrored(group: Group, people: Tensor) -> Group:
+    """A posture or arms with left and right exchanged for the chosen people (people,) bool."""
+    other = combine(lambda values: values.flip(1) if values.ndim > 1 else values, group)
+    if isinstance(other, Posture):
+        for name in ("pelvis_roll", "spine_side", "spine_twist", "head_tilt", "head_turn"):
+            setattr(other, name, -getattr(other, name))
+    return choose(people, other, group)
+
+
 class Draws:
     """Hands of uniform numbers in [0, 1), (people, columns), dealt out column by column.
 
@@ -51,9 +69,7 @@ class Draws:
     @classmethod
     def from_seeds(cls, seeds: Sequence[int], attempts: Sequence[int]) -> "Draws":
         """A hand for each of the `attempts` of each seed, all of the first seed's first."""
-        hands = [
-            np.random.default_rng([seed, attempt]).random(NUMBERS_PER_PERSON) for seed in seeds for attempt in attempts
-        ]
+        hands = [np.random.default_rng(hand).random(NUMBERS_PER_PERSON) for hand in product(seeds, attempts)]
         return cls(torch.from_numpy(np.stack(hands)))
 
     def part(self, columns: slice, people: Tensor | slice = slice(None)) -> "Draws":
@@ -118,17 +134,6 @@ class Posture:
     ankle_flexion: Tensor
     arm_swing: Tensor  # how far forward hanging arms swing with the step
     lift: Tensor  # of the lowest point off the ground, metres
-
-    def mirrored(self, people: Tensor) -> "Posture":
-        """The same posture with left and right exchanged for the chosen people (people,) bool."""
-
-        def exchange(angle: Tensor) -> Tensor:
-            return torch.where(people[:, None], angle.flip(1), angle) if angle.ndim == 2 else angle
-
-        mirrored = combine(exchange, self)
-        for name in ("pelvis_roll", "spine_side", "spine_twist", "head_tilt", "head_turn"):
-            setattr(mirrored, name, torch.where(people, -getattr(self, name), getattr(self, name)))
-        return mirrored
 
 
 def relaxed(draws: Draws) -> Posture:

@@ -2,7 +2,6 @@
 
 It knows no loop over triangles or pictures: every triangle contributes the cells of its own bounding rectangle to one
 flat list, the cells inside a triangle are kept, and a scatter-minimum over (depth, face) keys finds the nearest.
-
 Coordinates come first, `(3, ...)`: arithmetic on them then runs along memory, several times faster than the other way.
 
 Shape vocabulary: `batch` pictures, `vertices` and `faces` of the mesh that they share, `pixels` = height x width of
@@ -11,7 +10,6 @@ one picture in row order, `triangles` and `cells` flat lists of faces that may b
 """
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,16 +37,6 @@ class Fragments:
         return Fragments(*(getattr(self, field.name).index_select(-1, kept) for field in fields(self)))
 
 
-class _Triangles(NamedTuple):
-    """Faces that may cover a pixel's centre."""
-
-    corners: list[Tensor]  # three times (3, triangles) x, y and depth
-    image: Tensor  # (triangles,) index of the picture
-    face: Tensor  # (triangles,) index of the face
-    low: Tensor  # (2, triangles) int64 first column and row
-    high: Tensor  # (2, triangles) int64 last column and row
-
-
 def cells_in_rectangles(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """List every cell of rectangles by first and last column and row, `(2, rectangles)` int64 each.
 
@@ -72,16 +60,17 @@ def rasterize(screen: Tensor, faces: Tensor, size: int, cull_back: bool = True) 
     `(batch, pixels)` float depth, infinite for none.
     """
     batch = screen.shape[1]
-    triangles = _candidates(screen, faces, size, cull_back)
-    owner, column, row = cells_in_rectangles(triangles.low, triangles.high)
-    corners = [corner.index_select(1, owner) for corner in triangles.corners]  # 3 x (3, cells)
+    triangle, corners, low, high = _candidates(screen, faces, size, cull_back)
+    owner, column, row = cells_in_rectangles(low, high)
+    corners = [corner.index_select(1, owner) for corner in corners]  # 3 x (3, cells)
     weights = _screen_weights(corners, column + 0.5, row + 0.5)  # (3, cells)
     inside = (weights.amin(0) >= 0).nonzero()[:, 0]
     inverse = sum(weight / corner[2] for weight, corner in zip(weights, corners, strict=True))
     depth = 1 / inverse[inside]  # what is linear on the screen is the inverse depth
-    owner = owner[inside]
-    pixel = triangles.image[owner] * (size * size) + row[inside] * size + column[inside]
-    keys = ((depth * DEPTH_STEPS).long() << FACE_BITS) | triangles.face[owner]
+    triangle = triangle[owner[inside]]
+    image = torch.div(triangle, len(faces), rounding_mode="floor")
+    pixel = image * (size * size) + row[inside] * size + column[inside]
+    keys = ((depth * DEPTH_STEPS).long() << FACE_BITS) | (triangle - image * len(faces))
     buffer = torch.full((batch * size * size,), EMPTY, device=screen.device)
     buffer.scatter_reduce_(0, pixel, keys, "amin")
     buffer = buffer.view(batch, size * size)
@@ -116,7 +105,7 @@ def interpolate(fragments: Fragments, faces: Tensor, values: Tensor) -> Tensor:
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """Area-weighted unit normals: `(3, batch, vertices)` -> `(3, batch, vertices)`."""
     _, batch, count = vertices.shape
-    first, second, third = vertices.index_select(2, faces.T.flatten()).view(3, batch, 3, -1).unbind(2)
+    first, second, third = (vertices.index_select(2, corner) for corner in faces.T)  # (3, batch, faces) each
     normals = cross(second - first, third - first)  # (3, batch, faces)
     rows = normals.permute(2, 0, 1).flatten(1)  # (faces, 3 * batch): adding whole rows is faster
     total = torch.zeros(count, 3 * batch, device=vertices.device)
@@ -141,12 +130,15 @@ def unit(vectors: Tensor) -> Tensor:
     return vectors * dot(vectors, vectors).clamp(min=1e-24).rsqrt()
 
 
-def _candidates(screen: Tensor, faces: Tensor, size: int, cull_back: bool) -> _Triangles:
-    """Triangles whose bounding rectangle holds a pixel centre."""
-    _, batch, _ = screen.shape
-    count = len(faces)
-    corners = screen.index_select(2, faces.T.flatten()).view(3, batch, 3, count)
-    first, second, third = corners.unbind(2)  # (3, batch, faces)
+def _candidates(
+    screen: Tensor, faces: Tensor, size: int, cull_back: bool
+) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+    """Triangles whose bounding rectangle holds a pixel centre.
+
+    Their `(triangles,)` indices into the flattened batch x faces, corners 3 x `(3, triangles)` as x, y and depth, and
+    first and last column and row, `(2, triangles)` int64 each.
+    """
+    first, second, third = (screen.index_select(2, corner) for corner in faces.T)  # (3, batch, faces) each
     lowest = torch.minimum(torch.minimum(first, second), third)
     highest = torch.maximum(torch.maximum(first[:2], second[:2]), third[:2])
     low = (lowest[:2] - 0.5).ceil_().clamp_(min=0)
@@ -155,16 +147,8 @@ def _candidates(screen: Tensor, faces: Tensor, size: int, cull_back: bool) -> _T
     facing = area < -SMALLEST_AREA if cull_back else area.abs() > SMALLEST_AREA
     kept = facing & (high[0] >= low[0]) & (high[1] >= low[1]) & (lowest[2] > NEAREST_DEPTH)
     index = kept.flatten().nonzero()[:, 0]
-    image = torch.div(index, count, rounding_mode="floor")
-    face = index - image * count
-    places = [image * (3 * count) + corner * count + face for corner in range(3)]
-    return _Triangles(
-        corners=[corners.flatten(1).index_select(1, place) for place in places],
-        image=image,
-        face=face,
-        low=low.flatten(1).index_select(1, index).long(),
-        high=high.flatten(1).index_select(1, index).long(),
-    )
+    chosen = [values.flatten(1).index_select(1, index) for values in (first, second, third, low, high)]
+    return index, chosen[:3], chosen[3].long(), chosen[4].long()
 
 
 def _doubled_area(a: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 A geometry buffer (what each pixel shows: depth, material, normal, texture coordinates) is filled by walls and ground,
 boxes, and the rasterised body in turn; then every pixel is painted and lit once. It runs wherever the body's tensors
 are; only the random parameters of a scene are drawn on the CPU. On a GPU the same code runs, untested.
-
 World axes: metres, z up, ground at z = 0. Camera axes: x right, y down, z forward; the camera looks along +z through
 the middle of a square picture.
 
@@ -31,12 +30,12 @@ from .materials import (
     draw_palette,
     garment_thickness,
     paint_surface,
+    sample_noise,
 )
 from .poses import PosedPeople
 from .rasterizer import Fragments, interpolate, locate_fragments, rasterize, unit, vertex_normals
-from .scene import Preset, Scene, Subject, draw_scene, rotate, spread, stack_records
+from .scene import Preset, Scene, draw_scene, rotate, spread, stack_records
 from .shading import GeometryBuffer, ShadowMap, add_boxes, develop, empty_room, light_surface
-from .textures import sample_noise
 
 PICTURES_AT_ONCE = {"cpu": 4, "cuda": 64}  # on a CPU more would fall out of its cache
 OUT_OF_LIGHT = 100.0  # metres, where nobody throws a shadow
@@ -59,9 +58,6 @@ class RenderSettings:
         supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
         preset: "everyday" (level views, the whole person), "everything" (steep views, small and cut-off people too) or
             "nobody" (the rooms of "everyday" without anybody).
-
-    Raises:
-        ValueError: a value out of its range.
     """
 
     size: int = 256
@@ -89,17 +85,10 @@ class Rendering:
 
 
 class PersonRenderer:
-    """Renders people of one body; keeps what all pictures share.
-
-    Args:
-        body: the body whose mesh the people share; its device does the work.
-        settings: how to picture them.
-    """
+    """Renders people of one body, whose device does the work; keeps what all pictures share."""
 
     def __init__(self, body: Body, settings: RenderSettings) -> None:
-        self.settings = settings
-        self.device = body.faces.device
-        self.faces = body.faces
+        self.settings, self.device, self.faces = settings, body.device, body.faces
         self.surface = SurfaceMap.of_body(body)
         self.rays_per_edge = settings.size * settings.supersampling
 
@@ -148,16 +137,20 @@ class PersonRenderer:
         )
         light = light_surface(buffer, paint, scene, shadow)
         images = develop(light.view(3, -1, self.rays_per_edge, self.rays_per_edge), scene)
-        labels = self._label(buffer, people.joints.permute(2, 0, 1), screen, scene)
-        return Rendering(images=self._expose(images, scene, generators), **labels)
+        size, rays = self.settings.size, self.settings.supersampling
+        if rays > 1:
+            images = images.view(3, -1, size, rays, size, rays).mean((3, 5))
+        noise = np.stack([rng.standard_normal((3, size, size), dtype=np.float32) for rng in generators], 1)
+        noisy = images + torch.from_numpy(noise).to(self.device) * scene.grain[:, None, None]
+        images = (noisy.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 3, 0).contiguous()
+        return Rendering(images=images, **self._label(buffer, people.joints.permute(2, 0, 1), screen, scene))
 
     def _draw(self, generators: list[np.random.Generator], people: PosedPeople) -> tuple[Scene, Outfit, Palette]:
         """Draw every random parameter on the CPU, picture by picture."""
         bounds = torch.stack([people.vertices.amin(1), people.vertices.amax(1)], 1)  # (batch, 2, 3)
         places = (tensor.cpu().double().numpy() for tensor in (people.joints, bounds))
-        subjects = map(Subject, *places, people.activity)
-        pairs = zip(generators, subjects, strict=True)
-        scenes = [draw_scene(rng, subject, self.settings.preset) for rng, subject in pairs]
+        subjects = zip(generators, *places, people.activity, strict=True)
+        scenes = [draw_scene(*subject, self.settings.preset) for subject in subjects]
         return (
             stack_records(Scene, scenes, self.device),
             stack_records(Outfit, [draw_outfit(rng) for rng in generators], self.device),
@@ -177,9 +170,8 @@ class PersonRenderer:
         """Write the body over the room."""
         (outfit, palette), surface = look, self.surface
         coordinates = interpolate(fragments, self.faces, surface.coordinates)  # (6, fragments)
-        strongest = fragments.weights.argmax(0)
-        vertex = self.faces[fragments.face, strongest]
-        material = body_materials(coordinates, surface.region[vertex], fragments.image, surface, outfit)
+        region = surface.region[self.faces[fragments.face, fragments.weights.argmax(0)]]
+        material = body_materials(coordinates, region, fragments.image, surface, outfit)
         place = coordinates[:3]
         bumps = sample_noise(place * BUMP_FREQUENCY + palette.offset[fragments.image].T, channels=3) - 0.5
         is_cloth = ((material != SKIN) & (material != EYES)).float()
@@ -191,15 +183,6 @@ class PersonRenderer:
         buffer.normal.view(3, -1)[:, pixel] = normal
         buffer.texture.view(3, -1)[:, pixel] = place
 
-    def _expose(self, images: Tensor, scene: Scene, generators: list[np.random.Generator]) -> Tensor:
-        """Average the rays of a pixel and add noise: `(3, batch, rays, rays)` -> `(batch, height, width, 3)` uint8."""
-        size, rays = self.settings.size, self.settings.supersampling
-        if rays > 1:
-            images = images.view(3, -1, size, rays, size, rays).mean((3, 5))
-        noise = np.stack([rng.standard_normal((3, size, size), dtype=np.float32) for rng in generators], 1)
-        noisy = images + torch.from_numpy(noise).to(self.device) * scene.grain[:, None, None]
-        return (noisy.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 3, 0).contiguous()
-
     def _label(self, buffer: GeometryBuffer, joints: Tensor, screen: Tensor, scene: Scene) -> dict[str, Tensor]:
         """The fields of `Rendering` besides the pictures, from joints `(3, batch, joints)` in world metres."""
         size, rays = self.settings.size, self.rays_per_edge
@@ -208,22 +191,19 @@ class PersonRenderer:
             bound.clamp(0, rays).T / self.settings.supersampling for bound in (screen[:2].amin(2), screen[:2].amax(2))
         )
         focal = scene.focal * size
-        zero, one, middle = torch.zeros_like(focal), torch.ones_like(focal), torch.full_like(focal, size / 2)
-        intrinsics = torch.stack([focal, zero, middle, zero, focal, middle, zero, zero, one], -1)
+        intrinsics = torch.eye(3, device=self.device).repeat(len(focal), 1, 1)
+        intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
+        intrinsics[:, :2, 2] = size / 2
+        inside = ((points[:2] >= 0) & (points[:2] < rays)).all(0)
+        column, row = points[:2].clamp(0, rays - 1).long()
+        seen = buffer.depth.gather(1, row * rays + column)  # (batch, joints)
         return {
             "joints_camera": to_camera(joints, scene).permute(1, 2, 0) * 1000,
             "joints_2d": points[:2].permute(1, 2, 0) / self.settings.supersampling,
-            "visible": self._visible(buffer.depth, points),
-            "intrinsics": intrinsics.view(-1, 3, 3),
+            "visible": inside & (seen > points[2] - torch.tensor(VISIBILITY_MARGIN, device=self.device)),
+            "intrinsics": intrinsics,
             "box": torch.cat([low, high - low], -1),
         }
-
-    def _visible(self, depth: Tensor, points: Tensor) -> Tensor:
-        """Whether joints `(3, batch, joints)` are in the picture, near what is seen there -> `(batch, joints)`."""
-        inside = ((points[:2] >= 0) & (points[:2] < self.rays_per_edge)).all(0)
-        column, row = points[:2].clamp(0, self.rays_per_edge - 1).long()
-        seen = depth.gather(1, row * self.rays_per_edge + column)
-        return inside & (seen > points[2] - torch.tensor(VISIBILITY_MARGIN, device=self.device))
 
 
 def to_camera(points: Tensor, scene: Scene) -> Tensor:

@@ -1,10 +1,7 @@
 """Synthetic people as rows of a pose dataset: for training that draws as it goes, and written to Parquet files.
 
-Shards of a dataset are independent of one another, and each person depends on the settings' seed and the person's
-number alone, so the files are the same for any number of workers and after any interruption. Several processes, on one
-machine or on several, may fill one folder (`jointdetr.formats.shards`).
-
-Shape vocabulary: `batch` people rendered in one go, `joints` of the skeleton.
+Each person depends on the settings' seed and the person's number alone, so the files are the same for any number of
+workers and after any interruption. Several processes may fill one folder (`jointdetr.formats.shards`).
 """
 
 from collections.abc import Sequence
@@ -142,18 +139,13 @@ class SynthesisSettings(RowSettings):
         kept = {name: value for name, value in asdict(self).items() if name not in ("output", "workers", "device")}
         return kept | {"motions": None if self.motions is None else Path(self.motions).name}
 
-    @property
-    def num_shards(self) -> int:
-        """Number of Parquet files."""
-        return -(-self.count // self.shard_size)
-
-    def shard_path(self, shard: int) -> Path:
-        """Final place of a shard."""
-        return Path(self.output) / "data" / f"train-{shard:05d}-of-{self.num_shards:05d}.parquet"
-
-    def shard_people(self, shard: int) -> range:
-        """Numbers of the people in a shard."""
-        return range(shard * self.shard_size, min(self.count, (shard + 1) * self.shard_size))
+    def shards(self) -> dict[Path, range]:
+        """The Parquet files, and the numbers of the people in each."""
+        people = range(self.count)
+        starts = people[:: self.shard_size]
+        names = [f"train-{shard:05d}-of-{len(starts):05d}.parquet" for shard in range(len(starts))]
+        parts = [people[start : start + self.shard_size] for start in starts]
+        return {Path(self.output) / "data" / name: part for name, part in zip(names, parts, strict=True)}
 
 
 def synthesize(settings: SynthesisSettings) -> Path:
@@ -163,28 +155,23 @@ def synthesize(settings: SynthesisSettings) -> Path:
         ValueError: The folder holds a dataset of other settings or data of unknown origin, or there are no motions.
         RuntimeError: A worker died.
     """
-    prepare_folder(settings)
-    shards = {settings.shard_path(shard): shard for shard in range(settings.num_shards)}
-    fill(shards, partial(_write_shard, settings), settings.workers, "files of synthetic people")
-    return Path(settings.output)
-
-
-def prepare_folder(settings: SynthesisSettings) -> None:
-    """Make the folder with its settings and card, or check that it was made for these settings."""
     folder = Path(settings.output)
     open_folder(folder, SETTINGS_FILE, settings.identity())
     write_aside(folder / "README.md", CARD.format(**settings.identity()).encode())
+    files = {path: (path, numbers) for path, numbers in settings.shards().items()}
+    fill(files, partial(_write_shard, settings), settings.workers, "files of synthetic people")
+    return folder
 
 
-def _write_shard(settings: SynthesisSettings, shard: int) -> None:
-    """Render the people of a shard and write it."""
-    numbers = settings.shard_people(shard)
+def _write_shard(settings: SynthesisSettings, shard: tuple[Path, range]) -> None:
+    """Render the people of these numbers and write their file."""
+    path, numbers = shard
     schema = pose_features(len(HUMAN36M.joints), nobody=settings.preset == "nobody").arrow_schema
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the last bits of a sum depend on it
     try:
         people = _person_rows(settings)
-        with parquet_aside(settings.shard_path(shard), schema) as file:
+        with parquet_aside(path, schema) as file:
             for first in range(0, len(numbers), PEOPLE_AT_ONCE):
                 rows = people.render(numbers[first : first + PEOPLE_AT_ONCE])
                 file.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -192,7 +179,4 @@ def _write_shard(settings: SynthesisSettings, shard: int) -> None:
         torch.set_num_threads(threads)
 
 
-@lru_cache(maxsize=1)
-def _person_rows(settings: SynthesisSettings) -> PersonRows:
-    """Load body and motions once in a process."""
-    return PersonRows(settings)
+_person_rows = lru_cache(maxsize=1)(PersonRows)  # a process loads body and motions once

@@ -67,15 +67,6 @@ def stack_records(kind: type[Batch], records: Sequence[Record], device: torch.de
     return kind(**columns)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The person a scene is drawn around."""
-
-    joints: np.ndarray  # (joints, 3) metres, Human3.6M's order
-    bounds: np.ndarray  # (2, 3) lowest and highest corner of the body in metres
-    activity: str  # who sits gets something to sit on
-
-
 def spread(vectors: Tensor) -> Tensor:
     """One vector for each picture `(batch, 3)` -> `(3, batch, 1)`, to meet `(3, batch, n)` points."""
     return vectors.T[..., None]
@@ -90,13 +81,19 @@ def rotate(matrices: Tensor, points: Tensor) -> Tensor:
     return first * points[0] + second * points[1] + third * points[2]
 
 
-def draw_scene(rng: np.random.Generator, subject: Subject, preset: Preset) -> Record:
-    """Draw a scene around one person with the picture's own generator: the fields of `Scene` without the batch."""
-    low, high = subject.bounds
+def draw_scene(
+    rng: np.random.Generator, joints: np.ndarray, bounds: np.ndarray, activity: str, preset: Preset
+) -> Record:
+    """Draw a scene around one person with the picture's own generator: the fields of `Scene` without the batch.
+
+    Of the person: joints (17, 3), lowest and highest corner of the body (2, 3), both metres; who sits gets a seat.
+    """
+    low, high = bounds
     person = {"centre": (low + high) / 2, "radius": np.linalg.norm(high - low) / 2}
-    camera = draw_camera(rng, subject.joints, preset)
-    scene = person | camera | draw_walls(rng, subject.joints, camera)
-    return scene | draw_boxes(rng, subject, camera["eye"], preset) | draw_light(rng, camera["rotation"])
+    camera = draw_camera(rng, joints, preset)
+    scene = person | camera | draw_walls(rng, joints, camera)
+    boxes = draw_boxes(rng, joints, camera["eye"], activity.startswith("sitting"), preset)
+    return scene | boxes | draw_light(rng, camera["rotation"])
 
 
 def draw_camera(rng: np.random.Generator, joints: np.ndarray, preset: Preset) -> Record:
@@ -105,8 +102,7 @@ def draw_camera(rng: np.random.Generator, joints: np.ndarray, preset: Preset) ->
     degrees = np.clip(rng.normal(8, 8), -8, 30) if everyday_view else rng.uniform(-12, 65)
     focal = 0.5 / math.tan(math.radians(rng.uniform(22, 62)) / 2)
     rotation = view_rotation(rng.uniform(0, 2 * math.pi), math.radians(degrees), math.radians(rng.normal(0, 2.5)))
-    cut_off = rng.random() < (0.07 if preset != "everything" else 0.2)
-    if cut_off:
+    if rng.random() < (0.07 if preset != "everything" else 0.2):  # cut off
         fill, target = rng.uniform(0.95, 1.5), rng.uniform(-0.25, 0.25, 2)
     else:
         fill = rng.uniform(0.55, 0.9) if preset != "everything" else rng.uniform(0.3, 0.92)
@@ -117,9 +113,8 @@ def draw_camera(rng: np.random.Generator, joints: np.ndarray, preset: Preset) ->
 
 def view_rotation(azimuth: float, elevation: float, roll: float) -> np.ndarray:
     """World-to-camera rotation `(3, 3)` of a camera that stands at these angles (radians) and looks at the origin."""
-    forward = -np.array(
-        [math.cos(azimuth) * math.cos(elevation), math.sin(azimuth) * math.cos(elevation), math.sin(elevation)]
-    )
+    level = np.array([math.cos(azimuth), math.sin(azimuth), 0.0])
+    forward = -(math.cos(elevation) * level + np.array([0.0, 0.0, math.sin(elevation)]))
     right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
     down = np.cross(forward, right)
     return np.stack(
@@ -130,9 +125,9 @@ def view_rotation(azimuth: float, elevation: float, roll: float) -> np.ndarray:
 def place_camera(
     joints: np.ndarray, rotation: np.ndarray, focal: float, framing: tuple[float, np.ndarray]
 ) -> np.ndarray:
-    """Camera position `(3,)` from which the person's box has the wanted size and centre.
+    """Camera position `(3,)` that gives the person's box its `framing`: longer side, `(2,)` centre from the picture's.
 
-    All in picture edges: `focal`, and `framing`, the longer side of the box and its `(2,)` centre from the picture's.
+    Both and `focal` are in picture edges.
     """
     fill, target = framing
     eye = joints.mean(0) - rotation[2] * 12 * focal
@@ -164,22 +159,22 @@ def draw_walls(rng: np.random.Generator, joints: np.ndarray, camera: Record) -> 
     return {"wall_normal": normals, "wall_offset": offsets}
 
 
-def draw_boxes(rng: np.random.Generator, subject: Subject, eye: np.ndarray, preset: Preset) -> Record:
+def draw_boxes(rng: np.random.Generator, joints: np.ndarray, eye: np.ndarray, sits: bool, preset: Preset) -> Record:
     """Boxes about the person, some hanging, sometimes one in front of the person and one to sit on."""
     centres, halves = np.full((NUM_BOXES, 3), NOWHERE), np.full((NUM_BOXES, 3), 0.1)
     angles = rng.uniform(0, 2 * math.pi, NUM_BOXES)
-    middle = subject.joints.mean(0)
+    middle = joints.mean(0)
     if rng.random() < (0.12 if preset != "everything" else 0.3):
         centres[0] = middle + (eye - middle) * rng.uniform(0.2, 0.55) + rng.normal(0, 0.3, 3)
         halves[0] = rng.uniform(0.04, 0.22, 3)
-    if subject.activity.startswith("sitting") and rng.random() < 0.75:
-        centres[1], halves[1], angles[1] = _seat(rng, subject.joints)
+    if sits and rng.random() < 0.75:
+        centres[1], halves[1], angles[1] = _seat(rng, joints)
     for index in range(2, int(rng.integers(2, NUM_BOXES + 1))):
         half = np.exp(rng.normal(-1.3, 0.55, 3)).clip(0.06, 0.9)
         around, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.7, 4.0)
         height = half[2] if rng.random() < 0.8 else rng.uniform(0.5, 2.5)
         centre = np.array([middle[0] + distance * math.cos(around), middle[1] + distance * math.sin(around), height])
-        if rng.random() < 0.06 or not _blocks_view(centre, half, subject.joints, eye):
+        if rng.random() < 0.06 or not _blocks_view(centre, half, joints, eye):
             centres[index], halves[index] = centre, half
     inside = (np.linalg.norm(centres - eye, axis=-1) < np.linalg.norm(halves, axis=-1) + 0.1)[:, None]
     zero, one = np.zeros(NUM_BOXES), np.ones(NUM_BOXES)

@@ -1,10 +1,7 @@
 """What is seen besides the person - sky, ground, walls and boxes, found by rays - and light, shadow and the sensor.
 
-Coordinates and colours come first, `(3, ...)`.
-
-Shape vocabulary: `batch` pictures, `pixels` rays of one picture in row order, `points` = batch x pixels flattened,
-`cells` of the shadow map or any flat list of (box, pixel or point) pairs, `boxes` and `walls` of a scene, `n` any
-points.
+Shape vocabulary: coordinates and colours first, `(3, ...)`; `batch` pictures, `pixels` rays of one picture in row
+order, `cells` of the shadow map or of a flat list of (box, pixel or point) pairs, `boxes` and `walls`, `n` points.
 """
 
 from dataclasses import dataclass
@@ -127,8 +124,13 @@ class ShadowMap:
     def lit(self, local: Tensor) -> Tensor:
         """Share of the key light that passes the body to points in light axes `(3, batch, n)` -> `(batch, n)`."""
         size = self.distance.shape[1]
+        covered = self.distance.isfinite().float()[:, None]
+        coarse = F.max_pool2d(covered, SHADOW_BLOCK, ceil_mode=True)
+        coarse = F.max_pool2d(coarse, 3, stride=1, padding=1)[:, 0] > 0  # (batch, blocks, blocks), near the body
         plane = local[:2] * self.scale[:, None] + size / 2  # (2, batch, n)
-        near = self._may_be_shaded(plane).flatten().nonzero()[:, 0]
+        column, row = (plane.clamp(0, size - 1) / SHADOW_BLOCK).long()  # (batch, n)
+        inside = ((plane >= 0) & (plane < size)).all(0)
+        near = (inside & coarse.flatten(1).gather(1, row * coarse.shape[1] + column)).flatten().nonzero()[:, 0]
         image = torch.div(near, local.shape[2], rounding_mode="floor")
         column, row = plane.flatten(1).index_select(1, near)
         limit = LIGHT_DISTANCE - local[2].flatten()[near] - SHADOW_BIAS
@@ -142,23 +144,9 @@ class ShadowMap:
         lit.view(-1)[near] = 1 - shade / len(TAPS)
         return lit
 
-    def _may_be_shaded(self, plane: Tensor) -> Tensor:
-        """Whether the body is near cells `(2, batch, n)` of the map -> `(batch, n)` bool."""
-        size = self.distance.shape[1]
-        covered = self.distance.isfinite().float()[:, None]
-        coarse = F.max_pool2d(covered, SHADOW_BLOCK, ceil_mode=True)
-        coarse = F.max_pool2d(coarse, 3, stride=1, padding=1)[:, 0] > 0  # (batch, blocks, blocks)
-        blocks = coarse.shape[1]
-        column, row = (plane.clamp(0, size - 1) / SHADOW_BLOCK).long()  # (batch, n)
-        inside = ((plane >= 0) & (plane < size)).all(0)
-        return inside & coarse.flatten(1).gather(1, row * blocks + column)
-
 
 def light_surface(buffer: GeometryBuffer, paint: tuple[Tensor, Tensor], scene: Scene, shadow: ShadowMap) -> Tensor:
-    """Linear light `(3, batch, pixels)` of every pixel.
-
-    `paint` is `(3, batch, pixels)` colour and `(batch, pixels)` strength of the highlight.
-    """
+    """Linear light `(3, batch, pixels)`, of colour `(3, batch, pixels)` and strength of the highlight as `paint`."""
     (colour, highlight), normal = paint, buffer.normal
     place = spread(scene.eye) + buffer.ray * buffer.depth
     view = unit(buffer.ray)

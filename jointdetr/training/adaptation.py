@@ -4,8 +4,8 @@ Joints are the same if their names are. A weight with an axis of joints holds `b
 entries for each joint, then others again.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from transformers.utils import logging
@@ -22,23 +22,23 @@ PARENT_INPUTS = (3, 4, 5, 9)
 CHILDREN_INPUTS = (6, 7, 8, 10)
 
 
-@dataclass(frozen=True)
-class _JointAxis:
+class _JointAxis(NamedTuple):
     """Where the joints lie in a weight."""
 
     axis: int
     before: int = 0
     per_joint: int = 1
 
-    def entries(self, joints: list[int], num_joints: int, size: int) -> list[int]:
-        """Positions on an axis of `size`: the entries before, those of the given joints, and the others."""
-        stop = self.before + num_joints * self.per_joint
-        of_joints = [self.before + joint * self.per_joint + k for joint in joints for k in range(self.per_joint)]
-        return [*range(self.before), *of_joints, *range(stop, size)]
+    def positions(self, joints: Sequence[str], weight: torch.Tensor) -> dict[Any, int]:
+        """Positions on the axis of a weight of these joints: by number of what is before, by joint, of the others."""
+        size = weight.shape[self.axis]
+        of_joints = [(joint, number) for joint in joints for number in range(self.per_joint)]
+        others = [("", number) for number in range(size - self.before - len(of_joints))]
+        return dict(zip([*range(self.before), *of_joints, *others], range(size), strict=True))
 
 
 def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> JointDetrForPoseEstimation:
-    """Make a model for another skeleton that knows what this one knows, to be fine-tuned.
+    """Make a model for another skeleton that knows what this one knows, on the same device and of the same dtype.
 
     A joint of the same name keeps its rows of the class heads, its columns of the decoder connections, its query in
     the force-aligned baseline and its part of the refinement network; "no joint" is kept too. New joints start
@@ -51,9 +51,6 @@ def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> 
         model: Any model, with set or fixed alignment. It is not changed.
         skeleton: The new joints. A set of fewer queries than joints grows to their number; groups of queries that have
             no room for all joints become one group.
-
-    Returns:
-        A new model on the same device, of the same dtype and in the same mode.
     """
     adapted = type(model)(_adapted_config(model.config, skeleton))
     adapted.to(device=model.device, dtype=model.dtype).train(model.training)
@@ -78,8 +75,7 @@ def _adapted_config(config: JointDetrConfig, skeleton: Skeleton) -> JointDetrCon
     """The same configuration for another skeleton."""
     described = skeleton_fields(skeleton)
     fields = config.to_dict() | described | {"flip_pairs": skeleton.flip_pairs}
-    fewest = 0 if config.query_alignment == "fixed" else config.num_queries
-    fields["num_queries"] = max(fewest, len(skeleton.joints))
+    fields["num_queries"] = max(0 if config.query_alignment == "fixed" else config.num_queries, len(skeleton.joints))
     if config.query_groups * len(skeleton.joints) > fields["num_queries"]:
         fields["query_groups"] = 1  # all queries together have room for more joints than each group has
     if config.refiner_config is not None:
@@ -91,11 +87,9 @@ def _kept_lengths(config: JointRefinerConfig, skeleton: Skeleton) -> list[float]
     """Typical lengths of the bones that both skeletons have, 0 for others."""
     if config.bone_lengths is None:
         return None
-    names = {number: name for name, number in config.label2id.items()} | {-1: ""}
-    lengths = {
-        (name, names[config.joint_parents[number]]): config.bone_lengths[number]
-        for name, number in config.label2id.items()
-    }
+    names = {**config.id2label, -1: ""}
+    old = zip(config.joint_parents, config.bone_lengths, strict=True)
+    lengths = {(names[joint], names[parent]): length for joint, (parent, length) in enumerate(old)}
     parents = ["" if parent < 0 else skeleton.joints[parent] for parent in skeleton.parents]
     return [lengths.get(bone, 0.0) for bone in zip(skeleton.joints, parents, strict=True)]
 
@@ -106,8 +100,6 @@ def _copy_weights(model: JointDetrForPoseEstimation, adapted: JointDetrForPoseEs
     start = adapted.model.query_start
     if start is not None and start.logits is not None:
         start.logits.zero_()  # no query that knows a joint is to take itself for a new one
-    old_numbers, new_numbers = model.config.label2id, adapted.config.label2id
-    kept = [name for name in new_numbers if name in old_numbers]
     axes = _joint_axes(model.config)
     weights = model.state_dict()
     for name, target in adapted.state_dict().items():
@@ -117,15 +109,13 @@ def _copy_weights(model: JointDetrForPoseEstimation, adapted: JointDetrForPoseEs
             continue
         if name.startswith("refiner."):
             target.zero_()  # a new joint is neither read nor moved
+        old = joint_axis.positions(model.config.skeleton.joints, weights[name])
+        new = joint_axis.positions(adapted.config.skeleton.joints, target)
+        shared = [(old[entry], new[entry]) for entry in new if entry in old]  # queries may have grown in number
+        source, place = torch.tensor(shared, dtype=torch.long, device=target.device).view(-1, 2).unbind(1)
         axis = joint_axis.axis
-        entries = [
-            joint_axis.entries([numbers[joint] for joint in kept], len(numbers), weight.shape[axis])
-            for numbers, weight in ((old_numbers, weights[name]), (new_numbers, target))
-        ]
-        shared = min(map(len, entries))  # queries may have grown in number
-        old, new = (torch.tensor(positions[:shared], dtype=torch.long, device=target.device) for positions in entries)
         rows = min(len(target), len(weights[name])) if axis else None  # of a weight with both queries and joints
-        target[:rows].index_copy_(axis, new, weights[name][:rows].index_select(axis, old))
+        target[:rows].index_copy_(axis, place, weights[name][:rows].index_select(axis, source))
 
 
 def _joint_axes(config: JointDetrConfig) -> dict[str, _JointAxis]:
@@ -152,21 +142,16 @@ def _look_past_new_neighbours(refiner: JointRefiner, before: JointRefinerConfig)
     """Let joints whose parent or children have changed not read them: their weights are for other joints."""
     old, new = _neighbours(before), _neighbours(refiner.config)
     weight = refiner.input_projection.weight.unflatten(1, (-1, POSITION_INPUTS))  # (hidden, joints, inputs)
-    for number, name in refiner.config.id2label.items():
-        if name not in old:
-            continue
-        for side, inputs in enumerate((PARENT_INPUTS, CHILDREN_INPUTS)):
-            if old[name][side] != new[name][side]:
-                weight[:, number, list(inputs)] = 0.0
+    for name in old.keys() & new.keys():
+        for inputs, was, is_now in zip((PARENT_INPUTS, CHILDREN_INPUTS), old[name], new[name], strict=True):
+            if was != is_now:
+                weight[:, refiner.config.label2id[name], list(inputs)] = 0.0
 
 
-def _neighbours(config: JointRefinerConfig) -> dict[str, tuple[set[str], set[str]]]:
-    """The names of every joint's parent and of its children."""
+def _neighbours(config: JointRefinerConfig) -> dict[str, tuple[str | None, set[str]]]:
+    """The names of every joint's parent, if it has one, and of its children."""
     names, parents = config.id2label, config.joint_parents
     return {
-        name: (
-            {names[parents[number]]} if parents[number] >= 0 else set(),
-            {names[child] for child, parent in enumerate(parents) if parent == number},
-        )
+        name: (names.get(parents[number]), {names[child] for child, parent in enumerate(parents) if parent == number})
         for number, name in names.items()
     }

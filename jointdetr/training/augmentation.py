@@ -1,10 +1,8 @@
 """Rows as augmented training examples: one view of a person, whose picture, 2D, 3D and intrinsics move together.
 
-A view is one affine map of the picture, so the picture is sampled once, and one orthogonal matrix of the 3D world.
-Turning a picture by an angle shows what a camera rolled by that angle sees; the roll is about the optical axis
-wherever the crop lies, because turning about another point of the picture differs from that by a shift of the picture
-alone. Likewise a mirrored picture shows the world mirrored in x. With the affine map `A`, the orthogonal matrix `M`
-and the intrinsics `K`, `A K M^-1` projects the moved world onto the moved picture exactly.
+A view is one affine map `A` of the picture, so the picture is sampled once, and one orthogonal matrix `M` of the 3D
+world, as of a camera that is rolled about its optical axis, or mirrored in x. With the intrinsics `K`, `A K M^-1`
+projects the moved world onto the moved picture exactly: turning about another point is a shift of the picture besides.
 
 Shape vocabulary: as in `jointdetr/data/examples.py`. Camera axes: x right, y down, z forward.
 """
@@ -24,6 +22,7 @@ from ..camera_jointdetr import flip_permutation
 from ..data.examples import Example, PoseExamples
 from ..data.loading import open_stored
 from ..image_processing_jointdetr import JointDetrImageProcessorMixin
+from ..people_jointdetr import points_inside
 from ..picture_jointdetr import body_tilt, load_picture
 from ..skeleton_jointdetr import Skeleton
 
@@ -35,7 +34,7 @@ MISFIT_SCALES, MISFIT_SHIFT = (1 / 2.5, 1.8), 0.25
 # of views of a part of the body: how many are of the upper part, and where the body is cut, from its top to its bottom
 UPPER_SHARE, UPPER_CUTS, LOWER_CUTS, FEWEST_OF_PART = 0.8, (0.2, 0.9), (0.3, 0.6), 4
 PART_MARGIN, FRAME_MARGINS = 0.15, (0.02, 0.5)  # around a part's joints, in sides of their box
-_LUMA = np.array([0.299, 0.587, 0.114])
+LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,7 @@ class View:
         return np.array([[cos * mirror, -sin, 0.0], [sin * mirror, cos, 0.0], [0.0, 0.0, 1.0]])
 
     def affine(self, crop_affine: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Map `(2, 3)` from the original picture to this view of a crop, in px.
-
-        Of the plain crop's map `crop_affine` (2, 3) and its `size` (height, width).
-        """
+        """Map `(2, 3)`, px of the picture to px of this view, from the plain crop's map and size (height, width)."""
         height, width = size
         centre = np.array([width / 2, height / 2])
         linear = self.scale * self.world[:2, :2]
@@ -131,9 +127,10 @@ class PartOfBody:
     ) -> "PartOfBody | None":
         """Draw a part of a body and how it is seen, None where too few of its joints are known.
 
-        Of `points` (joints, 2) px, NaN where unknown, of a body that is tilted by so many radians, and its box.
+        Of `points` (joints, 2) px, NaN where unknown or beyond the picture, of a body that is tilted by so many
+        radians, and its box.
         """
-        if not math.isfinite(tilt):
+        if not (math.isfinite(tilt) and np.isfinite(points).any()):
             return None
         depths = points @ np.array([-math.sin(tilt), math.cos(tilt)])  # (joints,) px from top to bottom
         top, bottom = np.nanmin(depths), np.nanmax(depths)
@@ -156,15 +153,22 @@ class PartOfBody:
 def augment_appearance(image: Image.Image, settings: Augmentation, rng: np.random.Generator) -> Image.Image:
     """Change how a crop looks, not where anything is: sharpness, colours, noise, compression, in a camera's order."""
     if rng.random() < settings.downscale:
-        image = _lose_resolution(image, rng.uniform(1.0, 4.0))
+        factor = rng.uniform(1.0, 4.0)
+        small = (max(1, round(image.width / factor)), max(1, round(image.height / factor)))
+        image = image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
     if rng.random() < settings.blur:
         image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.0, settings.blur_radius_px)))
     if settings.colour > 0.0 or settings.greyscale > 0.0:
         image = change_colours(image, settings, rng)
     if rng.random() < settings.noise:
-        image = _add_noise(image, rng.uniform(0.0, 16.0), rng)
+        # uniform noise is three times faster to draw than Gaussian noise
+        pixels, half_width = np.asarray(image), round(math.sqrt(3.0) * rng.uniform(0.0, 16.0))
+        noise = rng.integers(-half_width, half_width, pixels.shape, dtype=np.int8, endpoint=True)
+        image = Image.fromarray((pixels + noise.astype(np.int16)).clip(0, 255).astype(np.uint8))
     if rng.random() < settings.jpeg:
-        image = _compress(image, int(rng.integers(15, 80)))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(15, 80)))
+        image = Image.open(buffer).convert("RGB")
     return image
 
 
@@ -174,7 +178,7 @@ def change_colours(image: Image.Image, settings: Augmentation, rng: np.random.Ge
     saturation = 0.0 if rng.random() < settings.greyscale else max(0.0, 1.0 + strength * rng.uniform(-1.0, 1.0))
     contrast = math.exp(0.7 * strength * rng.uniform(-1.0, 1.0))
     gains = np.exp(0.25 * strength * rng.uniform(-1.0, 1.0, 3)) * contrast
-    matrix = gains[:, None] * (saturation * np.eye(3) + (1.0 - saturation) * _LUMA)  # (3, 3)
+    matrix = gains[:, None] * (saturation * np.eye(3) + (1.0 - saturation) * LUMA)  # (3, 3)
     offset = (1.0 - contrast) * 128.0 + 60.0 * strength * rng.uniform(-1.0, 1.0)
     image = image.convert("RGB", tuple(np.column_stack([matrix, np.full(3, offset)]).ravel().tolist()))
     gamma = math.exp(0.5 * strength * rng.uniform(-1.0, 1.0))
@@ -205,27 +209,6 @@ def cover(pixels: np.ndarray, rectangles: list[tuple[slice, slice]], rng: np.ran
         area[...] = rng.integers(0, 256, shape, dtype=np.uint8)
 
 
-def _lose_resolution(image: Image.Image, factor: float) -> Image.Image:
-    """Make a picture smaller by a factor and large again."""
-    small = (max(1, round(image.width / factor)), max(1, round(image.height / factor)))
-    return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
-
-
-def _add_noise(image: Image.Image, deviation: float, rng: np.random.Generator) -> Image.Image:
-    """Add uniform noise of a deviation in grey levels; it is three times faster to draw than Gaussian noise."""
-    pixels = np.asarray(image)
-    half_width = round(math.sqrt(3.0) * deviation)
-    noise = rng.integers(-half_width, half_width, pixels.shape, dtype=np.int8, endpoint=True)
-    return Image.fromarray((pixels + noise.astype(np.int16)).clip(0, 255).astype(np.uint8))
-
-
-def _compress(image: Image.Image, quality: int) -> Image.Image:
-    """Pass a picture through JPEG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
-
-
 class AugmentedExamples(PoseExamples):
     """Turns rows into views of people with their labels, each sampled from the picture once."""
 
@@ -238,12 +221,12 @@ class AugmentedExamples(PoseExamples):
         points = np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], np.float64), np.nan)
         tilt = body_tilt(torch.from_numpy(points), self.skeleton).item()
         view = View.sample(self.augmentation, rng, tilt)
+        image = load_picture(open_stored(row["image"]), "image")
         part = PartOfBody(row["box"])
         if self.augmentation.half_body and rng.random() < self.augmentation.half_body:
-            part = PartOfBody.sample(points, tilt, row["box"], rng) or part
+            part = PartOfBody.sample(points_inside(points, image.size), tilt, row["box"], rng) or part
         affine = torch.from_numpy(view.affine(self.cropper.affine(part.box).numpy(), self.cropper.size))
         cutouts = sample_cutouts(self.augmentation, self.cropper.size, rng)
-        image = load_picture(open_stored(row["image"]), "image")
         if part.frame is not None:
             image, row = _framed(image, row, part.frame)
         crop = augment_appearance(self.cropper.draw(image, affine), self.augmentation, rng)
@@ -257,7 +240,7 @@ class AugmentedExamples(PoseExamples):
 
 def _framed(image: Image.Image, row: dict, frame: Sequence[float]) -> tuple[Image.Image, dict]:
     """Blacken a picture beyond a frame, where nothing is visible."""
-    low, high = np.floor(np.clip(frame[:2], 0, None)), np.ceil(np.clip(frame[2:], None, image.size))
+    low, high = np.floor(np.clip(frame[:2], 0, None)), np.ceil(np.clip(frame[2:], None, image.size))  # px
     shown = Image.new(image.mode, image.size)
     corner = tuple(low.astype(int).tolist())
     shown.paste(image.crop((*corner, *high.astype(int).tolist())), corner)

@@ -1,9 +1,8 @@
 """Folders that are whole or not there: checkpoints, and the final model.
 
 A checkpoint is written into a folder aside and renamed once every process has written its part. So a run may be
-killed at any time, or the disk be full, and every folder named `checkpoint-*` is whole.
-
-Several machines need an output folder that all of them see.
+killed at any time, or the disk be full, and every folder named `checkpoint-*` is whole. Several machines need an
+output folder that all of them see.
 """
 
 import os
@@ -18,9 +17,6 @@ from accelerate.utils import gather_object
 from safetensors import SafetensorError
 
 KEPT_CHECKPOINTS = 2
-
-_ASIDE = ".unfinished"
-_WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)  # the last is what `torch.save` raises on a full disk
 
 
 def find_checkpoints(output: Path) -> list[Path]:
@@ -37,15 +33,12 @@ def remove_old_checkpoints(output: Path) -> None:
 
 @contextmanager
 def written_aside(folder: Path) -> Iterator[Path]:
-    """Let all processes write a folder that is never seen half-written: it gets its name when it is complete.
+    """Let all processes write a folder that gets its name, in the place of what has it, when it is complete.
 
-    What has that name is replaced.
-
-    Raises:
-        OSError: A process could not write, as on a full disk. All processes raise it; nothing is left of the folder.
+    If a process cannot write, as on a full disk, all processes raise `OSError`, and nothing is left of the folder.
     """
     state = PartialState()
-    aside = folder.parent / _ASIDE / folder.name
+    aside = folder.parent / ".unfinished" / folder.name
     if state.is_main_process:
         shutil.rmtree(aside.parent, ignore_errors=True)  # what a killed run has left
     state.wait_for_everyone()
@@ -53,7 +46,7 @@ def written_aside(folder: Path) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True, exist_ok=True)
         yield aside
-    except _WRITE_ERRORS as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # the last is `torch.save`'s on a full disk
         space = shutil.disk_usage(folder.parent).free / 1e6
         report, failure = f"{space:.1f} MB were left on the disk: {error}", error
     reports = [report for report in gather_object([report]) if report is not None]

@@ -1,4 +1,4 @@
-"""What a recipe says of the model: its skeleton, the weights that it starts from, its image processor."""
+"""What a recipe says of the model: its skeleton, and the weights that it starts from."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ import torch
 from ..configuration_jointdetr import JointDetrConfig
 from ..data.examples import PoseMixture
 from ..formats.skeletons import find_skeleton, skeleton_from_dict
-from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from ..loss_jointdetr import PoseLabels
 from ..modeling_jointdetr import JointDetrForPoseEstimation
 from ..refinement_jointdetr import JointRefiner
@@ -19,11 +18,7 @@ MEAN_POSES = 2000  # people whose joints' mean new queries start at
 
 
 def resolve_skeleton(recipe: Recipe | RefinerRecipe) -> Skeleton:
-    """Return the recipe's skeleton: one of `SKELETONS`, or one that a JSON file or the recipe itself describes.
-
-    Raises:
-        ValueError: The name is unknown, or the description is none of a skeleton.
-    """
+    """Return the recipe's skeleton: one of `SKELETONS`, or one that a JSON file or the recipe itself describes."""
     if isinstance(recipe.skeleton, str):
         return find_skeleton(recipe.skeleton)
     try:
@@ -32,19 +27,8 @@ def resolve_skeleton(recipe: Recipe | RefinerRecipe) -> Skeleton:
         raise ValueError(f"`skeleton` of the recipe must describe one: {error}") from error
 
 
-def build_processor(recipe: Recipe, skeleton: Skeleton) -> JointDetrImageProcessorPil:
-    """Make the image processor that belongs to the recipe's model."""
-    size = {"height": recipe.input.height, "width": recipe.input.width}
-    return JointDetrImageProcessorPil(size=size, box_padding=recipe.input.padding, root_joint=skeleton.root)
-
-
 def build_model(recipe: Recipe, skeleton: Skeleton) -> JointDetrForPoseEstimation:
-    """Make the recipe's model, with whatever weights it starts from.
-
-    Raises:
-        ValueError: Starting points are given that do not go together, or one that does not fit, such as a refinement
-            network for another skeleton.
-    """
+    """Make the recipe's model with the weights it starts from; a `ValueError` if they do not go together or fit."""
     settings = recipe.model
     if settings.deformable_detr_from is not None and (settings.init_from or settings.backbone_from):
         raise ValueError(

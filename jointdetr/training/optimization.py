@@ -19,19 +19,14 @@ def parameter_groups(model: nn.Module, settings: OptimizerRecipe) -> list[dict[s
 
     Norms, biases, embeddings and everything else of fewer than two dimensions have no weight decay.
     """
-    undecayed = {
-        f"{prefix}.{name}" if prefix else name
-        for prefix, module in model.named_modules()
-        if isinstance(module, nn.Embedding)
-        for name, _ in module.named_parameters(recurse=False)
-    }
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     multipliers = {"backbone": settings.backbone_multiplier, "sampling": settings.sampling_multiplier, "rest": 1.0}
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = settings.learning_rate * multipliers[kind_of_parameter(name)]
-        decays = parameter.ndim >= 2 and name not in undecayed and "embed" not in name.rsplit(".", 1)[-1]
+        decays = parameter.ndim >= 2 and id(parameter) not in embeddings and "embed" not in name.rsplit(".", 1)[-1]
         groups[rate, settings.weight_decay if decays else 0.0].append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
@@ -81,18 +76,14 @@ class BudgetedSchedule(torch.optim.lr_scheduler.LRScheduler):
 
     def get_lr(self) -> list[float]:
         """Rates of the parameter groups for the next step."""
-        self.progress = self._measure_progress()
-        warmup = min(1.0, (self.last_epoch + 1) / max(self.settings.warmup_steps, 1))
-        factor = warmup * self._decay()
+        self.progress, settings = self._measure_progress(), self.settings
+        if settings.shape == "step":
+            decay = settings.step_factor ** sum(self.progress >= fraction for fraction in settings.step_fractions)
+        else:
+            cosine = 0.5 * (1.0 + math.cos(math.pi * self.progress))
+            decay = settings.final_fraction + (1.0 - settings.final_fraction) * cosine
+        factor = min(1.0, (self.last_epoch + 1) / max(settings.warmup_steps, 1)) * decay
         return [base * factor for base in self.base_lrs]
-
-    def _decay(self) -> float:
-        """Fraction of the peak rate at this part of the run, warm-up left out."""
-        if self.settings.shape == "step":
-            passed = sum(self.progress >= fraction for fraction in self.settings.step_fractions)
-            return self.settings.step_factor**passed
-        final = self.settings.final_fraction
-        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * self.progress))
 
     def _measure_progress(self) -> float:
         """By the main process's clock, so that all processes agree."""

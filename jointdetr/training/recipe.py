@@ -1,8 +1,7 @@
 """Recipes: everything that a training run depends on, in one YAML file with a checked type for every key.
 
 A file names only what differs from the defaults below, or from another file or recipe of the package that it names by
-`extends`. On the command line `section.key=value` overrides a key; the value is read as YAML, so that
-`schedule.max_minutes=null` and `train.sources=[{path: people}]` work. docs/training.md describes every key at length.
+`extends`. docs/training.md describes every key at length.
 """
 
 import dataclasses
@@ -189,13 +188,8 @@ class RefinerRecipe:
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type = Recipe) -> Any:
     """Read a `kind` of recipe from a YAML file, or from the package by its bare name, such as `synthetic-tiny`.
 
-    Args:
-        path: the file or the name.
-        overrides: `section.key=value` strings that replace keys of the file.
-        kind: the dataclass to make.
-
-    Raises:
-        ValueError: The file does not exist, a key is unknown, or a value has the wrong type; the key is named.
+    `overrides` are `section.key=value` strings that replace keys of the file. A `ValueError` names the key that is
+    unknown or has a value of the wrong type, or the file that does not exist.
     """
     values = _read_file(Path(path))
     for override in overrides:
@@ -218,11 +212,7 @@ def save_recipe(recipe: Any, path: str | Path) -> None:
 
 
 def build(kind: Any, value: Any, where: str = "") -> Any:
-    """Make a value of an annotated type from what YAML gave; `where` is the dotted name of its key.
-
-    Raises:
-        ValueError: An unknown or absent key, or a value of another type.
-    """
+    """Make a value of an annotated type from what YAML gave; `where` is the dotted name of its key."""
     members = typing.get_args(kind)
     if isinstance(kind, types.UnionType):  # in which no two are mappings
         fitting = [member for member in members if isinstance(value, typing.get_origin(member) or member)]
@@ -267,8 +257,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     values = _read_yaml(path.read_text(), str(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a mapping, got {values!r}")
-    base = values.pop("extends", None)
-    if base is None:
+    if (base := values.pop("extends", None)) is None:
         return values
     beside = path.parent / str(base)
     return _merged(_read_file(beside if beside.is_file() else Path(str(base))), values)

@@ -1,4 +1,4 @@
-"""What a run tells: means over its batches, lines on the console, and the tracker that `report_to` names.
+"""What a run tells: means over its batches, pictures of a few people, and the tracker that `report_to` names.
 
 Shape vocabulary: layers (decoder), batch, queries, joints. Positions are root-relative millimetres in camera axes.
 """
@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,17 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import reduce
 from PIL import Image
+from transformers import PreTrainedModel
 
+from ..data.examples import PoseMixture, collate_poses
 from ..evaluation.metrics import joint_errors
 from ..modeling_jointdetr import JointDetrPoseEstimationOutput
+from ..picture_jointdetr import Cropper
+from ..postprocessing_jointdetr import assemble_poses
+from ..visualization.figures import as_picture, pose_sheet
 
 PROJECT = "jointdetr"
+DRAWN_PEOPLE = 4
 RUN_NAME_FILE = "run_name.txt"
 
 
@@ -56,13 +63,12 @@ class TrainingMeter:
         targets = torch.stack([label["joints_3d"] for label in labels])  # (batch, joints, 3)
         errors = joint_errors(matched_joints(outputs), targets)  # (layers, batch, joints)
         *earlier, last = torch.where(valid, errors, 0.0).sum((1, 2)).unbind()
-        values = {"loss": outputs.loss} | {_term(name): value for name, value in outputs.loss_dict.items()}
+        values = {"loss": outputs.loss}
+        # terms of earlier layers have a slash, which keeps them out of the console
+        values |= {f"term{'/' if name[-1].isdigit() else ' '}{name}": term for name, term in outputs.loss_dict.items()}
         values |= {"mpjpe": last} | {f"mpjpe/{layer}": errors for layer, errors in enumerate(earlier)}
-        values |= {
-            "joints": valid.sum(),
-            "batches": torch.ones_like(last),
-            "images": len(labels) * torch.ones_like(last),
-        }
+        one = torch.ones_like(last)
+        values |= {"joints": valid.sum(), "batches": one, "images": len(labels) * one}
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach().float()
 
@@ -92,11 +98,6 @@ def matched_joints(outputs: JointDetrPoseEstimationOutput) -> torch.Tensor:
     return joints.gather(2, outputs.matched_queries[..., None].expand(*outputs.matched_queries.shape, 3))
 
 
-def _term(name: str) -> str:
-    """Key of a loss term; those of earlier layers have a slash, which keeps them out of the console."""
-    return f"term/{name}" if name[-1].isdigit() else f"term {name}"
-
-
 def send_picture(tracker: GeneralTracker, picture: Image.Image, step: int) -> None:
     """Show a picture in a tracker: trackio, TensorBoard or wandb; any other has the numbers alone."""
     if tracker.name == "trackio":
@@ -107,3 +108,29 @@ def send_picture(tracker: GeneralTracker, picture: Image.Image, step: int) -> No
         tracker.log_images({"people": np.asarray(picture)[None]}, step=step, dataformats="NHWC")
     elif tracker.name == "wandb":
         tracker.log_images({"people": [picture]}, step=step)
+
+
+def people_to_draw(data: PoseMixture) -> dict[str, Any]:
+    """A batch of a few people, evenly spaced over the data, as neighbours tend to be alike."""
+    count = min(DRAWN_PEOPLE, len(data))
+    return collate_poses([data[index * len(data) // count] for index in range(count)])
+
+
+@torch.no_grad()
+def draw_people(model: PreTrainedModel, batch: dict[str, Any], cropper: Cropper, threshold: float) -> Image.Image:
+    """Draw the first people of a batch with what a model in evaluation mode predicts for them.
+
+    Joints less probable than the threshold are drawn as guesses; titles give the mean error of the labelled ones.
+    """
+    pixels, labels = batch["pixel_values"][:DRAWN_PEOPLE].to(model.device), batch["labels"][:DRAWN_PEOPLE]
+    poses = assemble_poses(model(pixel_values=pixels), threshold=0.0)
+    joints, found = poses.joints.cpu(), (poses.scores >= threshold).cpu()
+    points = poses.points.cpu() * torch.tensor(cropper.size[::-1])  # px
+    people, titles = [], []
+    for index, label in enumerate(labels):
+        people.append({"joints": joints[index], "joints_2d": points[index], "detected": found[index]})
+        errors = joint_errors(joints[index], label["joints_3d"].cpu())[label["joints_3d_valid"].cpu()]
+        titles.append(f"{errors.mean():.0f} mm off" if len(errors) else "no label in 3D")
+    return as_picture(
+        pose_sheet([cropper.picture(crop) for crop in pixels.cpu()], people, model.config.skeleton, titles)
+    )

@@ -3,21 +3,16 @@
 `python -m jointdetr.training.train --config RECIPE.yaml [--resume] [section.key=value ...]`
 
 The same works under `accelerate launch -m jointdetr.training.train ...` for several GPUs or machines. On a CPU, set
-`OMP_NUM_THREADS` to the number of cores less one per data worker if those are busy; and
-`MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296` in the environment keeps glibc from giving memory
-back to the kernel at every step, which is sometimes faster.
+`OMP_NUM_THREADS` to the number of cores less one per busy data worker; docs/performance.md knows more.
 
-The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `pictures` of a few people as training goes on,
-the whole log in `log.json`, `evaluation.json`, and two models with their image processors, for `from_pretrained`: the
-one with the smallest evaluated error so far in `best`, and the last one in `final`.
+The output folder gets `recipe.yaml`, `checkpoint-*` to resume from, `pictures`, `log.json`, `evaluation.json`, and two
+models with their image processors: the one with the smallest evaluated error so far in `best`, the last in `final`.
 
-A run that was killed and resumed, however often, ends with the weights of one that was left alone, bit by bit, and
-with its log, but for the entries that measure time. That holds in fp32 on a CPU with the same number of processes,
-data workers and threads, and with a schedule by steps or epochs: with `schedule.max_minutes` the learning rate follows
-the clock, and no two runs have the same. A GPU is as exact as its kernels are. It rests on three things: a checkpoint
-is of the end of a step whose sums are logged; the order and the views of an epoch depend on the seed and its number
-alone, so that the batches which are over are skipped without a look, and a stream has a position; and loading data
-draws nothing from the model's random numbers.
+A run that was killed and resumed ends with the weights and the log of one that was left alone, bit by bit, in fp32 on
+a CPU with the same processes, workers and threads and a schedule by steps or epochs. That rests on three things: a
+checkpoint is of the end of a step whose sums are logged; the order and the views of an epoch depend on the seed and
+its number alone, so that the batches which are over are skipped without a look, and a stream has a position; and
+loading data draws nothing from the model's random numbers.
 """
 
 import argparse
@@ -25,7 +20,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -38,16 +33,15 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_
 from torch import nn
 from transformers import PreTrainedModel, set_seed
 
-from ..data.examples import PoseExamples, PoseMixture, stack_labels, unstack_labels
+from ..data.examples import PoseDataset, PoseExamples, PoseMixture, stack_labels, unstack_labels
+from ..image_processing_jointdetr import JointDetrImageProcessorPil
 from .augmentation import AugmentedExamples
 from .checkpoints import find_checkpoints, remove_old_checkpoints, written_aside
-from .model import build_model, build_processor, resolve_skeleton, start_at_mean_pose
+from .model import build_model, resolve_skeleton, start_at_mean_pose
 from .optimization import BudgetedSchedule, averaged_model, kind_of_parameter, main_process_seconds, parameter_groups
 from .recipe import Recipe, load_recipe, save_recipe
-from .stream import ExampleStream
-from .tracking import TrainingMeter, send_picture, start_tracker
-from .training_data import Evaluation, make_loader, training_data
-from .watching import draw_people, people_to_draw
+from .tracking import TrainingMeter, draw_people, people_to_draw, send_picture, start_tracker
+from .training_data import Evaluation, ExampleStream, make_loader, training_data
 
 PATIENCE = timedelta(hours=4)  # of processes that wait while the main one evaluates
 PICTURE_STEPS = 1000  # between pictures, by default
@@ -63,13 +57,10 @@ class TrainingResult:
 
 
 def train(recipe: Recipe, resume: bool = False, model: PreTrainedModel | None = None) -> TrainingResult:
-    """Train, evaluate and save a model.
+    """Train, evaluate and save a model, perhaps going on from the last checkpoint in `recipe.output`.
 
-    Args:
-        recipe: the run.
-        resume: go on from the last checkpoint in `recipe.output`.
-        model: to be trained instead of the one that the recipe describes; it takes and gives what
-            `JointDetrForPoseEstimation` with fixed alignment does.
+    A `model` is trained instead of the one that the recipe describes; it takes and gives what
+    `JointDetrForPoseEstimation` with fixed alignment does.
 
     Raises:
         ValueError: There is nothing to train on, the data do not fit the skeleton, there is no checkpoint, or the
@@ -129,16 +120,20 @@ class TrainingRun:
         skeleton = resolve_skeleton(recipe)
         is_new = model is None and recipe.model.init_from is None
         model = build_model(recipe, skeleton) if model is None else model
-        self.processor = build_processor(recipe, skeleton)
+        shown, size = recipe.input, {"height": recipe.input.height, "width": recipe.input.width}
+        self.processor = JointDetrImageProcessorPil(size=size, box_padding=shown.padding, root_joint=skeleton.root)
         augmented = AugmentedExamples(self.processor, skeleton, recipe.augmentation)
         self.data = training_data(recipe, augmented, self.accelerator)
-        if is_new and isinstance(self.data, PoseMixture):
+        self._is_stream = isinstance(self.data, ExampleStream)
+        self._position_file = f"stream_position-{self.accelerator.process_index}.json"
+        if is_new and not self._is_stream:
             start_at_mean_pose(model, self.data)
         self.evaluation, self._people = None, None
         if recipe.evaluation.sources:
             self.evaluation = Evaluation(recipe, self.processor, skeleton, self.accelerator.device)
             plain = PoseExamples(self.processor, skeleton)
-            self._people = people_to_draw(self.evaluation.crops(plain)) if recipe.watch_steps != 0 else None
+            crops = PoseMixture([PoseDataset(source, plain) for source in self.evaluation.sources])
+            self._people = people_to_draw(crops) if recipe.watch_steps != 0 else None
         self._prepare(model)
 
     def _prepare(self, model: PreTrainedModel) -> None:
@@ -168,10 +163,6 @@ class TrainingRun:
             self.accelerator.prepare_model(self.average.module, evaluation_mode=True)
 
     @property
-    def _is_stream(self) -> bool:
-        return isinstance(self.data, ExampleStream)
-
-    @property
     def is_over(self) -> bool:
         """Whether all steps are taken, or the time is over."""
         return self.schedule.progress >= 1.0
@@ -192,22 +183,19 @@ class TrainingRun:
         self._meter.clear()
         while not self.is_over:
             for batch in self._rest_of_epoch():
-                self._train_on(batch)
+                self._train_on(self._on_device(batch))
                 if self.is_over:
                     break
         self.log({"train_runtime": self.schedule.elapsed_seconds})
 
-    def _rest_of_epoch(self) -> Iterator[dict[str, Any]]:
+    def _rest_of_epoch(self) -> Iterable[dict[str, Any]]:
         """Batches of the epoch that begins or, after a resume, goes on; a stream has one without end."""
-        loader = self.loader
-        if not self._is_stream:
-            epoch, steps = divmod(self.step, self.epoch_steps)
-            loader.set_epoch(epoch)  # tells the sampler and, but for several processes, the data
-            self.data.set_epoch(epoch)
-            if steps:
-                loader = skip_first_batches(loader, steps * self.recipe.accumulation)
-        for batch in loader:
-            yield self._on_device(batch)
+        if self._is_stream:
+            return self.loader
+        epoch, steps = divmod(self.step, self.epoch_steps)
+        self.loader.set_epoch(epoch)  # tells the sampler and, but for several processes, the data
+        self.data.set_epoch(epoch)
+        return skip_first_batches(self.loader, steps * self.recipe.accumulation) if steps else self.loader
 
     def _on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Bring a batch to the device, its labels as a few tensors, without waiting for the copy of each."""
@@ -238,11 +226,7 @@ class TrainingRun:
             self._finish_step(batch)
 
     def require_finite(self) -> None:
-        """Refuse a step whose losses or gradient are no numbers, before it spoils the weights.
-
-        Raises:
-            FloatingPointError: They are none. The step's batches are in the file that the message names.
-        """
+        """Raise `FloatingPointError` and save the step's batches if losses or gradient are no numbers."""
         batches, losses = zip(*self._batches, strict=True)
         losses = torch.stack(losses)
         if torch.isfinite(losses).all() and math.isfinite(self._norm):
@@ -258,21 +242,25 @@ class TrainingRun:
 
     def _finish_step(self, batch: dict[str, Any]) -> None:
         """Count the step, and do what is due after it; the checkpoint comes last, so that all the rest is in it."""
-        rate = max(self.schedule.get_last_lr())
+        recipe, rate = self.recipe, max(self.schedule.get_last_lr())
         self.step += 1
         self.schedule.step()
         if self.average is not None:
             self.average.update_parameters(self.accelerator.unwrap_model(self.model))
-        over, logged = self.is_over, self.is_over or self.step % self.recipe.log_steps == 0
+        over, logged = self.is_over, self.is_over or self.step % recipe.log_steps == 0
         if logged:
             measured = self._meter.read()
             self.log({"loss": measured.pop("loss"), "grad_norm": self._norm, "learning_rate": rate} | measured)
-        pictures = PICTURE_STEPS if self.recipe.watch_steps is None else self.recipe.watch_steps
+        pictures = PICTURE_STEPS if recipe.watch_steps is None else recipe.watch_steps
         if pictures and (over or self.step % pictures == 0):
             self._save_picture(batch if self._people is None else self._people)
-        if not over and self._evaluation_is_due():
+        epochs, steps = self.epoch_steps and recipe.evaluation.every_epochs, recipe.evaluation.every_steps
+        due = (epochs and self.epoch % epochs == 0) or (steps and self.step % steps == 0)
+        if due and not over and self.evaluation is not None:
             self.evaluate()
-        if over or (logged and self._checkpoint_is_due()):
+        seconds = time.monotonic() - self._last_checkpoint
+        if over or (logged and main_process_seconds(seconds) > 60.0 * recipe.checkpoint_minutes):
+            self._last_checkpoint = time.monotonic()
             self.save_checkpoint()
 
     def _save_picture(self, people: dict[str, Any]) -> None:
@@ -286,13 +274,6 @@ class TrainingRun:
             picture.save(path)
             for tracker in self.accelerator.trackers:
                 send_picture(tracker, picture, self.step)
-
-    def _evaluation_is_due(self) -> bool:
-        """Whether so many epochs or steps are over."""
-        settings = self.recipe.evaluation
-        by_epochs = self.epoch_steps and settings.every_epochs and self.epoch % settings.every_epochs == 0
-        by_steps = settings.every_steps and self.step % settings.every_steps == 0
-        return self.evaluation is not None and bool(by_epochs or by_steps)
 
     def evaluate(self) -> dict[str, float]:
         """Measure the model, keep the best one in `best`, and return the numbers with `eval_` before their names.
@@ -320,13 +301,6 @@ class TrainingRun:
         parts = {name: f"eval/{name[5:]}" if name.startswith("eval_") else f"train/{name}" for name in entries}
         self.accelerator.log({parts[name]: value for name, value in entries.items()}, step=self.step)
 
-    def _checkpoint_is_due(self) -> bool:
-        """Whether enough time has passed since the last one, by the main process's clock."""
-        due = main_process_seconds(time.monotonic() - self._last_checkpoint) > 60.0 * self.recipe.checkpoint_minutes
-        if due:
-            self._last_checkpoint = time.monotonic()
-        return due
-
     def save_checkpoint(self) -> None:
         """Write all that a run goes on from; each process writes where it is in a stream and in its random numbers."""
         with written_aside(self.output / f"checkpoint-{self.step}") as folder:
@@ -346,10 +320,6 @@ class TrainingRun:
             self.average.n_averaged.fill_(self.step)
         if self._is_stream:
             self.loader.load_state_dict(json.loads((folder / self._position_file).read_text()))
-
-    @property
-    def _position_file(self) -> str:
-        return f"stream_position-{self.accelerator.process_index}.json"
 
     def state_dict(self) -> dict[str, Any]:
         """Steps taken, the best evaluation, and the log."""

@@ -15,7 +15,7 @@ from jointdetr.data.mixing import RowMixture
 from jointdetr.data.schema import pose_features
 from jointdetr.image_processing_jointdetr import JointDetrImageProcessorPil
 from jointdetr.skeleton_jointdetr import HUMAN36M
-from jointdetr.training.stream import PoseStream
+from jointdetr.training.training_data import PoseStream
 
 MISSING = "the box misses the picture"
 EMPTY = "no labelled joint in the box"

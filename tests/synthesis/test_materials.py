@@ -15,7 +15,10 @@ from jointdetr.synthesis.materials import (
     LEG,
     LOWER,
     NAPE,
+    NOISE_CELLS,
+    NOISE_CELLS_PER_UNIT,
     NUM_MATERIALS,
+    PICTURE_SIZE,
     SCALP,
     SKIN,
     TORSO,
@@ -26,19 +29,14 @@ from jointdetr.synthesis.materials import (
     body_materials,
     draw_outfit,
     draw_palette,
+    draw_picture,
     garment_thickness,
     paint_surface,
-)
-from jointdetr.synthesis.scene import Record, stack_records
-from jointdetr.synthesis.textures import (
-    NOISE_CELLS,
-    NOISE_CELLS_PER_UNIT,
-    PICTURE_SIZE,
-    draw_picture,
     random_colours,
     sample_noise,
     sample_pictures,
 )
+from jointdetr.synthesis.scene import Record, stack_records
 
 CPU = torch.device("cpu")
 

@@ -184,7 +184,7 @@ def test_a_box_in_front_hides_what_is_behind_it(
 
     def with_one_box(*arguments: object) -> Record:
         record = without_boxes(draw_scene(*arguments))
-        head = arguments[1].joints[hidden]
+        head = arguments[1][hidden]
         record["box_centre"][0] = record["eye"] + 0.5 * (head - record["eye"])
         record["box_half"][0] = 0.12
         return record

@@ -14,13 +14,13 @@ import pytest
 from filelock import FileLock
 
 from jointdetr.data.schema import pose_features
-from jointdetr.formats.shards import fill_one
+from jointdetr.formats.shards import fill_one, open_folder
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.synthesis.rows import (
+    SETTINGS_FILE,
     PersonRows,
     SynthesisSettings,
     person_seed,
-    prepare_folder,
     synthesize,
 )
 
@@ -92,18 +92,18 @@ def test_a_killed_run_is_taken_up_again(folder: Path, tmp_path: Path) -> None:
 
 def test_finished_shards_are_left_alone(folder: Path, tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
-    prepare_folder(settings)
-    for shard in range(settings.num_shards):
-        settings.shard_path(shard).write_bytes(b"finished")
+    open_folder(tmp_path, SETTINGS_FILE, settings.identity())
+    for path in settings.shards():
+        path.write_bytes(b"finished")
     synthesize(settings)
     assert set(shards(tmp_path).values()) == {b"finished"}
 
 
 def test_a_shard_in_other_hands_is_not_written(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
-    prepare_folder(settings)
+    open_folder(tmp_path, SETTINGS_FILE, settings.identity())
     written = []
-    path = settings.shard_path(1)
+    _, path = settings.shards()
     with FileLock(tmp_path / ".locks" / f"{path.name}.lock"):
         assert not fill_one(written.append, (path, 1))
     assert not written

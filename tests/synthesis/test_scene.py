@@ -11,7 +11,6 @@ from jointdetr.synthesis.scene import (
     BODY_MARGIN,
     NOWHERE,
     Scene,
-    Subject,
     draw_scene,
     place_camera,
     rotate,
@@ -33,8 +32,8 @@ def standing_joints() -> np.ndarray:
 
 def scene_record(seed: int, preset: str = "everyday", activity: str = "standing") -> dict[str, np.ndarray]:
     joints = standing_joints()
-    subject = Subject(joints, np.stack([joints.min(0) - 0.1, joints.max(0) + 0.1]), activity)
-    return draw_scene(np.random.default_rng(seed), subject, preset)
+    bounds = np.stack([joints.min(0) - 0.1, joints.max(0) + 0.1])
+    return draw_scene(np.random.default_rng(seed), joints, bounds, activity, preset)
 
 
 def test_a_scene_depends_on_its_generator_alone() -> None:

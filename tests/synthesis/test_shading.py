@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jointdetr.synthesis.materials import SKY, UPPER
-from jointdetr.synthesis.scene import NOWHERE, Scene, Subject, draw_scene, stack_records
+from jointdetr.synthesis.scene import NOWHERE, Scene, draw_scene, stack_records
 from jointdetr.synthesis.shading import (
     GeometryBuffer,
     ShadowMap,
@@ -26,9 +26,7 @@ LIGHT = np.array([0.6, 0.0, 0.8])
 def scene() -> Scene:
     """Light from +x, 53 degrees high; centre at (0, 0, 1), radius 1; no box."""
     joints = np.random.default_rng(0).uniform([-0.4, -0.2, 0.1], [0.4, 0.2, 1.7], (17, 3))
-    record = draw_scene(
-        np.random.default_rng(0), Subject(joints, np.array([[-1, -1, 0], [1, 1, 2.0]]), ""), "everyday"
-    )
+    record = draw_scene(np.random.default_rng(0), joints, np.array([[-1, -1, 0], [1, 1, 2.0]]), "", "everyday")
     changes = {
         "light": LIGHT,
         "centre": np.array([0.0, 0.0, 1.0]),

@@ -18,18 +18,17 @@ from jointdetr.converters.conversion import convert
 from jointdetr.converters.human36m import Human36mSkeletons
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training.recipe import PredictionRecipe, RefinerRecipe, build
-from jointdetr.training.refiner_examples import (
+from jointdetr.training.train_refiner import (
     RefinerExamples,
-    add_expected_noise,
     disturb,
-    draw_sigmas,
+    evaluate_on_predictions,
     gather_skeletons,
     predicted_examples,
     random_cameras,
     synthetic_skeletons,
+    train_refiner,
     typical_bone_lengths,
 )
-from jointdetr.training.train_refiner import evaluate_on_predictions, train_refiner
 
 SMALL = {"hidden_size": 32, "num_blocks": 1, "dropout": 0.0}
 
@@ -106,13 +105,15 @@ def test_refuses_what_does_not_fit(pose_folder):
 def test_expected_errors_grow_along_the_bones_and_bound_the_noise():
     generator = torch.Generator().manual_seed(0)
     truth = synthetic_skeletons(8, seed=0, preset="everyday").repeat(500, 1, 1)
-    sigmas = draw_sigmas(truth, HUMAN36M, 0.2, generator)
+    recipe = RefinerRecipe(config={"use_sigmas": True}, expected_error=0.2)
+    examples = disturb(truth, HUMAN36M, recipe, generator)
+    sigmas = examples.sigmas
     assert (sigmas[:, 0] == 0).all()
     hip, knee, ankle = (HUMAN36M.joints.index(f"right_{name}") for name in ("hip", "knee", "ankle"))
     thigh = (truth[:, knee] - truth[:, hip]).norm(dim=-1) + truth[:, hip].norm(dim=-1)
     assert (sigmas[:, knee] / thigh).median().item() == pytest.approx(0.2, rel=0.05)
     assert sigmas[:, hip].mean() < sigmas[:, knee].mean() < sigmas[:, ankle].mean()
-    noise = (add_expected_noise(truth, sigmas, generator) - truth)[:, 1:] / sigmas[:, 1:, None]
+    noise = (examples.joints - truth)[:, 1:] / sigmas[:, 1:, None]
     expected = torch.tensor([0.85, 0.85, 1.2]) / math.sqrt(3)  # of a deviation that is uniform up to its largest
     torch.testing.assert_close(noise.std(dim=(0, 1)), expected, rtol=0.03, atol=0.0)
 
@@ -127,8 +128,6 @@ def test_examples_are_mirrored_whole():
         assert torch.equal(positions[0, left], before[0, right] * torch.tensor([-1.0, 1.0, 1.0]))
         assert torch.equal(positions[1], before[1])
     assert seen.sigmas[0, left] == sigmas[0, right] and torch.equal(seen.sigmas[1], sigmas[1])
-    hidden = seen.hiding_sigmas(torch.tensor([False, True])).sigmas
-    assert torch.equal(hidden[0], seen.sigmas[0]) and hidden[1].isnan().all()
 
 
 def test_skeletons_alone_teach_to_undo_expected_errors(tmp_path):

@@ -12,9 +12,8 @@ from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.skeleton_jointdetr import HUMAN36M
 from jointdetr.training import tracking
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.tracking import TrainingMeter, send_picture, start_tracker
+from jointdetr.training.tracking import TrainingMeter, people_to_draw, send_picture, start_tracker
 from jointdetr.training.train import TrainingRun, train
-from jointdetr.training.watching import people_to_draw
 
 
 def make_outputs(first: list[float], last: list[float], **fields) -> JointDetrPoseEstimationOutput:

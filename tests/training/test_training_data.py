@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from pose_examples import STILL, make_row, make_rows, train_in_two_processes
+from pose_examples import STILL, make_row, make_rows
+from processes import run_forked
 from safetensors.torch import load_file
 
 from jointdetr import JointDetrForPoseEstimation, JointDetrImageProcessorPil
@@ -19,17 +20,17 @@ from jointdetr.data.examples import PoseDataset, PoseExamples
 from jointdetr.data.loading import load_pose_dataset
 from jointdetr.data.mixing import RowMixture, RowReader, Share, prepare_source
 from jointdetr.skeleton_jointdetr import COCO, HUMAN36M
-from jointdetr.synthesis.rows import PersonRows, RowSettings, SynthesisSettings, synthesize
+from jointdetr.synthesis.rows import PersonRows, RowSettings, SynthesisSettings, person_seed, synthesize
 from jointdetr.training.augmentation import Augmentation, AugmentedExamples
 from jointdetr.training.recipe import Recipe, build
-from jointdetr.training.stream import (
+from jointdetr.training.train import TrainingRun, train
+from jointdetr.training.training_data import (
+    TRAINING_PEOPLE,
     BlendedStream,
     PoseStream,
     StreamLoader,
     SyntheticStream,
-    training_people_seed,
 )
-from jointdetr.training.train import TrainingRun, train
 
 PROCESSOR = JointDetrImageProcessorPil(size={"height": 32, "width": 32})
 PLAIN = PoseExamples(PROCESSOR, HUMAN36M)
@@ -267,7 +268,8 @@ def test_two_processes_train_on_their_own_shards(recipe_values, shards, tmp_path
     values = streaming_recipe(recipe_values, tmp_path, shards, workers=1, shuffle_buffer=0)
     values["train"]["sources"] = values["train"]["sources"][:1]
     values |= {"evaluation": {}, "schedule": {"max_steps": 5, "warmup_steps": 0}}
-    train_in_two_processes(values, tmp_path)
+    log = tmp_path / "log.txt"
+    assert run_forked(lambda: train(build(Recipe, values)), log, processes=2) == [0, 0], log.read_text()
     (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
     for process in range(2):  # five batches of two rows are each process's half of the data
         saved = json.loads((checkpoint / f"stream_position-{process}.json").read_text())
@@ -347,9 +349,9 @@ def test_a_blend_draws_by_weight():
 
 def test_training_and_test_people_differ_for_the_same_seed():
     (tested,) = PersonRows(RowSettings(seed=0, size=32)).render([0])
-    (trained,) = PersonRows(RowSettings(seed=training_people_seed(0), size=32)).render([0])
+    (trained,) = PersonRows(RowSettings(seed=person_seed(0, TRAINING_PEOPLE), size=32)).render([0])
     assert tested["joints_3d"] != trained["joints_3d"]
-    assert training_people_seed(0) != training_people_seed(1)
+    assert person_seed(0, TRAINING_PEOPLE) != person_seed(1, TRAINING_PEOPLE)
 
 
 def test_a_stream_can_be_sent_to_a_worker_that_was_not_forked():
