@@ -163,12 +163,14 @@ def world_rotations(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -
     if "root" not in motion or unknown:
         raise ValueError(f"the motion must be of this skeleton and have a root, got unknown bones {sorted(unknown)}")
     degrees = np.zeros((len(motion["root"]), len(skeleton.names), 3))
-    for bone, (name, channels) in enumerate(zip(skeleton.names, skeleton.channels, strict=True)):
-        if name in motion and motion[name].shape[1] != len(channels):
-            raise ValueError(f"`{name}` must have the channels {channels}, got {motion[name].shape[1]} numbers")
-        for number, channel in enumerate(channels if name in motion else ()):
+    for name, values in motion.items():
+        bone = skeleton.names.index(name)
+        channels = skeleton.channels[bone]
+        if values.shape[1] != len(channels):
+            raise ValueError(f"`{name}` must have the channels {channels}, got {values.shape[1]} numbers")
+        for channel, turns in zip(channels, values.T, strict=True):
             if channel in CHANNELS:
-                degrees[:, bone, CHANNELS.index(channel)] = motion[name][:, number]
+                degrees[:, bone, CHANNELS.index(channel)] = turns
     local = skeleton.axes @ _rotations(degrees) @ np.swapaxes(skeleton.axes, 1, 2)
     return pose_nodes(skeleton.parents, local, np.zeros_like(degrees))[0]
 

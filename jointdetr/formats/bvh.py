@@ -11,8 +11,8 @@ Shape vocabulary: `frames`, `joints` of a file with its end sites, `channels` of
 import re
 import sys
 import warnings
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "m": 1000.0}
 USUAL_HEIGHT_MM = 1600.0  # from the lowest joint to the highest of whoever stands
 LONGEST_NAME = 63  # bytes that Blender keeps of a bone's name
 TIP = 0.3  # length of the end beyond the last joint, of the bone that leads to it
+_Hierarchy = tuple[tuple[str, ...], tuple[int, ...], np.ndarray, tuple[tuple[str, ...], ...]]
+"""Names, parents, offsets and channels, as a `BvhMotion` has them."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +66,12 @@ def read_bvh(path: str | Path) -> BvhMotion:
 
     Names that are there twice get a number.
     """
-    path = Path(path)
-    lines = _lines(path.read_bytes())
-    tree = _Tree(path)
+    lines = _lines(Path(path).read_bytes())
     start = next((place for place, (_, line) in enumerate(lines) if line.upper() == "MOTION"), None)
     if not lines or lines[0][1].upper() != "HIERARCHY" or start is None:
         raise ValueError(f"{path}: expected a BVH file with the lines HIERARCHY and MOTION")
-    for number, line in lines[1:start]:
-        for words in _statements(line):
-            tree.read(words, f"{path}, line {number}")
-    if tree.open or not tree.names:
-        raise ValueError(f"{path}, line {lines[start][0]}: the hierarchy before MOTION is not complete")
-    frame_time_s, values = _read_motion(path, lines[start:], sum(map(len, tree.channels)))
-    parents, channels = tuple(tree.parents), tuple(tree.channels)
-    return BvhMotion(tuple(tree.names), parents, np.array(tree.offsets), channels, frame_time_s, values)
+    hierarchy = _read_hierarchy(_statements(path, lines[1:start]), f"{path}, line {lines[start][0]}")
+    return BvhMotion(*hierarchy, *_read_motion(path, lines[start:], sum(map(len, hierarchy[-1]))))
 
 
 def read_bvh_motion(path: str | Path) -> PoseMotion:
@@ -104,55 +98,43 @@ def _lines(content: bytes) -> list[tuple[int, str]]:
     return [(number, kept) for number, line in enumerate(lines, 1) if (kept := line.strip(" \t\v\f\0\x1a"))]
 
 
-def _statements(line: str) -> list[list[str]]:
-    """Words of a line, cut at its braces: one at the end of a name or among blanks."""
-    statements: list[list[str]] = [[]]
-    for word in re.sub(r"(?<=\S)\{\s*$", " {", line).split():
-        if word in "{}":
-            statements += [[word], []]
-        else:
-            statements[-1].append(word)
-    return [words for words in statements if words]
+def _statements(path: str | Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, list[str]]]:
+    """Words of each statement, a brace being one where it stands alone or ends a name; before them their line."""
+    for number, line in lines:
+        line = re.sub(r"(?<=\S)\{\s*$", " {", line)
+        for statement in re.split(r"(?<!\S)([{}])(?!\S)", line):
+            if words := statement.split():
+                yield f"{path}, line {number}", words
 
 
-@dataclass
-class _Tree:
-    """The hierarchy as far as it is read."""
-
-    path: Path
-    names: list[str] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    offsets: list[np.ndarray] = field(default_factory=list)
-    channels: list[tuple[str, ...]] = field(default_factory=list)
-    open: list[int] = field(default_factory=list)  # joints whose brace is not closed
-
-    def read(self, words: list[str], where: str) -> None:
-        """Take in a statement; `where` names its line."""
+def _read_hierarchy(statements: Iterable[tuple[str, list[str]]], end: str) -> _Hierarchy:
+    """Read joints and end sites; `end` names the line after them."""
+    names, parents, offsets, channels = [], [], [], []
+    opened: list[int] = []  # joints whose brace is not closed
+    for where, words in statements:
         keyword = words[0].upper()
         if keyword in ("ROOT", "JOINT", "END"):
-            self._add(keyword, " ".join(words[1:]), where)
-        elif keyword == "OFFSET" and self.open:
-            self.offsets[self.open[-1]] = finite_numbers(words[1:], 3, where)
-        elif keyword == "CHANNELS" and self.open:
-            self.channels[self.open[-1]] = _channels(words[1:], where)
-        elif keyword == "}" and self.open:
-            self.open.pop()
+            if (keyword == "ROOT") == bool(names) or (names and not opened):
+                raise ValueError(f"{where}: expected one ROOT with all other joints inside of it")
+            parents.append(opened[-1] if opened else -1)
+            name = names[parents[-1]] + END_SITE_SUFFIX if keyword == "END" else " ".join(words[1:])
+            if not name:
+                raise ValueError(f"{where}: expected a joint's name after {keyword}, got none")
+            opened.append(len(names))
+            names.append(unique_name(name, names))
+            offsets.append(np.zeros(3))
+            channels.append(())
+        elif keyword == "OFFSET" and opened:
+            offsets[opened[-1]] = finite_numbers(words[1:], 3, where)
+        elif keyword == "CHANNELS" and opened:
+            channels[opened[-1]] = _channels(words[1:], where)
+        elif keyword == "}" and opened:
+            opened.pop()
         elif keyword != "{":
             raise ValueError(f"{where}: expected a line of a BVH hierarchy, got {' '.join(words)!r}")
-
-    def _add(self, keyword: str, name: str, where: str) -> None:
-        """Begin a joint or an end site."""
-        if (keyword == "ROOT") != (not self.names) or (keyword != "ROOT" and not self.open):
-            raise ValueError(f"{where}: expected one ROOT with all other joints inside of it")
-        parent = self.open[-1] if self.open else -1
-        name = self.names[parent] + END_SITE_SUFFIX if keyword == "END" else name
-        if not name:
-            raise ValueError(f"{where}: expected a joint's name after {keyword}, got none")
-        self.open.append(len(self.names))
-        self.names.append(unique_name(name, self.names))
-        self.parents.append(parent)
-        self.offsets.append(np.zeros(3))
-        self.channels.append(())
+    if opened or not names:
+        raise ValueError(f"{end}: the hierarchy before MOTION is not complete")
+    return tuple(names), tuple(parents), np.array(offsets), tuple(channels)
 
 
 def finite_numbers(words: Sequence[str], count: int, where: str) -> np.ndarray:
@@ -176,15 +158,16 @@ def _channels(words: list[str], where: str) -> tuple[str, ...]:
 
 def unique_name(name: str, taken: Collection[str], size: int = sys.maxsize) -> str:
     """Return a name that is not taken, of at most `size` bytes of UTF-8: itself, or with a number behind it."""
-    number, free = 1, _shortened(name, size)
-    while free in taken:
+    number, ending = 1, ""
+    while True:
+        free = name.encode()[: size - len(ending)].decode(errors="ignore") + ending
+        if free not in taken:
+            return free
         number += 1
         ending = f"_{number}"
-        free = _shortened(name, size - len(ending)) + ending
-    return free
 
 
-def _read_motion(path: Path, lines: list[tuple[int, str]], num_channels: int) -> tuple[float, np.ndarray]:
+def _read_motion(path: str | Path, lines: list[tuple[int, str]], num_channels: int) -> tuple[float, np.ndarray]:
     """Read the frame time in seconds and the values `(frames, channels)` from the lines that begin with MOTION."""
     try:
         (_, count), (_, frame_time) = (line.split(":") for _, line in lines[1:3])
@@ -232,11 +215,6 @@ def bvh_names(names: Sequence[str]) -> list[str]:
     return written
 
 
-def _shortened(text: str, size: int) -> str:
-    """The beginning of a text that takes at most `size` bytes of UTF-8."""
-    return text.encode("utf-8")[:size].decode("utf-8", errors="ignore")
-
-
 def turning_orders(rig: RigMotion) -> list[str]:
     """The order of axes each node turns about, such as "ZXY".
 
@@ -262,16 +240,11 @@ def euler_degrees(rotations: np.ndarray, orders: Sequence[str]) -> np.ndarray:
     angles = np.stack(turned, axis=1)
     for frame in range(1, len(angles)):
         before = angles[frame - 1]
-        first = _nearest_turn(angles[frame], before)
-        second = _nearest_turn(angles[frame] * [1, -1, 1] + 180.0, before)
-        is_nearer = np.abs(second - before).sum(-1) < np.abs(first - before).sum(-1)
-        angles[frame] = np.where(is_nearer[:, None], second, first)
+        both = np.stack([angles[frame], angles[frame] * [1, -1, 1] + 180.0])
+        both = before + np.remainder(both - before + 180.0, 360.0) - 180.0  # whole turns away
+        nearer = np.abs(both - before).sum(-1).argmin(0)  # (nodes,)
+        angles[frame] = both[nearer, np.arange(len(nearer))]
     return angles
-
-
-def _nearest_turn(angles: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """The same angles, whole turns added, within half a turn of those before."""
-    return before + np.remainder(angles - before + 180.0, 360.0) - 180.0
 
 
 def _hierarchy(rig: RigMotion, names: list[str], orders: list[str], index: int, indent: str = "") -> list[str]:
