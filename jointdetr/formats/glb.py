@@ -32,7 +32,7 @@ DAMAGE = (KeyError, IndexError, TypeError, ValueError, struct.error, RecursionEr
 COLORS = {"left": (0.014, 0.184, 0.631), "right": (0.871, 0.212, 0.007), "middle": (0.147, 0.147, 0.147)}
 BONE_WIDTH, MAX_BONE_WIDTH = 0.12, 0.04  # of a bone's length; metres
 WAIST = 0.15  # where along the bone it is widest
-BALL_RADIUS = 0.022  # metres
+BALL = 0.022 * np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)])  # metres, its tips
 OCTAHEDRON = np.array([(0, 2, 4), (2, 1, 4), (1, 3, 4), (3, 0, 4), (2, 0, 5), (1, 2, 5), (3, 1, 5), (0, 3, 5)])
 
 
@@ -123,7 +123,11 @@ def _add_person(document: _Document, rig: RigMotion, name: str, start_s: float) 
         place = rig.root[0] if index == 0 else rig.offsets[index]
         entry = {"name": node.name, "translation": place.tolist(), "rotation": quaternions[0, index].tolist()}
         document.nodes.append(entry | ({"children": children} if children else {}))
-    _add_skin(document, rig, first)
+    inverse = np.broadcast_to(np.eye(4), (len(rig.nodes), 4, 4)).copy()
+    inverse[:, 3, :3] = -rig.rest  # where the mesh is bound; glTF's matrices are column by column
+    joints = list(range(first, len(document.nodes)))
+    binding = document.add_numbers(inverse, "f")
+    document.skins.append({"joints": joints, "skeleton": first, "inverseBindMatrices": binding})
     _add_mesh(document, rig, name)
     document.nodes.append({"name": f"{name}_bones", "mesh": len(document.meshes) - 1, "skin": len(document.skins) - 1})
     document.nodes.append({"name": name, "children": [first], "extras": {"fit": rig.describe()}})
@@ -145,23 +149,14 @@ def _quaternions(rotations: np.ndarray) -> np.ndarray:
     return quaternions
 
 
-def _add_skin(document: _Document, rig: RigMotion, first: int) -> None:
-    """Add the skin: the mesh is bound where the rig stands at rest with its root at the origin."""
-    inverse = np.broadcast_to(np.eye(4), (len(rig.nodes), 4, 4)).copy()
-    inverse[:, 3, :3] = -rig.rest  # glTF's matrices are column by column
-    joints = [first + index for index in range(len(rig.nodes))]
-    binding = document.add_numbers(inverse, "f")
-    document.skins.append({"joints": joints, "skeleton": first, "inverseBindMatrices": binding})
-
-
 def _add_mesh(document: _Document, rig: RigMotion, name: str) -> None:
     """Add a mesh of an octahedron for each bone and a small one for each joint, each moving with one node."""
     joints = [index for index, node in enumerate(rig.nodes) if not node.is_helper]
     bones = [index for index in joints if rig.nodes[index].parent >= 0]
     rest = rig.rest
     shapes = [_bone(rest[rig.nodes[bone].parent], rig.offsets[bone]) for bone in bones]
-    shapes += [_ball(rest[joint]) for joint in joints]
-    corners = np.concatenate(shapes)  # (vertices, 3)
+    shapes += [place + BALL for place in rest[joints]]
+    corners = np.stack(shapes)[:, OCTAHEDRON].reshape(-1, 3)  # (vertices, 3)
     owners = np.repeat([*(rig.nodes[bone].parent for bone in bones), *joints], OCTAHEDRON.size)
     sides = joint_sides(rig.skeleton)
     colors = [COLORS[sides[rig.nodes[index].joint]] for index in [*bones, *joints]]
@@ -178,24 +173,12 @@ def _add_mesh(document: _Document, rig: RigMotion, name: str) -> None:
 
 
 def _bone(start: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """Corners `(24, 3)` of a bone."""
+    """Tips `(6, 3)` of a bone's octahedron."""
     length = np.linalg.norm(along)
-    width = min(BONE_WIDTH * length, MAX_BONE_WIDTH)
     across = np.cross(along, np.eye(3)[np.abs(along).argmin()])
-    across *= width / 2 / np.linalg.norm(across)
-    return _octahedron(start + WAIST * along, across, np.cross(along / length, across), (start + along, start))
-
-
-def _ball(place: np.ndarray) -> np.ndarray:
-    """Corners `(24, 3)` of the mark of a joint."""
-    x, y, z = BALL_RADIUS * np.eye(3)
-    return _octahedron(place, x, y, (place + z, place - z))
-
-
-def _octahedron(middle: np.ndarray, across: np.ndarray, beside: np.ndarray, ends: Sequence[np.ndarray]) -> np.ndarray:
-    """Corners `(24, 3)` of eight triangles."""
-    tips = np.stack([middle + across, middle - across, middle + beside, middle - beside, *ends])
-    return tips[OCTAHEDRON].reshape(-1, 3)
+    across *= min(BONE_WIDTH * length, MAX_BONE_WIDTH) / 2 / np.linalg.norm(across)
+    beside, middle = np.cross(along / length, across), start + WAIST * along
+    return np.stack([middle + across, middle - across, middle + beside, middle - beside, start + along, start])
 
 
 def _normals(corners: np.ndarray) -> np.ndarray:
