@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -60,21 +61,14 @@ class FrameReader:
     Rotation that the file asks for is applied, pixels that are not square are made so, and times are true presentation
     times, also at a variable frame rate. Broken frames are left out and counted in a warning of this module's logger;
     the index goes on counting over them.
-
-    Args:
-        path: A film, or the name of a camera.
-        step: Gives every `step`-th frame.
-        start, stop: Index of the first frame to give and of the first one after the last; None: to the end.
-        container_format: FFmpeg's name of the format where the file does not tell, such as "v4l2" for a camera.
-        options: Options of that format, such as a camera's frame rate.
     """
 
-    path: str | Path
-    step: int = 1
-    start: int = 0
-    stop: int | None = None
-    container_format: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
+    path: str | Path  # or the name of a camera
+    step: int = 1  # gives every `step`-th frame
+    start: int = 0  # index of the first frame to give
+    stop: int | None = None  # index of the first one after the last; None: to the end
+    container_format: str | None = None  # FFmpeg's name where the file does not tell, such as "v4l2" for a camera
+    options: Mapping[str, str] = field(default_factory=dict)  # of that format, such as a camera's frame rate
 
     def __post_init__(self) -> None:
         if self.step < 1 or self.start < 0:
@@ -84,8 +78,7 @@ class FrameReader:
 
     def info(self) -> FilmInfo:
         """Read the header of the film."""
-        with self._open() as container:
-            stream = self._video_stream(container)
+        with self._open() as (container, stream):
             rate = _frame_rate(stream)
             duration_s = None if container.duration is None else container.duration / self.av.time_base
             guessed = None if duration_s is None else round(duration_s * rate)
@@ -94,8 +87,7 @@ class FrameReader:
 
     def __iter__(self) -> Iterator[Frame]:
         self.broken = 0
-        with self._open() as container:
-            stream = self._video_stream(container)
+        with self._open() as (container, stream):
             start_s = 0.0 if container.start_time is None else container.start_time / self.av.time_base
             period_s = 1.0 / _frame_rate(stream)
             index, time_s = -1, -math.inf
@@ -110,24 +102,23 @@ class FrameReader:
         if index < 0:
             raise ValueError(f"{self.path}: expected a film, got a file without a frame that can be read")
 
-    def _open(self) -> "InputContainer":
-        """Open the film."""
+    @contextmanager
+    def _open(self) -> Iterator[tuple["InputContainer", "VideoStream"]]:
+        """Open the film and its first stream of moving pictures; the cover of a song is none."""
         try:
-            return self.av.open(str(self.path), format=self.container_format, options=dict(self.options))
+            container = self.av.open(str(self.path), format=self.container_format, options=dict(self.options))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.path}: no such file") from error
         except (self.av.FFmpegError, OSError, ValueError) as error:
             reason = (isinstance(error, OSError | self.av.FFmpegError) and error.strerror) or error
             raise ValueError(f"{self.path}: expected a film, got what cannot be opened as one: {reason}") from error
-
-    def _video_stream(self, container: "InputContainer") -> "VideoStream":
-        """Return the first stream of moving pictures; the cover of a song is none."""
-        still = self.av.stream.Disposition.attached_pic
-        for stream in container.streams.video:
-            if not stream.disposition & still:
-                return stream
-        kinds = sorted({stream.type for stream in container.streams})
-        raise ValueError(f"{self.path}: expected a film, got a file with {' and '.join(kinds) or 'no'} streams only")
+        with container:
+            still = self.av.stream.Disposition.attached_pic
+            moving = [stream for stream in container.streams.video if not stream.disposition & still]
+            if not moving:
+                kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "no"
+                raise ValueError(f"{self.path}: expected a film, got a file with {kinds} streams only")
+            yield container, moving[0]
 
     def _decode(self, container: "InputContainer", stream: "VideoStream") -> Iterator[tuple[int, "VideoFrame"]]:
         """Yield (index, frame) of every frame that can be decoded, and count the others in `broken`."""
@@ -149,9 +140,8 @@ class FrameReader:
                 index += 1
                 continue
             for frame in frames:
-                if frame.is_corrupt:
-                    self.broken += 1
-                else:
+                self.broken += frame.is_corrupt
+                if not frame.is_corrupt:
                     yield index, frame
                 index += 1
 
@@ -191,7 +181,6 @@ def _square_width(width: int, stream: "VideoStream") -> int:
     return max(round(width * float(stream.sample_aspect_ratio or 1)), 1)
 
 
-@dataclass
 class FilmWriter:
     """Writes pictures as an H.264 film (MP4), each shown at its own time; a context manager.
 
@@ -199,14 +188,13 @@ class FilmWriter:
     right, the times count.
     """
 
-    path: str | Path
-    frame_rate: float = 25.0
-    _container: "OutputContainer" = field(init=False, repr=False)
-    _stream: "VideoStream | None" = field(init=False, default=None, repr=False)
+    def __init__(self, path: str | Path, frame_rate: float = 25.0) -> None:
+        self.path, self.frame_rate = path, frame_rate
+        self._stream: VideoStream | None = None
 
     def __enter__(self) -> "FilmWriter":
         self.av = require_av()
-        self._container = self.av.open(str(self.path), "w", format="mp4")
+        self._container: OutputContainer = self.av.open(str(self.path), "w", format="mp4")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -216,19 +204,18 @@ class FilmWriter:
 
     def write(self, image: Image.Image, time_s: float) -> None:
         """Add a picture that is shown from `time_s` on."""
-        stream = self._stream or self._start(image.size)
-        picture = image.crop((0, 0, stream.width, stream.height))
-        frame = self.av.VideoFrame.from_image(picture)
+        stream = self._stream = self._stream or self._start(image.size)
+        frame = self.av.VideoFrame.from_image(image.crop((0, 0, stream.width, stream.height)))
         frame.pts, frame.time_base = round(time_s / TIME_BASE), TIME_BASE
         self._container.mux(stream.encode(frame))
 
     def _start(self, size: tuple[int, int]) -> "VideoStream":
         rate = Fraction(self.frame_rate).limit_denominator(1001)
-        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": QUALITY, "preset": "veryfast"})
-        self._stream.width, self._stream.height = (max(length - length % 2, 2) for length in size)
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = TIME_BASE
-        return self._stream
+        stream = self._container.add_stream("libx264", rate=rate, options={"crf": QUALITY, "preset": "veryfast"})
+        stream.width, stream.height = (max(length - length % 2, 2) for length in size)
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = TIME_BASE
+        return stream
 
 
 def is_film(source: str) -> bool:

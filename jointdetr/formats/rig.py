@@ -31,35 +31,15 @@ END_SITE_SUFFIX = "_end"
 # Places of joints, roughly and in metres: x outwards, y up from the hips, z forward. A joint is known by a part of its
 # name, the first of these that is in it.
 STANDING = {
-    "fingertip": (1.0, 0.5, 0.0),
-    "finger": (0.95, 0.5, 0.0),
-    "thumb": (0.85, 0.5, 0.05),
-    "hand": (0.85, 0.5, 0.0),
-    "wrist": (0.75, 0.5, 0.0),
-    "elbow|forearm": (0.47, 0.5, 0.0),
-    "shoulder|arm": (0.18, 0.5, 0.0),
-    "collar|clavicle": (0.05, 0.5, 0.0),
-    "hip|thigh|upleg": (0.1, 0.0, 0.0),
-    "knee|leg": (0.1, -0.42, 0.0),
-    "ankle": (0.1, -0.85, 0.0),
-    "heel": (0.1, -0.9, -0.05),
-    "foot": (0.1, -0.9, 0.1),
-    "toe": (0.1, -0.9, 0.18),
-    "nose": (0.0, 0.66, 0.1),
-    "eye": (0.03, 0.7, 0.1),
-    "ear": (0.07, 0.68, 0.02),
-    "head_top": (0.0, 0.8, 0.0),
-    "head": (0.0, 0.7, 0.0),
-    "upper_neck": (0.0, 0.6, 0.0),
-    "lower_neck": (0.0, 0.55, 0.0),
-    "neck": (0.0, 0.58, 0.0),
-    "thorax": (0.0, 0.5, 0.0),
-    "chest": (0.0, 0.45, 0.0),
-    "spine3": (0.0, 0.36, 0.0),
-    "spine2": (0.0, 0.27, 0.0),
-    "spine": (0.0, 0.18, 0.0),
-    "upper_back": (0.0, 0.35, 0.0),
-    "lower_back": (0.0, 0.15, 0.0),
+    **{"fingertip": (1.0, 0.5, 0.0), "finger": (0.95, 0.5, 0.0), "thumb": (0.85, 0.5, 0.05), "hand": (0.85, 0.5, 0.0)},
+    **{"wrist": (0.75, 0.5, 0.0), "elbow|forearm": (0.47, 0.5, 0.0), "shoulder|arm": (0.18, 0.5, 0.0)},
+    **{"collar|clavicle": (0.05, 0.5, 0.0), "hip|thigh|upleg": (0.1, 0.0, 0.0), "knee|leg": (0.1, -0.42, 0.0)},
+    **{"ankle": (0.1, -0.85, 0.0), "heel": (0.1, -0.9, -0.05), "foot": (0.1, -0.9, 0.1), "toe": (0.1, -0.9, 0.18)},
+    **{"nose": (0.0, 0.66, 0.1), "eye": (0.03, 0.7, 0.1), "ear": (0.07, 0.68, 0.02)},
+    **{"head_top": (0.0, 0.8, 0.0), "head": (0.0, 0.7, 0.0)},
+    **{"upper_neck": (0.0, 0.6, 0.0), "lower_neck": (0.0, 0.55, 0.0), "neck": (0.0, 0.58, 0.0)},
+    **{"thorax": (0.0, 0.5, 0.0), "chest": (0.0, 0.45, 0.0), "spine3": (0.0, 0.36, 0.0), "spine2": (0.0, 0.27, 0.0)},
+    **{"spine": (0.0, 0.18, 0.0), "upper_back": (0.0, 0.35, 0.0), "lower_back": (0.0, 0.15, 0.0)},
     "pelvis|root": (0.0, 0.0, 0.0),
 }
 OUTWARDS = {"left": 1.0, "right": -1.0, "middle": 0.0}
@@ -105,10 +85,8 @@ class RigMotion:
         """What the reader of a file should know: how far joints were moved, and which were filled in."""
         mean, high = np.nanmean(self.error_mm), np.nanpercentile(self.error_mm, 95)
         words = f"constant bone lengths move joints by {mean:.1f} mm (95% by less than {high:.1f} mm)"
-        if not self.filled:
-            return words
         counts = ", ".join(f"{name} in {count}" for name, count in self.filled.items())
-        return f"{words}; missing and filled in, of {len(self.times_s)} frames: {counts}"
+        return words + (f"; missing and filled in, of {len(self.times_s)} frames: {counts}" if counts else "")
 
 
 def pose_nodes(parents: Sequence[int], turns: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -211,14 +189,13 @@ def _filled(motion: PoseMotion) -> np.ndarray:
     positions = np.stack([interpolated(joint, motion.times_s) for joint in motion.joints.swapaxes(0, 1)], axis=1)
     root = positions[:, motion.skeleton.root]
     positions = (positions - np.nan_to_num(root)[:, None]) * TO_RIG_AXES  # what is relative to the root has it at 0
-    return _with_never_seen(motion.skeleton, positions)
+    if np.isnan(positions).any():
+        _place_never_seen(motion.skeleton, positions)
+    return positions
 
 
-def _with_never_seen(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
+def _place_never_seen(skeleton: Skeleton, positions: np.ndarray) -> None:
     """Put joints without any position straight on from the bone before, as far as their other side's are long."""
-    never = np.isnan(positions).all((0, 2))
-    if not never.any():
-        return positions
     positions[:, skeleton.root] = np.nan_to_num(positions[:, skeleton.root])
     known = {child: length for child, length in enumerate(_bone_lengths(skeleton, positions)) if length > 0}
     partners = {a: b for pair in skeleton.flip_pairs for a, b in (pair, pair[::-1])}
@@ -233,7 +210,6 @@ def _with_never_seen(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
             straight = straight / np.maximum(np.linalg.norm(straight, axis=-1, keepdims=True), 1e-9)
         length = known.get(partners.get(node.joint, -1), np.median([*known.values()] or [0.2]))
         positions[:, node.joint] = positions[:, parent] + length * straight
-    return positions
 
 
 def _root_places(motion: PoseMotion, placed: np.ndarray) -> np.ndarray:
@@ -250,9 +226,8 @@ def rest_directions(skeleton: Skeleton) -> np.ndarray:
     """Direction of the bone that leads to each joint at rest: `(joints, 3)`, up where the names tell nothing."""
     places = np.full((len(skeleton.joints), 3), np.nan)
     for joint, (name, side) in enumerate(zip(skeleton.joints, joint_sides(skeleton), strict=True)):
-        place = next((place for parts, place in STANDING.items() if re.search(parts, name.lower())), None)
-        if place is not None:
-            places[joint] = np.multiply(place, (OUTWARDS[side], 1, 1))
+        known = (place for parts, place in STANDING.items() if re.search(parts, name.lower()))
+        places[joint] = np.multiply(next(known, np.nan), (OUTWARDS[side], 1, 1))
     directions = places - places[list(skeleton.parents)]
     lengths = np.linalg.norm(directions, axis=-1, keepdims=True)
     is_known = lengths > 0  # neither NaN nor two joints at the same place
