@@ -45,7 +45,7 @@ class PoseMotion:
     """One person through time. Frames in which the person was not seen at all may be left out.
 
     Args:
-        skeleton: Names and parents of the joints.
+        skeleton: Of the joints.
         times_s: `(frames,)`, seconds since the beginning of the film, rising.
         joints: `(frames, joints, 3)`, millimetres relative to the root joint; NaN where missing.
         detected: `(frames, joints)` bool, False where a joint is a guess or missing.
@@ -218,12 +218,10 @@ def _motions_from_columns(columns: Columns, skeleton: Skeleton) -> list[PoseMoti
         if unknown.any() and name != "joints":
             row = unknown.argmax()
             raise ValueError(f"row {row}: `{name}` must be known, got {columns[name][row]}")
-    motions = []
-    for person in np.unique(columns["person"]):
-        mine = np.flatnonzero(columns["person"] == person)
-        mine = mine[np.argsort(columns["time_s"][mine], kind="stable")]
-        motions.append(_motion_of({name: values[mine] for name, values in columns.items()}, skeleton))
-    return motions
+    order = np.argsort(columns["time_s"], kind="stable")
+    columns = {name: values[order] for name, values in columns.items()}
+    people = (columns["person"] == person for person in np.unique(columns["person"]))  # (rows,) bool each
+    return [_motion_of({name: values[mine] for name, values in columns.items()}, skeleton) for mine in people]
 
 
 def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:

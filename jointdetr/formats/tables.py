@@ -49,12 +49,8 @@ def write_json(
 ) -> None:
     """Write poses as JSON, with units, axes and skeleton beside the numbers; NaN becomes null.
 
-    Args:
-        people: One mapping a person, with the keys of `FIELDS` as far as they are there; of a film one for each
-            person in each frame, as [`motion_rows`] gives them.
-        path: File to write.
-        skeleton: Names and parents of the joints.
-        about: More entries for the head of the file, such as the picture's and the model's name.
+    `people` are one mapping a person, with the keys of `FIELDS` as far as they are there; of a film one for each
+    person in each frame, as [`motion_rows`] gives them. `about` are more entries for the head of the file.
     """
     fields = [name for name in FIELDS if any(name in person for person in people)]
     document = {
@@ -67,15 +63,10 @@ def write_json(
 
 
 def write_npz(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
-    """Write poses as a NumPy archive: each field stacked over the people, with the joints' names and parents.
+    """Write poses as a NumPy archive, which `numpy.load` reads without pickle; `people` as for [`write_json`].
 
-    Args:
-        people: As for [`write_json`]. Numbers that only some people have are NaN for the others.
-        path: File to write. `numpy.load(path)` reads it, without pickle.
-        skeleton: Names and parents of the joints.
-
-    Raises:
-        ValueError: Only some people have a field that is not of numbers, such as `inside`, which cannot be NaN.
+    Each field is stacked over the people, beside the joints' names and parents. Numbers that only some have are NaN
+    for the others; ValueError where only some have a field that cannot be NaN, such as `inside`.
     """
     fields = [name for name in FIELDS if any(name in person for person in people)]
     arrays = {name: np.stack(_column([person.get(name) for person in people], name)) for name in fields}
@@ -89,31 +80,14 @@ def write_csv(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
 
     Columns: `frame`, `time_s`, `person`, `joint`; `x_mm`, `y_mm`, `z_mm` relative to the root joint; `camera_x_mm`,
     `camera_y_mm`, `camera_z_mm` from the camera's centre; `x_px`, `y_px`; `score`; `error_mm`, how far off the joint
-    is expected to be; `detected`, 1 or 0.
-
-    Args:
-        people: As for [`write_json`].
-        path: File to write.
-        skeleton: Names of the joints.
-
-    Raises:
-        ValueError: A row does not fit the skeleton.
+    is expected to be; `detected`, 1 or 0. `people` as for [`write_json`]; ValueError if a row does not fit `skeleton`.
     """
     blocks = [_joint_columns(motion) for motion in motions_from_rows(people, skeleton)]
     _write_blocks(CSV_COLUMNS, blocks, path)
 
 
 def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
-    """Write poses as Parquet, by [`motion_schema`].
-
-    Args:
-        people: As for [`write_json`].
-        path: File to write.
-        skeleton: Names and parents of the joints; written to the file's metadata.
-
-    Raises:
-        ValueError: A row does not fit the skeleton.
-    """
+    """Write poses as Parquet, by [`motion_schema`]; `people` and ValueError as for [`write_csv`]."""
     from pyarrow import parquet
 
     rows = motion_rows(motions_from_rows(people, skeleton))
