@@ -31,8 +31,8 @@ LEAST_FACE = 0.1  # distance of the face from the neck's line by the line's leng
 MEAN_DISTANCE = float(np.sqrt(8 / np.pi))  # mean length of a vector of three standard normal numbers
 STEP_MM = 0.5
 JOINT = {name: index for index, name in enumerate(HUMAN36M.joints)}
-NEEDS_SPINE = ("trunk_flexion", "trunk_bending", "trunk_rotation")
-NEEDS_FACE = ("neck_rotation",)
+NEEDS_OWN = {"spine": ("trunk_flexion", "trunk_bending", "trunk_rotation"), "neck": ("neck_rotation",)}
+"""Angles that a skeleton cannot have without a joint of its own there: it lies in line with others by construction."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,6 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
             need a spine or a face of its own are NaN where it has none.
         up: Direction against gravity in the motion's axes, for the trunk's lean.
 
-    Returns:
-        All of `ANGLES`.
-
     Raises:
         ValueError: The skeleton lacks hips or shoulders, or `up` has no direction.
     """
@@ -78,7 +75,11 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
     joints = _mapped(motion.joints, weights, possible)  # (frames, 17, 3)
     degrees = _measure(joints, upward)
     degrees[~_is_determined(joints, degrees)] = np.nan
-    degrees[:, _without_own_points(motion)] = np.nan
+    sources = joint_sources(motion.skeleton, HUMAN36M)
+    for joint, names in NEEDS_OWN.items():
+        source = sources[JOINT[joint]]
+        if source is None or len(source.weights) > 1:
+            degrees[:, [ANGLES.index(name) for name in names]] = np.nan
     uncertainty = np.full(degrees.shape, np.nan)
     if motion.sigmas is not None:
         variances = (motion.sigmas / MEAN_DISTANCE) ** 2  # (frames, joints), along each axis
@@ -90,11 +91,10 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
 
 def angle_columns(people: Sequence[JointAngles]) -> dict[str, np.ndarray]:
     """A table of several people's angles, ordered by frame: degrees as `NAME_deg`, uncertainty as `NAME_sd_deg`."""
-    frames = np.concatenate([angles.frames for angles in people])
+    names = ("frames", "times_s", "degrees", "uncertainty")
+    frames, times_s, degrees, uncertainty = (np.concatenate([getattr(one, name) for one in people]) for name in names)
     persons = np.concatenate([np.full(len(angles.frames), angles.person) for angles in people])
-    degrees = np.concatenate([angles.degrees for angles in people])
-    uncertainty = np.concatenate([angles.uncertainty for angles in people])
-    columns = {"frame": frames, "time_s": np.concatenate([angles.times_s for angles in people]), "person": persons}
+    columns = {"frame": frames, "time_s": times_s, "person": persons}
     for index, name in enumerate(ANGLES):
         columns |= {f"{name}_deg": degrees[:, index], f"{name}_sd_deg": uncertainty[:, index]}
     order = np.lexsort((persons, frames))
@@ -116,19 +116,9 @@ def _mapped(values: np.ndarray, weights: np.ndarray, possible: np.ndarray) -> np
     return np.where(unknown[..., None], np.nan, weights @ np.nan_to_num(values))
 
 
-def _without_own_points(motion: PoseMotion) -> list[int]:
-    """Angles that a skeleton cannot have, since the point they need would lie in line with others by construction."""
-    sources = joint_sources(motion.skeleton, HUMAN36M)
-    lacking: list[str] = []
-    for joint, names in (("spine", NEEDS_SPINE), ("neck", NEEDS_FACE)):
-        source = sources[JOINT[joint]]
-        lacking += names if source is None or len(source.weights) > 1 else ()
-    return [ANGLES.index(name) for name in lacking]
-
-
 def _measure(joints: np.ndarray, up: np.ndarray) -> np.ndarray:
     """All angles in the order of `ANGLES`, determined or not: `(..., 17, 3)` to `(..., angles)` degrees."""
-    angles = [*_side(joints), *_side(_mirrored(joints)), *_trunk(joints), *_lean(joints, up), *_neck(joints)]
+    angles = [*_side(joints), *_side(_mirrored(joints)), *_middle(joints, up)]
     return np.degrees(np.stack(angles, axis=-1))
 
 
@@ -156,44 +146,33 @@ def _side(joints: np.ndarray) -> tuple[np.ndarray, ...]:
     return flexion, -abduction, rotation, knee_flexion, *_plane_and_elevation(arm), elbow_flexion
 
 
-def _trunk(joints: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Radians of the trunk's flexion, bending and rotation."""
-    extension, bending, rotation = _cardan(_pelvis_axes(joints) @ np.swapaxes(_trunk_axes(joints), -1, -2))
-    return -extension, bending, rotation
-
-
-def _lean(joints: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Radians of the trunk's lean forward and to the right."""
+def _middle(joints: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Radians of `MIDDLE_ANGLES`: `(...,)` each."""
+    trunk, base = _trunk_axes(joints), _at(joints, "thorax")
+    extension, *turn = _cardan(_pelvis_axes(joints) @ np.swapaxes(trunk, -1, -2))
     across = _at(joints, "right_hip") - _at(joints, "left_hip")
     right = _unit(across - (across @ up)[..., None] * up)
-    line = _at(joints, "thorax") - _at(joints, "pelvis")
+    line = base - _at(joints, "pelvis")
     forward = (line * np.cross(up, right)).sum(-1)
-    return np.arctan2(forward, line @ up), np.arctan2((line * right).sum(-1), line @ up)
-
-
-def _neck(joints: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Radians of the neck's flexion, bending and rotation."""
-    base = _at(joints, "thorax")
-    head = _trunk_axes(joints) @ _limb_axes(_at(joints, "head") - base, _at(joints, "neck") - base)
-    extension, bending, rotation = _cardan(head)
-    return -extension, bending, rotation
+    lean = np.arctan2(forward, line @ up), np.arctan2((line * right).sum(-1), line @ up)
+    head = trunk @ _limb_axes(_at(joints, "head") - base, _at(joints, "neck") - base)
+    neck_extension, *neck_turn = _cardan(head)
+    return -extension, *turn, *lean, -neck_extension, *neck_turn
 
 
 def _is_determined(joints: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """Which angles `(frames, angles)` of joints `(frames, 17, 3)` are more than noise: bool of the same shape."""
     determined = np.ones(degrees.shape, dtype=bool)
     is_bent = np.sin(np.radians(degrees)) >= LEAST_LEVER
+    index = {name: number for number, name in enumerate(ANGLES)}
     for side in ("right", "left"):
-        knee, raised, elbow = (
-            is_bent[:, ANGLES.index(f"{side}_{name}")]
-            for name in ("knee_flexion", "shoulder_elevation", "elbow_flexion")
-        )
-        determined[:, ANGLES.index(f"{side}_hip_rotation")] = knee
-        determined[:, ANGLES.index(f"{side}_shoulder_plane")] = raised
-        determined[:, ANGLES.index(f"{side}_shoulder_rotation")] = raised & elbow
+        raised = is_bent[:, index[f"{side}_shoulder_elevation"]]
+        determined[:, index[f"{side}_hip_rotation"]] = is_bent[:, index[f"{side}_knee_flexion"]]
+        determined[:, index[f"{side}_shoulder_plane"]] = raised
+        determined[:, index[f"{side}_shoulder_rotation"]] = raised & is_bent[:, index[f"{side}_elbow_flexion"]]
     base, head = _at(joints, "thorax"), _at(joints, "head") - _at(joints, "thorax")
     face = np.cross(_at(joints, "neck") - base, head)
-    determined[:, ANGLES.index("neck_rotation")] = np.linalg.norm(face, axis=-1) >= LEAST_FACE * (head**2).sum(-1)
+    determined[:, index["neck_rotation"]] = np.linalg.norm(face, axis=-1) >= LEAST_FACE * (head**2).sum(-1)
     return determined
 
 
