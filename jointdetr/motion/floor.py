@@ -68,8 +68,13 @@ def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tup
     """
     legs = both_sides(motion.skeleton)  # (feet, 3)
     upward = estimate_up(motion) if up is None else direction(up)
+    if motion.root_camera is None or not np.isfinite(motion.root_camera).all(-1).any():
+        raise ValueError(
+            f"person {motion.person}: the floor needs the root's place from the camera, and none is known; "
+            "say the camera, as `--fov 60` does"
+        )
     turn = level_rotation(upward)
-    joints, seen = motion.joints @ turn.T, _root_seen(motion) @ turn.T
+    joints, seen = motion.joints @ turn.T, interpolated(motion.root_camera, motion.times_s) @ turn.T
     ankles = joints[:, legs[:, 2]]  # (frames, feet, 3)
     if np.isnan(ankles).any(-1).all():
         raise ValueError(f"person {motion.person}: no ankle is known in any frame.")
@@ -89,8 +94,8 @@ def stand_all_on_floor(motions: Sequence[PoseMotion]) -> tuple[list[PoseMotion],
     if not seen:
         return [], []
     up = direction(np.mean([estimate_up(motion) for motion in seen], axis=0))
-    pairs = [stand_on_floor(motion, up) for motion in seen]
-    return [placed for placed, _ in pairs], [fit for _, fit in pairs]
+    placed, fits = zip(*(stand_on_floor(motion, up) for motion in seen), strict=True)
+    return list(placed), list(fits)
 
 
 def both_sides(skeleton: Skeleton, parts: Sequence[str] = LEG) -> np.ndarray:
@@ -167,16 +172,6 @@ def runs(flags: np.ndarray) -> list[np.ndarray]:
     """Indices of the frames `(frames,)` that are set, split where one is not."""
     frames = np.flatnonzero(flags)
     return np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1) if len(frames) else []
-
-
-def _root_seen(motion: PoseMotion) -> np.ndarray:
-    """The root's place in every frame, interpolated where it is not known: `(frames, 3)`."""
-    if motion.root_camera is None or not np.isfinite(motion.root_camera).all(-1).any():
-        raise ValueError(
-            f"person {motion.person}: the floor needs the root's place from the camera, and none is known; "
-            "say the camera, as `--fov 60` does"
-        )
-    return interpolated(motion.root_camera, motion.times_s)
 
 
 def _fit_way(
