@@ -35,9 +35,7 @@ def open_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -> N
     (folder / ".locks").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".locks" / "opening.lock"):
         found = json.loads(recorded.read_text()) if recorded.exists() else settings
-        different = sorted(name for name in settings | found if settings.get(name) != found.get(name))
-        if different:
-            pairs = ", ".join(f"{name}={found.get(name)!r} (asked for {settings.get(name)!r})" for name in different)
+        if pairs := differences(found, settings):
             raise ValueError(
                 f"{folder} holds a dataset of other settings: {pairs}; expected the same or an empty folder"
             )
@@ -46,6 +44,12 @@ def open_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -> N
         recorded.parent.mkdir(exist_ok=True)
         write_aside(recorded, (json.dumps(settings, indent=2) + "\n").encode())
         (folder / "data").mkdir(exist_ok=True)
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Settings that differ, in words; empty if none does."""
+    names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+    return ", ".join(f"{name}={found.get(name)!r} (asked for {wanted.get(name)!r})" for name in names)
 
 
 def write_aside(path: Path, content: bytes) -> None:

@@ -51,8 +51,6 @@ class VideoSettings:
         has_detector: Whether the estimator has a detector, which goes on being asked when people are known, and
             without which nobody is believed in for long.
         detect_every_s: How often people are looked for; without a detector only while nobody is known.
-        tracking: How people are followed.
-        smoothing: What is done to the motion afterwards.
         threshold: Joints less probable than this count as not found.
         batch_size: Frames that go through the network at once. More are faster on a GPU, but the boxes of all of them
             come from the frames before.
@@ -110,9 +108,8 @@ class VideoPredictor:
         results = []
         for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
             there = tracker.see(of_frame, at, frame.time_s)
-            when = {"frame": frame.index, "time_s": frame.time_s}
             rows = [
-                {**when, "person": person, "box": np.array(box), **pose}
+                {"frame": frame.index, "time_s": frame.time_s, "person": person, "box": np.array(box), **pose}
                 for person, box, pose, seen in zip(people, at, of_frame, there, strict=True)
                 if seen
             ]
@@ -154,10 +151,7 @@ def predict_motion(
 ) -> Iterator[FrameResult]:
     """Yield the people in each frame of a film, as they are found, unsmoothed; constant memory.
 
-    Args:
-        source: A film, or frames that follow each other.
-        estimator: The pipeline "pose-estimation-3d".
-        settings: How to go through the film.
+    `source` is a film, or frames that follow each other; `estimator` is the pipeline "pose-estimation-3d".
 
     Raises:
         ValueError: The source is no film, or what the pipeline refuses.
@@ -170,15 +164,7 @@ def predict_motion(
 
 @dataclass(frozen=True)
 class FilmLimits:
-    """How much of a film to look at.
-
-    Args:
-        max_frames: Frames to look at, at most.
-        max_seconds: Seconds of the film, at most.
-
-    Raises:
-        ValueError: A limit that leaves nothing.
-    """
+    """How much of a film to look at, in frames that are looked at and seconds; ValueError if that is nothing."""
 
     max_frames: int | None = None
     max_seconds: float | None = None
@@ -199,12 +185,8 @@ def estimate_video(
 ) -> list[PoseMotion]:
     """Estimate and smooth the motions of the people in a film.
 
-    Args:
-        path: The film.
-        estimator: The pipeline "pose-estimation-3d".
-        settings: How to go through the film.
-        limits: How much of it to look at; what comes later is left out.
-        progress: Called after each frame with the number of frames done and of all, None if the film does not tell.
+    `estimator` is the pipeline "pose-estimation-3d". `progress` is called after each frame with the number of frames
+    done and of all, None if the film does not tell.
 
     Returns:
         One motion a person, in the order of their numbers; an empty list if nobody is there.

@@ -1,9 +1,8 @@
 """Steadier motion from poses of single frames: One-Euro while it happens, a smoothing spline afterwards.
 
-Both take frames at uneven times and joints that are missing (NaN) now and then. The One-Euro filter is for live
-pictures: it sees the past alone, and so is late, by `OneEuroFilter.delay_s`. The spline sees past and future and is
-not late. A table of any length is smoothed in stretches that overlap by seconds: what is farther away changes nothing
-any more.
+Both take frames at uneven times and joints that are missing (NaN) now and then. The One-Euro filter sees the past
+alone, and so is late, by `OneEuroFilter.delay_s`; the spline is not. A table of any length is smoothed in stretches
+that overlap by seconds: what is farther away changes nothing any more.
 
 Shape vocabulary: frames, points (mostly joints), channels (3 for mm, 2 for px). Times are seconds and grow.
 `rows` are those of `jointdetr.motion.motion_schema`, in the order of time.
@@ -125,18 +124,13 @@ def smooth_offline(
     result = np.full(values.shape, np.nan)
     known = np.isfinite(values).all(-1) & (weights > 0)  # (frames, points)
     for point in range(values.shape[1]):
-        for run in _runs(np.flatnonzero(known[:, point]), times_s, settings.max_gap_s):
+        frames = np.flatnonzero(known[:, point])
+        breaks = np.flatnonzero(np.diff(times_s[frames]) > settings.max_gap_s) + 1
+        for run in np.split(frames, breaks) if len(frames) else ():
             samples = values[run, point], times_s[run], weights[run, point]
             whole = slice(run[0], run[-1] + 1)
             result[whole, point] = _evaluate_spline(samples, times_s[whole], settings.cutoff_hz)
     return result
-
-
-def _runs(frames: np.ndarray, times_s: np.ndarray, max_gap_s: float) -> list[np.ndarray]:
-    """Split frames where the time between two of them is too long."""
-    if not len(frames):
-        return []
-    return np.split(frames, np.flatnonzero(np.diff(times_s[frames]) > max_gap_s) + 1)
 
 
 def _evaluate_spline(
@@ -183,11 +177,10 @@ def _smooth(
 
 def _mm_per_px(motion: PoseMotion) -> np.ndarray:
     """About how many millimetres a pixel is at the person, `(frames,)`."""
-    if motion.boxes is None:
-        return PERSON_MM / np.maximum(
-            np.nanmax(np.nanmax(motion.joints_2d, 1) - np.nanmin(motion.joints_2d, 1), -1), 1.0
-        )
-    return PERSON_MM / motion.boxes[:, 2:].max(-1)
+    if motion.boxes is not None:
+        return PERSON_MM / motion.boxes[:, 2:].max(-1)
+    extents = np.nanmax(motion.joints_2d, 1) - np.nanmin(motion.joints_2d, 1)  # (frames, 2)
+    return PERSON_MM / np.maximum(np.nanmax(extents, -1), 1.0)
 
 
 def smooth_rows(rows: Iterable[Row], skeleton: Skeleton, settings: SmoothingSettings) -> Iterator[Row]:
@@ -223,12 +216,11 @@ class LiveSmoother:
         self._filters = defaultdict(lambda: (OneEuroFilter(settings), OneEuroFilter(settings)))  # of joints and points
 
     def __call__(self, rows: Iterable[Row]) -> list[Row]:
-        """Smooth the rows of a frame, which is later than the one before."""
-        return [self._smooth(row) for row in rows]
-
-    def _smooth(self, row: Row) -> Row:
-        """Smooth one person's joints, in mm and in px."""
-        person, time_s = row["person"], row["time_s"]
-        of_joints, of_points = self._filters[person]
-        points = of_points(row["joints_2d"], time_s, PERSON_MM / max(row["box"][2:]))
-        return {**row, "joints": of_joints(row["joints"], time_s), "joints_2d": points}
+        """Smooth the rows of a frame, in mm and in px; it is later than the one before."""
+        smooth = []
+        for row in rows:
+            of_joints, of_points = self._filters[row["person"]]
+            joints = of_joints(row["joints"], row["time_s"])
+            points = of_points(row["joints_2d"], row["time_s"], PERSON_MM / max(row["box"][2:]))
+            smooth.append({**row, "joints": joints, "joints_2d": points})
+        return smooth
