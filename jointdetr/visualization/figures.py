@@ -49,16 +49,13 @@ def draw_overlay(
     detected: torch.Tensor | np.ndarray,
     skeleton: Skeleton,
 ) -> Image.Image:
-    """Draw skeletons over a picture.
+    """Draw skeletons over a picture; returns a new RGB picture of the same size.
 
     Args:
         image: The picture.
         joints_2d: `(joints, 2)` or `(people, joints, 2)`, pixels of the picture; NaN joints are left out.
         detected: `(joints,)` or `(people, joints)` bool, False where a joint is a guess.
-        skeleton: Names, parents and flip pairs of the joints.
-
-    Returns:
-        A new RGB picture of the same size.
+        skeleton: Of the joints.
 
     Raises:
         ValueError: The shapes do not fit the skeleton.
@@ -90,31 +87,25 @@ def write_overlay(film: FrameReader, rows: Iterable[dict[str, Any]], skeleton: S
     The frames of `film` are chosen as they were for the `rows`, of which there is one for each person in each frame,
     ordered by frame: `frame`, `joints_2d` `(joints, 2)` px, `detected` `(joints,)`.
     """
-    groups = ((index, list(people)) for index, people in groupby(rows, key=itemgetter("frame")))
-    index, people = next(groups, (math.inf, []))
+    groups = groupby(rows, key=itemgetter("frame"))
+    index, people = next(groups, (math.inf, ()))
     with FilmWriter(path, film.info().frame_rate / film.step) as writer:
         for frame in film:
             while index < frame.index:
-                index, people = next(groups, (math.inf, []))
+                index, people = next(groups, (math.inf, ()))
             image = frame.image
             if index == frame.index:
-                points = np.array([person["joints_2d"] for person in people], dtype=np.float64)
-                image = draw_overlay(image, points, np.array([person["detected"] for person in people]), skeleton)
+                points, seen = zip(*((person["joints_2d"], person["detected"]) for person in people), strict=True)
+                image = draw_overlay(image, np.array(points, dtype=np.float64), np.array(seen), skeleton)
             writer.write(image, frame.time_s)
 
 
 def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton) -> Figure:
     """Show a picture with its skeletons beside the first six of them in 3D, from the camera and from the side.
 
-    Args:
-        image: The picture.
-        people: What `post_process_pose_estimation` returns for it: `joints` `(joints, 3)` in millimetres relative to
-            the root, `joints_2d` `(joints, 2)` in pixels and `detected` `(joints,)`. Of nobody the picture is shown
-            alone, and that it is so.
-        skeleton: Names, parents and flip pairs of the joints.
-
-    Returns:
-        A figure; `figure.savefig("pose.png")` writes it.
+    `people` are what `post_process_pose_estimation` returns for it: `joints` `(joints, 3)` in millimetres relative to
+    the root, `joints_2d` `(joints, 2)` in pixels and `detected` `(joints,)`. Of nobody the picture is shown alone, and
+    that it is so. `figure.savefig("pose.png")` writes the figure.
 
     Raises:
         ValueError: A person's shapes do not fit the skeleton.

@@ -19,7 +19,7 @@ from .page import read_viewer_html, write_viewer_html
 SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".trc", ".c3d", ".html")
 READABLE = (".json", ".npz", ".parquet", ".html", ".glb", ".bvh")
 TABLES = {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}
-MOVING = (".bvh", ".trc", ".c3d", ".glb")
+RIGS, MARKERS = (".bvh", ".glb"), {".trc": write_trc, ".c3d": write_c3d}
 ANGLE_STEM = ".angles"  # what the name of a table of joint angles ends in, before its suffix
 
 
@@ -84,16 +84,18 @@ def write_poses(
 
 def _write_motions(motions: Sequence[PoseMotion], path: Path, on_floor: bool) -> dict[Path, str]:
     """Write what is made of whole motions: animations, markers, angles and the page."""
-    suffix = path.suffix.lower()
-    if suffix in MOVING:
+    suffix, notes = path.suffix.lower(), []
+    if suffix in (*RIGS, *MARKERS):
         motions = [motion for motion in motions if not motion.missing.all()]
-        return _write_on_floor(motions, path) if on_floor and motions else _write_moving(motions, path)
     if on_floor:
-        motions = stand_all_on_floor(motions)[0]
-    if suffix != ".html":
+        motions, notes = _on_floor(motions, suffix in RIGS)
+    if suffix == ".html":
+        write_viewer_html(motions, path, title=path.stem)
+        return {path: ""}
+    if suffix not in (*RIGS, *MARKERS):
         return write_angles(motions, path)
-    write_viewer_html(motions, path, title=path.stem)
-    return {path: ""}
+    written = _write_moving(motions, path)
+    return dict.fromkeys(written, "; ".join(notes)) if on_floor else written
 
 
 def write_angles(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, str]:
@@ -123,24 +125,22 @@ def person_paths(path: Path, motions: Sequence[PoseMotion]) -> list[Path]:
     return [path.with_name(f"{path.stem}.person{motion.person + 1}{path.suffix}") for motion in motions]
 
 
-def _write_on_floor(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
-    """Write people upright on the floor; feet of a rig stand still only if its bones have their length before."""
+def _on_floor(motions: Sequence[PoseMotion], as_rigs: bool) -> tuple[list[PoseMotion], list[str]]:
+    """Put people upright on the floor; feet of a rig stand still only if its bones have their length before."""
     notes = []
-    if path.suffix.lower() in (".bvh", ".glb"):
+    if as_rigs:
         pairs = [with_constant_bones(motion) for motion in motions]
         notes += [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in pairs]
         motions = [motion for motion, _ in pairs]
     placed, fits = stand_all_on_floor(motions)
     notes += [f"person {motion.person + 1} {fit.describe()}" for motion, fit in zip(placed, fits, strict=True)]
-    return dict.fromkeys(_write_moving(placed, path), "; ".join(notes))
+    return placed, notes
 
 
 def _write_moving(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
     """Write one GLB for all, or one file a person of another kind, each with what its reader should know."""
-    if not motions:
-        return {}
     suffix = path.suffix.lower()
-    if suffix == ".glb":
+    if suffix == ".glb" and motions:
         rigs = write_glb(motions, path)
         notes = [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in zip(motions, rigs, strict=True)]
         return {path: "; ".join(notes)}
@@ -150,6 +150,6 @@ def _write_moving(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
             written[each] = write_bvh(motion, each).describe()
         else:
             markers = markers_of(motion)
-            {".trc": write_trc, ".c3d": write_c3d}[suffix](markers, each)
+            MARKERS[suffix](markers, each)
             written[each] = describe(markers)
     return written

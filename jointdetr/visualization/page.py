@@ -30,18 +30,14 @@ def viewer_bundle() -> Path:
 def viewer_data(motions: Sequence[PoseMotion]) -> dict[str, Any]:
     """What the viewer shows, ready for JSON: everybody on one time line, null where somebody or a joint is missing.
 
-    Args:
-        motions: The people; none gives an empty scene.
+    Nobody is an empty scene.
 
     Raises:
         ValueError: The people have different skeletons.
     """
     skeleton = motions[0].skeleton if motions else HUMAN36M
-    for motion in motions:
-        if motion.skeleton != skeleton:
-            raise ValueError(
-                f"all people must have the same skeleton, got {skeleton.name!r} and {motion.skeleton.name!r}"
-            )
+    if others := [motion.skeleton.name for motion in motions if motion.skeleton != skeleton]:
+        raise ValueError(f"all people must have the same skeleton, got {skeleton.name!r} and {others[0]!r}")
     times = np.unique(np.concatenate([motion.times_s for motion in motions] or [np.zeros(1)]))
     return {
         "skeleton": skeleton_data(skeleton),
@@ -83,11 +79,6 @@ def positions(points: np.ndarray, digits: int = 1) -> list[list[float] | None]:
 
 def write_viewer_html(motions: Sequence[PoseMotion], path: str | Path, title: str = "3D poses") -> None:
     """Write a web page with the viewer and the poses in it: one file that needs no network.
-
-    Args:
-        motions: The people.
-        path: File to write.
-        title: Of the page.
 
     Raises:
         ValueError: The people have different skeletons.
