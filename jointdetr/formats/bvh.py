@@ -74,14 +74,14 @@ def read_bvh(path: str | Path) -> BvhMotion:
     return BvhMotion(*hierarchy, *_read_motion(path, lines[start:], sum(map(len, hierarchy[-1]))))
 
 
-def read_bvh_motion(path: str | Path) -> PoseMotion:
-    """Read a BVH file as a motion to look at, in the unit in which the person is about as tall as people are."""
+def read_bvh_motions(path: str | Path) -> list[PoseMotion]:
+    """Read the one person of a BVH file, in the unit in which that person is about as tall as people are."""
     motion = read_bvh(path)
     straight = np.broadcast_to(np.eye(3), (len(motion.names), 3, 3))
     height = np.ptp(pose_nodes(motion.parents, straight, motion.offsets)[1][:, 1]) or 1.0
     unit_mm = min(UNITS_MM.values(), key=lambda unit: abs(np.log(height * unit / USUAL_HEIGHT_MM)))
     times_s = np.arange(len(motion.values)) * motion.frame_time_s
-    return motion_of_nodes(motion.names, motion.parents, motion.positions() * unit_mm, times_s)
+    return [motion_of_nodes(motion.names, motion.parents, motion.positions() * unit_mm, times_s)]
 
 
 def _lines(content: bytes) -> list[tuple[int, str]]:

@@ -2,16 +2,20 @@
 
 PyAV (FFmpeg) decodes. Only one frame is held at a time, however long the film is. Times are seconds from the start of
 the film as a player counts it, and always grow; indices count every frame of the film from 0, broken ones included.
+A webcam is opened by what the platform has for it: v4l2 on Linux, AVFoundation on macOS, DirectShow on Windows.
 """
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlparse
@@ -33,6 +37,7 @@ PICTURE_SUFFIXES = frozenset((".bmp", ".heic", ".jpeg", ".jpg", ".jxl", ".png", 
 MOVING_FORMATS = ("GIF",)  # of those that Pillow reads
 FALLBACK_RATE = 25.0  # frames a second where neither the file nor its frames tell
 CAMERA_PAUSE_S = 0.005
+CAMERA_RATE = "30"  # AVFoundation's default of 29.97 is refused by Apple's own cameras
 TIME_BASE = Fraction(1, 90_000)  # of MPEG; every usual rate fits
 QUALITY = "18"  # x264's constant rate factor: hardly to be told from the original
 
@@ -92,7 +97,9 @@ class FrameReader:
             period_s = 1.0 / _frame_rate(stream)
             index, time_s = -1, -math.inf
             for index, frame in self._decode(container, stream):
-                time_s = _next_time(frame, start_s, time_s, period_s)
+                told_s = -math.inf if frame.time is None else frame.time - start_s
+                # one period after the frame before where the file does not tell, or goes back
+                time_s = told_s if told_s > time_s else max(time_s + period_s, 0.0)
                 if self.stop is not None and index >= self.stop:
                     break
                 if index >= self.start and (index - self.start) % self.step == 0:
@@ -160,13 +167,6 @@ def _frame_rate(stream: "VideoStream") -> float:
     return float(stream.average_rate or stream.guessed_rate or FALLBACK_RATE)
 
 
-def _next_time(frame: "VideoFrame", start_s: float, previous_s: float, period_s: float) -> float:
-    """Return when a frame is shown: one period after the one before it where the file does not tell, or goes back."""
-    if frame.time is not None and frame.time - start_s > previous_s:
-        return frame.time - start_s
-    return 0.0 if previous_s == -math.inf else previous_s + period_s
-
-
 def _upright_image(frame: "VideoFrame", stream: "VideoStream") -> Image.Image:
     """Return the picture with square pixels, turned as the file asks for."""
     image = frame.to_image()
@@ -229,13 +229,69 @@ def is_film(source: str) -> bool:
         return suffix in FILM_SUFFIXES
     if is_address or not Path(source).is_file():
         return False
-    try:
-        with Image.open(source) as image:
-            return image.format in MOVING_FORMATS and image.n_frames > 1
-    except DECODING_ERRORS:
-        pass
-    try:
+    with suppress(*DECODING_ERRORS), Image.open(source) as image:
+        return image.format in MOVING_FORMATS and image.n_frames > 1
+    with suppress(ImportError, ValueError):
         FrameReader(source).info()
-    except (ImportError, ValueError):
-        return False
-    return True
+        return True
+    return False
+
+
+def open_webcam(number: int, platform: str = sys.platform) -> FrameReader:
+    """Return the reader of a camera by its number, 0 for the first; `platform` is as `sys.platform` names it."""
+    if platform == "darwin":
+        reader = FrameReader(str(number), container_format="avfoundation", options={"framerate": CAMERA_RATE})
+    elif platform == "win32":
+        reader = FrameReader(f"video={_directshow_name(number)}", container_format="dshow")
+    else:
+        reader = FrameReader(f"/dev/video{number}", container_format="v4l2")
+    try:
+        reader.info()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"webcam {number} cannot be opened: {error}") from error
+    return reader
+
+
+def _directshow_name(number: int) -> str:
+    """The name of a camera on Windows, which has no numbers for them."""
+    devices = require_av().device.enumerate_input_devices("dshow")
+    cameras = [device.name for device in devices if "video" in device.media_types]
+    if number >= len(cameras):
+        raise ValueError(f"there is no webcam {number}, found {cameras or 'none'}")
+    return cameras[number]
+
+
+def newest_frames(reader: FrameReader) -> Iterator[Frame]:
+    """Yield frames of a source that does not wait, leaving out those that came while the last one was in work.
+
+    A thread goes on reading and keeps the newest frame alone. Indices count the frames that are given.
+    """
+    newest: Queue[Frame | BaseException | None] = Queue(maxsize=1)
+    done = Event()
+    Thread(target=_read, args=(reader, newest, done), daemon=True).start()
+    try:
+        for index, frame in enumerate(iter(newest.get, None)):
+            if isinstance(frame, BaseException):
+                raise frame
+            yield frame._replace(index=index)
+    finally:
+        done.set()
+
+
+def _read(reader: FrameReader, newest: Queue, done: Event) -> None:
+    """Put frame after frame into the queue in place of the one there; at the end None, or what went wrong."""
+    last: BaseException | None = None
+    try:
+        for frame in reader:
+            if done.is_set():
+                return
+            with suppress(Empty):
+                newest.get_nowait()
+            with suppress(Full):
+                newest.put_nowait(frame)
+    except (OSError, ValueError) as error:
+        last = error
+    while not done.is_set():
+        with suppress(Full):
+            newest.put(last, timeout=0.1)
+            return

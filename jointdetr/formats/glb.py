@@ -157,6 +157,9 @@ def _add_mesh(document: _Document, rig: RigMotion, name: str) -> None:
     shapes = [_bone(rest[rig.nodes[bone].parent], rig.offsets[bone]) for bone in bones]
     shapes += [place + BALL for place in rest[joints]]
     corners = np.stack(shapes)[:, OCTAHEDRON].reshape(-1, 3)  # (vertices, 3)
+    first, second, third = corners.reshape(-1, 3, 3).swapaxes(0, 1)  # of each triangle
+    normals = np.cross(second - first, third - first)
+    normals = np.repeat(normals / np.linalg.norm(normals, axis=-1, keepdims=True), 3, axis=0)
     owners = np.repeat([*(rig.nodes[bone].parent for bone in bones), *joints], OCTAHEDRON.size)
     sides = joint_sides(rig.skeleton)
     colors = [COLORS[sides[rig.nodes[index].joint]] for index in [*bones, *joints]]
@@ -164,7 +167,7 @@ def _add_mesh(document: _Document, rig: RigMotion, name: str) -> None:
     weights = np.broadcast_to([1.0, 0.0, 0.0, 0.0], bindings.shape)
     attributes = {
         "POSITION": document.add_numbers(corners, "f", VERTEX_DATA),
-        "NORMAL": document.add_numbers(_normals(corners), "f", VERTEX_DATA),
+        "NORMAL": document.add_numbers(normals, "f", VERTEX_DATA),
         "COLOR_0": document.add_numbers(np.repeat(colors, OCTAHEDRON.size, axis=0), "f", VERTEX_DATA),
         "JOINTS_0": document.add_numbers(bindings, "H", VERTEX_DATA),
         "WEIGHTS_0": document.add_numbers(weights, "f", VERTEX_DATA),
@@ -179,13 +182,6 @@ def _bone(start: np.ndarray, along: np.ndarray) -> np.ndarray:
     across *= min(BONE_WIDTH * length, MAX_BONE_WIDTH) / 2 / np.linalg.norm(across)
     beside, middle = np.cross(along / length, across), start + WAIST * along
     return np.stack([middle + across, middle - across, middle + beside, middle - beside, start + along, start])
-
-
-def _normals(corners: np.ndarray) -> np.ndarray:
-    """Normals `(vertices, 3)` of flat triangles `(vertices, 3)`."""
-    first, second, third = corners.reshape(-1, 3, 3).swapaxes(0, 1)
-    normals = np.cross(second - first, third - first)
-    return np.repeat(normals / np.linalg.norm(normals, axis=-1, keepdims=True), 3, axis=0)
 
 
 def read_glb_motions(path: str | Path) -> list[PoseMotion]:

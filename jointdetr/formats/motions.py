@@ -30,8 +30,9 @@ NPZ_SKELETON |= {name: name for name in ("parents", "flip_pairs", "root")}
 
 OPTIONAL = ("name", "flip_pairs")  # what other programs may leave out of a skeleton
 REQUIRED = ("frame", "time_s", "person", "joints", "detected")
-MOTION_FIELDS = {"box": "boxes", "joints_2d": "joints_2d", "scores": "scores", "sigmas": "sigmas"}
-"""Columns that may be left out, and what a motion calls them."""
+MOTION_FIELDS = {"frame": "frames", "time_s": "times_s", "box": "boxes"}
+MOTION_FIELDS |= {name: name for name in ("joints", "joints_2d", "scores", "detected", "sigmas")}
+"""Columns that a motion has as they are, and what it calls them."""
 
 EVEN = 0.02  # share by which steps of time may differ and still count as equal
 LONGEST_GAP = 2  # median steps of time, over which is interpolated
@@ -126,7 +127,7 @@ def motions_from_rows(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> 
         rows: One mapping for each person in each frame, with `joints` `(joints, 3)` and `detected` `(joints,)` and, if
             known, `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas`: arrays,
             tensors or lists. The people of one picture, as the pipeline returns them, are such rows.
-        skeleton: Names and parents of the joints.
+        skeleton: Of the joints.
 
     Raises:
         ValueError: A row does not fit the skeleton, or several frames have no times; it names the row.
@@ -145,7 +146,14 @@ def motion_rows(motions: Iterable[PoseMotion]) -> list[dict[str, Any]]:
 
     The keys are the columns of [`motion_schema`]; what is not known is left out.
     """
-    rows = [_motion_row(motion, frame) for motion in motions for frame in range(len(motion))]
+    rows = []
+    for motion in motions:
+        columns = {name: getattr(motion, field) for name, field in MOTION_FIELDS.items()}
+        columns = {"joints_camera": motion.joints_camera} | columns
+        known = {name: values for name, values in columns.items() if values is not None}
+        for frame, time_s in enumerate(motion.times_s.tolist()):
+            row = {name: values[frame] for name, values in known.items()}
+            rows.append(row | {"frame": int(row["frame"]), "time_s": time_s, "person": motion.person})
     return sorted(rows, key=lambda row: (row["frame"], row["person"]))
 
 
@@ -226,28 +234,13 @@ def _motions_from_columns(columns: Columns, skeleton: Skeleton) -> list[PoseMoti
 
 def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:
     """The motion of one person from that person's rows."""
-    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
+    known = {name: values for name, values in columns.items() if name in REQUIRED or np.isfinite(values).any()}
     root_camera = None
     if "joints_camera" in known:
         offsets = columns["joints_camera"] - columns["joints"]  # (frames, joints, 3), the same for every joint
         root_camera = np.ma.median(np.ma.masked_invalid(offsets), axis=1).filled(np.nan)  # (frames, 3)
-    return PoseMotion(
-        skeleton,
-        columns["time_s"],
-        columns["joints"],
-        columns["detected"].astype(bool),
-        root_camera=root_camera,
-        person=int(columns["person"][0]),
-        frames=columns["frame"].astype(np.int64),
-        **{field: known[name] for name, field in MOTION_FIELDS.items() if name in known},
-    )
-
-
-def _motion_row(motion: PoseMotion, frame: int) -> dict[str, Any]:
-    row = {"frame": int(motion.frames[frame]), "time_s": float(motion.times_s[frame]), "person": motion.person}
-    per_frame = {name: getattr(motion, field) for name, field in MOTION_FIELDS.items()}
-    per_frame |= {"joints": motion.joints, "detected": motion.detected, "joints_camera": motion.joints_camera}
-    return row | {name: values[frame] for name, values in per_frame.items() if values is not None}
+    fields = {field: known[name] for name, field in MOTION_FIELDS.items() if name in known}
+    return PoseMotion(skeleton, root_camera=root_camera, person=int(columns["person"][0]), **fields)
 
 
 def _read_json(path: Path) -> list[PoseMotion]:
@@ -263,8 +256,7 @@ def _read_npz(path: Path) -> list[PoseMotion]:
     with np.load(path, allow_pickle=False) as archive:
         arrays = dict(archive)
     described = {key: arrays[name].tolist() for name, key in NPZ_SKELETON.items() if name in arrays}
-    skeleton = skeleton_from_dict(described, OPTIONAL)
-    return _motions_from_columns(arrays, skeleton)
+    return _motions_from_columns(arrays, skeleton_from_dict(described, OPTIONAL))
 
 
 def _read_parquet(path: Path) -> list[PoseMotion]:

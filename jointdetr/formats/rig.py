@@ -119,7 +119,12 @@ def fit_rig(motion: PoseMotion) -> RigMotion:
     placed = places[:, [_node_of(nodes, joint) for joint in range(len(skeleton.joints))]]
     error_mm = np.linalg.norm(placed - positions, axis=-1) * 1000
     error_mm[motion.missing] = np.nan
-    root = _root_places(motion, placed)
+    if motion.root_camera is None:
+        root = np.broadcast_to([0.0, -placed[..., 1].min(), 0.0], (len(motion), 3)).copy()
+    else:
+        root = interpolated(motion.root_camera * TO_RIG_AXES, motion.times_s)
+    if np.isnan(root).any():
+        raise ValueError(f"person {motion.person}: `root_camera` is not known in any frame.")
     return RigMotion(skeleton, nodes, offsets, motion.times_s, root, rotations, placed, error_mm)
 
 
@@ -210,16 +215,6 @@ def _place_never_seen(skeleton: Skeleton, positions: np.ndarray) -> None:
             straight = straight / np.maximum(np.linalg.norm(straight, axis=-1, keepdims=True), 1e-9)
         length = known.get(partners.get(node.joint, -1), np.median([*known.values()] or [0.2]))
         positions[:, node.joint] = positions[:, parent] + length * straight
-
-
-def _root_places(motion: PoseMotion, placed: np.ndarray) -> np.ndarray:
-    """The root's place in every frame: `(frames, 3)`, metres."""
-    if motion.root_camera is None:
-        return np.broadcast_to([0.0, -placed[..., 1].min(), 0.0], (len(motion), 3)).copy()
-    places = interpolated(motion.root_camera * TO_RIG_AXES, motion.times_s)
-    if np.isnan(places).any():
-        raise ValueError(f"person {motion.person}: `root_camera` is not known in any frame.")
-    return places
 
 
 def rest_directions(skeleton: Skeleton) -> np.ndarray:

@@ -23,14 +23,6 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _array_of_buffer(
-    buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str, axis_order: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """Make an array of its bytes, as protocol 5 stores it; the same as numpy's own function, which is private."""
-    array = np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
-    return array if axis_order is None else array.transpose(axis_order)
-
-
 # What pickles of numpy arrays, scalars and Python's containers name, under all modules where numpy has had it.
 _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
@@ -47,7 +39,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 for _core in ("numpy.core", "numpy._core"):
     _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = np.empty(0).__reduce__()[0]
     _ADMITTED[f"{_core}.multiarray", "scalar"] = np.float64(0).__reduce__()[0]
-    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _array_of_buffer
+    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = np.empty(0).__reduce_ex__(5)[0]
 
 
 class RefusedPickleError(ValueError):

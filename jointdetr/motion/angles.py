@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..camera_jointdetr import flip_permutation
 from ..data.skeleton_mapping import joint_sources, mapping_weights
 from ..formats.motions import PoseMotion
 from ..skeleton_jointdetr import HUMAN36M
@@ -30,6 +31,7 @@ LEAST_LEVER = float(np.sin(np.radians(15.0)))  # sine of a bend; below it the pl
 LEAST_FACE = 0.1  # distance of the face from the neck's line by the line's length, for the head's rotation
 MEAN_DISTANCE = float(np.sqrt(8 / np.pi))  # mean length of a vector of three standard normal numbers
 STEP_MM = 0.5
+MIRRORED = flip_permutation(HUMAN36M.flip_pairs, len(HUMAN36M.joints))
 JOINT = {name: index for index, name in enumerate(HUMAN36M.joints)}
 NEEDS_OWN = {"spine": ("trunk_flexion", "trunk_bending", "trunk_rotation"), "neck": ("neck_rotation",)}
 """Angles that a skeleton cannot have without a joint of its own there: it lies in line with others by construction."""
@@ -118,16 +120,8 @@ def _mapped(values: np.ndarray, weights: np.ndarray, possible: np.ndarray) -> np
 
 def _measure(joints: np.ndarray, up: np.ndarray) -> np.ndarray:
     """All angles in the order of `ANGLES`, determined or not: `(..., 17, 3)` to `(..., angles)` degrees."""
-    angles = [*_side(joints), *_side(_mirrored(joints)), *_middle(joints, up)]
+    angles = [*_side(joints), *_side(joints[..., MIRRORED, :] * (-1.0, 1.0, 1.0)), *_middle(joints, up)]
     return np.degrees(np.stack(angles, axis=-1))
-
-
-def _mirrored(joints: np.ndarray) -> np.ndarray:
-    """The body in a mirror, left joints in the place of right ones."""
-    order = np.arange(len(HUMAN36M.joints))
-    for first, second in HUMAN36M.flip_pairs:
-        order[[first, second]] = second, first
-    return joints[..., order, :] * (-1.0, 1.0, 1.0)
 
 
 def _at(joints: np.ndarray, name: str) -> np.ndarray:
@@ -143,7 +137,10 @@ def _side(joints: np.ndarray) -> tuple[np.ndarray, ...]:
     arm = trunk @ _limb_axes(shoulder - elbow, wrist - elbow)  # elbows bend forward
     flexion, abduction, rotation = _cardan(thigh)
     knee_flexion, elbow_flexion = _between(knee - hip, ankle - knee), _between(elbow - shoulder, wrist - elbow)
-    return flexion, -abduction, rotation, knee_flexion, *_plane_and_elevation(arm), elbow_flexion
+    plane = np.arctan2(-arm[..., 0, 1], -arm[..., 2, 1])  # the arm turns about Y, -X' and Y''
+    elevation = np.arccos(np.clip(arm[..., 1, 1], -1.0, 1.0))
+    arm_rotation = np.arctan2(-arm[..., 1, 0], arm[..., 1, 2])
+    return flexion, -abduction, rotation, knee_flexion, plane, elevation, arm_rotation, elbow_flexion
 
 
 def _middle(joints: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -217,13 +214,6 @@ def _cardan(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     about_z = np.arctan2(-turns[..., 0, 1], turns[..., 1, 1])
     about_x = np.arcsin(np.clip(turns[..., 2, 1], -1.0, 1.0))
     return about_z, about_x, np.arctan2(-turns[..., 2, 0], turns[..., 2, 2])
-
-
-def _plane_and_elevation(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The plane of elevation, the elevation and the rotation of an arm, from Y, -X' and Y'' of `(..., 3, 3)`."""
-    plane = np.arctan2(-turns[..., 0, 1], -turns[..., 2, 1])
-    elevation = np.arccos(np.clip(turns[..., 1, 1], -1.0, 1.0))
-    return plane, elevation, np.arctan2(-turns[..., 1, 0], turns[..., 1, 2])
 
 
 def _between(first: np.ndarray, second: np.ndarray) -> np.ndarray:

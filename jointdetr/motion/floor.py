@@ -119,14 +119,8 @@ def estimate_up(motion: PoseMotion) -> np.ndarray:
     if not len(standing):
         raise ValueError(f"person {motion.person}: ankles and shoulders are not known together in any frame.")
     upright = direction(standing.mean(0))
-    if motion.root_camera is None:
-        return upright
-    return _across_the_way(upright, motion.joints_camera[:, low])
-
-
-def _across_the_way(upright: np.ndarray, ankles: np.ndarray) -> np.ndarray:
-    """The direction nearest to `upright` `(3,)` in which the lower ankle of `(frames, feet, 3)` stays as high."""
-    ankles = ankles[np.isfinite(ankles).all((1, 2))]
+    ankles = motion.joints[:0, low] if motion.root_camera is None else motion.joints_camera[:, low]
+    ankles = ankles[np.isfinite(ankles).all((1, 2))]  # (frames, feet, 3)
     if not len(ankles):
         return upright
     lower = ankles[np.arange(len(ankles)), (ankles @ upright).argmin(1)]  # (frames, 3)
@@ -151,21 +145,16 @@ def find_contacts(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     contacts = lowest - ankles[..., 1] < LOW
     if len(ankles) == 1:
         return contacts
-    speeds = _speeds(ankles, times_s)  # (frames, feet)
+    velocities = np.gradient(ankles, times_s, axis=0)
+    rays = ankles / np.maximum(np.linalg.norm(ankles, axis=-1, keepdims=True), 1e-9)
+    depth = (velocities * rays).sum(-1, keepdims=True) * rays
+    speeds = np.linalg.norm(velocities - (1 - DEPTH_SHARE) * depth, axis=-1)  # (frames, feet) mm/s
     contacts &= speeds < np.fmax(STILL, STILL_SHARE * speeds.max(1, keepdims=True))
     for foot in range(contacts.shape[1]):
         for run in runs(contacts[:, foot]):
             if times_s[run[-1]] - times_s[run[0]] < SHORTEST_CONTACT_S:
                 contacts[run, foot] = False
     return contacts
-
-
-def _speeds(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """How fast ankles move, `(frames, feet)` mm/s, depth counted for less."""
-    velocities = np.gradient(ankles, times_s, axis=0)
-    rays = ankles / np.maximum(np.linalg.norm(ankles, axis=-1, keepdims=True), 1e-9)
-    depth = (velocities * rays).sum(-1, keepdims=True) * rays
-    return np.linalg.norm(velocities - (1 - DEPTH_SHARE) * depth, axis=-1)
 
 
 def runs(flags: np.ndarray) -> list[np.ndarray]:
@@ -192,21 +181,17 @@ def _fit_way(
     along = rays[:, :, None] * rays[:, None]  # (frames, 3, 3)
     weights = (np.eye(3) - along) / ACROSS_MM + along / DEPTH_MM
     near = np.repeat(roots, 3, axis=0), weights.reshape(-1, 3), (weights @ seen[..., None]).ravel()
+    before, after = np.diff(times_s)[:-1], np.diff(times_s)[1:]
+    acceleration = 2 / (before + after) * np.array([1 / before, -1 / before - 1 / after, 1 / after]) / ACCELERATION
+    acceleration *= np.sqrt((before + after) / 2 * 30.0)  # by a thirtieth of a second: any frame rate counts alike
     in_a_row = np.stack([roots[:-2], roots[1:-1], roots[2:]], axis=-1).reshape(-1, 3)
-    smooth = in_a_row, np.repeat(_accelerations(times_s), 3, axis=0), np.zeros(len(in_a_row))
+    smooth = in_a_row, np.repeat(acceleration.T, 3, axis=0), np.zeros(len(in_a_row))
     pairs = np.stack([roots[at], stands], axis=-1).reshape(-1, 2)
     still = pairs, np.full(pairs.shape, [1.0, -1.0]) / FOOT_MM, -ankles[at, foot].ravel() / FOOT_MM
     solution = _least_squares([near, smooth, still], height + 1)
     places = np.full(ankles.shape, np.nan)
     places[at, foot] = solution[stands]
     return solution[roots], places
-
-
-def _accelerations(times_s: np.ndarray) -> np.ndarray:
-    """Weights `(frames - 2, 3)` of three places that give the acceleration in the middle, by the one expected."""
-    before, after = np.diff(times_s)[:-1], np.diff(times_s)[1:]
-    rates = 2 / (before + after) * np.array([1 / before, -1 / before - 1 / after, 1 / after]) / ACCELERATION
-    return (np.sqrt((before + after) / 2 * 30.0) * rates).T  # by a thirtieth of a second: any frame rate counts alike
 
 
 def _least_squares(equations: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], unknowns: int) -> np.ndarray:

@@ -44,10 +44,7 @@ VIEWS = (
 
 
 def draw_overlay(
-    image: Image.Image,
-    joints_2d: torch.Tensor | np.ndarray,
-    detected: torch.Tensor | np.ndarray,
-    skeleton: Skeleton,
+    image: Image.Image, joints_2d: torch.Tensor | np.ndarray, detected: torch.Tensor | np.ndarray, skeleton: Skeleton
 ) -> Image.Image:
     """Draw skeletons over a picture; returns a new RGB picture of the same size.
 
@@ -71,7 +68,9 @@ def draw_overlay(
     axes.set(xlim=(0, image.width), ylim=(image.height, 0))
     axes.axis("off")
     for person_points, person_seen in zip(points, seen, strict=True):
-        width = _bone_width_px(person_points, max(image.size)) * 72 / 100  # matplotlib counts 1/72 inch
+        finite = person_points[np.isfinite(person_points).all(-1)]
+        extent = np.ptp(finite, axis=0).max() if len(finite) else 0.0
+        width = max(min(extent / 45, max(image.size) / 110), 1.5) * 72 / 100  # matplotlib counts 1/72 inch
         _draw_skeleton(axes, person_points, person_seen, skeleton, width)
     canvas.draw()
     layer = Image.fromarray(np.asarray(canvas.buffer_rgba()))
@@ -194,13 +193,6 @@ def _cut_to_people(axes: Axes, image: Image.Image, people: Sequence[Person]) -> 
     margin = np.maximum(MARGIN * (high - low).max(), LEAST_MARGIN_PX)
     (left, top), (right, bottom) = np.maximum(low - margin, 0), np.minimum(high + margin, image.size)
     axes.set(xlim=(left, right), ylim=(bottom, top))
-
-
-def _bone_width_px(points: np.ndarray, image_size: int) -> float:
-    """Width of a bone that suits the person's size `(joints, 2)` as well as the picture's."""
-    finite = points[np.isfinite(points).all(-1)]
-    extent = np.ptp(finite, axis=0).max() if len(finite) else 0.0
-    return max(min(extent / 45, image_size / 110), 1.5)
 
 
 def _draw_person_2d(axes: Axes, person: Person, skeleton: Skeleton, name: str) -> None:

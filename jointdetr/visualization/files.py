@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..formats.bvh import read_bvh_motion, write_bvh
+from ..formats.bvh import read_bvh_motions, write_bvh
 from ..formats.glb import read_glb_motions, write_glb
 from ..formats.markers import describe, markers_of, write_c3d, write_trc
 from ..formats.motions import PoseMotion, load_motions, motions_from_rows
@@ -17,7 +17,8 @@ from .charts import angle_figure
 from .page import read_viewer_html, write_viewer_html
 
 SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".trc", ".c3d", ".html")
-READABLE = (".json", ".npz", ".parquet", ".html", ".glb", ".bvh")
+READERS = dict.fromkeys((".json", ".npz", ".parquet"), load_motions)
+READERS |= {".html": read_viewer_html, ".glb": read_glb_motions, ".bvh": read_bvh_motions}
 TABLES = {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}
 RIGS, MARKERS = (".bvh", ".glb"), {".trc": write_trc, ".c3d": write_c3d}
 ANGLE_STEM = ".angles"  # what the name of a table of joint angles ends in, before its suffix
@@ -33,11 +34,9 @@ def read_poses(path: str | Path) -> list[PoseMotion]:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in READABLE:
-        raise ValueError(f"{path}: expected a file of poses ending in {', '.join(READABLE)}, got {path.suffix!r}")
-    if suffix == ".bvh":
-        return [read_bvh_motion(path)]
-    return {".glb": read_glb_motions, ".html": read_viewer_html}.get(suffix, load_motions)(path)
+    if suffix not in READERS:
+        raise ValueError(f"{path}: expected a file of poses ending in {', '.join(READERS)}, got {path.suffix!r}")
+    return READERS[suffix](path)
 
 
 def write_poses(
@@ -55,15 +54,15 @@ def write_poses(
         people: One mapping for each person in each frame, as the pipeline returns them for a picture and
             [`motion_rows`] gives them for a film.
         path: File to write. BVH, TRC and C3D hold one person: several become NAME.person1.bvh, NAME.person2.bvh ...
-        skeleton: Names, parents and flip pairs of the joints.
+        skeleton: Of the joints.
         about: More entries for the head of a JSON file.
         on_floor: Put the people upright on the floor first, see [`stand_on_floor`]; tables of poses stay as they were
             seen.
 
     Returns:
         The files written, each with what its reader should know, such as how far constant bone lengths moved the
-        joints; an empty text if there is nothing. All but tables and HTML leave out people of whom no joint is
-        known, and are not written if nobody is left.
+        joints. All but tables and HTML leave out people of whom no joint is known, and are not written if nobody is
+        left.
 
     Raises:
         ImportError: The package that knows the format is not installed.
