@@ -38,7 +38,10 @@ def read_asf(path: Path | str) -> RecordedSkeleton:
     for required in ("root", "bonedata", "hierarchy"):
         if required not in sections:
             raise ValueError(f"{path}: expected a section `:{required}`, found {sorted(sections)}")
-    bones, root = _read_bones(sections["bonedata"]), _entries(sections["root"])
+    lines, root = sections["bonedata"], _entries(sections["root"])
+    starts = [number for number, (_, words) in enumerate(lines) if words[0].lower() == "begin"]
+    blocks = [_entries(lines[start:end]) for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    bones = {" ".join(block["name"][1]): block for block in blocks if "name" in block}
     if "order" not in root:
         raise ValueError(f"{path}: section `:root` has no line `order`")
     parents = _read_hierarchy(sections["hierarchy"], set(bones))
@@ -80,13 +83,6 @@ def _sections(path: Path) -> dict[str, list[Line]]:
 def _entries(lines: Sequence[Line]) -> dict[str, Line]:
     """Lines by their first word, which is taken off."""
     return {words[0].lower(): (where, words[1:]) for where, words in lines}
-
-
-def _read_bones(lines: Sequence[Line]) -> dict[str, dict[str, Line]]:
-    """What section `:bonedata` says of each bone."""
-    starts = [number for number, (_, words) in enumerate(lines) if words[0].lower() == "begin"]
-    bones = [_entries(lines[start:end]) for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
-    return {" ".join(bone["name"][1]): bone for bone in bones if "name" in bone}
 
 
 def _read_hierarchy(lines: Sequence[Line], known: set[str]) -> dict[str, str]:
@@ -178,12 +174,11 @@ def world_rotations(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -
 def bone_ends_mm(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> np.ndarray:
     """Where the bones of a recorded skeleton end, relative to its root: `(frames, bones, 3)` mm, recorded axes."""
     turned = world_rotations(skeleton, motion)  # (frames, bones, 3, 3)
-    bones = skeleton.directions * skeleton.lengths_mm[:, None]  # (bones, 3)
-    ends: list[np.ndarray] = []
+    ends = (turned @ (skeleton.directions * skeleton.lengths_mm[:, None])[..., None])[..., 0]  # from each one's start
     for bone, parent in enumerate(skeleton.parents):
-        along = turned[:, bone] @ bones[bone]  # (frames, 3)
-        ends.append(along if parent < 0 else ends[parent] + along)
-    return np.stack(ends, axis=1)
+        if parent >= 0:
+            ends[:, bone] += ends[:, parent]
+    return ends
 
 
 def _rotations(degrees: np.ndarray) -> np.ndarray:

@@ -47,10 +47,9 @@ class BvhMotion:
         values = self.values[::step]
         turns = np.broadcast_to(np.eye(3), (len(values), len(self.names), 3, 3)).copy()
         places = np.broadcast_to(self.offsets, (len(values), len(self.names), 3)).copy()
-        first = 0
-        for joint, channels in enumerate(self.channels):
-            of_joint = dict(zip(channels, values[:, first : first + len(channels)].T, strict=True))
-            first += len(channels)
+        starts = np.cumsum([len(channels) for channels in self.channels])[:-1]
+        for joint, (channels, numbers) in enumerate(zip(self.channels, np.split(values, starts, axis=1), strict=True)):
+            of_joint = dict(zip(channels, numbers.T, strict=True))
             axes = [channel for channel in channels if channel in ROTATIONS]
             if axes:
                 order = "".join(ROTATIONS[channel] for channel in axes)
@@ -186,10 +185,8 @@ def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
     """Write one person's motion as BVH, with constant bone lengths and a rotation for each bone.
 
     The root moves as `motion.root_camera` says, seen from a camera at the origin that looks along -z; without it the
-    root stays, and the lowest joint of the film touches the ground y = 0. Uneven times are resampled.
-
-    Returns:
-        What was written; its `describe()` says how far constant lengths moved the joints and which were filled in.
+    root stays, and the lowest joint of the film touches the ground y = 0. Uneven times are resampled. Of what is
+    returned, `describe()` says how far constant lengths moved the joints and which were filled in.
 
     Raises:
         ValueError: No joint is known in any frame.

@@ -40,10 +40,8 @@ def write_glb(motions: Sequence[PoseMotion], path: str | Path) -> list[RigMotion
     """Write people's motions as one GLB: each an armature with a mesh of its bones, all in one animation.
 
     A person moves as `root_camera` says, seen from a camera at the origin that looks along -z; without it the root
-    stays and the lowest joint touches the ground y = 0. A film of one frame is the pose, without an animation.
-
-    Returns:
-        What was written of each person; its `describe()` says how far constant bone lengths moved the joints.
+    stays and the lowest joint touches the ground y = 0. A film of one frame is the pose, without an animation. Of what
+    is returned, `describe()` says how far constant bone lengths moved the joints.
 
     Raises:
         ValueError: There is nobody, or of somebody no joint is known in any frame.
@@ -198,7 +196,7 @@ def read_glb_motions(path: str | Path) -> list[PoseMotion]:
 
 
 class _ReadDocument:
-    """A GLB file: its JSON, its block of numbers, and the accessors of times and values by node and property."""
+    """A GLB file: its JSON, its block of numbers, and the samplers by node and property."""
 
     def __init__(self, content: bytes) -> None:
         magic, _, length = struct.unpack_from("<III", content)
@@ -209,12 +207,11 @@ class _ReadDocument:
             raise ValueError("the header is not that of a whole GLB file")
         self.json = json.loads(content[20:start])
         self.block = content[start + 8 : start + 8 + block_length]
-        self.moving: dict[tuple[int, str], tuple[int, int]] = {}
+        self.moving: dict[tuple[int, str], dict[str, int]] = {}
         for animation in self.json.get("animations", [])[:1]:
             for channel in animation["channels"]:
-                sampler = animation["samplers"][channel["sampler"]]
-                target = channel["target"]["node"], channel["target"]["path"]
-                self.moving[target] = sampler["input"], sampler["output"]
+                target = channel["target"]
+                self.moving[target["node"], target["path"]] = animation["samplers"][channel["sampler"]]
 
     def numbers(self, index: int) -> np.ndarray:
         """Return an accessor of floats as `(count, width)`."""
@@ -234,7 +231,7 @@ class _ReadDocument:
         parents = [joints.index(parent_of[node]) if node in parent_of else -1 for node in joints]
         if parents[0] != -1 or any(not -1 < parent < index for index, parent in enumerate(parents) if index):
             raise ValueError("a skin's joints must begin with its root and go from parents to children")
-        inputs = {times for (node, _), (times, _) in self.moving.items() if node in joints}
+        inputs = {sampler["input"] for (node, _), sampler in self.moving.items() if node in joints}
         if len(inputs) > 1:
             raise ValueError("all bones of a person must turn at the same times")
         times_s = self.numbers(inputs.pop())[:, 0] if inputs else np.zeros(1)
@@ -248,7 +245,6 @@ class _ReadDocument:
         """What a property of nodes is in every frame: `(frames, nodes, width)`."""
         values = np.empty((frames, len(joints), len(default)))
         for index, node in enumerate(joints):
-            output = self.moving.get((node, path), (None, None))[1]
-            still = self.json["nodes"][node].get(path, default)
-            values[:, index] = still if output is None else self.numbers(output)
+            sampler, still = self.moving.get((node, path)), self.json["nodes"][node].get(path, default)
+            values[:, index] = still if sampler is None else self.numbers(sampler["output"])
         return values

@@ -158,10 +158,7 @@ def motion_rows(motions: Iterable[PoseMotion]) -> list[dict[str, Any]]:
 
 
 def load_motions(path: str | Path) -> list[PoseMotion]:
-    """Read what the package wrote: poses as .parquet, .json or .npz, of a picture or of a film.
-
-    Returns:
-        One motion a person, in the order of their numbers.
+    """Read what the package wrote, poses as .parquet, .json or .npz: one motion a person, ordered by their numbers.
 
     Raises:
         ValueError: The file is none of these, or is damaged; it names the file and the row.

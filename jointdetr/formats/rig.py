@@ -113,10 +113,12 @@ def fit_rig(motion: PoseMotion) -> RigMotion:
     skeleton = motion.skeleton
     positions = _filled(motion)  # (frames, joints, 3)
     nodes = rig_nodes(skeleton)
-    lengths = np.maximum(_bone_lengths(skeleton, positions), MIN_LENGTH)
-    offsets = _offsets(nodes, skeleton, positions, lengths)
-    rotations, places = _solve(nodes, offsets, positions, motion.times_s)
-    placed = places[:, [_node_of(nodes, joint) for joint in range(len(skeleton.joints))]]
+    at_rest = _at_rest(skeleton, positions)  # (joints, 3)
+    rotations, places = _solve(nodes, at_rest, positions, motion.times_s)
+    joints = [node.joint for node in nodes]
+    placed = np.empty_like(positions)
+    placed[:, joints] = places  # a bone without length lies where its joint does
+    offsets = np.where([[node.is_helper] for node in nodes], 0.0, at_rest[joints])
     error_mm = np.linalg.norm(placed - positions, axis=-1) * 1000
     error_mm[motion.missing] = np.nan
     if motion.root_camera is None:
@@ -182,11 +184,6 @@ def rig_nodes(skeleton: Skeleton) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
-def _node_of(nodes: Sequence[Node], joint: int) -> int:
-    """The node that lies at a joint and is no helper."""
-    return next(index for index, node in enumerate(nodes) if node.joint == joint and not node.is_helper)
-
-
 def _filled(motion: PoseMotion) -> np.ndarray:
     """Root-relative positions, gaps interpolated: `(frames, joints, 3)`, metres."""
     if motion.missing.all():
@@ -237,20 +234,16 @@ def _bone_lengths(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
     return lengths
 
 
-def _offsets(nodes: Sequence[Node], skeleton: Skeleton, positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Where each node lies at rest, seen from its parent: `(nodes, 3)`."""
-    directions = rest_directions(skeleton)  # (joints, 3)
-    offsets = np.zeros((len(nodes), 3))
-    for node in nodes:
-        if node.is_helper or not node.children:
-            continue
-        children = list(node.children)
-        at_rest = directions[children] * lengths[children, None]  # (children, 3)
+def _at_rest(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
+    """Where each joint lies at rest, seen from its parent: `(joints, 3)`, zero for the root."""
+    lengths = np.maximum(_bone_lengths(skeleton, positions), MIN_LENGTH)
+    offsets = rest_directions(skeleton) * lengths[:, None]
+    offsets[skeleton.root] = 0.0
+    for joint in range(len(offsets)):
+        children = [child for child, parent in enumerate(skeleton.parents) if parent == joint]
         if len(children) > 1:
-            seen = positions[:, children] - positions[:, node.joint, None]  # (frames, children, 3)
-            at_rest = _template(seen, at_rest)
-        for child, offset in zip(children, at_rest, strict=True):
-            offsets[_node_of(nodes, child)] = offset
+            seen = positions[:, children] - positions[:, joint, None]  # (frames, children, 3)
+            offsets[children] = _template(seen, offsets[children])
     return offsets
 
 
@@ -275,7 +268,7 @@ def _kabsch(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _solve(
-    nodes: Sequence[Node], offsets: np.ndarray, positions: np.ndarray, times_s: np.ndarray
+    nodes: Sequence[Node], at_rest: np.ndarray, positions: np.ndarray, times_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations `(frames, nodes, 3, 3)` and where they bring the nodes `(frames, nodes, 3)`, root at the origin.
 
@@ -288,11 +281,11 @@ def _solve(
         above = np.broadcast_to(np.eye(3), (frames, 3, 3))
         if node.parent >= 0:
             above = world[:, node.parent]
-            places[:, index] = places[:, node.parent] + above @ offsets[index]
+            places[:, index] = places[:, node.parent] + (0.0 if node.is_helper else above @ at_rest[node.joint])
         if node.children:
-            at_rest = offsets[[_node_of(nodes, child) for child in node.children]]  # (children, 3)
-            aims = (positions[:, list(node.children)] - places[:, index, None]) @ above  # in the parent's axes
-            local[:, index] = _turn(at_rest, aims, times_s)
+            children = list(node.children)
+            aims = (positions[:, children] - places[:, index, None]) @ above  # in the parent's axes
+            local[:, index] = _turn(at_rest[children], aims, times_s)
         world[:, index] = above @ local[:, index]
     return local, places
 

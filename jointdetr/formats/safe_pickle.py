@@ -23,18 +23,14 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+_BUILTIN = (bytes, complex, frozenset, set)
 # What pickles of numpy arrays, scalars and Python's containers name, under all modules where numpy has had it.
 _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): dict,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("builtins", "complex"): complex,
     ("_codecs", "encode"): _encode,
-    ("__builtin__", "bytes"): bytes,
-    ("__builtin__", "set"): set,
-    ("__builtin__", "complex"): complex,
+    **{(module, kind.__name__): kind for module in ("builtins", "__builtin__") for kind in _BUILTIN},
 }
 for _core in ("numpy.core", "numpy._core"):
     _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = np.empty(0).__reduce__()[0]

@@ -1,8 +1,6 @@
 """A film in, the poses of its people out, a few frames at a time.
 
-Frames go through the network in small batches. Where a person is looked for comes from the poses of the batches before
-(see `tracking`). Now and then people are looked for in the whole picture, as in any other: by the pipeline's detector
-or, while nobody is known, by its own search.
+Now and then people are looked for in the whole picture, as in any other; in between they are where `tracking` says.
 
 Shape vocabulary: people, joints.
 """
@@ -183,13 +181,10 @@ def estimate_video(
     limits: FilmLimits | None = None,
     progress: OnProgress | None = None,
 ) -> list[PoseMotion]:
-    """Estimate and smooth the motions of the people in a film.
+    """Estimate and smooth the motions of the people in a film, one each, in the order of their numbers.
 
     `estimator` is the pipeline "pose-estimation-3d". `progress` is called after each frame with the number of frames
     done and of all, None if the film does not tell.
-
-    Returns:
-        One motion a person, in the order of their numbers; an empty list if nobody is there.
 
     Raises:
         FileNotFoundError: There is no such file.

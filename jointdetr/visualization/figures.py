@@ -34,7 +34,6 @@ MOST_IN_3D = 6  # people; a crowd is better turned in the viewer
 COLORS = {"left": "#1f77d0", "right": "#f07f13", "middle": "#6b6b6b"}
 Person = Mapping[str, Any]
 
-
 # Title, label of the axis to the right, and what runs to the right, down and away, as rows in camera axes (3, 3).
 VIEWS = (
     ("as the camera sees it", "x, mm", np.eye(3, dtype=np.float32)),

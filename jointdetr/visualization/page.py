@@ -28,9 +28,7 @@ def viewer_bundle() -> Path:
 
 
 def viewer_data(motions: Sequence[PoseMotion]) -> dict[str, Any]:
-    """What the viewer shows, ready for JSON: everybody on one time line, null where somebody or a joint is missing.
-
-    Nobody is an empty scene.
+    """What the viewer shows, ready for JSON: who is there on one time line, null where somebody or a joint is missing.
 
     Raises:
         ValueError: The people have different skeletons.
@@ -113,12 +111,7 @@ def _read_person(person: dict[str, Any], skeleton: Skeleton, times: np.ndarray) 
     """One person of the page, in the frames that show some of them."""
     joints = np.array([[joint or UNKNOWN for joint in frame] for frame in person["joints"]], dtype=np.float64)
     seen = np.isfinite(joints).any((1, 2))
-    root = person["root"]
-    return PoseMotion(
-        skeleton,
-        times[seen],
-        joints[seen].reshape(-1, len(skeleton.joints), 3),
-        np.array(person["detected"], dtype=bool)[seen],
-        root_camera=None if root is None else np.array([place or UNKNOWN for place in root])[seen],
-        person=person["id"] - 1,
-    )
+    root = None if person["root"] is None else np.array([place or UNKNOWN for place in person["root"]])[seen]
+    joints = joints[seen].reshape(-1, len(skeleton.joints), 3)
+    detected = np.array(person["detected"], dtype=bool)[seen]
+    return PoseMotion(skeleton, times[seen], joints, detected, root_camera=root, person=person["id"] - 1)
