@@ -83,8 +83,7 @@ class FrameReader:
 
     def info(self) -> FilmInfo:
         """Read the header of the film."""
-        with self._open() as (container, stream):
-            rate = _frame_rate(stream)
+        with self._open() as (container, stream, rate):
             duration_s = None if container.duration is None else container.duration / self.av.time_base
             guessed = None if duration_s is None else round(duration_s * rate)
             size = (_square_width(stream.width, stream), stream.height)
@@ -92,14 +91,13 @@ class FrameReader:
 
     def __iter__(self) -> Iterator[Frame]:
         self.broken = 0
-        with self._open() as (container, stream):
+        with self._open() as (container, stream, rate):
             start_s = 0.0 if container.start_time is None else container.start_time / self.av.time_base
-            period_s = 1.0 / _frame_rate(stream)
             index, time_s = -1, -math.inf
             for index, frame in self._decode(container, stream):
                 told_s = -math.inf if frame.time is None else frame.time - start_s
                 # one period after the frame before where the file does not tell, or goes back
-                time_s = told_s if told_s > time_s else max(time_s + period_s, 0.0)
+                time_s = told_s if told_s > time_s else max(time_s + 1.0 / rate, 0.0)
                 if self.stop is not None and index >= self.stop:
                     break
                 if index >= self.start and (index - self.start) % self.step == 0:
@@ -110,8 +108,8 @@ class FrameReader:
             raise ValueError(f"{self.path}: expected a film, got a file without a frame that can be read")
 
     @contextmanager
-    def _open(self) -> Iterator[tuple["InputContainer", "VideoStream"]]:
-        """Open the film and its first stream of moving pictures; the cover of a song is none."""
+    def _open(self) -> Iterator[tuple["InputContainer", "VideoStream", float]]:
+        """Open the film: its first stream of moving pictures, which a song's cover is not, and its frames a second."""
         try:
             container = self.av.open(str(self.path), format=self.container_format, options=dict(self.options))
         except FileNotFoundError as error:
@@ -125,7 +123,7 @@ class FrameReader:
             if not moving:
                 kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "no"
                 raise ValueError(f"{self.path}: expected a film, got a file with {kinds} streams only")
-            yield container, moving[0]
+            yield container, moving[0], float(moving[0].average_rate or moving[0].guessed_rate or FALLBACK_RATE)
 
     def _decode(self, container: "InputContainer", stream: "VideoStream") -> Iterator[tuple[int, "VideoFrame"]]:
         """Yield (index, frame) of every frame that can be decoded, and count the others in `broken`."""
@@ -160,11 +158,6 @@ def require_av() -> ModuleType:
     except ImportError as error:
         raise ImportError('films need PyAV: pip install "jointdetr[video]"') from error
     return av
-
-
-def _frame_rate(stream: "VideoStream") -> float:
-    """Frames a second, on average."""
-    return float(stream.average_rate or stream.guessed_rate or FALLBACK_RATE)
 
 
 def _upright_image(frame: "VideoFrame", stream: "VideoStream") -> Image.Image:

@@ -10,8 +10,10 @@ Source: the glTF 2.0 specification, https://registry.khronos.org/glTF/specs/2.0/
 
 import json
 import struct
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -21,8 +23,7 @@ from .rig import RigMotion, fit_rig, motion_of_nodes, pose_nodes
 from .skeletons import joint_sides
 
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
-FLOAT, UNSIGNED_SHORT = 5126, 5123
-VERTEX_DATA = 34962
+FLOAT, UNSIGNED_SHORT, VERTEX_DATA = 5126, 5123, 34962
 TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
 COMPONENTS = {"f": FLOAT, "H": UNSIGNED_SHORT}
 READ_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
@@ -61,50 +62,44 @@ class _Document:
     """A glTF document while it grows, and the block of numbers it points into."""
 
     def __init__(self) -> None:
-        self.nodes, self.meshes, self.skins, self.roots = [], [], [], []
-        self.channels, self.samplers, self.accessors, self.views = [], [], [], []
+        self.lists: dict[str, list] = defaultdict(list)
         self.block = bytearray()
+
+    def add(self, kind: str, entry: Any) -> int:
+        """Append to one of the lists; returns the number of the entry."""
+        self.lists[kind].append(entry)
+        return len(self.lists[kind]) - 1
 
     def add_numbers(self, values: np.ndarray, code: str, target: int | None = None) -> int:
         """Append an array `(count, ...)` in a type of `struct`'s code; returns its accessor."""
         array = np.ascontiguousarray(values, dtype=f"<{code}")
         view = {"buffer": 0, "byteOffset": len(self.block), "byteLength": array.nbytes}
-        self.views.append(view | ({"target": target} if target else {}))
+        view |= {"target": target} if target else {}
         self.block += array.tobytes() + bytes(-array.nbytes % 4)
-        accessor = {
-            "bufferView": len(self.views) - 1,
-            "componentType": COMPONENTS[code],
-            "count": len(array),
-            "type": TYPES[array.shape[1:]],
-        }
+        accessor = {"bufferView": self.add("bufferViews", view), "componentType": COMPONENTS[code]}
+        accessor |= {"count": len(array), "type": TYPES[array.shape[1:]]}
         if code == "f" and array.ndim < 3:
-            accessor["min"] = np.atleast_1d(array.min(0)).tolist()
-            accessor["max"] = np.atleast_1d(array.max(0)).tolist()
-        self.accessors.append(accessor)
-        return len(self.accessors) - 1
+            accessor |= {"min": np.atleast_1d(array.min(0)).tolist(), "max": np.atleast_1d(array.max(0)).tolist()}
+        return self.add("accessors", accessor)
 
     def add_channel(self, node: int, path: str, times: int, values: np.ndarray) -> None:
         """Animate a property of a node."""
         sampler = {"input": times, "output": self.add_numbers(values, "f"), "interpolation": "LINEAR"}
-        self.channels.append({"sampler": len(self.samplers), "target": {"node": node, "path": path}})
-        self.samplers.append(sampler)
+        self.add("channels", {"sampler": self.add("samplers", sampler), "target": {"node": node, "path": path}})
 
     def save(self, path: str | Path) -> None:
         """Write the header, the JSON and the block of numbers."""
         document = {
-            "asset": {"version": "2.0", "generator": "jointdetr"},
-            "scene": 0,
-            "scenes": [{"nodes": self.roots}],
-            "nodes": self.nodes,
-            "meshes": self.meshes,
-            "skins": self.skins,
+            **{"asset": {"version": "2.0", "generator": "jointdetr"}, "scene": 0},
+            "scenes": [{"nodes": self.lists["roots"]}],
+            **{kind: self.lists[kind] for kind in ("nodes", "meshes", "skins")},
             "materials": [{"name": "bones", "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.7}}],
-            "accessors": self.accessors,
-            "bufferViews": self.views,
+            **{kind: self.lists[kind] for kind in ("accessors", "bufferViews")},
             "buffers": [{"byteLength": len(self.block)}],
         }
-        if self.channels:
-            document["animations"] = [{"name": "motion", "channels": self.channels, "samplers": self.samplers}]
+        if self.lists["channels"]:
+            moving = {kind: self.lists[kind] for kind in ("channels", "samplers")}
+            document["animations"] = [{"name": "motion"} | moving]
         text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
         chunks = struct.pack("<II", len(text), JSON_CHUNK) + text
@@ -114,22 +109,22 @@ class _Document:
 
 def _add_person(document: _Document, rig: RigMotion, name: str, start_s: float) -> None:
     """Add one person's nodes, skin, mesh and animation."""
-    first = len(document.nodes)
+    first = len(document.lists["nodes"])
     quaternions = _quaternions(rig.rotations)  # (frames, nodes, 4)
     for index, node in enumerate(rig.nodes):
         children = [first + child for child, other in enumerate(rig.nodes) if other.parent == index]
         place = rig.root[0] if index == 0 else rig.offsets[index]
         entry = {"name": node.name, "translation": place.tolist(), "rotation": quaternions[0, index].tolist()}
-        document.nodes.append(entry | ({"children": children} if children else {}))
+        document.add("nodes", entry | ({"children": children} if children else {}))
     inverse = np.broadcast_to(np.eye(4), (len(rig.nodes), 4, 4)).copy()
     inverse[:, 3, :3] = -rig.rest  # where the mesh is bound; glTF's matrices are column by column
-    joints = list(range(first, len(document.nodes)))
+    joints = list(range(first, first + len(rig.nodes)))
     binding = document.add_numbers(inverse, "f")
-    document.skins.append({"joints": joints, "skeleton": first, "inverseBindMatrices": binding})
-    _add_mesh(document, rig, name)
-    document.nodes.append({"name": f"{name}_bones", "mesh": len(document.meshes) - 1, "skin": len(document.skins) - 1})
-    document.nodes.append({"name": name, "children": [first], "extras": {"fit": rig.describe()}})
-    document.roots += [len(document.nodes) - 1, len(document.nodes) - 2]
+    skin = document.add("skins", {"joints": joints, "skeleton": first, "inverseBindMatrices": binding})
+    mesh = document.add("meshes", {"name": name, "primitives": [_mesh(document, rig)]})
+    bones = document.add("nodes", {"name": f"{name}_bones", "mesh": mesh, "skin": skin})
+    person = {"name": name, "children": [first], "extras": {"fit": rig.describe()}}
+    document.lists["roots"] += [document.add("nodes", person), bones]
     if len(rig.times_s) > 1:
         times = document.add_numbers(rig.times_s - start_s, "f")
         document.add_channel(first, "translation", times, rig.root)
@@ -147,8 +142,8 @@ def _quaternions(rotations: np.ndarray) -> np.ndarray:
     return quaternions
 
 
-def _add_mesh(document: _Document, rig: RigMotion, name: str) -> None:
-    """Add a mesh of an octahedron for each bone and a small one for each joint, each moving with one node."""
+def _mesh(document: _Document, rig: RigMotion) -> dict[str, Any]:
+    """A mesh of an octahedron for each bone and a small one for each joint, each moving with one node."""
     joints = [index for index, node in enumerate(rig.nodes) if not node.is_helper]
     bones = [index for index in joints if rig.nodes[index].parent >= 0]
     rest = rig.rest
@@ -170,7 +165,7 @@ def _add_mesh(document: _Document, rig: RigMotion, name: str) -> None:
         "JOINTS_0": document.add_numbers(bindings, "H", VERTEX_DATA),
         "WEIGHTS_0": document.add_numbers(weights, "f", VERTEX_DATA),
     }
-    document.meshes.append({"name": name, "primitives": [{"attributes": attributes, "material": 0}]})
+    return {"attributes": attributes, "material": 0}
 
 
 def _bone(start: np.ndarray, along: np.ndarray) -> np.ndarray:

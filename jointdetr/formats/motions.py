@@ -123,11 +123,9 @@ def motion_schema(skeleton: Skeleton) -> pa.Schema:
 def motions_from_rows(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> list[PoseMotion]:
     """Gather the people of a picture or of a film into one motion a person, in the order of their numbers.
 
-    Args:
-        rows: One mapping for each person in each frame, with `joints` `(joints, 3)` and `detected` `(joints,)` and, if
-            known, `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas`: arrays,
-            tensors or lists. The people of one picture, as the pipeline returns them, are such rows.
-        skeleton: Of the joints.
+    A row is a mapping for one person in one frame, with `joints` `(joints, 3)`, `detected` `(joints,)` and, if known,
+    `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas`: arrays, tensors or lists.
+    The people of one picture, as the pipeline returns them, are such rows.
 
     Raises:
         ValueError: A row does not fit the skeleton, or several frames have no times; it names the row.

@@ -58,10 +58,8 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
 
     The uncertainty takes the joints' errors as independent, equal in all directions and small against the bones.
 
-    Args:
-        motion: The person. Of another skeleton than Human3.6M's the same points of the body are taken; angles that
-            need a spine or a face of its own are NaN where it has none.
-        up: Direction against gravity in the motion's axes, for the trunk's lean.
+    Of another skeleton than Human3.6M's the same points of the body are taken; angles that need a spine or a face of
+    its own are NaN where it has none. `up` is the direction against gravity in the motion's axes.
 
     Raises:
         ValueError: The skeleton lacks hips or shoulders, or `up` has no direction.

@@ -1,7 +1,6 @@
 """Upright on the floor: gravity, feet that stand still while they touch the ground, the way of the whole person.
 
-A network looks at each picture by itself, so its people lean with the camera, float and slide. What is known besides
-is that feet stand still on a level floor; docs/biomechanics.md says how it is used.
+docs/biomechanics.md says how it is used that feet stand still on a level floor.
 
 Shape vocabulary: frames, joints, feet (left, right), contacts (each a foot's frames in a row). Level axes are x right,
 y down along gravity, z forward. Millimetres.
@@ -58,13 +57,10 @@ class FloorFit:
 def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tuple[PoseMotion, FloorFit]:
     """Turn a motion upright and put its feet on the floor, where they do not slide.
 
-    Args:
-        motion: The person, with `root_camera`, standing or walking on one level floor; a picture is a single frame.
-        up: Direction against gravity in camera axes; None for what [`estimate_up`] finds.
-
-    Returns:
-        The motion in level axes, `root_camera` measured from the point of the floor below the camera, so that the
-        floor is y = 0; `joints_2d` and `boxes` are those of the picture still. And what it took.
+    `motion` is of somebody with `root_camera` who stands or walks on one level floor; a picture is a single frame.
+    `up` is the direction against gravity in camera axes, None for what [`estimate_up`] finds. Returns the motion in
+    level axes, `root_camera` measured from the point of the floor below the camera, so that the floor is y = 0
+    (`joints_2d` and `boxes` are those of the picture still), and what it took.
     """
     legs = both_sides(motion.skeleton)  # (feet, 3)
     upward = estimate_up(motion) if up is None else direction(up)
@@ -119,7 +115,9 @@ def estimate_up(motion: PoseMotion) -> np.ndarray:
     if not len(standing):
         raise ValueError(f"person {motion.person}: ankles and shoulders are not known together in any frame.")
     upright = direction(standing.mean(0))
-    ankles = motion.joints[:0, low] if motion.root_camera is None else motion.joints_camera[:, low]
+    if motion.root_camera is None:
+        return upright
+    ankles = motion.joints_camera[:, low]
     ankles = ankles[np.isfinite(ankles).all((1, 2))]  # (frames, feet, 3)
     if not len(ankles):
         return upright

@@ -47,11 +47,8 @@ def draw_overlay(
 ) -> Image.Image:
     """Draw skeletons over a picture; returns a new RGB picture of the same size.
 
-    Args:
-        image: The picture.
-        joints_2d: `(joints, 2)` or `(people, joints, 2)`, pixels of the picture; NaN joints are left out.
-        detected: `(joints,)` or `(people, joints)` bool, False where a joint is a guess.
-        skeleton: Of the joints.
+    `joints_2d` `(joints, 2)` or `(people, joints, 2)` are pixels of the picture, NaN where a joint is to be left out;
+    `detected` `(joints,)` or `(people, joints)` bool is False where a joint is a guess.
 
     Raises:
         ValueError: The shapes do not fit the skeleton.

@@ -56,13 +56,11 @@ def write_poses(
         path: File to write. BVH, TRC and C3D hold one person: several become NAME.person1.bvh, NAME.person2.bvh ...
         skeleton: Of the joints.
         about: More entries for the head of a JSON file.
-        on_floor: Put the people upright on the floor first, see [`stand_on_floor`]; tables of poses stay as they were
-            seen.
+        on_floor: Put the people upright on the floor first, see [`stand_on_floor`]; tables of poses stay as seen.
 
     Returns:
         The files written, each with what its reader should know, such as how far constant bone lengths moved the
-        joints. All but tables and HTML leave out people of whom no joint is known, and are not written if nobody is
-        left.
+        joints. But for tables and HTML, people of whom no joint is known are left out, and no file is of nobody.
 
     Raises:
         ImportError: The package that knows the format is not installed.
