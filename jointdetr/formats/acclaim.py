@@ -46,6 +46,9 @@ def read_asf(path: Path | str) -> RecordedSkeleton:
         raise ValueError(f"{path}: section `:root` has no line `order`")
     parents = _read_hierarchy(sections["hierarchy"], set(bones))
     entries = [{"dof": root["order"]}, *(bones[name] for name in parents)]
+    for where, words in (entry["axis"] for entry in entries if "axis" in entry):
+        if words[3:] != ["XYZ"]:
+            raise ValueError(f"{where}: expected an axis in the order XYZ, got {words[3:]}")
     names = ["root", *parents]
     units_per_inch = _numbers(_entries(sections.get("units", [])), "length", 1).item() or 1.0  # CMU's way to say it
     lengths = np.stack([_numbers(entry, "length", 1)[0] for entry in entries])
@@ -54,7 +57,7 @@ def read_asf(path: Path | str) -> RecordedSkeleton:
         parents=[-1, *map(names.index, parents.values())],
         directions=np.stack([_numbers(entry, "direction", 3) for entry in entries]),
         lengths_mm=MM_PER_INCH / units_per_inch * lengths,
-        axes=_rotations(np.stack([_axis(entry) for entry in entries])),
+        axes=_rotations(np.stack([_numbers(entry, "axis", 3) for entry in entries])),
         channels=[_channels(entry) for entry in entries],
     )
 
@@ -106,14 +109,6 @@ def _numbers(entry: dict[str, Line], keyword: str, count: int) -> np.ndarray:
         return np.zeros(count)
     where, words = entry[keyword]
     return finite_numbers(words[:count], count, where)
-
-
-def _axis(entry: dict[str, Line]) -> np.ndarray:
-    """The turns `(3,)` of the axes that a bone turns about, degrees about x, y and z."""
-    if "axis" in entry and entry["axis"][1][3:] != ["XYZ"]:
-        where, words = entry["axis"]
-        raise ValueError(f"{where}: expected an axis in the order XYZ, got {words[3:]}")
-    return _numbers(entry, "axis", 3)
 
 
 def _channels(entry: dict[str, Line]) -> tuple[str, ...]:

@@ -46,14 +46,12 @@ class PoseMotion:
     """One person through time. Frames in which the person was not seen at all may be left out.
 
     Args:
-        skeleton: Of the joints.
         times_s: `(frames,)`, seconds since the beginning of the film, rising.
         joints: `(frames, joints, 3)`, millimetres relative to the root joint; NaN where missing.
         detected: `(frames, joints)` bool, False where a joint is a guess or missing.
         scores: `(frames, joints)`, probabilities, if known.
         joints_2d: `(frames, joints, 2)`, pixels of the picture, if known.
         root_camera: `(frames, 3)`, the root's place from the camera's centre in millimetres, if known.
-        person: Number of the person in the film.
         frames: `(frames,)`, numbers of the frames in the film; 0, 1, 2 ... if left out.
         boxes: `(frames, 4)`, x, y, width, height in pixels, if known.
         sigmas: `(frames, joints)`, millimetres that each joint is expected to be off, if known; NaN where it is not.
@@ -223,19 +221,17 @@ def _motions_from_columns(columns: Columns, skeleton: Skeleton) -> list[PoseMoti
             raise ValueError(f"row {row}: `{name}` must be known, got {columns[name][row]}")
     order = np.argsort(columns["time_s"], kind="stable")
     columns = {name: values[order] for name, values in columns.items()}
-    people = (columns["person"] == person for person in np.unique(columns["person"]))  # (rows,) bool each
-    return [_motion_of({name: values[mine] for name, values in columns.items()}, skeleton) for mine in people]
-
-
-def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:
-    """The motion of one person from that person's rows."""
-    known = {name: values for name, values in columns.items() if name in REQUIRED or np.isfinite(values).any()}
-    root_camera = None
-    if "joints_camera" in known:
-        offsets = columns["joints_camera"] - columns["joints"]  # (frames, joints, 3), the same for every joint
-        root_camera = np.ma.median(np.ma.masked_invalid(offsets), axis=1).filled(np.nan)  # (frames, 3)
-    fields = {field: known[name] for name, field in MOTION_FIELDS.items() if name in known}
-    return PoseMotion(skeleton, root_camera=root_camera, person=int(columns["person"][0]), **fields)
+    motions = []
+    for person in np.unique(columns["person"]):
+        mine = {name: values[columns["person"] == person] for name, values in columns.items()}
+        known = {name: values for name, values in mine.items() if name in REQUIRED or np.isfinite(values).any()}
+        root_camera = None
+        if "joints_camera" in known:
+            offsets = mine["joints_camera"] - mine["joints"]  # (frames, joints, 3), the same for every joint
+            root_camera = np.ma.median(np.ma.masked_invalid(offsets), axis=1).filled(np.nan)  # (frames, 3)
+        fields = {field: known[name] for name, field in MOTION_FIELDS.items() if name in known}
+        motions.append(PoseMotion(skeleton, root_camera=root_camera, person=int(person), **fields))
+    return motions
 
 
 def _read_json(path: Path) -> list[PoseMotion]:

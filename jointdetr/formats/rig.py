@@ -153,13 +153,9 @@ def motion_of_nodes(
         is_kept = parent < 0 or (is_bone[node] and not names[node].endswith(END_SITE_SUFFIX))
         stands_for.append(len(kept) if is_kept else stands_for[parent])
         kept += [node] if is_kept else []
-    skeleton = Skeleton(
-        "file",
-        tuple(names[node] for node in kept),
-        tuple(-1 if parents[node] < 0 else stands_for[parents[node]] for node in kept),
-        named_pairs([names[node] for node in kept]),
-        root=0,
-    )
+    kept_names = tuple(names[node] for node in kept)
+    above = tuple(-1 if parents[node] < 0 else stands_for[parents[node]] for node in kept)
+    skeleton = Skeleton("file", kept_names, above, named_pairs(kept_names), root=0)
     joints = positions_mm[:, kept] * [1.0, -1.0, -1.0]
     root = joints[:, 0]
     known = np.ones(joints.shape[:2], dtype=bool)

@@ -193,7 +193,11 @@ def estimate_video(
     settings, limits = settings or VideoSettings(), limits or FilmLimits()
     stop = None if limits.max_frames is None else limits.max_frames * settings.step
     reader = FrameReader(path, settings.step, stop=stop)
-    total = _expected_frames(reader, limits.max_seconds)
+    info = reader.info()
+    counts = [count for count in (info.num_frames, stop) if count is not None]
+    if limits.max_seconds is not None and counts:
+        counts.append(round(limits.max_seconds * info.frame_rate))
+    total = max(-(-min(counts) // settings.step), 1) if counts else None
     frames = iter(reader)
     if limits.max_seconds is not None:
         frames = takewhile(lambda frame: frame.time_s < limits.max_seconds, frames)
@@ -204,12 +208,3 @@ def estimate_video(
             progress(done, total)
     motions = motions_from_rows(rows, estimator.model.config.skeleton)
     return [smooth_motion(motion, settings.smoothing) for motion in motions]
-
-
-def _expected_frames(reader: FrameReader, max_seconds: float | None) -> int | None:
-    """About how many frames there are to look at; None if the film does not tell."""
-    info = reader.info()
-    counts = [count for count in (info.num_frames, reader.stop) if count is not None]
-    if max_seconds is not None and counts:
-        counts.append(round(max_seconds * info.frame_rate))
-    return max(-(-min(counts) // reader.step), 1) if counts else None

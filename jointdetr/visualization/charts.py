@@ -95,7 +95,13 @@ def angle_figure(angles: JointAngles) -> Figure:
     for panel, name in zip(axes.flat, panels, strict=True):
         sides = ("left", "right") if name in SIDE_ANGLES else ("middle",)
         for side in sides:
-            _draw_angle(panel, angles, name if side == "middle" else f"{side}_{name}", COLORS[side])
+            index = angles.names.index(name if side == "middle" else f"{side}_{name}")
+            degrees, deviation = angles.degrees[:, index].copy(), angles.uncertainty[:, index]
+            degrees[np.flatnonzero(np.abs(np.diff(degrees)) > 180)] = np.nan  # broken where it goes round
+            marker = "." if len(degrees) == 1 else None
+            panel.plot(angles.times_s, degrees, color=COLORS[side], linewidth=1.2, marker=marker)
+            low, high = degrees - deviation, degrees + deviation
+            panel.fill_between(angles.times_s, low, high, color=COLORS[side], alpha=BAND_ALPHA, linewidth=0)
         panel.set_title(name.replace("_", " "), fontsize="medium", loc="left")
         panel.grid(color="#dde1e6", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
@@ -107,13 +113,3 @@ def angle_figure(angles: JointAngles) -> Figure:
     figure.legend(axes[0, 0].get_lines(), ["left", "right"], loc="outside upper right", ncols=2, frameon=False)
     figure.suptitle(f"Joint angles of person {angles.person + 1}, degrees", x=0.01, ha="left")
     return figure
-
-
-def _draw_angle(panel: Axes, angles: JointAngles, name: str, color: str) -> None:
-    """A line, broken where nothing is known and where an angle goes round, and its band."""
-    degrees = angles[name].copy()
-    degrees[np.flatnonzero(np.abs(np.diff(degrees)) > 180)] = np.nan  # from 180 to -180
-    deviation = angles.uncertainty[:, angles.names.index(name)]
-    panel.plot(angles.times_s, degrees, color=color, linewidth=1.2, marker="." if len(degrees) == 1 else None)
-    low, high = degrees - deviation, degrees + deviation
-    panel.fill_between(angles.times_s, low, high, color=color, alpha=BAND_ALPHA, linewidth=0)
