@@ -34,7 +34,6 @@ FILM_SUFFIXES = frozenset(
     (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv")
 )
 PICTURE_SUFFIXES = frozenset((".bmp", ".heic", ".jpeg", ".jpg", ".jxl", ".png", ".tif", ".tiff", ".webp"))
-MOVING_FORMATS = ("GIF",)  # of those that Pillow reads
 FALLBACK_RATE = 25.0  # frames a second where neither the file nor its frames tell
 CAMERA_PAUSE_S = 0.005
 CAMERA_RATE = "30"  # AVFoundation's default of 29.97 is refused by Apple's own cameras
@@ -197,18 +196,17 @@ class FilmWriter:
 
     def write(self, image: Image.Image, time_s: float) -> None:
         """Add a picture that is shown from `time_s` on."""
-        stream = self._stream = self._stream or self._start(image.size)
+        stream = self._stream
+        if stream is None:
+            rate = Fraction(self.frame_rate).limit_denominator(1001)
+            options = {"crf": QUALITY, "preset": "veryfast"}
+            stream = self._stream = self._container.add_stream("libx264", rate=rate, options=options)
+            stream.width, stream.height = (max(length - length % 2, 2) for length in image.size)
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.time_base = TIME_BASE
         frame = self.av.VideoFrame.from_image(image.crop((0, 0, stream.width, stream.height)))
         frame.pts, frame.time_base = round(time_s / TIME_BASE), TIME_BASE
         self._container.mux(stream.encode(frame))
-
-    def _start(self, size: tuple[int, int]) -> "VideoStream":
-        rate = Fraction(self.frame_rate).limit_denominator(1001)
-        stream = self._container.add_stream("libx264", rate=rate, options={"crf": QUALITY, "preset": "veryfast"})
-        stream.width, stream.height = (max(length - length % 2, 2) for length in size)
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = TIME_BASE
-        return stream
 
 
 def is_film(source: str) -> bool:
@@ -223,7 +221,7 @@ def is_film(source: str) -> bool:
     if is_address or not Path(source).is_file():
         return False
     with suppress(*DECODING_ERRORS), Image.open(source) as image:
-        return image.format in MOVING_FORMATS and image.n_frames > 1
+        return image.format == "GIF" and image.n_frames > 1
     with suppress(ImportError, ValueError):
         FrameReader(source).info()
         return True

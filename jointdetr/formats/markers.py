@@ -11,10 +11,6 @@ import numpy as np
 
 from .motions import PoseMotion, at_even_times, step_of
 
-TRC_HEAD = (
-    *("DataRate", "CameraRate", "NumFrames", "NumMarkers"),
-    *("Units", "OrigDataRate", "OrigDataStartFrame", "OrigNumFrames"),
-)
 Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 """From x right, y up, z towards the viewer to x right, y away from the viewer, z up."""
 MOST_FRAMES = 65535  # that the header of a C3D file can count
@@ -62,7 +58,7 @@ def write_trc(markers: Markers, path: str | Path) -> None:
     rate = f"{markers.rate_hz:.6f}"
     lines = [
         f"PathFileType\t4\t(X/Y/Z)\t{Path(path).name}",
-        "\t".join(TRC_HEAD),
+        "DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames",
         "\t".join([rate, rate, str(count), str(len(names)), "mm", rate, "1", str(count)]),
         "Frame#\tTime\t" + "".join(f"{name}\t\t\t" for name in names),
         "\t\t" + "\t".join(f"X{number}\tY{number}\tZ{number}" for number in range(1, len(names) + 1)),

@@ -110,11 +110,11 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 def _column(values: Sequence[Any], name: str) -> list[np.ndarray]:
     """One field of all people as arrays, NaN for those who do not have it."""
-    arrays = {index: _to_numpy(value) for index, value in enumerate(values) if value is not None}
+    arrays = {row: torch.as_tensor(value).numpy(force=True) for row, value in enumerate(values) if value is not None}
     example = next(iter(arrays.values()))
     if len(arrays) < len(values) and example.dtype.kind != "f":
         raise ValueError(f"all people must have `{name}`, or none of them, got {len(arrays)} of {len(values)}")
-    return [arrays[index] if index in arrays else np.full_like(example, np.nan) for index in range(len(values))]
+    return [arrays[row] if row in arrays else np.full_like(example, np.nan) for row in range(len(values))]
 
 
 def _joint_columns(motion: PoseMotion) -> list[np.ndarray]:
@@ -141,10 +141,6 @@ def _write_blocks(names: Iterable[str], blocks: Iterable[Sequence[np.ndarray]], 
             writer.writerows(zip(*fields, strict=True))
 
 
-def _to_numpy(values: Any) -> np.ndarray:
-    return torch.as_tensor(values).detach().cpu().numpy()
-
-
 def _to_json(values: Any) -> Any:
     """Nested lists with numbers rounded to what the model can mean, and None for NaN."""
     if isinstance(values, float):
@@ -153,7 +149,7 @@ def _to_json(values: Any) -> Any:
         return [_to_json(value) for value in values]
     if isinstance(values, (bool, int)):
         return values
-    return _to_json(_to_numpy(values).tolist())
+    return _to_json(torch.as_tensor(values).tolist())
 
 
 def _layout(value: Any, indent: str = "") -> str:

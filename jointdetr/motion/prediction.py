@@ -102,13 +102,17 @@ class VideoPredictor:
         tracker = self._find_people(batch[0])
         people = [track.person for track in tracker.tracks]
         boxes = [visible_boxes(tracker.boxes(frame.time_s), frame.image.size) for frame in batch]
-        poses = self._estimate([frame.image for frame in batch], boxes) if people else [[]] * len(batch)
+        images = [frame.image for frame in batch]
+        known = {} if self.settings.camera is None else {"camera": self.settings.camera}
+        known |= {"boxes": boxes, "threshold": self.settings.threshold, "batch_size": len(batch)}
+        estimated = self.estimator(images, **known) if people else [[]] * len(batch)
         results = []
-        for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
-            there = tracker.see(of_frame, at, frame.time_s)
+        for frame, of_frame, at in zip(batch, estimated, boxes, strict=True):
+            poses = [_as_arrays(pose) for pose in of_frame]
+            there = tracker.see(poses, at, frame.time_s)
             rows = [
                 {"frame": frame.index, "time_s": frame.time_s, "person": person, "box": np.array(box), **pose}
-                for person, box, pose, seen in zip(people, at, of_frame, there, strict=True)
+                for person, box, pose, seen in zip(people, at, poses, there, strict=True)
                 if seen
             ]
             results.append(FrameResult(frame, rows))
@@ -123,25 +127,15 @@ class VideoPredictor:
             self.tracker.start(settings.boxes, frame.time_s)
         tracker = self.tracker
         is_due = tracker.found_s is None or frame.time_s - tracker.found_s >= settings.detect_every_s
-        if len(settings.boxes) or not is_due:
-            return tracker
-        if settings.has_detector or not tracker.tracks:
+        if is_due and not len(settings.boxes) and (settings.has_detector or not tracker.tracks):
             boxes = self.estimator.find_people(frame.image)
             tracker.find([[0.0, 0.0, *map(float, frame.image.size)]] if boxes is None else boxes, frame.time_s)
         return tracker
 
-    def _estimate(self, images: list["Image.Image"], boxes: list[list[list[float]]]) -> list[list[dict[str, Any]]]:
-        """Estimate the poses at the boxes of each picture; positions that are not known become NaN."""
-        settings = self.settings
-        camera = {} if settings.camera is None else {"camera": settings.camera}
-        estimated = self.estimator(images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), **camera)
-        return [
-            [
-                {name: np.asarray(person[name], kind) for name, kind in POSE.items() if name in person}
-                for person in people
-            ]
-            for people in estimated
-        ]
+
+def _as_arrays(pose: Person) -> dict[str, np.ndarray]:
+    """What the network says of a person; positions that are not known become NaN."""
+    return {name: np.asarray(pose[name], kind) for name, kind in POSE.items() if name in pose}
 
 
 def predict_motion(

@@ -32,7 +32,6 @@ BESIDE_PARENT = (0.05, -0.07)  # where a joint that stands for no known point is
 JOINT_SIZE, FONT_SIZE, NAMES_X = 150, 6.5, 0.85
 ANGLE_COLUMNS = 4
 PANEL_INCHES = (3.0, 1.9)
-BAND_ALPHA = 0.2
 LEAST_SPAN_DEGREES = 20.0  # of a panel, so that noise does not look like movement
 
 
@@ -101,7 +100,7 @@ def angle_figure(angles: JointAngles) -> Figure:
             marker = "." if len(degrees) == 1 else None
             panel.plot(angles.times_s, degrees, color=COLORS[side], linewidth=1.2, marker=marker)
             low, high = degrees - deviation, degrees + deviation
-            panel.fill_between(angles.times_s, low, high, color=COLORS[side], alpha=BAND_ALPHA, linewidth=0)
+            panel.fill_between(angles.times_s, low, high, color=COLORS[side], alpha=0.2, linewidth=0)
         panel.set_title(name.replace("_", " "), fontsize="medium", loc="left")
         panel.grid(color="#dde1e6", linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
