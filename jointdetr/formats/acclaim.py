@@ -121,11 +121,7 @@ def _channels(entry: dict[str, Line]) -> tuple[str, ...]:
 
 
 def read_amc(path: Path | str, stride: int = 1) -> dict[str, np.ndarray]:
-    """Read every `stride`-th frame of an AMC motion file.
-
-    Returns:
-        For each bone of the file its channels `(frames, channels)`, degrees, in the order the ASF file says.
-    """
+    """Read every `stride`-th frame of an AMC motion file: degrees `(frames, channels)` of each bone, ordered as in the ASF."""
     frames: list[dict[str, np.ndarray]] = []
     number = -1
     for where, words in _lines(Path(path)):

@@ -61,10 +61,7 @@ class BvhMotion:
 
 
 def read_bvh(path: str | Path) -> BvhMotion:
-    """Read a BVH file, as Blender does: blank lines, braces on a joint's line and any Unicode are no matter.
-
-    Names that are there twice get a number.
-    """
+    """Read a BVH file as Blender does: blank lines, braces on a joint's line, any Unicode, the same name twice."""
     lines = _lines(Path(path).read_bytes())
     start = next((place for place, (_, line) in enumerate(lines) if line.upper() == "MOTION"), None)
     if not lines or lines[0][1].upper() != "HIERARCHY" or start is None:
@@ -202,10 +199,7 @@ def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
 
 
 def bvh_names(names: Sequence[str]) -> list[str]:
-    """Names that Blender and others keep apart: one word each, no braces, at most `LONGEST_NAME` bytes of UTF-8.
-
-    Letters of any script stay. Names that become the same get a number.
-    """
+    """Names that Blender keeps apart: a word of any script each, no braces, at most `LONGEST_NAME` bytes of UTF-8."""
     written: list[str] = []
     for name in names:
         written.append(unique_name(re.sub(r"[\s{}]+|[^\w .:|()\[\]+-]+", "_", name), written, LONGEST_NAME))

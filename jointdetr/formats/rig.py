@@ -97,9 +97,8 @@ def pose_nodes(parents: Sequence[int], turns: np.ndarray, offsets: np.ndarray) -
     turns, places = turns.copy(), offsets.copy()
     for node, parent in enumerate(parents):
         if parent >= 0:
-            places[..., node, :] = places[..., parent, :] + np.einsum(
-                "...ij,...j->...i", turns[..., parent, :, :], offsets[..., node, :]
-            )
+            moved = np.einsum("...ij,...j->...i", turns[..., parent, :, :], offsets[..., node, :])
+            places[..., node, :] = places[..., parent, :] + moved
             turns[..., node, :, :] = turns[..., parent, :, :] @ turns[..., node, :, :]
     return turns, places
 

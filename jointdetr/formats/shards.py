@@ -35,10 +35,7 @@ def open_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -> N
     (folder / ".locks").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".locks" / "opening.lock"):
         found = json.loads(recorded.read_text()) if recorded.exists() else settings
-        if pairs := differences(found, settings):
-            raise ValueError(
-                f"{folder} holds a dataset of other settings: {pairs}; expected the same or an empty folder"
-            )
+        require_same(found, settings, f"{folder} holds a dataset of")
         if not recorded.exists() and (folder / "data").exists():
             raise ValueError(f"{folder} must be empty or hold {recorded.name}, got a data folder of unknown origin")
         recorded.parent.mkdir(exist_ok=True)
@@ -46,10 +43,12 @@ def open_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -> N
         (folder / "data").mkdir(exist_ok=True)
 
 
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Settings that differ, in words; empty if none does."""
+def require_same(found: dict[str, Any], wanted: dict[str, Any], place: str) -> None:
+    """Raise ValueError, which begins with `place` and says which settings differ."""
     names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-    return ", ".join(f"{name}={found.get(name)!r} (asked for {wanted.get(name)!r})" for name in names)
+    if names:
+        pairs = ", ".join(f"{name}={found.get(name)!r} (asked for {wanted.get(name)!r})" for name in names)
+        raise ValueError(f"{place} other settings: {pairs}; expected the same or an empty folder")
 
 
 def write_aside(path: Path, content: bytes) -> None:

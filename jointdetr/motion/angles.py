@@ -7,7 +7,7 @@ Suntay) at hip, trunk and neck, by Y-X'-Y'' (plane, elevation, rotation) at the 
 Shape vocabulary: frames, joints (17, of `HUMAN36M`), angles. Positions are millimetres in any right-handed axes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,7 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
     if motion.sigmas is not None:
         variances = (motion.sigmas / MEAN_DISTANCE) ** 2  # (frames, joints), along each axis
         variances = _mapped(variances[..., None], weights**2, possible)[..., 0]
-        uncertainty = _uncertainty(joints, variances, lambda moved: _measure(moved, upward))
+        uncertainty = _uncertainty(joints, variances, upward)
         uncertainty[np.isnan(degrees)] = np.nan
     return JointAngles(ANGLES, degrees, uncertainty, motion.times_s, motion.frames, motion.person)
 
@@ -171,7 +171,7 @@ def _is_determined(joints: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     return determined
 
 
-def _uncertainty(joints: np.ndarray, variances: np.ndarray, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _uncertainty(joints: np.ndarray, variances: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Standard deviations `(frames, angles)` from variances `(frames, 17)` along each axis, to first order."""
     total = 0.0
     for joint in range(joints.shape[1]):
@@ -179,7 +179,7 @@ def _uncertainty(joints: np.ndarray, variances: np.ndarray, measure: Callable[[n
         for axis in np.eye(3):
             step = np.zeros(joints.shape[1:])
             step[joint] = STEP_MM * axis
-            change = measure(joints + step) - measure(joints - step)
+            change = _measure(joints + step, up) - _measure(joints - step, up)
             change = np.remainder(change + 180.0, 360.0) - 180.0  # the shorter way round
             slopes = slopes + (change / (2 * STEP_MM)) ** 2
         total = total + np.where(slopes > 0, slopes * variances[:, joint, None], 0.0)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ..formats.film import Frame
 from ..formats.motions import motion_schema, rows_table
-from ..formats.shards import differences, parquet_aside, write_aside
+from ..formats.shards import parquet_aside, require_same, write_aside
 from ..skeleton_jointdetr import Skeleton
 from .prediction import FrameResult, VideoPredictor
 from .tracking import Tracker
@@ -54,10 +54,7 @@ class PoseRecording:
         self.parts = sorted(self.folder.glob("part-*.parquet"))
         recorded = self.folder / SETTINGS_FILE
         found = json.loads(recorded.read_text()) if recorded.exists() else self.settings
-        if pairs := differences(found, self.settings):
-            raise ValueError(
-                f"{self.folder} was begun with other settings: {pairs}; expected the same or no such folder"
-            )
+        require_same(found, self.settings, f"{self.folder} was begun with")
 
     @property
     def progress(self) -> Progress:

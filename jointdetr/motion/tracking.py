@@ -102,10 +102,7 @@ class Tracker:
     def see(
         self, poses: Sequence[Mapping[str, np.ndarray]], boxes: Sequence[Sequence[float]], time_s: float
     ) -> list[bool]:
-        """Take note of the poses `joints_2d` and `detected` found at the boxes, and move these.
-
-        Returns for each person whether they are there, see [`is_there`].
-        """
+        """Move boxes to the poses `joints_2d` and `detected` found at them; returns who is there, see [`is_there`]."""
         there = [is_there(pose, box) for pose, box in zip(poses, boxes, strict=True)]
         for track, pose, seen in zip(self.tracks, poses, there, strict=True):
             if seen and self.settings.follow:
@@ -138,10 +135,7 @@ class Tracker:
 
 
 def match_boxes(known: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    """Pair boxes so that the sum of overlaps (intersection over union) is greatest; pairs hardly overlapping are none.
-
-    Returns pairs (index of the known box, index of the found one).
-    """
+    """Indices (known, found) of boxes, paired for the greatest sum of overlaps; who hardly overlaps has no partner."""
     if not len(known) or not len(found):
         return []
     overlaps = box_overlaps(np.array(known, float), np.array(found, float))

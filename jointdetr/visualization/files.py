@@ -27,10 +27,7 @@ ANGLE_STEM = ".angles"  # what the name of a table of joint angles ends in, befo
 def read_poses(path: str | Path) -> list[PoseMotion]:
     """Read people's motions from .json, .npz or .parquet, from the page .html, or from animations as .bvh or .glb.
 
-    Animations tell where the joints are, and not which of them were guessed.
-
-    Raises:
-        ValueError: The file is none of these, or is damaged.
+    Animations tell where the joints are, and not which of them were guessed. ValueError for other and damaged files.
     """
     path = Path(path)
     suffix = path.suffix.lower()
