@@ -121,7 +121,7 @@ def _channels(entry: dict[str, Line]) -> tuple[str, ...]:
 
 
 def read_amc(path: Path | str, stride: int = 1) -> dict[str, np.ndarray]:
-    """Read every `stride`-th frame of an AMC motion file: degrees `(frames, channels)` of each bone, ordered as in the ASF."""
+    """Read every `stride`-th frame of an AMC file: degrees `(frames, channels)` of each bone, in the ASF's order."""
     frames: list[dict[str, np.ndarray]] = []
     number = -1
     for where, words in _lines(Path(path)):
@@ -165,7 +165,8 @@ def world_rotations(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -
 def bone_ends_mm(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> np.ndarray:
     """Where the bones of a recorded skeleton end, relative to its root: `(frames, bones, 3)` mm, recorded axes."""
     turned = world_rotations(skeleton, motion)  # (frames, bones, 3, 3)
-    ends = (turned @ (skeleton.directions * skeleton.lengths_mm[:, None])[..., None])[..., 0]  # from each one's start
+    bones = skeleton.directions * skeleton.lengths_mm[:, None]  # (bones, 3)
+    ends = (turned @ bones[..., None])[..., 0]  # (frames, bones, 3), of each bone from where it begins
     for bone, parent in enumerate(skeleton.parents):
         if parent >= 0:
             ends[:, bone] += ends[:, parent]

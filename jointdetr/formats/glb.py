@@ -90,7 +90,8 @@ class _Document:
     def save(self, path: str | Path) -> None:
         """Write the header, the JSON and the block of numbers."""
         document = {
-            **{"asset": {"version": "2.0", "generator": "jointdetr"}, "scene": 0},
+            "asset": {"version": "2.0", "generator": "jointdetr"},
+            "scene": 0,
             "scenes": [{"nodes": self.lists["roots"]}],
             **{kind: self.lists[kind] for kind in ("nodes", "meshes", "skins")},
             "materials": [{"name": "bones", "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.7}}],

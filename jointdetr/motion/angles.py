@@ -66,12 +66,9 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
     """
     upward = direction(up)
     weights, possible = mapping_weights(motion.skeleton, HUMAN36M)  # (17, joints), (17,)
-    needed = [joint for joint, name in enumerate(HUMAN36M.joints) if name.endswith(("hip", "shoulder"))]
-    if not possible[needed].all():
-        raise ValueError(
-            f"joint angles need hips and shoulders, the skeleton {motion.skeleton.name!r} lacks "
-            f"{[HUMAN36M.joints[joint] for joint in needed if not possible[joint]]}"
-        )
+    reachable = zip(HUMAN36M.joints, possible, strict=True)
+    if lacks := [name for name, known in reachable if name.endswith(("hip", "shoulder")) and not known]:
+        raise ValueError(f"joint angles need hips and shoulders, the skeleton {motion.skeleton.name!r} lacks {lacks}")
     joints = _mapped(motion.joints, weights, possible)  # (frames, 17, 3)
     degrees = _measure(joints, upward)
     degrees[~_is_determined(joints, degrees)] = np.nan
@@ -118,7 +115,8 @@ def _mapped(values: np.ndarray, weights: np.ndarray, possible: np.ndarray) -> np
 
 def _measure(joints: np.ndarray, up: np.ndarray) -> np.ndarray:
     """All angles in the order of `ANGLES`, determined or not: `(..., 17, 3)` to `(..., angles)` degrees."""
-    angles = [*_side(joints), *_side(joints[..., MIRRORED, :] * (-1.0, 1.0, 1.0)), *_middle(joints, up)]
+    mirrored = joints[..., MIRRORED, :] * (-1.0, 1.0, 1.0)
+    angles = [*_side(joints), *_side(mirrored), *_middle(joints, up)]
     return np.degrees(np.stack(angles, axis=-1))
 
 
