@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from jointdetr.cli import app
 from jointdetr.formats.film import FrameReader
-from jointdetr.motion import load_motions, prediction, webcam
+from jointdetr.motion import load_motions, prediction
 
 NUM_FRAMES = 8
 WHOLE = ("--people", "whole")
@@ -120,7 +120,7 @@ def test_webcam_that_is_not_there_is_one_line(tmp_path):
 
 def test_webcam_is_recorded_until_ctrl_c(tiny_model_folder, tmp_path, monkeypatch):
     source = FrameReader("testsrc=size=96x64:rate=20", container_format="lavfi")
-    monkeypatch.setattr(webcam, "open_webcam", lambda number: source)
+    monkeypatch.setattr("jointdetr.formats.film.open_webcam", lambda number: source)
     original, calls = prediction.VideoPredictor.predict_batch, []
 
     def interrupted(self, batch):
@@ -142,7 +142,7 @@ def test_webcam_is_recorded_until_ctrl_c(tiny_model_folder, tmp_path, monkeypatc
 
 def test_nobody_before_the_webcam_is_no_error(tiny_model_folder, tmp_path, monkeypatch):
     source = FrameReader("testsrc=size=96x64:rate=20", container_format="lavfi")
-    monkeypatch.setattr(webcam, "open_webcam", lambda number: source)
+    monkeypatch.setattr("jointdetr.formats.film.open_webcam", lambda number: source)
 
     def interrupted(self, batch):
         raise KeyboardInterrupt

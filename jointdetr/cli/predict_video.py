@@ -34,10 +34,9 @@ class _Film:
     """A film, or what the webcam of a number sees, on its way through `predict`; files are called by `name`."""
 
     def __init__(self, source: str | int, options: PredictOptions, name: str):
-        from ..formats.film import FrameReader
+        from ..formats.film import FrameReader, open_webcam
         from ..motion.prediction import VideoPredictor
         from ..motion.recording import PoseRecording
-        from ..motion.webcam import open_webcam
 
         self.source, self.options, self.name = source, options, name
         self.is_live = isinstance(source, int)
@@ -107,8 +106,7 @@ class _Film:
 
     def _frames(self, start: int) -> Iterable["Frame"]:
         """The frames from an index on; those of a webcam are kept as a film if they are to be drawn on later."""
-        from ..formats.film import FilmWriter
-        from ..motion.webcam import newest_frames
+        from ..formats.film import FilmWriter, newest_frames
 
         if not self.is_live:
             self.reader.start = start

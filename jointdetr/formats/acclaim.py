@@ -38,11 +38,17 @@ def read_asf(path: Path | str) -> RecordedSkeleton:
     for required in ("root", "bonedata", "hierarchy"):
         if required not in sections:
             raise ValueError(f"{path}: expected a section `:{required}`, found {sorted(sections)}")
-    bones, root = _read_bones(sections["bonedata"]), _entries(sections["root"])
+    lines, root = sections["bonedata"], _entries(sections["root"])
+    starts = [number for number, (_, words) in enumerate(lines) if words[0].lower() == "begin"]
+    blocks = [_entries(lines[start:end]) for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    bones = {" ".join(block["name"][1]): block for block in blocks if "name" in block}
     if "order" not in root:
         raise ValueError(f"{path}: section `:root` has no line `order`")
     parents = _read_hierarchy(sections["hierarchy"], set(bones))
     entries = [{"dof": root["order"]}, *(bones[name] for name in parents)]
+    for where, words in (entry["axis"] for entry in entries if "axis" in entry):
+        if words[3:] != ["XYZ"]:
+            raise ValueError(f"{where}: expected an axis in the order XYZ, got {words[3:]}")
     names = ["root", *parents]
     units_per_inch = _numbers(_entries(sections.get("units", [])), "length", 1).item() or 1.0  # CMU's way to say it
     lengths = np.stack([_numbers(entry, "length", 1)[0] for entry in entries])
@@ -51,7 +57,7 @@ def read_asf(path: Path | str) -> RecordedSkeleton:
         parents=[-1, *map(names.index, parents.values())],
         directions=np.stack([_numbers(entry, "direction", 3) for entry in entries]),
         lengths_mm=MM_PER_INCH / units_per_inch * lengths,
-        axes=_rotations(np.stack([_axis(entry) for entry in entries])),
+        axes=_rotations(np.stack([_numbers(entry, "axis", 3) for entry in entries])),
         channels=[_channels(entry) for entry in entries],
     )
 
@@ -82,13 +88,6 @@ def _entries(lines: Sequence[Line]) -> dict[str, Line]:
     return {words[0].lower(): (where, words[1:]) for where, words in lines}
 
 
-def _read_bones(lines: Sequence[Line]) -> dict[str, dict[str, Line]]:
-    """What section `:bonedata` says of each bone."""
-    starts = [number for number, (_, words) in enumerate(lines) if words[0].lower() == "begin"]
-    bones = [_entries(lines[start:end]) for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
-    return {" ".join(bone["name"][1]): bone for bone in bones if "name" in bone}
-
-
 def _read_hierarchy(lines: Sequence[Line], known: set[str]) -> dict[str, str]:
     """The parent of each bone, parents before children, from section `:hierarchy`."""
     parents: dict[str, str] = {}
@@ -112,14 +111,6 @@ def _numbers(entry: dict[str, Line], keyword: str, count: int) -> np.ndarray:
     return finite_numbers(words[:count], count, where)
 
 
-def _axis(entry: dict[str, Line]) -> np.ndarray:
-    """The turns `(3,)` of the axes that a bone turns about, degrees about x, y and z."""
-    if "axis" in entry and entry["axis"][1][3:] != ["XYZ"]:
-        where, words = entry["axis"]
-        raise ValueError(f"{where}: expected an axis in the order XYZ, got {words[3:]}")
-    return _numbers(entry, "axis", 3)
-
-
 def _channels(entry: dict[str, Line]) -> tuple[str, ...]:
     """What a bone's line of the motion file says, in lower case."""
     where, words = entry.get("dof", ("", []))
@@ -130,11 +121,7 @@ def _channels(entry: dict[str, Line]) -> tuple[str, ...]:
 
 
 def read_amc(path: Path | str, stride: int = 1) -> dict[str, np.ndarray]:
-    """Read every `stride`-th frame of an AMC motion file.
-
-    Returns:
-        For each bone of the file its channels `(frames, channels)`, degrees, in the order the ASF file says.
-    """
+    """Read every `stride`-th frame of an AMC file: degrees `(frames, channels)` of each bone, in the ASF's order."""
     frames: list[dict[str, np.ndarray]] = []
     number = -1
     for where, words in _lines(Path(path)):
@@ -163,12 +150,14 @@ def world_rotations(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -
     if "root" not in motion or unknown:
         raise ValueError(f"the motion must be of this skeleton and have a root, got unknown bones {sorted(unknown)}")
     degrees = np.zeros((len(motion["root"]), len(skeleton.names), 3))
-    for bone, (name, channels) in enumerate(zip(skeleton.names, skeleton.channels, strict=True)):
-        if name in motion and motion[name].shape[1] != len(channels):
-            raise ValueError(f"`{name}` must have the channels {channels}, got {motion[name].shape[1]} numbers")
-        for number, channel in enumerate(channels if name in motion else ()):
+    for name, values in motion.items():
+        bone = skeleton.names.index(name)
+        channels = skeleton.channels[bone]
+        if values.shape[1] != len(channels):
+            raise ValueError(f"`{name}` must have the channels {channels}, got {values.shape[1]} numbers")
+        for channel, turns in zip(channels, values.T, strict=True):
             if channel in CHANNELS:
-                degrees[:, bone, CHANNELS.index(channel)] = motion[name][:, number]
+                degrees[:, bone, CHANNELS.index(channel)] = turns
     local = skeleton.axes @ _rotations(degrees) @ np.swapaxes(skeleton.axes, 1, 2)
     return pose_nodes(skeleton.parents, local, np.zeros_like(degrees))[0]
 
@@ -177,11 +166,11 @@ def bone_ends_mm(skeleton: RecordedSkeleton, motion: dict[str, np.ndarray]) -> n
     """Where the bones of a recorded skeleton end, relative to its root: `(frames, bones, 3)` mm, recorded axes."""
     turned = world_rotations(skeleton, motion)  # (frames, bones, 3, 3)
     bones = skeleton.directions * skeleton.lengths_mm[:, None]  # (bones, 3)
-    ends: list[np.ndarray] = []
+    ends = (turned @ bones[..., None])[..., 0]  # (frames, bones, 3), of each bone from where it begins
     for bone, parent in enumerate(skeleton.parents):
-        along = turned[:, bone] @ bones[bone]  # (frames, 3)
-        ends.append(along if parent < 0 else ends[parent] + along)
-    return np.stack(ends, axis=1)
+        if parent >= 0:
+            ends[:, bone] += ends[:, parent]
+    return ends
 
 
 def _rotations(degrees: np.ndarray) -> np.ndarray:

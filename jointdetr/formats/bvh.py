@@ -11,8 +11,8 @@ Shape vocabulary: `frames`, `joints` of a file with its end sites, `channels` of
 import re
 import sys
 import warnings
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ UNITS_MM = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "m": 1000.0}
 USUAL_HEIGHT_MM = 1600.0  # from the lowest joint to the highest of whoever stands
 LONGEST_NAME = 63  # bytes that Blender keeps of a bone's name
 TIP = 0.3  # length of the end beyond the last joint, of the bone that leads to it
+_Hierarchy = tuple[tuple[str, ...], tuple[int, ...], np.ndarray, tuple[tuple[str, ...], ...]]
+"""Names, parents, offsets and channels, as a `BvhMotion` has them."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,9 @@ class BvhMotion:
         values = self.values[::step]
         turns = np.broadcast_to(np.eye(3), (len(values), len(self.names), 3, 3)).copy()
         places = np.broadcast_to(self.offsets, (len(values), len(self.names), 3)).copy()
-        first = 0
-        for joint, channels in enumerate(self.channels):
-            of_joint = dict(zip(channels, values[:, first : first + len(channels)].T, strict=True))
-            first += len(channels)
+        starts = np.cumsum([len(channels) for channels in self.channels])[:-1]
+        for joint, (channels, numbers) in enumerate(zip(self.channels, np.split(values, starts, axis=1), strict=True)):
+            of_joint = dict(zip(channels, numbers.T, strict=True))
             axes = [channel for channel in channels if channel in ROTATIONS]
             if axes:
                 order = "".join(ROTATIONS[channel] for channel in axes)
@@ -60,34 +61,23 @@ class BvhMotion:
 
 
 def read_bvh(path: str | Path) -> BvhMotion:
-    """Read a BVH file, as Blender does: blank lines, braces on a joint's line and any Unicode are no matter.
-
-    Names that are there twice get a number.
-    """
-    path = Path(path)
-    lines = _lines(path.read_bytes())
-    tree = _Tree(path)
+    """Read a BVH file as Blender does: blank lines, braces on a joint's line, any Unicode, the same name twice."""
+    lines = _lines(Path(path).read_bytes())
     start = next((place for place, (_, line) in enumerate(lines) if line.upper() == "MOTION"), None)
     if not lines or lines[0][1].upper() != "HIERARCHY" or start is None:
         raise ValueError(f"{path}: expected a BVH file with the lines HIERARCHY and MOTION")
-    for number, line in lines[1:start]:
-        for words in _statements(line):
-            tree.read(words, f"{path}, line {number}")
-    if tree.open or not tree.names:
-        raise ValueError(f"{path}, line {lines[start][0]}: the hierarchy before MOTION is not complete")
-    frame_time_s, values = _read_motion(path, lines[start:], sum(map(len, tree.channels)))
-    parents, channels = tuple(tree.parents), tuple(tree.channels)
-    return BvhMotion(tuple(tree.names), parents, np.array(tree.offsets), channels, frame_time_s, values)
+    hierarchy = _read_hierarchy(_statements(path, lines[1:start]), f"{path}, line {lines[start][0]}")
+    return BvhMotion(*hierarchy, *_read_motion(path, lines[start:], sum(map(len, hierarchy[-1]))))
 
 
-def read_bvh_motion(path: str | Path) -> PoseMotion:
-    """Read a BVH file as a motion to look at, in the unit in which the person is about as tall as people are."""
+def read_bvh_motions(path: str | Path) -> list[PoseMotion]:
+    """Read the one person of a BVH file, in the unit in which that person is about as tall as people are."""
     motion = read_bvh(path)
     straight = np.broadcast_to(np.eye(3), (len(motion.names), 3, 3))
     height = np.ptp(pose_nodes(motion.parents, straight, motion.offsets)[1][:, 1]) or 1.0
     unit_mm = min(UNITS_MM.values(), key=lambda unit: abs(np.log(height * unit / USUAL_HEIGHT_MM)))
     times_s = np.arange(len(motion.values)) * motion.frame_time_s
-    return motion_of_nodes(motion.names, motion.parents, motion.positions() * unit_mm, times_s)
+    return [motion_of_nodes(motion.names, motion.parents, motion.positions() * unit_mm, times_s)]
 
 
 def _lines(content: bytes) -> list[tuple[int, str]]:
@@ -104,55 +94,43 @@ def _lines(content: bytes) -> list[tuple[int, str]]:
     return [(number, kept) for number, line in enumerate(lines, 1) if (kept := line.strip(" \t\v\f\0\x1a"))]
 
 
-def _statements(line: str) -> list[list[str]]:
-    """Words of a line, cut at its braces: one at the end of a name or among blanks."""
-    statements: list[list[str]] = [[]]
-    for word in re.sub(r"(?<=\S)\{\s*$", " {", line).split():
-        if word in "{}":
-            statements += [[word], []]
-        else:
-            statements[-1].append(word)
-    return [words for words in statements if words]
+def _statements(path: str | Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[str, list[str]]]:
+    """Words of each statement, a brace being one where it stands alone or ends a name; before them their line."""
+    for number, line in lines:
+        line = re.sub(r"(?<=\S)\{\s*$", " {", line)
+        for statement in re.split(r"(?<!\S)([{}])(?!\S)", line):
+            if words := statement.split():
+                yield f"{path}, line {number}", words
 
 
-@dataclass
-class _Tree:
-    """The hierarchy as far as it is read."""
-
-    path: Path
-    names: list[str] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    offsets: list[np.ndarray] = field(default_factory=list)
-    channels: list[tuple[str, ...]] = field(default_factory=list)
-    open: list[int] = field(default_factory=list)  # joints whose brace is not closed
-
-    def read(self, words: list[str], where: str) -> None:
-        """Take in a statement; `where` names its line."""
+def _read_hierarchy(statements: Iterable[tuple[str, list[str]]], end: str) -> _Hierarchy:
+    """Read joints and end sites; `end` names the line after them."""
+    names, parents, offsets, channels = [], [], [], []
+    opened: list[int] = []  # joints whose brace is not closed
+    for where, words in statements:
         keyword = words[0].upper()
         if keyword in ("ROOT", "JOINT", "END"):
-            self._add(keyword, " ".join(words[1:]), where)
-        elif keyword == "OFFSET" and self.open:
-            self.offsets[self.open[-1]] = finite_numbers(words[1:], 3, where)
-        elif keyword == "CHANNELS" and self.open:
-            self.channels[self.open[-1]] = _channels(words[1:], where)
-        elif keyword == "}" and self.open:
-            self.open.pop()
+            if (keyword == "ROOT") == bool(names) or (names and not opened):
+                raise ValueError(f"{where}: expected one ROOT with all other joints inside of it")
+            parents.append(opened[-1] if opened else -1)
+            name = names[parents[-1]] + END_SITE_SUFFIX if keyword == "END" else " ".join(words[1:])
+            if not name:
+                raise ValueError(f"{where}: expected a joint's name after {keyword}, got none")
+            opened.append(len(names))
+            names.append(unique_name(name, names))
+            offsets.append(np.zeros(3))
+            channels.append(())
+        elif keyword == "OFFSET" and opened:
+            offsets[opened[-1]] = finite_numbers(words[1:], 3, where)
+        elif keyword == "CHANNELS" and opened:
+            channels[opened[-1]] = _channels(words[1:], where)
+        elif keyword == "}" and opened:
+            opened.pop()
         elif keyword != "{":
             raise ValueError(f"{where}: expected a line of a BVH hierarchy, got {' '.join(words)!r}")
-
-    def _add(self, keyword: str, name: str, where: str) -> None:
-        """Begin a joint or an end site."""
-        if (keyword == "ROOT") != (not self.names) or (keyword != "ROOT" and not self.open):
-            raise ValueError(f"{where}: expected one ROOT with all other joints inside of it")
-        parent = self.open[-1] if self.open else -1
-        name = self.names[parent] + END_SITE_SUFFIX if keyword == "END" else name
-        if not name:
-            raise ValueError(f"{where}: expected a joint's name after {keyword}, got none")
-        self.open.append(len(self.names))
-        self.names.append(unique_name(name, self.names))
-        self.parents.append(parent)
-        self.offsets.append(np.zeros(3))
-        self.channels.append(())
+    if opened or not names:
+        raise ValueError(f"{end}: the hierarchy before MOTION is not complete")
+    return tuple(names), tuple(parents), np.array(offsets), tuple(channels)
 
 
 def finite_numbers(words: Sequence[str], count: int, where: str) -> np.ndarray:
@@ -176,15 +154,16 @@ def _channels(words: list[str], where: str) -> tuple[str, ...]:
 
 def unique_name(name: str, taken: Collection[str], size: int = sys.maxsize) -> str:
     """Return a name that is not taken, of at most `size` bytes of UTF-8: itself, or with a number behind it."""
-    number, free = 1, _shortened(name, size)
-    while free in taken:
+    number, ending = 1, ""
+    while True:
+        free = name.encode()[: size - len(ending)].decode(errors="ignore") + ending
+        if free not in taken:
+            return free
         number += 1
         ending = f"_{number}"
-        free = _shortened(name, size - len(ending)) + ending
-    return free
 
 
-def _read_motion(path: Path, lines: list[tuple[int, str]], num_channels: int) -> tuple[float, np.ndarray]:
+def _read_motion(path: str | Path, lines: list[tuple[int, str]], num_channels: int) -> tuple[float, np.ndarray]:
     """Read the frame time in seconds and the values `(frames, channels)` from the lines that begin with MOTION."""
     try:
         (_, count), (_, frame_time) = (line.split(":") for _, line in lines[1:3])
@@ -203,10 +182,8 @@ def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
     """Write one person's motion as BVH, with constant bone lengths and a rotation for each bone.
 
     The root moves as `motion.root_camera` says, seen from a camera at the origin that looks along -z; without it the
-    root stays, and the lowest joint of the film touches the ground y = 0. Uneven times are resampled.
-
-    Returns:
-        What was written; its `describe()` says how far constant lengths moved the joints and which were filled in.
+    root stays, and the lowest joint of the film touches the ground y = 0. Uneven times are resampled. Of what is
+    returned, `describe()` says how far constant lengths moved the joints and which were filled in.
 
     Raises:
         ValueError: No joint is known in any frame.
@@ -222,19 +199,11 @@ def write_bvh(motion: PoseMotion, path: str | Path) -> RigMotion:
 
 
 def bvh_names(names: Sequence[str]) -> list[str]:
-    """Names that Blender and others keep apart: one word each, no braces, at most `LONGEST_NAME` bytes of UTF-8.
-
-    Letters of any script stay. Names that become the same get a number.
-    """
+    """Names that Blender keeps apart: a word of any script each, no braces, at most `LONGEST_NAME` bytes of UTF-8."""
     written: list[str] = []
     for name in names:
         written.append(unique_name(re.sub(r"[\s{}]+|[^\w .:|()\[\]+-]+", "_", name), written, LONGEST_NAME))
     return written
-
-
-def _shortened(text: str, size: int) -> str:
-    """The beginning of a text that takes at most `size` bytes of UTF-8."""
-    return text.encode("utf-8")[:size].decode("utf-8", errors="ignore")
 
 
 def turning_orders(rig: RigMotion) -> list[str]:
@@ -262,16 +231,11 @@ def euler_degrees(rotations: np.ndarray, orders: Sequence[str]) -> np.ndarray:
     angles = np.stack(turned, axis=1)
     for frame in range(1, len(angles)):
         before = angles[frame - 1]
-        first = _nearest_turn(angles[frame], before)
-        second = _nearest_turn(angles[frame] * [1, -1, 1] + 180.0, before)
-        is_nearer = np.abs(second - before).sum(-1) < np.abs(first - before).sum(-1)
-        angles[frame] = np.where(is_nearer[:, None], second, first)
+        both = np.stack([angles[frame], angles[frame] * [1, -1, 1] + 180.0])
+        both = before + np.remainder(both - before + 180.0, 360.0) - 180.0  # whole turns away
+        nearer = np.abs(both - before).sum(-1).argmin(0)  # (nodes,)
+        angles[frame] = both[nearer, np.arange(len(nearer))]
     return angles
-
-
-def _nearest_turn(angles: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """The same angles, whole turns added, within half a turn of those before."""
-    return before + np.remainder(angles - before + 180.0, 360.0) - 180.0
 
 
 def _hierarchy(rig: RigMotion, names: list[str], orders: list[str], index: int, indent: str = "") -> list[str]:

@@ -10,8 +10,10 @@ Source: the glTF 2.0 specification, https://registry.khronos.org/glTF/specs/2.0/
 
 import json
 import struct
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -21,8 +23,7 @@ from .rig import RigMotion, fit_rig, motion_of_nodes, pose_nodes
 from .skeletons import joint_sides
 
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
-FLOAT, UNSIGNED_SHORT = 5126, 5123
-VERTEX_DATA = 34962
+FLOAT, UNSIGNED_SHORT, VERTEX_DATA = 5126, 5123, 34962
 TYPES = {(): "SCALAR", (2,): "VEC2", (3,): "VEC3", (4,): "VEC4", (4, 4): "MAT4"}
 COMPONENTS = {"f": FLOAT, "H": UNSIGNED_SHORT}
 READ_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
@@ -32,7 +33,7 @@ DAMAGE = (KeyError, IndexError, TypeError, ValueError, struct.error, RecursionEr
 COLORS = {"left": (0.014, 0.184, 0.631), "right": (0.871, 0.212, 0.007), "middle": (0.147, 0.147, 0.147)}
 BONE_WIDTH, MAX_BONE_WIDTH = 0.12, 0.04  # of a bone's length; metres
 WAIST = 0.15  # where along the bone it is widest
-BALL_RADIUS = 0.022  # metres
+BALL = 0.022 * np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)])  # metres, its tips
 OCTAHEDRON = np.array([(0, 2, 4), (2, 1, 4), (1, 3, 4), (3, 0, 4), (2, 0, 5), (1, 2, 5), (3, 1, 5), (0, 3, 5)])
 
 
@@ -40,10 +41,8 @@ def write_glb(motions: Sequence[PoseMotion], path: str | Path) -> list[RigMotion
     """Write people's motions as one GLB: each an armature with a mesh of its bones, all in one animation.
 
     A person moves as `root_camera` says, seen from a camera at the origin that looks along -z; without it the root
-    stays and the lowest joint touches the ground y = 0. A film of one frame is the pose, without an animation.
-
-    Returns:
-        What was written of each person; its `describe()` says how far constant bone lengths moved the joints.
+    stays and the lowest joint touches the ground y = 0. A film of one frame is the pose, without an animation. Of what
+    is returned, `describe()` says how far constant bone lengths moved the joints.
 
     Raises:
         ValueError: There is nobody, or of somebody no joint is known in any frame.
@@ -63,50 +62,45 @@ class _Document:
     """A glTF document while it grows, and the block of numbers it points into."""
 
     def __init__(self) -> None:
-        self.nodes, self.meshes, self.skins, self.roots = [], [], [], []
-        self.channels, self.samplers, self.accessors, self.views = [], [], [], []
+        self.lists: dict[str, list] = defaultdict(list)
         self.block = bytearray()
+
+    def add(self, kind: str, entry: Any) -> int:
+        """Append to one of the lists; returns the number of the entry."""
+        self.lists[kind].append(entry)
+        return len(self.lists[kind]) - 1
 
     def add_numbers(self, values: np.ndarray, code: str, target: int | None = None) -> int:
         """Append an array `(count, ...)` in a type of `struct`'s code; returns its accessor."""
         array = np.ascontiguousarray(values, dtype=f"<{code}")
         view = {"buffer": 0, "byteOffset": len(self.block), "byteLength": array.nbytes}
-        self.views.append(view | ({"target": target} if target else {}))
+        view |= {"target": target} if target else {}
         self.block += array.tobytes() + bytes(-array.nbytes % 4)
-        accessor = {
-            "bufferView": len(self.views) - 1,
-            "componentType": COMPONENTS[code],
-            "count": len(array),
-            "type": TYPES[array.shape[1:]],
-        }
+        accessor = {"bufferView": self.add("bufferViews", view), "componentType": COMPONENTS[code]}
+        accessor |= {"count": len(array), "type": TYPES[array.shape[1:]]}
         if code == "f" and array.ndim < 3:
-            accessor["min"] = np.atleast_1d(array.min(0)).tolist()
-            accessor["max"] = np.atleast_1d(array.max(0)).tolist()
-        self.accessors.append(accessor)
-        return len(self.accessors) - 1
+            accessor |= {"min": np.atleast_1d(array.min(0)).tolist(), "max": np.atleast_1d(array.max(0)).tolist()}
+        return self.add("accessors", accessor)
 
     def add_channel(self, node: int, path: str, times: int, values: np.ndarray) -> None:
         """Animate a property of a node."""
         sampler = {"input": times, "output": self.add_numbers(values, "f"), "interpolation": "LINEAR"}
-        self.channels.append({"sampler": len(self.samplers), "target": {"node": node, "path": path}})
-        self.samplers.append(sampler)
+        self.add("channels", {"sampler": self.add("samplers", sampler), "target": {"node": node, "path": path}})
 
     def save(self, path: str | Path) -> None:
         """Write the header, the JSON and the block of numbers."""
         document = {
             "asset": {"version": "2.0", "generator": "jointdetr"},
             "scene": 0,
-            "scenes": [{"nodes": self.roots}],
-            "nodes": self.nodes,
-            "meshes": self.meshes,
-            "skins": self.skins,
+            "scenes": [{"nodes": self.lists["roots"]}],
+            **{kind: self.lists[kind] for kind in ("nodes", "meshes", "skins")},
             "materials": [{"name": "bones", "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 0.7}}],
-            "accessors": self.accessors,
-            "bufferViews": self.views,
+            **{kind: self.lists[kind] for kind in ("accessors", "bufferViews")},
             "buffers": [{"byteLength": len(self.block)}],
         }
-        if self.channels:
-            document["animations"] = [{"name": "motion", "channels": self.channels, "samplers": self.samplers}]
+        if self.lists["channels"]:
+            moving = {kind: self.lists[kind] for kind in ("channels", "samplers")}
+            document["animations"] = [{"name": "motion"} | moving]
         text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
         chunks = struct.pack("<II", len(text), JSON_CHUNK) + text
@@ -116,18 +110,22 @@ class _Document:
 
 def _add_person(document: _Document, rig: RigMotion, name: str, start_s: float) -> None:
     """Add one person's nodes, skin, mesh and animation."""
-    first = len(document.nodes)
+    first = len(document.lists["nodes"])
     quaternions = _quaternions(rig.rotations)  # (frames, nodes, 4)
     for index, node in enumerate(rig.nodes):
         children = [first + child for child, other in enumerate(rig.nodes) if other.parent == index]
         place = rig.root[0] if index == 0 else rig.offsets[index]
         entry = {"name": node.name, "translation": place.tolist(), "rotation": quaternions[0, index].tolist()}
-        document.nodes.append(entry | ({"children": children} if children else {}))
-    _add_skin(document, rig, first)
-    _add_mesh(document, rig, name)
-    document.nodes.append({"name": f"{name}_bones", "mesh": len(document.meshes) - 1, "skin": len(document.skins) - 1})
-    document.nodes.append({"name": name, "children": [first], "extras": {"fit": rig.describe()}})
-    document.roots += [len(document.nodes) - 1, len(document.nodes) - 2]
+        document.add("nodes", entry | ({"children": children} if children else {}))
+    inverse = np.broadcast_to(np.eye(4), (len(rig.nodes), 4, 4)).copy()
+    inverse[:, 3, :3] = -rig.rest  # where the mesh is bound; glTF's matrices are column by column
+    joints = list(range(first, first + len(rig.nodes)))
+    binding = document.add_numbers(inverse, "f")
+    skin = document.add("skins", {"joints": joints, "skeleton": first, "inverseBindMatrices": binding})
+    mesh = document.add("meshes", {"name": name, "primitives": [_mesh(document, rig)]})
+    bones = document.add("nodes", {"name": f"{name}_bones", "mesh": mesh, "skin": skin})
+    person = {"name": name, "children": [first], "extras": {"fit": rig.describe()}}
+    document.lists["roots"] += [document.add("nodes", person), bones]
     if len(rig.times_s) > 1:
         times = document.add_numbers(rig.times_s - start_s, "f")
         document.add_channel(first, "translation", times, rig.root)
@@ -145,23 +143,17 @@ def _quaternions(rotations: np.ndarray) -> np.ndarray:
     return quaternions
 
 
-def _add_skin(document: _Document, rig: RigMotion, first: int) -> None:
-    """Add the skin: the mesh is bound where the rig stands at rest with its root at the origin."""
-    inverse = np.broadcast_to(np.eye(4), (len(rig.nodes), 4, 4)).copy()
-    inverse[:, 3, :3] = -rig.rest  # glTF's matrices are column by column
-    joints = [first + index for index in range(len(rig.nodes))]
-    binding = document.add_numbers(inverse, "f")
-    document.skins.append({"joints": joints, "skeleton": first, "inverseBindMatrices": binding})
-
-
-def _add_mesh(document: _Document, rig: RigMotion, name: str) -> None:
-    """Add a mesh of an octahedron for each bone and a small one for each joint, each moving with one node."""
+def _mesh(document: _Document, rig: RigMotion) -> dict[str, Any]:
+    """A mesh of an octahedron for each bone and a small one for each joint, each moving with one node."""
     joints = [index for index, node in enumerate(rig.nodes) if not node.is_helper]
     bones = [index for index in joints if rig.nodes[index].parent >= 0]
     rest = rig.rest
     shapes = [_bone(rest[rig.nodes[bone].parent], rig.offsets[bone]) for bone in bones]
-    shapes += [_ball(rest[joint]) for joint in joints]
-    corners = np.concatenate(shapes)  # (vertices, 3)
+    shapes += [place + BALL for place in rest[joints]]
+    corners = np.stack(shapes)[:, OCTAHEDRON].reshape(-1, 3)  # (vertices, 3)
+    first, second, third = corners.reshape(-1, 3, 3).swapaxes(0, 1)  # of each triangle
+    normals = np.cross(second - first, third - first)
+    normals = np.repeat(normals / np.linalg.norm(normals, axis=-1, keepdims=True), 3, axis=0)
     owners = np.repeat([*(rig.nodes[bone].parent for bone in bones), *joints], OCTAHEDRON.size)
     sides = joint_sides(rig.skeleton)
     colors = [COLORS[sides[rig.nodes[index].joint]] for index in [*bones, *joints]]
@@ -169,40 +161,21 @@ def _add_mesh(document: _Document, rig: RigMotion, name: str) -> None:
     weights = np.broadcast_to([1.0, 0.0, 0.0, 0.0], bindings.shape)
     attributes = {
         "POSITION": document.add_numbers(corners, "f", VERTEX_DATA),
-        "NORMAL": document.add_numbers(_normals(corners), "f", VERTEX_DATA),
+        "NORMAL": document.add_numbers(normals, "f", VERTEX_DATA),
         "COLOR_0": document.add_numbers(np.repeat(colors, OCTAHEDRON.size, axis=0), "f", VERTEX_DATA),
         "JOINTS_0": document.add_numbers(bindings, "H", VERTEX_DATA),
         "WEIGHTS_0": document.add_numbers(weights, "f", VERTEX_DATA),
     }
-    document.meshes.append({"name": name, "primitives": [{"attributes": attributes, "material": 0}]})
+    return {"attributes": attributes, "material": 0}
 
 
 def _bone(start: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """Corners `(24, 3)` of a bone."""
+    """Tips `(6, 3)` of a bone's octahedron."""
     length = np.linalg.norm(along)
-    width = min(BONE_WIDTH * length, MAX_BONE_WIDTH)
     across = np.cross(along, np.eye(3)[np.abs(along).argmin()])
-    across *= width / 2 / np.linalg.norm(across)
-    return _octahedron(start + WAIST * along, across, np.cross(along / length, across), (start + along, start))
-
-
-def _ball(place: np.ndarray) -> np.ndarray:
-    """Corners `(24, 3)` of the mark of a joint."""
-    x, y, z = BALL_RADIUS * np.eye(3)
-    return _octahedron(place, x, y, (place + z, place - z))
-
-
-def _octahedron(middle: np.ndarray, across: np.ndarray, beside: np.ndarray, ends: Sequence[np.ndarray]) -> np.ndarray:
-    """Corners `(24, 3)` of eight triangles."""
-    tips = np.stack([middle + across, middle - across, middle + beside, middle - beside, *ends])
-    return tips[OCTAHEDRON].reshape(-1, 3)
-
-
-def _normals(corners: np.ndarray) -> np.ndarray:
-    """Normals `(vertices, 3)` of flat triangles `(vertices, 3)`."""
-    first, second, third = corners.reshape(-1, 3, 3).swapaxes(0, 1)
-    normals = np.cross(second - first, third - first)
-    return np.repeat(normals / np.linalg.norm(normals, axis=-1, keepdims=True), 3, axis=0)
+    across *= min(BONE_WIDTH * length, MAX_BONE_WIDTH) / 2 / np.linalg.norm(across)
+    beside, middle = np.cross(along / length, across), start + WAIST * along
+    return np.stack([middle + across, middle - across, middle + beside, middle - beside, start + along, start])
 
 
 def read_glb_motions(path: str | Path) -> list[PoseMotion]:
@@ -219,7 +192,7 @@ def read_glb_motions(path: str | Path) -> list[PoseMotion]:
 
 
 class _ReadDocument:
-    """A GLB file: its JSON, its block of numbers, and the accessors of times and values by node and property."""
+    """A GLB file: its JSON, its block of numbers, and the samplers by node and property."""
 
     def __init__(self, content: bytes) -> None:
         magic, _, length = struct.unpack_from("<III", content)
@@ -230,12 +203,11 @@ class _ReadDocument:
             raise ValueError("the header is not that of a whole GLB file")
         self.json = json.loads(content[20:start])
         self.block = content[start + 8 : start + 8 + block_length]
-        self.moving: dict[tuple[int, str], tuple[int, int]] = {}
+        self.moving: dict[tuple[int, str], dict[str, int]] = {}
         for animation in self.json.get("animations", [])[:1]:
             for channel in animation["channels"]:
-                sampler = animation["samplers"][channel["sampler"]]
-                target = channel["target"]["node"], channel["target"]["path"]
-                self.moving[target] = sampler["input"], sampler["output"]
+                target = channel["target"]
+                self.moving[target["node"], target["path"]] = animation["samplers"][channel["sampler"]]
 
     def numbers(self, index: int) -> np.ndarray:
         """Return an accessor of floats as `(count, width)`."""
@@ -255,7 +227,7 @@ class _ReadDocument:
         parents = [joints.index(parent_of[node]) if node in parent_of else -1 for node in joints]
         if parents[0] != -1 or any(not -1 < parent < index for index, parent in enumerate(parents) if index):
             raise ValueError("a skin's joints must begin with its root and go from parents to children")
-        inputs = {times for (node, _), (times, _) in self.moving.items() if node in joints}
+        inputs = {sampler["input"] for (node, _), sampler in self.moving.items() if node in joints}
         if len(inputs) > 1:
             raise ValueError("all bones of a person must turn at the same times")
         times_s = self.numbers(inputs.pop())[:, 0] if inputs else np.zeros(1)
@@ -269,7 +241,6 @@ class _ReadDocument:
         """What a property of nodes is in every frame: `(frames, nodes, width)`."""
         values = np.empty((frames, len(joints), len(default)))
         for index, node in enumerate(joints):
-            output = self.moving.get((node, path), (None, None))[1]
-            still = self.json["nodes"][node].get(path, default)
-            values[:, index] = still if output is None else self.numbers(output)
+            sampler, still = self.moving.get((node, path)), self.json["nodes"][node].get(path, default)
+            values[:, index] = still if sampler is None else self.numbers(sampler["output"])
         return values

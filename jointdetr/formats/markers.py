@@ -11,15 +11,9 @@ import numpy as np
 
 from .motions import PoseMotion, at_even_times, step_of
 
-TRC_HEAD = (
-    *("DataRate", "CameraRate", "NumFrames", "NumMarkers"),
-    *("Units", "OrigDataRate", "OrigDataStartFrame", "OrigNumFrames"),
-)
 Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 """From x right, y up, z towards the viewer to x right, y away from the viewer, z up."""
 MOST_FRAMES = 65535  # that the header of a C3D file can count
-MISSING = -1.0  # residual of a point in C3D that is not there
-MODELLED = 0.0  # residual of a point that no marker was seen for, as all of ours
 Y_UP = np.array([1.0, -1.0, -1.0])  # from x right, y down, z forward
 
 
@@ -64,7 +58,7 @@ def write_trc(markers: Markers, path: str | Path) -> None:
     rate = f"{markers.rate_hz:.6f}"
     lines = [
         f"PathFileType\t4\t(X/Y/Z)\t{Path(path).name}",
-        "\t".join(TRC_HEAD),
+        "DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames",
         "\t".join([rate, rate, str(count), str(len(names)), "mm", rate, "1", str(count)]),
         "Frame#\tTime\t" + "".join(f"{name}\t\t\t" for name in names),
         "\t\t" + "\t".join(f"X{number}\tY{number}\tZ{number}" for number in range(1, len(names) + 1)),
@@ -90,21 +84,15 @@ def write_c3d(markers: Markers, path: str | Path) -> None:
         import c3d
     except ImportError as error:
         raise ImportError('writing C3D files needs `pip install "jointdetr[biomechanics]"`') from error
+    known = np.isfinite(markers.positions).all(-1)  # (frames, markers)
+    points = np.zeros((*known.shape, 5), dtype=np.float32)  # place, residual and cameras of each
+    points[..., :3] = np.where(known[..., None], markers.positions @ Z_UP.T, 0.0)
+    points[..., 3] = np.where(known, 0.0, -1.0)  # modelled, as no marker was seen, or not there
     writer = c3d.Writer(point_rate=markers.rate_hz, analog_rate=0.0, point_units="mm")
     writer.set_point_labels(list(markers.names))
     writer.set_screen_axis("+X", "+Z")
     writer.set_start_frame(first)
-    nothing = np.zeros((0, 1))
-    writer.add_frames([(points, nothing) for points in _points(markers)])
+    writer.add_frames([(of_frame, np.zeros((0, 1))) for of_frame in points])
     with open(path, "wb") as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No analog data")  # there is none to be had
         writer.write(file)
-
-
-def _points(markers: Markers) -> np.ndarray:
-    """Place, residual and cameras of each point: `(frames, markers, 5)`."""
-    known = np.isfinite(markers.positions).all(-1)  # (frames, markers)
-    points = np.zeros((*known.shape, 5), dtype=np.float32)
-    points[..., :3] = np.where(known[..., None], markers.positions @ Z_UP.T, 0.0)
-    points[..., 3] = np.where(known, MODELLED, MISSING)
-    return points

@@ -30,8 +30,9 @@ NPZ_SKELETON |= {name: name for name in ("parents", "flip_pairs", "root")}
 
 OPTIONAL = ("name", "flip_pairs")  # what other programs may leave out of a skeleton
 REQUIRED = ("frame", "time_s", "person", "joints", "detected")
-MOTION_FIELDS = {"box": "boxes", "joints_2d": "joints_2d", "scores": "scores", "sigmas": "sigmas"}
-"""Columns that may be left out, and what a motion calls them."""
+MOTION_FIELDS = {"frame": "frames", "time_s": "times_s", "box": "boxes"}
+MOTION_FIELDS |= {name: name for name in ("joints", "joints_2d", "scores", "detected", "sigmas")}
+"""Columns that a motion has as they are, and what it calls them."""
 
 EVEN = 0.02  # share by which steps of time may differ and still count as equal
 LONGEST_GAP = 2  # median steps of time, over which is interpolated
@@ -45,14 +46,12 @@ class PoseMotion:
     """One person through time. Frames in which the person was not seen at all may be left out.
 
     Args:
-        skeleton: Names and parents of the joints.
         times_s: `(frames,)`, seconds since the beginning of the film, rising.
         joints: `(frames, joints, 3)`, millimetres relative to the root joint; NaN where missing.
         detected: `(frames, joints)` bool, False where a joint is a guess or missing.
         scores: `(frames, joints)`, probabilities, if known.
         joints_2d: `(frames, joints, 2)`, pixels of the picture, if known.
         root_camera: `(frames, 3)`, the root's place from the camera's centre in millimetres, if known.
-        person: Number of the person in the film.
         frames: `(frames,)`, numbers of the frames in the film; 0, 1, 2 ... if left out.
         boxes: `(frames, 4)`, x, y, width, height in pixels, if known.
         sigmas: `(frames, joints)`, millimetres that each joint is expected to be off, if known; NaN where it is not.
@@ -122,11 +121,9 @@ def motion_schema(skeleton: Skeleton) -> pa.Schema:
 def motions_from_rows(rows: Iterable[Mapping[str, Any]], skeleton: Skeleton) -> list[PoseMotion]:
     """Gather the people of a picture or of a film into one motion a person, in the order of their numbers.
 
-    Args:
-        rows: One mapping for each person in each frame, with `joints` `(joints, 3)` and `detected` `(joints,)` and, if
-            known, `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas`: arrays,
-            tensors or lists. The people of one picture, as the pipeline returns them, are such rows.
-        skeleton: Names and parents of the joints.
+    A row is a mapping for one person in one frame, with `joints` `(joints, 3)`, `detected` `(joints,)` and, if known,
+    `frame`, `time_s`, `person`, `box`, `joints_2d`, `scores`, `joints_camera` and `sigmas`: arrays, tensors or lists.
+    The people of one picture, as the pipeline returns them, are such rows.
 
     Raises:
         ValueError: A row does not fit the skeleton, or several frames have no times; it names the row.
@@ -145,15 +142,19 @@ def motion_rows(motions: Iterable[PoseMotion]) -> list[dict[str, Any]]:
 
     The keys are the columns of [`motion_schema`]; what is not known is left out.
     """
-    rows = [_motion_row(motion, frame) for motion in motions for frame in range(len(motion))]
+    rows = []
+    for motion in motions:
+        columns = {name: getattr(motion, field) for name, field in MOTION_FIELDS.items()}
+        columns = {"joints_camera": motion.joints_camera} | columns
+        known = {name: values for name, values in columns.items() if values is not None}
+        for frame, time_s in enumerate(motion.times_s.tolist()):
+            row = {name: values[frame] for name, values in known.items()}
+            rows.append(row | {"frame": int(row["frame"]), "time_s": time_s, "person": motion.person})
     return sorted(rows, key=lambda row: (row["frame"], row["person"]))
 
 
 def load_motions(path: str | Path) -> list[PoseMotion]:
-    """Read what the package wrote: poses as .parquet, .json or .npz, of a picture or of a film.
-
-    Returns:
-        One motion a person, in the order of their numbers.
+    """Read what the package wrote, poses as .parquet, .json or .npz: one motion a person, ordered by their numbers.
 
     Raises:
         ValueError: The file is none of these, or is damaged; it names the file and the row.
@@ -218,38 +219,19 @@ def _motions_from_columns(columns: Columns, skeleton: Skeleton) -> list[PoseMoti
         if unknown.any() and name != "joints":
             row = unknown.argmax()
             raise ValueError(f"row {row}: `{name}` must be known, got {columns[name][row]}")
+    order = np.argsort(columns["time_s"], kind="stable")
+    columns = {name: values[order] for name, values in columns.items()}
     motions = []
     for person in np.unique(columns["person"]):
-        mine = np.flatnonzero(columns["person"] == person)
-        mine = mine[np.argsort(columns["time_s"][mine], kind="stable")]
-        motions.append(_motion_of({name: values[mine] for name, values in columns.items()}, skeleton))
+        mine = {name: values[columns["person"] == person] for name, values in columns.items()}
+        known = {name: values for name, values in mine.items() if name in REQUIRED or np.isfinite(values).any()}
+        root_camera = None
+        if "joints_camera" in known:
+            offsets = mine["joints_camera"] - mine["joints"]  # (frames, joints, 3), the same for every joint
+            root_camera = np.ma.median(np.ma.masked_invalid(offsets), axis=1).filled(np.nan)  # (frames, 3)
+        fields = {field: known[name] for name, field in MOTION_FIELDS.items() if name in known}
+        motions.append(PoseMotion(skeleton, root_camera=root_camera, person=int(person), **fields))
     return motions
-
-
-def _motion_of(columns: Columns, skeleton: Skeleton) -> PoseMotion:
-    """The motion of one person from that person's rows."""
-    known = {name: values for name, values in columns.items() if np.isfinite(values).any()}
-    root_camera = None
-    if "joints_camera" in known:
-        offsets = columns["joints_camera"] - columns["joints"]  # (frames, joints, 3), the same for every joint
-        root_camera = np.ma.median(np.ma.masked_invalid(offsets), axis=1).filled(np.nan)  # (frames, 3)
-    return PoseMotion(
-        skeleton,
-        columns["time_s"],
-        columns["joints"],
-        columns["detected"].astype(bool),
-        root_camera=root_camera,
-        person=int(columns["person"][0]),
-        frames=columns["frame"].astype(np.int64),
-        **{field: known[name] for name, field in MOTION_FIELDS.items() if name in known},
-    )
-
-
-def _motion_row(motion: PoseMotion, frame: int) -> dict[str, Any]:
-    row = {"frame": int(motion.frames[frame]), "time_s": float(motion.times_s[frame]), "person": motion.person}
-    per_frame = {name: getattr(motion, field) for name, field in MOTION_FIELDS.items()}
-    per_frame |= {"joints": motion.joints, "detected": motion.detected, "joints_camera": motion.joints_camera}
-    return row | {name: values[frame] for name, values in per_frame.items() if values is not None}
 
 
 def _read_json(path: Path) -> list[PoseMotion]:
@@ -265,8 +247,7 @@ def _read_npz(path: Path) -> list[PoseMotion]:
     with np.load(path, allow_pickle=False) as archive:
         arrays = dict(archive)
     described = {key: arrays[name].tolist() for name, key in NPZ_SKELETON.items() if name in arrays}
-    skeleton = skeleton_from_dict(described, OPTIONAL)
-    return _motions_from_columns(arrays, skeleton)
+    return _motions_from_columns(arrays, skeleton_from_dict(described, OPTIONAL))
 
 
 def _read_parquet(path: Path) -> list[PoseMotion]:

@@ -31,35 +31,15 @@ END_SITE_SUFFIX = "_end"
 # Places of joints, roughly and in metres: x outwards, y up from the hips, z forward. A joint is known by a part of its
 # name, the first of these that is in it.
 STANDING = {
-    "fingertip": (1.0, 0.5, 0.0),
-    "finger": (0.95, 0.5, 0.0),
-    "thumb": (0.85, 0.5, 0.05),
-    "hand": (0.85, 0.5, 0.0),
-    "wrist": (0.75, 0.5, 0.0),
-    "elbow|forearm": (0.47, 0.5, 0.0),
-    "shoulder|arm": (0.18, 0.5, 0.0),
-    "collar|clavicle": (0.05, 0.5, 0.0),
-    "hip|thigh|upleg": (0.1, 0.0, 0.0),
-    "knee|leg": (0.1, -0.42, 0.0),
-    "ankle": (0.1, -0.85, 0.0),
-    "heel": (0.1, -0.9, -0.05),
-    "foot": (0.1, -0.9, 0.1),
-    "toe": (0.1, -0.9, 0.18),
-    "nose": (0.0, 0.66, 0.1),
-    "eye": (0.03, 0.7, 0.1),
-    "ear": (0.07, 0.68, 0.02),
-    "head_top": (0.0, 0.8, 0.0),
-    "head": (0.0, 0.7, 0.0),
-    "upper_neck": (0.0, 0.6, 0.0),
-    "lower_neck": (0.0, 0.55, 0.0),
-    "neck": (0.0, 0.58, 0.0),
-    "thorax": (0.0, 0.5, 0.0),
-    "chest": (0.0, 0.45, 0.0),
-    "spine3": (0.0, 0.36, 0.0),
-    "spine2": (0.0, 0.27, 0.0),
-    "spine": (0.0, 0.18, 0.0),
-    "upper_back": (0.0, 0.35, 0.0),
-    "lower_back": (0.0, 0.15, 0.0),
+    **{"fingertip": (1.0, 0.5, 0.0), "finger": (0.95, 0.5, 0.0), "thumb": (0.85, 0.5, 0.05), "hand": (0.85, 0.5, 0.0)},
+    **{"wrist": (0.75, 0.5, 0.0), "elbow|forearm": (0.47, 0.5, 0.0), "shoulder|arm": (0.18, 0.5, 0.0)},
+    **{"collar|clavicle": (0.05, 0.5, 0.0), "hip|thigh|upleg": (0.1, 0.0, 0.0), "knee|leg": (0.1, -0.42, 0.0)},
+    **{"ankle": (0.1, -0.85, 0.0), "heel": (0.1, -0.9, -0.05), "foot": (0.1, -0.9, 0.1), "toe": (0.1, -0.9, 0.18)},
+    **{"nose": (0.0, 0.66, 0.1), "eye": (0.03, 0.7, 0.1), "ear": (0.07, 0.68, 0.02)},
+    **{"head_top": (0.0, 0.8, 0.0), "head": (0.0, 0.7, 0.0)},
+    **{"upper_neck": (0.0, 0.6, 0.0), "lower_neck": (0.0, 0.55, 0.0), "neck": (0.0, 0.58, 0.0)},
+    **{"thorax": (0.0, 0.5, 0.0), "chest": (0.0, 0.45, 0.0), "spine3": (0.0, 0.36, 0.0), "spine2": (0.0, 0.27, 0.0)},
+    **{"spine": (0.0, 0.18, 0.0), "upper_back": (0.0, 0.35, 0.0), "lower_back": (0.0, 0.15, 0.0)},
     "pelvis|root": (0.0, 0.0, 0.0),
 }
 OUTWARDS = {"left": 1.0, "right": -1.0, "middle": 0.0}
@@ -105,10 +85,8 @@ class RigMotion:
         """What the reader of a file should know: how far joints were moved, and which were filled in."""
         mean, high = np.nanmean(self.error_mm), np.nanpercentile(self.error_mm, 95)
         words = f"constant bone lengths move joints by {mean:.1f} mm (95% by less than {high:.1f} mm)"
-        if not self.filled:
-            return words
         counts = ", ".join(f"{name} in {count}" for name, count in self.filled.items())
-        return f"{words}; missing and filled in, of {len(self.times_s)} frames: {counts}"
+        return words + (f"; missing and filled in, of {len(self.times_s)} frames: {counts}" if counts else "")
 
 
 def pose_nodes(parents: Sequence[int], turns: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,9 +97,8 @@ def pose_nodes(parents: Sequence[int], turns: np.ndarray, offsets: np.ndarray) -
     turns, places = turns.copy(), offsets.copy()
     for node, parent in enumerate(parents):
         if parent >= 0:
-            places[..., node, :] = places[..., parent, :] + np.einsum(
-                "...ij,...j->...i", turns[..., parent, :, :], offsets[..., node, :]
-            )
+            moved = np.einsum("...ij,...j->...i", turns[..., parent, :, :], offsets[..., node, :])
+            places[..., node, :] = places[..., parent, :] + moved
             turns[..., node, :, :] = turns[..., parent, :, :] @ turns[..., node, :, :]
     return turns, places
 
@@ -135,13 +112,20 @@ def fit_rig(motion: PoseMotion) -> RigMotion:
     skeleton = motion.skeleton
     positions = _filled(motion)  # (frames, joints, 3)
     nodes = rig_nodes(skeleton)
-    lengths = np.maximum(_bone_lengths(skeleton, positions), MIN_LENGTH)
-    offsets = _offsets(nodes, skeleton, positions, lengths)
-    rotations, places = _solve(nodes, offsets, positions, motion.times_s)
-    placed = places[:, [_node_of(nodes, joint) for joint in range(len(skeleton.joints))]]
+    at_rest = _at_rest(skeleton, positions)  # (joints, 3)
+    rotations, places = _solve(nodes, at_rest, positions, motion.times_s)
+    joints = [node.joint for node in nodes]
+    placed = np.empty_like(positions)
+    placed[:, joints] = places  # a bone without length lies where its joint does
+    offsets = np.where([[node.is_helper] for node in nodes], 0.0, at_rest[joints])
     error_mm = np.linalg.norm(placed - positions, axis=-1) * 1000
     error_mm[motion.missing] = np.nan
-    root = _root_places(motion, placed)
+    if motion.root_camera is None:
+        root = np.broadcast_to([0.0, -placed[..., 1].min(), 0.0], (len(motion), 3)).copy()
+    else:
+        root = interpolated(motion.root_camera * TO_RIG_AXES, motion.times_s)
+    if np.isnan(root).any():
+        raise ValueError(f"person {motion.person}: `root_camera` is not known in any frame.")
     return RigMotion(skeleton, nodes, offsets, motion.times_s, root, rotations, placed, error_mm)
 
 
@@ -168,13 +152,9 @@ def motion_of_nodes(
         is_kept = parent < 0 or (is_bone[node] and not names[node].endswith(END_SITE_SUFFIX))
         stands_for.append(len(kept) if is_kept else stands_for[parent])
         kept += [node] if is_kept else []
-    skeleton = Skeleton(
-        "file",
-        tuple(names[node] for node in kept),
-        tuple(-1 if parents[node] < 0 else stands_for[parents[node]] for node in kept),
-        named_pairs([names[node] for node in kept]),
-        root=0,
-    )
+    kept_names = tuple(names[node] for node in kept)
+    above = tuple(-1 if parents[node] < 0 else stands_for[parents[node]] for node in kept)
+    skeleton = Skeleton("file", kept_names, above, named_pairs(kept_names), root=0)
     joints = positions_mm[:, kept] * [1.0, -1.0, -1.0]
     root = joints[:, 0]
     known = np.ones(joints.shape[:2], dtype=bool)
@@ -199,11 +179,6 @@ def rig_nodes(skeleton: Skeleton) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
-def _node_of(nodes: Sequence[Node], joint: int) -> int:
-    """The node that lies at a joint and is no helper."""
-    return next(index for index, node in enumerate(nodes) if node.joint == joint and not node.is_helper)
-
-
 def _filled(motion: PoseMotion) -> np.ndarray:
     """Root-relative positions, gaps interpolated: `(frames, joints, 3)`, metres."""
     if motion.missing.all():
@@ -211,14 +186,13 @@ def _filled(motion: PoseMotion) -> np.ndarray:
     positions = np.stack([interpolated(joint, motion.times_s) for joint in motion.joints.swapaxes(0, 1)], axis=1)
     root = positions[:, motion.skeleton.root]
     positions = (positions - np.nan_to_num(root)[:, None]) * TO_RIG_AXES  # what is relative to the root has it at 0
-    return _with_never_seen(motion.skeleton, positions)
+    if np.isnan(positions).any():
+        _place_never_seen(motion.skeleton, positions)
+    return positions
 
 
-def _with_never_seen(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
+def _place_never_seen(skeleton: Skeleton, positions: np.ndarray) -> None:
     """Put joints without any position straight on from the bone before, as far as their other side's are long."""
-    never = np.isnan(positions).all((0, 2))
-    if not never.any():
-        return positions
     positions[:, skeleton.root] = np.nan_to_num(positions[:, skeleton.root])
     known = {child: length for child, length in enumerate(_bone_lengths(skeleton, positions)) if length > 0}
     partners = {a: b for pair in skeleton.flip_pairs for a, b in (pair, pair[::-1])}
@@ -233,26 +207,14 @@ def _with_never_seen(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
             straight = straight / np.maximum(np.linalg.norm(straight, axis=-1, keepdims=True), 1e-9)
         length = known.get(partners.get(node.joint, -1), np.median([*known.values()] or [0.2]))
         positions[:, node.joint] = positions[:, parent] + length * straight
-    return positions
-
-
-def _root_places(motion: PoseMotion, placed: np.ndarray) -> np.ndarray:
-    """The root's place in every frame: `(frames, 3)`, metres."""
-    if motion.root_camera is None:
-        return np.broadcast_to([0.0, -placed[..., 1].min(), 0.0], (len(motion), 3)).copy()
-    places = interpolated(motion.root_camera * TO_RIG_AXES, motion.times_s)
-    if np.isnan(places).any():
-        raise ValueError(f"person {motion.person}: `root_camera` is not known in any frame.")
-    return places
 
 
 def rest_directions(skeleton: Skeleton) -> np.ndarray:
     """Direction of the bone that leads to each joint at rest: `(joints, 3)`, up where the names tell nothing."""
     places = np.full((len(skeleton.joints), 3), np.nan)
     for joint, (name, side) in enumerate(zip(skeleton.joints, joint_sides(skeleton), strict=True)):
-        place = next((place for parts, place in STANDING.items() if re.search(parts, name.lower())), None)
-        if place is not None:
-            places[joint] = np.multiply(place, (OUTWARDS[side], 1, 1))
+        known = (place for parts, place in STANDING.items() if re.search(parts, name.lower()))
+        places[joint] = np.multiply(next(known, np.nan), (OUTWARDS[side], 1, 1))
     directions = places - places[list(skeleton.parents)]
     lengths = np.linalg.norm(directions, axis=-1, keepdims=True)
     is_known = lengths > 0  # neither NaN nor two joints at the same place
@@ -267,20 +229,16 @@ def _bone_lengths(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
     return lengths
 
 
-def _offsets(nodes: Sequence[Node], skeleton: Skeleton, positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Where each node lies at rest, seen from its parent: `(nodes, 3)`."""
-    directions = rest_directions(skeleton)  # (joints, 3)
-    offsets = np.zeros((len(nodes), 3))
-    for node in nodes:
-        if node.is_helper or not node.children:
-            continue
-        children = list(node.children)
-        at_rest = directions[children] * lengths[children, None]  # (children, 3)
+def _at_rest(skeleton: Skeleton, positions: np.ndarray) -> np.ndarray:
+    """Where each joint lies at rest, seen from its parent: `(joints, 3)`, zero for the root."""
+    lengths = np.maximum(_bone_lengths(skeleton, positions), MIN_LENGTH)
+    offsets = rest_directions(skeleton) * lengths[:, None]
+    offsets[skeleton.root] = 0.0
+    for joint in range(len(offsets)):
+        children = [child for child, parent in enumerate(skeleton.parents) if parent == joint]
         if len(children) > 1:
-            seen = positions[:, children] - positions[:, node.joint, None]  # (frames, children, 3)
-            at_rest = _template(seen, at_rest)
-        for child, offset in zip(children, at_rest, strict=True):
-            offsets[_node_of(nodes, child)] = offset
+            seen = positions[:, children] - positions[:, joint, None]  # (frames, children, 3)
+            offsets[children] = _template(seen, offsets[children])
     return offsets
 
 
@@ -305,7 +263,7 @@ def _kabsch(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _solve(
-    nodes: Sequence[Node], offsets: np.ndarray, positions: np.ndarray, times_s: np.ndarray
+    nodes: Sequence[Node], at_rest: np.ndarray, positions: np.ndarray, times_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations `(frames, nodes, 3, 3)` and where they bring the nodes `(frames, nodes, 3)`, root at the origin.
 
@@ -318,11 +276,11 @@ def _solve(
         above = np.broadcast_to(np.eye(3), (frames, 3, 3))
         if node.parent >= 0:
             above = world[:, node.parent]
-            places[:, index] = places[:, node.parent] + above @ offsets[index]
+            places[:, index] = places[:, node.parent] + (0.0 if node.is_helper else above @ at_rest[node.joint])
         if node.children:
-            at_rest = offsets[[_node_of(nodes, child) for child in node.children]]  # (children, 3)
-            aims = (positions[:, list(node.children)] - places[:, index, None]) @ above  # in the parent's axes
-            local[:, index] = _turn(at_rest, aims, times_s)
+            children = list(node.children)
+            aims = (positions[:, children] - places[:, index, None]) @ above  # in the parent's axes
+            local[:, index] = _turn(at_rest[children], aims, times_s)
         world[:, index] = above @ local[:, index]
     return local, places
 

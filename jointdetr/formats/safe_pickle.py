@@ -23,31 +23,19 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _array_of_buffer(
-    buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str, axis_order: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """Make an array of its bytes, as protocol 5 stores it; the same as numpy's own function, which is private."""
-    array = np.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C")
-    return array if axis_order is None else array.transpose(axis_order)
-
-
+_BUILTIN = (bytes, complex, frozenset, set)
 # What pickles of numpy arrays, scalars and Python's containers name, under all modules where numpy has had it.
 _ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     ("collections", "OrderedDict"): dict,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("builtins", "complex"): complex,
     ("_codecs", "encode"): _encode,
-    ("__builtin__", "bytes"): bytes,
-    ("__builtin__", "set"): set,
-    ("__builtin__", "complex"): complex,
+    **{(module, kind.__name__): kind for module in ("builtins", "__builtin__") for kind in _BUILTIN},
 }
 for _core in ("numpy.core", "numpy._core"):
     _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = np.empty(0).__reduce__()[0]
     _ADMITTED[f"{_core}.multiarray", "scalar"] = np.float64(0).__reduce__()[0]
-    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _array_of_buffer
+    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = np.empty(0).__reduce_ex__(5)[0]
 
 
 class RefusedPickleError(ValueError):
@@ -72,10 +60,8 @@ def load_npz_objects(path: str | Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return {
-                name.removesuffix(".npy"): _read_npy(archive.read(name), f"{path}, array {name.removesuffix('.npy')}")
-                for name in archive.namelist()
-            }
+            files = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            return {name: _read_npy(archive.read(file), f"{path}, array {name}") for name, file in files.items()}
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path}: expected an npz file, got none: {error}") from error
 
@@ -83,27 +69,23 @@ def load_npz_objects(path: str | Path) -> dict[str, Any]:
 class _RestrictedUnpickler(pickle.Unpickler):
     """Admits the names of `_ADMITTED` alone."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        super().__init__(file, encoding="latin1")  # as numpy arrays of Python 2 need it
-        self.name = name
-
     def find_class(self, module: str, name: str) -> Any:
         """Return an admitted name; called for every name that the pickle asks for."""
         if (module, name) not in _ADMITTED:
-            raise RefusedPickleError(f"{self.name}: expected arrays and numbers only, got a pickle of {module}.{name}")
+            raise RefusedPickleError(f"expected arrays and numbers only, got a pickle of {module}.{name}")
         return _ADMITTED[module, name]
 
     def persistent_load(self, key: Any) -> Any:
         """Refuse references to objects outside of the pickle."""
-        raise RefusedPickleError(f"{self.name}: expected arrays and numbers only, got a reference to {key!r}")
+        raise RefusedPickleError(f"expected arrays and numbers only, got a reference to {key!r}")
 
 
 def _load(file: BinaryIO, name: str) -> Any:
     """Unpickle a stream."""
     try:
-        return _RestrictedUnpickler(file, name).load()
-    except RefusedPickleError:
-        raise
+        return _RestrictedUnpickler(file, encoding="latin1").load()  # as numpy arrays of Python 2 need it
+    except RefusedPickleError as error:
+        raise RefusedPickleError(f"{name}: {error}") from error
     except Exception as error:  # a broken pickle raises nearly anything
         raise ValueError(f"{name}: expected a pickle of arrays, got a broken one: {error}") from error
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -35,17 +35,20 @@ def open_folder(folder: Path, settings_file: str, settings: dict[str, Any]) -> N
     (folder / ".locks").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".locks" / "opening.lock"):
         found = json.loads(recorded.read_text()) if recorded.exists() else settings
-        different = sorted(name for name in settings | found if settings.get(name) != found.get(name))
-        if different:
-            pairs = ", ".join(f"{name}={found.get(name)!r} (asked for {settings.get(name)!r})" for name in different)
-            raise ValueError(
-                f"{folder} holds a dataset of other settings: {pairs}; expected the same or an empty folder"
-            )
+        require_same(found, settings, f"{folder} holds a dataset of")
         if not recorded.exists() and (folder / "data").exists():
             raise ValueError(f"{folder} must be empty or hold {recorded.name}, got a data folder of unknown origin")
         recorded.parent.mkdir(exist_ok=True)
         write_aside(recorded, (json.dumps(settings, indent=2) + "\n").encode())
         (folder / "data").mkdir(exist_ok=True)
+
+
+def require_same(found: dict[str, Any], wanted: dict[str, Any], place: str) -> None:
+    """Raise ValueError, which begins with `place` and says which settings differ."""
+    names = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+    if names:
+        pairs = ", ".join(f"{name}={found.get(name)!r} (asked for {wanted.get(name)!r})" for name in names)
+        raise ValueError(f"{place} other settings: {pairs}; expected the same or an empty folder")
 
 
 def write_aside(path: Path, content: bytes) -> None:
@@ -71,17 +74,18 @@ def parquet_aside(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 def fill(files: Mapping[Path, Work], write: Callable[[Work], None], workers: int = 1, title: str = "") -> None:
     """Write every file that is missing; returns when none is, those included that other processes are writing.
 
-    Args:
-        files: what each is made of; they lie in a folder of one that `open_folder` made.
-        write: writes one; it is sent to each worker once.
-        workers: processes to start; 1 works in the calling process. `RuntimeError` if one is killed.
-        title: of a bar that counts the files; none is shown without.
+    `files` says what each is made of; they lie in a folder of one that `open_folder` made. `write` writes one; it is
+    sent to each of the `workers` once, of which 1 is the calling process. `RuntimeError` if one is killed. `title` is
+    that of a bar that counts the files, if there is one.
     """
     missing = [file for file in files.items() if not file[0].exists()]
-    with _filling(write, workers) as fill_all:
-        done = track(fill_all(missing, wait=False), title, total=len(missing), disable=not title)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _begin, (write,)) if workers > 1 else None
+    with pool or nullcontext():  # an error in one stops what has not begun
+        fill_each, each = (pool.map, _fill_here) if pool else (map, partial(fill_one, write))
+        done = track(fill_each(each, missing), title, total=len(missing), disable=not title)
         in_other_hands = [file for file, is_there in zip(missing, done, strict=True) if not is_there]
-        list(fill_all(in_other_hands, wait=True))
+        list(fill_each(partial(each, wait=True), in_other_hands))
 
 
 def fill_one(write: Callable[[Work], None], file: tuple[Path, Work], wait: bool = False) -> bool:
@@ -94,17 +98,6 @@ def fill_one(write: Callable[[Work], None], file: tuple[Path, Work], wait: bool 
     except Timeout:
         return False
     return True
-
-
-@contextmanager
-def _filling(write: Callable[[Work], None], workers: int) -> Iterator[Callable[..., Iterator[bool]]]:
-    """Give what does `fill_one` for many files in several processes; an error in one stops what has not begun."""
-    if workers == 1:
-        yield lambda files, wait: map(partial(fill_one, write, wait=wait), files)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (write,)) as pool:
-        yield lambda files, wait: pool.map(partial(_fill_here, wait=wait), files)
 
 
 _write: ContextVar[Callable[[Any], None]] = ContextVar("write")  # of a worker, which keeps what it has loaded
@@ -121,6 +114,6 @@ def _begin(write: Callable[[Work], None]) -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _fill_here(file: tuple[Path, Work], wait: bool) -> bool:
+def _fill_here(file: tuple[Path, Work], wait: bool = False) -> bool:
     """Do `fill_one` in a worker."""
     return fill_one(_write.get(), file, wait)

@@ -1,16 +1,6 @@
 """Skeletons as JSON files, which a data set of one's own joints carries with it; bones, and the side of each joint.
 
-```json
-{
-  "name": "dog",
-  "joints": ["hips", "left_paw", "right_paw"],
-  "parents": [null, "hips", "hips"],
-  "flip_pairs": [["left_paw", "right_paw"]],
-  "root": "hips"
-}
-```
-
-Joints may be given by name or by index; null or -1 is no parent.
+Joints may be given by name or by index; null or -1 is no parent. docs/custom-skeleton.md has an example.
 """
 
 import json
@@ -74,7 +64,7 @@ def skeleton_from_dict(values: Any, optional: Collection[str] = ()) -> Skeleton:
         return shipped[0]
     if name in SKELETONS and SKELETONS[name] not in shipped:
         raise ValueError(f"`name` must not be that of another skeleton, got {name!r}")
-    return Skeleton(name, tuple(joints), parents, tuple(pairs), _index(joints, values["root"], "root"))
+    return Skeleton(name, tuple(joints), parents, tuple(pairs), *_indices(joints, [values["root"]], "root"))
 
 
 def bones(skeleton: Skeleton) -> list[tuple[int, int]]:
@@ -98,19 +88,16 @@ def named_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def _indices(joints: list[str], values: Any, key: str) -> tuple[int, ...]:
-    """Indices of joints that are given by name or by index."""
-    return tuple(_index(joints, value, key) for value in _list(values, key))
-
-
-def _index(joints: list[str], value: Any, key: str) -> int:
-    """Index of a joint; -1 for none."""
-    if value is None:
-        return -1
-    if isinstance(value, str) and value in joints:
-        return joints.index(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError(f"`{key}` must name joints of `joints`, got {value!r}")
+    """Indices of joints that are given by name or by index; -1 for none."""
+    indices = []
+    for value in _list(values, key):
+        if isinstance(value, str) and value in joints:
+            indices.append(joints.index(value))
+        elif value is None or isinstance(value, int) and not isinstance(value, bool):
+            indices.append(-1 if value is None else value)
+        else:
+            raise ValueError(f"`{key}` must name joints of `joints`, got {value!r}")
+    return tuple(indices)
 
 
 def _list(values: Any, key: str) -> list:

@@ -49,12 +49,8 @@ def write_json(
 ) -> None:
     """Write poses as JSON, with units, axes and skeleton beside the numbers; NaN becomes null.
 
-    Args:
-        people: One mapping a person, with the keys of `FIELDS` as far as they are there; of a film one for each
-            person in each frame, as [`motion_rows`] gives them.
-        path: File to write.
-        skeleton: Names and parents of the joints.
-        about: More entries for the head of the file, such as the picture's and the model's name.
+    `people` are one mapping a person, with the keys of `FIELDS` as far as they are there; of a film one for each
+    person in each frame, as [`motion_rows`] gives them. `about` are more entries for the head of the file.
     """
     fields = [name for name in FIELDS if any(name in person for person in people)]
     document = {
@@ -67,15 +63,10 @@ def write_json(
 
 
 def write_npz(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
-    """Write poses as a NumPy archive: each field stacked over the people, with the joints' names and parents.
+    """Write poses as a NumPy archive, which `numpy.load` reads without pickle; `people` as for [`write_json`].
 
-    Args:
-        people: As for [`write_json`]. Numbers that only some people have are NaN for the others.
-        path: File to write. `numpy.load(path)` reads it, without pickle.
-        skeleton: Names and parents of the joints.
-
-    Raises:
-        ValueError: Only some people have a field that is not of numbers, such as `inside`, which cannot be NaN.
+    Each field is stacked over the people, beside the joints' names and parents. Numbers that only some have are NaN
+    for the others; ValueError where only some have a field that cannot be NaN, such as `inside`.
     """
     fields = [name for name in FIELDS if any(name in person for person in people)]
     arrays = {name: np.stack(_column([person.get(name) for person in people], name)) for name in fields}
@@ -89,31 +80,14 @@ def write_csv(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: S
 
     Columns: `frame`, `time_s`, `person`, `joint`; `x_mm`, `y_mm`, `z_mm` relative to the root joint; `camera_x_mm`,
     `camera_y_mm`, `camera_z_mm` from the camera's centre; `x_px`, `y_px`; `score`; `error_mm`, how far off the joint
-    is expected to be; `detected`, 1 or 0.
-
-    Args:
-        people: As for [`write_json`].
-        path: File to write.
-        skeleton: Names of the joints.
-
-    Raises:
-        ValueError: A row does not fit the skeleton.
+    is expected to be; `detected`, 1 or 0. `people` as for [`write_json`]; ValueError if a row does not fit `skeleton`.
     """
     blocks = [_joint_columns(motion) for motion in motions_from_rows(people, skeleton)]
     _write_blocks(CSV_COLUMNS, blocks, path)
 
 
 def write_parquet(people: Sequence[Mapping[str, Any]], path: str | Path, skeleton: Skeleton) -> None:
-    """Write poses as Parquet, by [`motion_schema`].
-
-    Args:
-        people: As for [`write_json`].
-        path: File to write.
-        skeleton: Names and parents of the joints; written to the file's metadata.
-
-    Raises:
-        ValueError: A row does not fit the skeleton.
-    """
+    """Write poses as Parquet, by [`motion_schema`]; `people` and ValueError as for [`write_csv`]."""
     from pyarrow import parquet
 
     rows = motion_rows(motions_from_rows(people, skeleton))
@@ -136,11 +110,11 @@ def write_columns(columns: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 def _column(values: Sequence[Any], name: str) -> list[np.ndarray]:
     """One field of all people as arrays, NaN for those who do not have it."""
-    arrays = {index: _to_numpy(value) for index, value in enumerate(values) if value is not None}
+    arrays = {row: torch.as_tensor(value).numpy(force=True) for row, value in enumerate(values) if value is not None}
     example = next(iter(arrays.values()))
     if len(arrays) < len(values) and example.dtype.kind != "f":
         raise ValueError(f"all people must have `{name}`, or none of them, got {len(arrays)} of {len(values)}")
-    return [arrays[index] if index in arrays else np.full_like(example, np.nan) for index in range(len(values))]
+    return [arrays[row] if row in arrays else np.full_like(example, np.nan) for row in range(len(values))]
 
 
 def _joint_columns(motion: PoseMotion) -> list[np.ndarray]:
@@ -167,10 +141,6 @@ def _write_blocks(names: Iterable[str], blocks: Iterable[Sequence[np.ndarray]], 
             writer.writerows(zip(*fields, strict=True))
 
 
-def _to_numpy(values: Any) -> np.ndarray:
-    return torch.as_tensor(values).detach().cpu().numpy()
-
-
 def _to_json(values: Any) -> Any:
     """Nested lists with numbers rounded to what the model can mean, and None for NaN."""
     if isinstance(values, float):
@@ -179,7 +149,7 @@ def _to_json(values: Any) -> Any:
         return [_to_json(value) for value in values]
     if isinstance(values, (bool, int)):
         return values
-    return _to_json(_to_numpy(values).tolist())
+    return _to_json(torch.as_tensor(values).tolist())
 
 
 def _layout(value: Any, indent: str = "") -> str:

@@ -7,11 +7,12 @@ Suntay) at hip, trunk and neck, by Y-X'-Y'' (plane, elevation, rotation) at the 
 Shape vocabulary: frames, joints (17, of `HUMAN36M`), angles. Positions are millimetres in any right-handed axes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..camera_jointdetr import flip_permutation
 from ..data.skeleton_mapping import joint_sources, mapping_weights
 from ..formats.motions import PoseMotion
 from ..skeleton_jointdetr import HUMAN36M
@@ -30,9 +31,10 @@ LEAST_LEVER = float(np.sin(np.radians(15.0)))  # sine of a bend; below it the pl
 LEAST_FACE = 0.1  # distance of the face from the neck's line by the line's length, for the head's rotation
 MEAN_DISTANCE = float(np.sqrt(8 / np.pi))  # mean length of a vector of three standard normal numbers
 STEP_MM = 0.5
+MIRRORED = flip_permutation(HUMAN36M.flip_pairs, len(HUMAN36M.joints))
 JOINT = {name: index for index, name in enumerate(HUMAN36M.joints)}
-NEEDS_SPINE = ("trunk_flexion", "trunk_bending", "trunk_rotation")
-NEEDS_FACE = ("neck_rotation",)
+NEEDS_OWN = {"spine": ("trunk_flexion", "trunk_bending", "trunk_rotation"), "neck": ("neck_rotation",)}
+"""Angles that a skeleton cannot have without a joint of its own there: it lies in line with others by construction."""
 
 
 @dataclass(frozen=True)
@@ -56,45 +58,40 @@ def joint_angles(motion: PoseMotion, up: Sequence[float] = LEVEL_UP) -> JointAng
 
     The uncertainty takes the joints' errors as independent, equal in all directions and small against the bones.
 
-    Args:
-        motion: The person. Of another skeleton than Human3.6M's the same points of the body are taken; angles that
-            need a spine or a face of its own are NaN where it has none.
-        up: Direction against gravity in the motion's axes, for the trunk's lean.
-
-    Returns:
-        All of `ANGLES`.
+    Of another skeleton than Human3.6M's the same points of the body are taken; angles that need a spine or a face of
+    its own are NaN where it has none. `up` is the direction against gravity in the motion's axes.
 
     Raises:
         ValueError: The skeleton lacks hips or shoulders, or `up` has no direction.
     """
     upward = direction(up)
     weights, possible = mapping_weights(motion.skeleton, HUMAN36M)  # (17, joints), (17,)
-    needed = [joint for joint, name in enumerate(HUMAN36M.joints) if name.endswith(("hip", "shoulder"))]
-    if not possible[needed].all():
-        raise ValueError(
-            f"joint angles need hips and shoulders, the skeleton {motion.skeleton.name!r} lacks "
-            f"{[HUMAN36M.joints[joint] for joint in needed if not possible[joint]]}"
-        )
+    reachable = zip(HUMAN36M.joints, possible, strict=True)
+    if lacks := [name for name, known in reachable if name.endswith(("hip", "shoulder")) and not known]:
+        raise ValueError(f"joint angles need hips and shoulders, the skeleton {motion.skeleton.name!r} lacks {lacks}")
     joints = _mapped(motion.joints, weights, possible)  # (frames, 17, 3)
     degrees = _measure(joints, upward)
     degrees[~_is_determined(joints, degrees)] = np.nan
-    degrees[:, _without_own_points(motion)] = np.nan
+    sources = joint_sources(motion.skeleton, HUMAN36M)
+    for joint, names in NEEDS_OWN.items():
+        source = sources[JOINT[joint]]
+        if source is None or len(source.weights) > 1:
+            degrees[:, [ANGLES.index(name) for name in names]] = np.nan
     uncertainty = np.full(degrees.shape, np.nan)
     if motion.sigmas is not None:
         variances = (motion.sigmas / MEAN_DISTANCE) ** 2  # (frames, joints), along each axis
         variances = _mapped(variances[..., None], weights**2, possible)[..., 0]
-        uncertainty = _uncertainty(joints, variances, lambda moved: _measure(moved, upward))
+        uncertainty = _uncertainty(joints, variances, upward)
         uncertainty[np.isnan(degrees)] = np.nan
     return JointAngles(ANGLES, degrees, uncertainty, motion.times_s, motion.frames, motion.person)
 
 
 def angle_columns(people: Sequence[JointAngles]) -> dict[str, np.ndarray]:
     """A table of several people's angles, ordered by frame: degrees as `NAME_deg`, uncertainty as `NAME_sd_deg`."""
-    frames = np.concatenate([angles.frames for angles in people])
+    names = ("frames", "times_s", "degrees", "uncertainty")
+    frames, times_s, degrees, uncertainty = (np.concatenate([getattr(one, name) for one in people]) for name in names)
     persons = np.concatenate([np.full(len(angles.frames), angles.person) for angles in people])
-    degrees = np.concatenate([angles.degrees for angles in people])
-    uncertainty = np.concatenate([angles.uncertainty for angles in people])
-    columns = {"frame": frames, "time_s": np.concatenate([angles.times_s for angles in people]), "person": persons}
+    columns = {"frame": frames, "time_s": times_s, "person": persons}
     for index, name in enumerate(ANGLES):
         columns |= {f"{name}_deg": degrees[:, index], f"{name}_sd_deg": uncertainty[:, index]}
     order = np.lexsort((persons, frames))
@@ -116,28 +113,11 @@ def _mapped(values: np.ndarray, weights: np.ndarray, possible: np.ndarray) -> np
     return np.where(unknown[..., None], np.nan, weights @ np.nan_to_num(values))
 
 
-def _without_own_points(motion: PoseMotion) -> list[int]:
-    """Angles that a skeleton cannot have, since the point they need would lie in line with others by construction."""
-    sources = joint_sources(motion.skeleton, HUMAN36M)
-    lacking: list[str] = []
-    for joint, names in (("spine", NEEDS_SPINE), ("neck", NEEDS_FACE)):
-        source = sources[JOINT[joint]]
-        lacking += names if source is None or len(source.weights) > 1 else ()
-    return [ANGLES.index(name) for name in lacking]
-
-
 def _measure(joints: np.ndarray, up: np.ndarray) -> np.ndarray:
     """All angles in the order of `ANGLES`, determined or not: `(..., 17, 3)` to `(..., angles)` degrees."""
-    angles = [*_side(joints), *_side(_mirrored(joints)), *_trunk(joints), *_lean(joints, up), *_neck(joints)]
+    mirrored = joints[..., MIRRORED, :] * (-1.0, 1.0, 1.0)
+    angles = [*_side(joints), *_side(mirrored), *_middle(joints, up)]
     return np.degrees(np.stack(angles, axis=-1))
-
-
-def _mirrored(joints: np.ndarray) -> np.ndarray:
-    """The body in a mirror, left joints in the place of right ones."""
-    order = np.arange(len(HUMAN36M.joints))
-    for first, second in HUMAN36M.flip_pairs:
-        order[[first, second]] = second, first
-    return joints[..., order, :] * (-1.0, 1.0, 1.0)
 
 
 def _at(joints: np.ndarray, name: str) -> np.ndarray:
@@ -153,51 +133,43 @@ def _side(joints: np.ndarray) -> tuple[np.ndarray, ...]:
     arm = trunk @ _limb_axes(shoulder - elbow, wrist - elbow)  # elbows bend forward
     flexion, abduction, rotation = _cardan(thigh)
     knee_flexion, elbow_flexion = _between(knee - hip, ankle - knee), _between(elbow - shoulder, wrist - elbow)
-    return flexion, -abduction, rotation, knee_flexion, *_plane_and_elevation(arm), elbow_flexion
+    plane = np.arctan2(-arm[..., 0, 1], -arm[..., 2, 1])  # the arm turns about Y, -X' and Y''
+    elevation = np.arccos(np.clip(arm[..., 1, 1], -1.0, 1.0))
+    arm_rotation = np.arctan2(-arm[..., 1, 0], arm[..., 1, 2])
+    return flexion, -abduction, rotation, knee_flexion, plane, elevation, arm_rotation, elbow_flexion
 
 
-def _trunk(joints: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Radians of the trunk's flexion, bending and rotation."""
-    extension, bending, rotation = _cardan(_pelvis_axes(joints) @ np.swapaxes(_trunk_axes(joints), -1, -2))
-    return -extension, bending, rotation
-
-
-def _lean(joints: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Radians of the trunk's lean forward and to the right."""
+def _middle(joints: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Radians of `MIDDLE_ANGLES`: `(...,)` each."""
+    trunk, base = _trunk_axes(joints), _at(joints, "thorax")
+    extension, *turn = _cardan(_pelvis_axes(joints) @ np.swapaxes(trunk, -1, -2))
     across = _at(joints, "right_hip") - _at(joints, "left_hip")
     right = _unit(across - (across @ up)[..., None] * up)
-    line = _at(joints, "thorax") - _at(joints, "pelvis")
+    line = base - _at(joints, "pelvis")
     forward = (line * np.cross(up, right)).sum(-1)
-    return np.arctan2(forward, line @ up), np.arctan2((line * right).sum(-1), line @ up)
-
-
-def _neck(joints: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Radians of the neck's flexion, bending and rotation."""
-    base = _at(joints, "thorax")
-    head = _trunk_axes(joints) @ _limb_axes(_at(joints, "head") - base, _at(joints, "neck") - base)
-    extension, bending, rotation = _cardan(head)
-    return -extension, bending, rotation
+    lean = np.arctan2(forward, line @ up), np.arctan2((line * right).sum(-1), line @ up)
+    head = trunk @ _limb_axes(_at(joints, "head") - base, _at(joints, "neck") - base)
+    neck_extension, *neck_turn = _cardan(head)
+    return -extension, *turn, *lean, -neck_extension, *neck_turn
 
 
 def _is_determined(joints: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """Which angles `(frames, angles)` of joints `(frames, 17, 3)` are more than noise: bool of the same shape."""
     determined = np.ones(degrees.shape, dtype=bool)
     is_bent = np.sin(np.radians(degrees)) >= LEAST_LEVER
+    index = {name: number for number, name in enumerate(ANGLES)}
     for side in ("right", "left"):
-        knee, raised, elbow = (
-            is_bent[:, ANGLES.index(f"{side}_{name}")]
-            for name in ("knee_flexion", "shoulder_elevation", "elbow_flexion")
-        )
-        determined[:, ANGLES.index(f"{side}_hip_rotation")] = knee
-        determined[:, ANGLES.index(f"{side}_shoulder_plane")] = raised
-        determined[:, ANGLES.index(f"{side}_shoulder_rotation")] = raised & elbow
+        raised = is_bent[:, index[f"{side}_shoulder_elevation"]]
+        determined[:, index[f"{side}_hip_rotation"]] = is_bent[:, index[f"{side}_knee_flexion"]]
+        determined[:, index[f"{side}_shoulder_plane"]] = raised
+        determined[:, index[f"{side}_shoulder_rotation"]] = raised & is_bent[:, index[f"{side}_elbow_flexion"]]
     base, head = _at(joints, "thorax"), _at(joints, "head") - _at(joints, "thorax")
     face = np.cross(_at(joints, "neck") - base, head)
-    determined[:, ANGLES.index("neck_rotation")] = np.linalg.norm(face, axis=-1) >= LEAST_FACE * (head**2).sum(-1)
+    determined[:, index["neck_rotation"]] = np.linalg.norm(face, axis=-1) >= LEAST_FACE * (head**2).sum(-1)
     return determined
 
 
-def _uncertainty(joints: np.ndarray, variances: np.ndarray, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _uncertainty(joints: np.ndarray, variances: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Standard deviations `(frames, angles)` from variances `(frames, 17)` along each axis, to first order."""
     total = 0.0
     for joint in range(joints.shape[1]):
@@ -205,7 +177,7 @@ def _uncertainty(joints: np.ndarray, variances: np.ndarray, measure: Callable[[n
         for axis in np.eye(3):
             step = np.zeros(joints.shape[1:])
             step[joint] = STEP_MM * axis
-            change = measure(joints + step) - measure(joints - step)
+            change = _measure(joints + step, up) - _measure(joints - step, up)
             change = np.remainder(change + 180.0, 360.0) - 180.0  # the shorter way round
             slopes = slopes + (change / (2 * STEP_MM)) ** 2
         total = total + np.where(slopes > 0, slopes * variances[:, joint, None], 0.0)
@@ -238,13 +210,6 @@ def _cardan(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     about_z = np.arctan2(-turns[..., 0, 1], turns[..., 1, 1])
     about_x = np.arcsin(np.clip(turns[..., 2, 1], -1.0, 1.0))
     return about_z, about_x, np.arctan2(-turns[..., 2, 0], turns[..., 2, 2])
-
-
-def _plane_and_elevation(turns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The plane of elevation, the elevation and the rotation of an arm, from Y, -X' and Y'' of `(..., 3, 3)`."""
-    plane = np.arctan2(-turns[..., 0, 1], -turns[..., 2, 1])
-    elevation = np.arccos(np.clip(turns[..., 1, 1], -1.0, 1.0))
-    return plane, elevation, np.arctan2(-turns[..., 1, 0], turns[..., 1, 2])
 
 
 def _between(first: np.ndarray, second: np.ndarray) -> np.ndarray:

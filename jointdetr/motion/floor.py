@@ -1,7 +1,6 @@
 """Upright on the floor: gravity, feet that stand still while they touch the ground, the way of the whole person.
 
-A network looks at each picture by itself, so its people lean with the camera, float and slide. What is known besides
-is that feet stand still on a level floor; docs/biomechanics.md says how it is used.
+docs/biomechanics.md says how it is used that feet stand still on a level floor.
 
 Shape vocabulary: frames, joints, feet (left, right), contacts (each a foot's frames in a row). Level axes are x right,
 y down along gravity, z forward. Millimetres.
@@ -58,18 +57,20 @@ class FloorFit:
 def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tuple[PoseMotion, FloorFit]:
     """Turn a motion upright and put its feet on the floor, where they do not slide.
 
-    Args:
-        motion: The person, with `root_camera`, standing or walking on one level floor; a picture is a single frame.
-        up: Direction against gravity in camera axes; None for what [`estimate_up`] finds.
-
-    Returns:
-        The motion in level axes, `root_camera` measured from the point of the floor below the camera, so that the
-        floor is y = 0; `joints_2d` and `boxes` are those of the picture still. And what it took.
+    `motion` is of somebody with `root_camera` who stands or walks on one level floor; a picture is a single frame.
+    `up` is the direction against gravity in camera axes, None for what [`estimate_up`] finds. Returns the motion in
+    level axes, `root_camera` measured from the point of the floor below the camera, so that the floor is y = 0
+    (`joints_2d` and `boxes` are those of the picture still), and what it took.
     """
     legs = both_sides(motion.skeleton)  # (feet, 3)
     upward = estimate_up(motion) if up is None else direction(up)
+    if motion.root_camera is None or not np.isfinite(motion.root_camera).all(-1).any():
+        raise ValueError(
+            f"person {motion.person}: the floor needs the root's place from the camera, and none is known; "
+            "say the camera, as `--fov 60` does"
+        )
     turn = level_rotation(upward)
-    joints, seen = motion.joints @ turn.T, _root_seen(motion) @ turn.T
+    joints, seen = motion.joints @ turn.T, interpolated(motion.root_camera, motion.times_s) @ turn.T
     ankles = joints[:, legs[:, 2]]  # (frames, feet, 3)
     if np.isnan(ankles).any(-1).all():
         raise ValueError(f"person {motion.person}: no ankle is known in any frame.")
@@ -89,8 +90,8 @@ def stand_all_on_floor(motions: Sequence[PoseMotion]) -> tuple[list[PoseMotion],
     if not seen:
         return [], []
     up = direction(np.mean([estimate_up(motion) for motion in seen], axis=0))
-    pairs = [stand_on_floor(motion, up) for motion in seen]
-    return [placed for placed, _ in pairs], [fit for _, fit in pairs]
+    placed, fits = zip(*(stand_on_floor(motion, up) for motion in seen), strict=True)
+    return list(placed), list(fits)
 
 
 def both_sides(skeleton: Skeleton, parts: Sequence[str] = LEG) -> np.ndarray:
@@ -116,12 +117,8 @@ def estimate_up(motion: PoseMotion) -> np.ndarray:
     upright = direction(standing.mean(0))
     if motion.root_camera is None:
         return upright
-    return _across_the_way(upright, motion.joints_camera[:, low])
-
-
-def _across_the_way(upright: np.ndarray, ankles: np.ndarray) -> np.ndarray:
-    """The direction nearest to `upright` `(3,)` in which the lower ankle of `(frames, feet, 3)` stays as high."""
-    ankles = ankles[np.isfinite(ankles).all((1, 2))]
+    ankles = motion.joints_camera[:, low]
+    ankles = ankles[np.isfinite(ankles).all((1, 2))]  # (frames, feet, 3)
     if not len(ankles):
         return upright
     lower = ankles[np.arange(len(ankles)), (ankles @ upright).argmin(1)]  # (frames, 3)
@@ -146,7 +143,10 @@ def find_contacts(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     contacts = lowest - ankles[..., 1] < LOW
     if len(ankles) == 1:
         return contacts
-    speeds = _speeds(ankles, times_s)  # (frames, feet)
+    velocities = np.gradient(ankles, times_s, axis=0)
+    rays = ankles / np.maximum(np.linalg.norm(ankles, axis=-1, keepdims=True), 1e-9)
+    depth = (velocities * rays).sum(-1, keepdims=True) * rays
+    speeds = np.linalg.norm(velocities - (1 - DEPTH_SHARE) * depth, axis=-1)  # (frames, feet) mm/s
     contacts &= speeds < np.fmax(STILL, STILL_SHARE * speeds.max(1, keepdims=True))
     for foot in range(contacts.shape[1]):
         for run in runs(contacts[:, foot]):
@@ -155,28 +155,10 @@ def find_contacts(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     return contacts
 
 
-def _speeds(ankles: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """How fast ankles move, `(frames, feet)` mm/s, depth counted for less."""
-    velocities = np.gradient(ankles, times_s, axis=0)
-    rays = ankles / np.maximum(np.linalg.norm(ankles, axis=-1, keepdims=True), 1e-9)
-    depth = (velocities * rays).sum(-1, keepdims=True) * rays
-    return np.linalg.norm(velocities - (1 - DEPTH_SHARE) * depth, axis=-1)
-
-
 def runs(flags: np.ndarray) -> list[np.ndarray]:
     """Indices of the frames `(frames,)` that are set, split where one is not."""
     frames = np.flatnonzero(flags)
     return np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1) if len(frames) else []
-
-
-def _root_seen(motion: PoseMotion) -> np.ndarray:
-    """The root's place in every frame, interpolated where it is not known: `(frames, 3)`."""
-    if motion.root_camera is None or not np.isfinite(motion.root_camera).all(-1).any():
-        raise ValueError(
-            f"person {motion.person}: the floor needs the root's place from the camera, and none is known; "
-            "say the camera, as `--fov 60` does"
-        )
-    return interpolated(motion.root_camera, motion.times_s)
 
 
 def _fit_way(
@@ -197,21 +179,17 @@ def _fit_way(
     along = rays[:, :, None] * rays[:, None]  # (frames, 3, 3)
     weights = (np.eye(3) - along) / ACROSS_MM + along / DEPTH_MM
     near = np.repeat(roots, 3, axis=0), weights.reshape(-1, 3), (weights @ seen[..., None]).ravel()
+    before, after = np.diff(times_s)[:-1], np.diff(times_s)[1:]
+    acceleration = 2 / (before + after) * np.array([1 / before, -1 / before - 1 / after, 1 / after]) / ACCELERATION
+    acceleration *= np.sqrt((before + after) / 2 * 30.0)  # by a thirtieth of a second: any frame rate counts alike
     in_a_row = np.stack([roots[:-2], roots[1:-1], roots[2:]], axis=-1).reshape(-1, 3)
-    smooth = in_a_row, np.repeat(_accelerations(times_s), 3, axis=0), np.zeros(len(in_a_row))
+    smooth = in_a_row, np.repeat(acceleration.T, 3, axis=0), np.zeros(len(in_a_row))
     pairs = np.stack([roots[at], stands], axis=-1).reshape(-1, 2)
     still = pairs, np.full(pairs.shape, [1.0, -1.0]) / FOOT_MM, -ankles[at, foot].ravel() / FOOT_MM
     solution = _least_squares([near, smooth, still], height + 1)
     places = np.full(ankles.shape, np.nan)
     places[at, foot] = solution[stands]
     return solution[roots], places
-
-
-def _accelerations(times_s: np.ndarray) -> np.ndarray:
-    """Weights `(frames - 2, 3)` of three places that give the acceleration in the middle, by the one expected."""
-    before, after = np.diff(times_s)[:-1], np.diff(times_s)[1:]
-    rates = 2 / (before + after) * np.array([1 / before, -1 / before - 1 / after, 1 / after]) / ACCELERATION
-    return (np.sqrt((before + after) / 2 * 30.0) * rates).T  # by a thirtieth of a second: any frame rate counts alike
 
 
 def _least_squares(equations: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], unknowns: int) -> np.ndarray:

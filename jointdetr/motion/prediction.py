@@ -1,8 +1,6 @@
 """A film in, the poses of its people out, a few frames at a time.
 
-Frames go through the network in small batches. Where a person is looked for comes from the poses of the batches before
-(see `tracking`). Now and then people are looked for in the whole picture, as in any other: by the pipeline's detector
-or, while nobody is known, by its own search.
+Now and then people are looked for in the whole picture, as in any other; in between they are where `tracking` says.
 
 Shape vocabulary: people, joints.
 """
@@ -51,8 +49,6 @@ class VideoSettings:
         has_detector: Whether the estimator has a detector, which goes on being asked when people are known, and
             without which nobody is believed in for long.
         detect_every_s: How often people are looked for; without a detector only while nobody is known.
-        tracking: How people are followed.
-        smoothing: What is done to the motion afterwards.
         threshold: Joints less probable than this count as not found.
         batch_size: Frames that go through the network at once. More are faster on a GPU, but the boxes of all of them
             come from the frames before.
@@ -106,14 +102,17 @@ class VideoPredictor:
         tracker = self._find_people(batch[0])
         people = [track.person for track in tracker.tracks]
         boxes = [visible_boxes(tracker.boxes(frame.time_s), frame.image.size) for frame in batch]
-        poses = self._estimate([frame.image for frame in batch], boxes) if people else [[]] * len(batch)
+        images = [frame.image for frame in batch]
+        known = {} if self.settings.camera is None else {"camera": self.settings.camera}
+        known |= {"boxes": boxes, "threshold": self.settings.threshold, "batch_size": len(batch)}
+        estimated = self.estimator(images, **known) if people else [[]] * len(batch)
         results = []
-        for frame, of_frame, at in zip(batch, poses, boxes, strict=True):
-            there = tracker.see(of_frame, at, frame.time_s, frame.image.size)
-            when = {"frame": frame.index, "time_s": frame.time_s}
+        for frame, of_frame, at in zip(batch, estimated, boxes, strict=True):
+            poses = [_as_arrays(pose) for pose in of_frame]
+            there = tracker.see(poses, at, frame.time_s, frame.image.size)
             rows = [
-                {**when, "person": person, "box": np.array(box), **pose}
-                for person, box, pose, seen in zip(people, at, of_frame, there, strict=True)
+                {"frame": frame.index, "time_s": frame.time_s, "person": person, "box": np.array(box), **pose}
+                for person, box, pose, seen in zip(people, at, poses, there, strict=True)
                 if seen
             ]
             results.append(FrameResult(frame, rows))
@@ -128,25 +127,15 @@ class VideoPredictor:
             self.tracker.start(settings.boxes, frame.time_s)
         tracker = self.tracker
         is_due = tracker.found_s is None or frame.time_s - tracker.found_s >= settings.detect_every_s
-        if len(settings.boxes) or not is_due:
-            return tracker
-        if settings.has_detector or not tracker.tracks:
+        if is_due and not len(settings.boxes) and (settings.has_detector or not tracker.tracks):
             boxes = self.estimator.find_people(frame.image)
             tracker.find([[0.0, 0.0, *map(float, frame.image.size)]] if boxes is None else boxes, frame.time_s)
         return tracker
 
-    def _estimate(self, images: list["Image.Image"], boxes: list[list[list[float]]]) -> list[list[dict[str, Any]]]:
-        """Estimate the poses at the boxes of each picture; positions that are not known become NaN."""
-        settings = self.settings
-        camera = {} if settings.camera is None else {"camera": settings.camera}
-        estimated = self.estimator(images, boxes=boxes, threshold=settings.threshold, batch_size=len(images), **camera)
-        return [
-            [
-                {name: np.asarray(person[name], kind) for name, kind in POSE.items() if name in person}
-                for person in people
-            ]
-            for people in estimated
-        ]
+
+def _as_arrays(pose: Person) -> dict[str, np.ndarray]:
+    """What the network says of a person; positions that are not known become NaN."""
+    return {name: np.asarray(pose[name], kind) for name, kind in POSE.items() if name in pose}
 
 
 def predict_motion(
@@ -154,10 +143,7 @@ def predict_motion(
 ) -> Iterator[FrameResult]:
     """Yield the people in each frame of a film, as they are found, unsmoothed; constant memory.
 
-    Args:
-        source: A film, or frames that follow each other.
-        estimator: The pipeline "pose-estimation-3d".
-        settings: How to go through the film.
+    `source` is a film, or frames that follow each other; `estimator` is the pipeline "pose-estimation-3d".
 
     Raises:
         ValueError: The source is no film, or what the pipeline refuses.
@@ -170,15 +156,7 @@ def predict_motion(
 
 @dataclass(frozen=True)
 class FilmLimits:
-    """How much of a film to look at.
-
-    Args:
-        max_frames: Frames to look at, at most.
-        max_seconds: Seconds of the film, at most.
-
-    Raises:
-        ValueError: A limit that leaves nothing.
-    """
+    """How much of a film to look at, in frames that are looked at and seconds; ValueError if that is nothing."""
 
     max_frames: int | None = None
     max_seconds: float | None = None
@@ -197,17 +175,10 @@ def estimate_video(
     limits: FilmLimits | None = None,
     progress: OnProgress | None = None,
 ) -> list[PoseMotion]:
-    """Estimate and smooth the motions of the people in a film.
+    """Estimate and smooth the motions of the people in a film, one each, in the order of their numbers.
 
-    Args:
-        path: The film.
-        estimator: The pipeline "pose-estimation-3d".
-        settings: How to go through the film.
-        limits: How much of it to look at; what comes later is left out.
-        progress: Called after each frame with the number of frames done and of all, None if the film does not tell.
-
-    Returns:
-        One motion a person, in the order of their numbers; an empty list if nobody is there.
+    `estimator` is the pipeline "pose-estimation-3d". `progress` is called after each frame with the number of frames
+    done and of all, None if the film does not tell.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -216,7 +187,11 @@ def estimate_video(
     settings, limits = settings or VideoSettings(), limits or FilmLimits()
     stop = None if limits.max_frames is None else limits.max_frames * settings.step
     reader = FrameReader(path, settings.step, stop=stop)
-    total = _expected_frames(reader, limits.max_seconds)
+    info = reader.info()
+    counts = [count for count in (info.num_frames, stop) if count is not None]
+    if limits.max_seconds is not None and counts:
+        counts.append(round(limits.max_seconds * info.frame_rate))
+    total = max(-(-min(counts) // settings.step), 1) if counts else None
     frames = iter(reader)
     if limits.max_seconds is not None:
         frames = takewhile(lambda frame: frame.time_s < limits.max_seconds, frames)
@@ -227,12 +202,3 @@ def estimate_video(
             progress(done, total)
     motions = motions_from_rows(rows, estimator.model.config.skeleton)
     return [smooth_motion(motion, settings.smoothing) for motion in motions]
-
-
-def _expected_frames(reader: FrameReader, max_seconds: float | None) -> int | None:
-    """About how many frames there are to look at; None if the film does not tell."""
-    info = reader.info()
-    counts = [count for count in (info.num_frames, reader.stop) if count is not None]
-    if max_seconds is not None and counts:
-        counts.append(round(max_seconds * info.frame_rate))
-    return max(-(-min(counts) // reader.step), 1) if counts else None

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ..formats.film import Frame
 from ..formats.motions import motion_schema, rows_table
-from ..formats.shards import parquet_aside, write_aside
+from ..formats.shards import parquet_aside, require_same, write_aside
 from ..skeleton_jointdetr import Skeleton
 from .prediction import FrameResult, VideoPredictor
 from .tracking import Tracker
@@ -53,13 +53,8 @@ class PoseRecording:
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.parts = sorted(self.folder.glob("part-*.parquet"))
         recorded = self.folder / SETTINGS_FILE
-        found, wanted = json.loads(recorded.read_text()) if recorded.exists() else self.settings, self.settings
-        different = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-        if different:
-            pairs = ", ".join(f"{name}={found.get(name)!r} (asked for {wanted.get(name)!r})" for name in different)
-            raise ValueError(
-                f"{self.folder} was begun with other settings: {pairs}; expected the same or no such folder"
-            )
+        found = json.loads(recorded.read_text()) if recorded.exists() else self.settings
+        require_same(found, self.settings, f"{self.folder} was begun with")
 
     @property
     def progress(self) -> Progress:
@@ -108,12 +103,8 @@ def record_poses(
 ) -> Iterator[list[FrameResult]]:
     """Go through a film, or go on where it was left, and keep the rows; the table is left to the caller.
 
-    Args:
-        frames_from: Gives the frames of the film from an index on.
-        predictor: What to do with them; its tracker is set to what it was.
-        recording: Where the rows go.
-        keep_every_s: How much work may be lost if the process is killed, in seconds of time spent. On an error and on
-            Ctrl-C nothing is lost.
+    `frames_from` gives the frames of the film from an index on; the predictor's tracker is set to what it was then. If
+    the process is killed, work of `keep_every_s` may be lost; on an error and on Ctrl-C nothing is.
 
     Yields:
         The results of each batch of frames.

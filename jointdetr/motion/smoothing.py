@@ -1,9 +1,7 @@
 """Steadier motion from poses of single frames: One-Euro while it happens, a smoothing spline afterwards.
 
-Both take frames at uneven times and joints that are missing (NaN) now and then. The One-Euro filter is for live
-pictures: it sees the past alone, and so is late, by `OneEuroFilter.delay_s`. The spline sees past and future and is
-not late. A table of any length is smoothed in stretches that overlap by seconds: what is farther away changes nothing
-any more.
+Both take frames at uneven times and joints that are missing (NaN) now and then. A table of any length is smoothed in
+stretches that overlap by seconds: what is farther away changes nothing any more.
 
 Shape vocabulary: frames, points (mostly joints), channels (3 for mm, 2 for px). Times are seconds and grow.
 `rows` are those of `jointdetr.motion.motion_schema`, in the order of time.
@@ -42,9 +40,6 @@ class SmoothingSettings:
         beta: What the One-Euro filter adds to it, Hz for each mm/s of speed.
         speed_cutoff_hz: The cutoff at which the One-Euro filter smooths the speed itself.
         max_gap_s: A joint that is missing for longer starts anew; the spline fills shorter gaps.
-
-    Raises:
-        ValueError: A value out of its range.
     """
 
     method: Method = "offline"
@@ -68,7 +63,8 @@ class OneEuroFilter:
     """The One-Euro filter: a low-pass filter whose cutoff grows with speed, for each point by itself.
 
     Casiez, Roussel and Vogel, "1 Euro Filter: A Simple Speed-based Low-pass Filter for Noisy Input in Interactive
-    Systems", CHI 2012. The speed is that of the point in space, so that turning the axes changes nothing.
+    Systems", CHI 2012. The speed is that of the point in space, so that turning the axes changes nothing. A point that
+    moves steadily is late by 1 / (2 pi cutoff) seconds.
     """
 
     def __init__(self, settings: SmoothingSettings) -> None:
@@ -103,10 +99,6 @@ class OneEuroFilter:
         self._smooth[chosen] += share * (values - self._smooth[chosen])
         self._raw[chosen] = values
 
-    def delay_s(self, speed: float) -> float:
-        """By how much a point is late that moves steadily at `speed` mm/s: 1 / (2 pi cutoff) seconds."""
-        return 1 / (2 * np.pi * (self.settings.min_cutoff_hz + self.settings.beta * speed))
-
 
 def _new_share(cutoff_hz: float | np.ndarray, step_s: np.ndarray) -> np.ndarray:
     """Share of the new value in the average of an exponential filter, by the time since the last one."""
@@ -125,18 +117,13 @@ def smooth_offline(
     result = np.full(values.shape, np.nan)
     known = np.isfinite(values).all(-1) & (weights > 0)  # (frames, points)
     for point in range(values.shape[1]):
-        for run in _runs(np.flatnonzero(known[:, point]), times_s, settings.max_gap_s):
+        frames = np.flatnonzero(known[:, point])
+        breaks = np.flatnonzero(np.diff(times_s[frames]) > settings.max_gap_s) + 1
+        for run in np.split(frames, breaks) if len(frames) else ():
             samples = values[run, point], times_s[run], weights[run, point]
             whole = slice(run[0], run[-1] + 1)
             result[whole, point] = _evaluate_spline(samples, times_s[whole], settings.cutoff_hz)
     return result
-
-
-def _runs(frames: np.ndarray, times_s: np.ndarray, max_gap_s: float) -> list[np.ndarray]:
-    """Split frames where the time between two of them is too long."""
-    if not len(frames):
-        return []
-    return np.split(frames, np.flatnonzero(np.diff(times_s[frames]) > max_gap_s) + 1)
 
 
 def _evaluate_spline(
@@ -161,33 +148,28 @@ def smooth_motion(motion: PoseMotion, settings: SmoothingSettings) -> PoseMotion
     """
     if settings.method == "none":
         return motion
+
+    def smooth(values: np.ndarray, weights: np.ndarray, mm_per_unit: np.ndarray) -> np.ndarray:
+        if settings.method == "offline":
+            return smooth_offline(values, motion.times_s, weights, settings)
+        one_euro = OneEuroFilter(settings)
+        return np.stack([one_euro(*moment) for moment in zip(values, motion.times_s, mm_per_unit, strict=True)])
+
     weights, in_mm = np.where(motion.detected, 1.0, GUESS_WEIGHT), np.ones(len(motion))
-    joints = _smooth(motion.joints, motion.times_s, settings, weights, in_mm)
     joints_2d, root = motion.joints_2d, motion.root_camera
     if joints_2d is not None:
-        joints_2d = _smooth(joints_2d, motion.times_s, settings, weights, _mm_per_px(motion))
+        joints_2d = smooth(joints_2d, weights, _mm_per_px(motion))
     if root is not None:
-        root = _smooth(root[:, None], motion.times_s, settings, in_mm[:, None], in_mm)[:, 0]
-    return replace(motion, joints=joints, joints_2d=joints_2d, root_camera=root)
-
-
-def _smooth(
-    values: np.ndarray, times_s: np.ndarray, settings: SmoothingSettings, weights: np.ndarray, mm_per_unit: np.ndarray
-) -> np.ndarray:
-    """Smooth `(frames, points, channels)` by `weights` `(frames, points)`; `mm_per_unit` is `(frames,)`."""
-    if settings.method == "offline":
-        return smooth_offline(values, times_s, weights, settings)
-    one_euro = OneEuroFilter(settings)
-    return np.stack([one_euro(*moment) for moment in zip(values, times_s, mm_per_unit, strict=True)])
+        root = smooth(root[:, None], in_mm[:, None], in_mm)[:, 0]
+    return replace(motion, joints=smooth(motion.joints, weights, in_mm), joints_2d=joints_2d, root_camera=root)
 
 
 def _mm_per_px(motion: PoseMotion) -> np.ndarray:
     """About how many millimetres a pixel is at the person, `(frames,)`."""
-    if motion.boxes is None:
-        return PERSON_MM / np.maximum(
-            np.nanmax(np.nanmax(motion.joints_2d, 1) - np.nanmin(motion.joints_2d, 1), -1), 1.0
-        )
-    return PERSON_MM / motion.boxes[:, 2:].max(-1)
+    if motion.boxes is not None:
+        return PERSON_MM / motion.boxes[:, 2:].max(-1)
+    extents = np.nanmax(motion.joints_2d, 1) - np.nanmin(motion.joints_2d, 1)  # (frames, 2)
+    return PERSON_MM / np.maximum(np.nanmax(extents, -1), 1.0)
 
 
 def smooth_rows(rows: Iterable[Row], skeleton: Skeleton, settings: SmoothingSettings) -> Iterator[Row]:
@@ -197,23 +179,19 @@ def smooth_rows(rows: Iterable[Row], skeleton: Skeleton, settings: SmoothingSett
         return
     held: list[Row] = []
     begin_s = -np.inf  # of the stretch that is to be given out next
+
+    def stretch(end_s: float) -> list[Row]:
+        motions = [smooth_motion(motion, settings) for motion in motions_from_rows(held, skeleton)]
+        return [row for row in motion_rows(motions) if begin_s <= row["time_s"] < end_s]
+
     for row in rows:
         held.append(row)
         begin_s = row["time_s"] if begin_s == -np.inf else begin_s
         if row["time_s"] > begin_s + STRETCH_S + OVERLAP_S:
-            yield from _stretch(held, (begin_s, begin_s + STRETCH_S), skeleton, settings)
+            yield from stretch(begin_s + STRETCH_S)
             begin_s += STRETCH_S
             held = [old for old in held if old["time_s"] >= begin_s - OVERLAP_S]
-    yield from _stretch(held, (begin_s, np.inf), skeleton, settings)
-
-
-def _stretch(
-    rows: list[Row], span_s: tuple[float, float], skeleton: Skeleton, settings: SmoothingSettings
-) -> list[Row]:
-    """Smooth rows and return those of a span of time, its end excluded."""
-    begin_s, end_s = span_s
-    motions = [smooth_motion(motion, settings) for motion in motions_from_rows(rows, skeleton)]
-    return [row for row in motion_rows(motions) if begin_s <= row["time_s"] < end_s]
+    yield from stretch(np.inf)
 
 
 class LiveSmoother:
@@ -223,12 +201,11 @@ class LiveSmoother:
         self._filters = defaultdict(lambda: (OneEuroFilter(settings), OneEuroFilter(settings)))  # of joints and points
 
     def __call__(self, rows: Iterable[Row]) -> list[Row]:
-        """Smooth the rows of a frame, which is later than the one before."""
-        return [self._smooth(row) for row in rows]
-
-    def _smooth(self, row: Row) -> Row:
-        """Smooth one person's joints, in mm and in px."""
-        person, time_s = row["person"], row["time_s"]
-        of_joints, of_points = self._filters[person]
-        points = of_points(row["joints_2d"], time_s, PERSON_MM / max(row["box"][2:]))
-        return {**row, "joints": of_joints(row["joints"], time_s), "joints_2d": points}
+        """Smooth the rows of a frame, in mm and in px; it is later than the one before."""
+        smooth = []
+        for row in rows:
+            of_joints, of_points = self._filters[row["person"]]
+            joints = of_joints(row["joints"], row["time_s"])
+            points = of_points(row["joints_2d"], row["time_s"], PERSON_MM / max(row["box"][2:]))
+            smooth.append({**row, "joints": joints, "joints_2d": points})
+        return smooth

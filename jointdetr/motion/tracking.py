@@ -16,10 +16,8 @@ from scipy.optimize import linear_sum_assignment
 from ..people_jointdetr import body_box, box_overlaps, is_there, points_inside
 
 LEAST_OVERLAP = 0.3  # of a found box with a known one, to be the same person
-# How far a box follows the joints just found, so that it moves smoothly and does not jitter with them: shares of the
-# difference to what was expected (an alpha-beta filter).
-PLACE_GAIN = 0.7
-SPEED_GAIN = 0.2
+PLACE_GAIN, SPEED_GAIN = 0.7, 0.2
+"""How far a box follows the joints just found, without jitter: shares of the surprise (an alpha-beta filter)."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,9 @@ class Tracker:
             x, y, width, height = track.box_at(time_s)
             is_away = not (-width < x < size[0] and -height < y < size[1])
             last_s = track.found_s if detected_only else track.seen_s
-            is_lost = is_away or time_s - last_s > self.settings.patience_s
-            if is_lost and track.start is None:
-                continue
-            if is_lost:
+            if is_away or time_s - last_s > self.settings.patience_s:
+                if track.start is None:
+                    continue
                 track.box, track.velocity, track.seen_s = track.start, [0.0, 0.0], time_s
             kept.append(track)
         self.tracks = kept
@@ -145,10 +142,7 @@ class Tracker:
 
 
 def match_boxes(known: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
-    """Pair boxes so that the sum of overlaps (intersection over union) is greatest; pairs hardly overlapping are none.
-
-    Returns pairs (index of the known box, index of the found one).
-    """
+    """Indices (known, found) of boxes, paired for the greatest sum of overlaps; who hardly overlaps has no partner."""
     if not len(known) or not len(found):
         return []
     overlaps = box_overlaps(np.array(known, float), np.array(found, float))

@@ -15,47 +15,23 @@ from ..motion.angles import MIDDLE_ANGLES, SIDE_ANGLES, JointAngles
 from ..skeleton_jointdetr import Skeleton
 from .figures import COLORS
 
-# Where points of the body are drawn; those of a side on the person's left.
-MIDDLE = {
-    "pelvis": (0.0, 0.0),
-    "root": (0.0, 0.09),
-    "spine1": (0.0, 0.12),
-    "lower_back": (0.0, 0.18),
-    "spine": (0.0, 0.25),
-    "upper_back": (0.0, 0.29),
-    "spine3": (0.0, 0.37),
-    "thorax": (0.0, 0.40),
-    "neck": (0.0, 0.49),
-    "lower_neck": (0.0, 0.52),
-    "skull_base": (0.0, 0.59),
-    "face": (0.0, 0.63),
-    "nose": (0.0, 0.65),
-    "head": (0.0, 0.69),
-    "head_top": (0.0, 0.79),
-}
+# Where points of the body are drawn; those of a side on the person's left, those of the middle by their height.
 SIDE = {
-    "eye": (0.05, 0.71),
-    "ear": (0.11, 0.68),
-    "collar": (0.08, 0.46),
-    "shoulder": (0.18, 0.46),
-    "elbow": (0.35, 0.32),
-    "wrist": (0.50, 0.18),
-    "hand": (0.57, 0.12),
-    "thumb": (0.55, 0.03),
-    "fingers": (0.63, 0.06),
-    "fingertips": (0.69, 0.00),
-    "hip": (0.12, -0.02),
-    "knee": (0.15, -0.42),
-    "ankle": (0.17, -0.80),
-    "heel": (0.16, -0.87),
-    "foot": (0.23, -0.87),
-    "toes": (0.30, -0.90),
+    **{"eye": (0.05, 0.71), "ear": (0.11, 0.68), "collar": (0.08, 0.46), "shoulder": (0.18, 0.46)},
+    **{"elbow": (0.35, 0.32), "wrist": (0.50, 0.18), "hand": (0.57, 0.12)},
+    **{"thumb": (0.55, 0.03), "fingers": (0.63, 0.06), "fingertips": (0.69, 0.00)},
+    **{"hip": (0.12, -0.02), "knee": (0.15, -0.42), "ankle": (0.17, -0.80)},
+    **{"heel": (0.16, -0.87), "foot": (0.23, -0.87), "toes": (0.30, -0.90)},
+}
+MIDDLE = {
+    **{"pelvis": 0.0, "root": 0.09, "spine1": 0.12, "lower_back": 0.18, "spine": 0.25, "upper_back": 0.29},
+    **{"spine3": 0.37, "thorax": 0.40, "neck": 0.49, "lower_neck": 0.52, "skull_base": 0.59},
+    **{"face": 0.63, "nose": 0.65, "head": 0.69, "head_top": 0.79},
 }
 BESIDE_PARENT = (0.05, -0.07)  # where a joint that stands for no known point is drawn
 JOINT_SIZE, FONT_SIZE, NAMES_X = 150, 6.5, 0.85
 ANGLE_COLUMNS = 4
 PANEL_INCHES = (3.0, 1.9)
-BAND_ALPHA = 0.2
 LEAST_SPAN_DEGREES = 20.0  # of a panel, so that noise does not look like movement
 
 
@@ -83,7 +59,7 @@ def joint_places(skeleton: Skeleton) -> list[tuple[float, float]]:
     def place(joint: int) -> tuple[float, float]:
         side, _, part = points[joint].partition("_")
         if points[joint] in MIDDLE:
-            return MIDDLE[points[joint]]
+            return 0.0, MIDDLE[points[joint]]
         if side in ("left", "right") and part in SIDE:
             x, y = SIDE[part]
             return (x, y) if side == "left" else (-x, y)
@@ -118,29 +94,21 @@ def angle_figure(angles: JointAngles) -> Figure:
     for panel, name in zip(axes.flat, panels, strict=True):
         sides = ("left", "right") if name in SIDE_ANGLES else ("middle",)
         for side in sides:
-            _draw_angle(panel, angles, name if side == "middle" else f"{side}_{name}", COLORS[side])
-        _finish_panel(panel, name.replace("_", " "))
+            index = angles.names.index(name if side == "middle" else f"{side}_{name}")
+            degrees, deviation = angles.degrees[:, index].copy(), angles.uncertainty[:, index]
+            degrees[np.flatnonzero(np.abs(np.diff(degrees)) > 180)] = np.nan  # broken where it goes round
+            marker = "." if len(degrees) == 1 else None
+            panel.plot(angles.times_s, degrees, color=COLORS[side], linewidth=1.2, marker=marker)
+            low, high = degrees - deviation, degrees + deviation
+            panel.fill_between(angles.times_s, low, high, color=COLORS[side], alpha=0.2, linewidth=0)
+        panel.set_title(name.replace("_", " "), fontsize="medium", loc="left")
+        panel.grid(color="#dde1e6", linewidth=0.6)
+        panel.spines[["top", "right"]].set_visible(False)
+        low, high = panel.get_ylim()
+        room = max((LEAST_SPAN_DEGREES - (high - low)) / 2, 0)
+        panel.set_ylim(low - room, high + room)
     for panel in axes[-1]:
         panel.set_xlabel("seconds")
     figure.legend(axes[0, 0].get_lines(), ["left", "right"], loc="outside upper right", ncols=2, frameon=False)
     figure.suptitle(f"Joint angles of person {angles.person + 1}, degrees", x=0.01, ha="left")
     return figure
-
-
-def _draw_angle(panel: Axes, angles: JointAngles, name: str, color: str) -> None:
-    """A line, broken where nothing is known and where an angle goes round, and its band."""
-    degrees = angles[name].copy()
-    degrees[np.flatnonzero(np.abs(np.diff(degrees)) > 180)] = np.nan  # from 180 to -180
-    deviation = angles.uncertainty[:, angles.names.index(name)]
-    panel.plot(angles.times_s, degrees, color=color, linewidth=1.2, marker="." if len(degrees) == 1 else None)
-    low, high = degrees - deviation, degrees + deviation
-    panel.fill_between(angles.times_s, low, high, color=color, alpha=BAND_ALPHA, linewidth=0)
-
-
-def _finish_panel(panel: Axes, title: str) -> None:
-    panel.set_title(title, fontsize="medium", loc="left")
-    panel.grid(color="#dde1e6", linewidth=0.6)
-    panel.spines[["top", "right"]].set_visible(False)
-    low, high = panel.get_ylim()
-    room = max((LEAST_SPAN_DEGREES - (high - low)) / 2, 0)
-    panel.set_ylim(low - room, high + room)

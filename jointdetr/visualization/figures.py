@@ -34,7 +34,6 @@ MOST_IN_3D = 6  # people; a crowd is better turned in the viewer
 COLORS = {"left": "#1f77d0", "right": "#f07f13", "middle": "#6b6b6b"}
 Person = Mapping[str, Any]
 
-
 # Title, label of the axis to the right, and what runs to the right, down and away, as rows in camera axes (3, 3).
 VIEWS = (
     ("as the camera sees it", "x, mm", np.eye(3, dtype=np.float32)),
@@ -44,21 +43,12 @@ VIEWS = (
 
 
 def draw_overlay(
-    image: Image.Image,
-    joints_2d: torch.Tensor | np.ndarray,
-    detected: torch.Tensor | np.ndarray,
-    skeleton: Skeleton,
+    image: Image.Image, joints_2d: torch.Tensor | np.ndarray, detected: torch.Tensor | np.ndarray, skeleton: Skeleton
 ) -> Image.Image:
-    """Draw skeletons over a picture.
+    """Draw skeletons over a picture; returns a new RGB picture of the same size.
 
-    Args:
-        image: The picture.
-        joints_2d: `(joints, 2)` or `(people, joints, 2)`, pixels of the picture; NaN joints are left out.
-        detected: `(joints,)` or `(people, joints)` bool, False where a joint is a guess.
-        skeleton: Names, parents and flip pairs of the joints.
-
-    Returns:
-        A new RGB picture of the same size.
+    `joints_2d` `(joints, 2)` or `(people, joints, 2)` are pixels of the picture, NaN where a joint is to be left out;
+    `detected` `(joints,)` or `(people, joints)` bool is False where a joint is a guess.
 
     Raises:
         ValueError: The shapes do not fit the skeleton.
@@ -74,7 +64,9 @@ def draw_overlay(
     axes.set(xlim=(0, image.width), ylim=(image.height, 0))
     axes.axis("off")
     for person_points, person_seen in zip(points, seen, strict=True):
-        width = _bone_width_px(person_points, max(image.size)) * 72 / 100  # matplotlib counts 1/72 inch
+        finite = person_points[np.isfinite(person_points).all(-1)]
+        extent = np.ptp(finite, axis=0).max() if len(finite) else 0.0
+        width = max(min(extent / 45, max(image.size) / 110), 1.5) * 72 / 100  # matplotlib counts 1/72 inch
         _draw_skeleton(axes, person_points, person_seen, skeleton, width)
     canvas.draw()
     layer = Image.fromarray(np.asarray(canvas.buffer_rgba()))
@@ -90,31 +82,25 @@ def write_overlay(film: FrameReader, rows: Iterable[dict[str, Any]], skeleton: S
     The frames of `film` are chosen as they were for the `rows`, of which there is one for each person in each frame,
     ordered by frame: `frame`, `joints_2d` `(joints, 2)` px, `detected` `(joints,)`.
     """
-    groups = ((index, list(people)) for index, people in groupby(rows, key=itemgetter("frame")))
-    index, people = next(groups, (math.inf, []))
+    groups = groupby(rows, key=itemgetter("frame"))
+    index, people = next(groups, (math.inf, ()))
     with FilmWriter(path, film.info().frame_rate / film.step) as writer:
         for frame in film:
             while index < frame.index:
-                index, people = next(groups, (math.inf, []))
+                index, people = next(groups, (math.inf, ()))
             image = frame.image
             if index == frame.index:
-                points = np.array([person["joints_2d"] for person in people], dtype=np.float64)
-                image = draw_overlay(image, points, np.array([person["detected"] for person in people]), skeleton)
+                points, seen = zip(*((person["joints_2d"], person["detected"]) for person in people), strict=True)
+                image = draw_overlay(image, np.array(points, dtype=np.float64), np.array(seen), skeleton)
             writer.write(image, frame.time_s)
 
 
 def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton) -> Figure:
     """Show a picture with its skeletons beside the first six of them in 3D, from the camera and from the side.
 
-    Args:
-        image: The picture.
-        people: What `post_process_pose_estimation` returns for it: `joints` `(joints, 3)` in millimetres relative to
-            the root, `joints_2d` `(joints, 2)` in pixels and `detected` `(joints,)`. Of nobody the picture is shown
-            alone, and that it is so.
-        skeleton: Names, parents and flip pairs of the joints.
-
-    Returns:
-        A figure; `figure.savefig("pose.png")` writes it.
+    `people` are what `post_process_pose_estimation` returns for it: `joints` `(joints, 3)` in millimetres relative to
+    the root, `joints_2d` `(joints, 2)` in pixels and `detected` `(joints,)`. Of nobody the picture is shown alone, and
+    that it is so. `figure.savefig("pose.png")` writes the figure.
 
     Raises:
         ValueError: A person's shapes do not fit the skeleton.
@@ -203,13 +189,6 @@ def _cut_to_people(axes: Axes, image: Image.Image, people: Sequence[Person]) -> 
     margin = np.maximum(MARGIN * (high - low).max(), LEAST_MARGIN_PX)
     (left, top), (right, bottom) = np.maximum(low - margin, 0), np.minimum(high + margin, image.size)
     axes.set(xlim=(left, right), ylim=(bottom, top))
-
-
-def _bone_width_px(points: np.ndarray, image_size: int) -> float:
-    """Width of a bone that suits the person's size `(joints, 2)` as well as the picture's."""
-    finite = points[np.isfinite(points).all(-1)]
-    extent = np.ptp(finite, axis=0).max() if len(finite) else 0.0
-    return max(min(extent / 45, image_size / 110), 1.5)
 
 
 def _draw_person_2d(axes: Axes, person: Person, skeleton: Skeleton, name: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..formats.bvh import read_bvh_motion, write_bvh
+from ..formats.bvh import read_bvh_motions, write_bvh
 from ..formats.glb import read_glb_motions, write_glb
 from ..formats.markers import describe, markers_of, write_c3d, write_trc
 from ..formats.motions import PoseMotion, load_motions, motions_from_rows
@@ -17,27 +17,23 @@ from .charts import angle_figure
 from .page import read_viewer_html, write_viewer_html
 
 SUFFIXES = (".json", ".npz", ".csv", ".parquet", ".bvh", ".glb", ".trc", ".c3d", ".html")
-READABLE = (".json", ".npz", ".parquet", ".html", ".glb", ".bvh")
+READERS = dict.fromkeys((".json", ".npz", ".parquet"), load_motions)
+READERS |= {".html": read_viewer_html, ".glb": read_glb_motions, ".bvh": read_bvh_motions}
 TABLES = {".npz": write_npz, ".csv": write_csv, ".parquet": write_parquet}
-MOVING = (".bvh", ".trc", ".c3d", ".glb")
+RIGS, MARKERS = (".bvh", ".glb"), {".trc": write_trc, ".c3d": write_c3d}
 ANGLE_STEM = ".angles"  # what the name of a table of joint angles ends in, before its suffix
 
 
 def read_poses(path: str | Path) -> list[PoseMotion]:
     """Read people's motions from .json, .npz or .parquet, from the page .html, or from animations as .bvh or .glb.
 
-    Animations tell where the joints are, and not which of them were guessed.
-
-    Raises:
-        ValueError: The file is none of these, or is damaged.
+    Animations tell where the joints are, and not which of them were guessed. ValueError for other and damaged files.
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in READABLE:
-        raise ValueError(f"{path}: expected a file of poses ending in {', '.join(READABLE)}, got {path.suffix!r}")
-    if suffix == ".bvh":
-        return [read_bvh_motion(path)]
-    return {".glb": read_glb_motions, ".html": read_viewer_html}.get(suffix, load_motions)(path)
+    if suffix not in READERS:
+        raise ValueError(f"{path}: expected a file of poses ending in {', '.join(READERS)}, got {path.suffix!r}")
+    return READERS[suffix](path)
 
 
 def write_poses(
@@ -55,15 +51,13 @@ def write_poses(
         people: One mapping for each person in each frame, as the pipeline returns them for a picture and
             [`motion_rows`] gives them for a film.
         path: File to write. BVH, TRC and C3D hold one person: several become NAME.person1.bvh, NAME.person2.bvh ...
-        skeleton: Names, parents and flip pairs of the joints.
+        skeleton: Of the joints.
         about: More entries for the head of a JSON file.
-        on_floor: Put the people upright on the floor first, see [`stand_on_floor`]; tables of poses stay as they were
-            seen.
+        on_floor: Put the people upright on the floor first, see [`stand_on_floor`]; tables of poses stay as seen.
 
     Returns:
         The files written, each with what its reader should know, such as how far constant bone lengths moved the
-        joints; an empty text if there is nothing. All but tables and HTML leave out people of whom no joint is
-        known, and are not written if nobody is left.
+        joints. But for tables and HTML, people of whom no joint is known are left out, and no file is of nobody.
 
     Raises:
         ImportError: The package that knows the format is not installed.
@@ -84,16 +78,18 @@ def write_poses(
 
 def _write_motions(motions: Sequence[PoseMotion], path: Path, on_floor: bool) -> dict[Path, str]:
     """Write what is made of whole motions: animations, markers, angles and the page."""
-    suffix = path.suffix.lower()
-    if suffix in MOVING:
+    suffix, notes = path.suffix.lower(), []
+    if suffix in (*RIGS, *MARKERS):
         motions = [motion for motion in motions if not motion.missing.all()]
-        return _write_on_floor(motions, path) if on_floor and motions else _write_moving(motions, path)
     if on_floor:
-        motions = stand_all_on_floor(motions)[0]
-    if suffix != ".html":
+        motions, notes = _on_floor(motions, suffix in RIGS)
+    if suffix == ".html":
+        write_viewer_html(motions, path, title=path.stem)
+        return {path: ""}
+    if suffix not in (*RIGS, *MARKERS):
         return write_angles(motions, path)
-    write_viewer_html(motions, path, title=path.stem)
-    return {path: ""}
+    written = _write_moving(motions, path)
+    return dict.fromkeys(written, "; ".join(notes)) if on_floor else written
 
 
 def write_angles(motions: Sequence[PoseMotion], path: str | Path) -> dict[Path, str]:
@@ -123,24 +119,22 @@ def person_paths(path: Path, motions: Sequence[PoseMotion]) -> list[Path]:
     return [path.with_name(f"{path.stem}.person{motion.person + 1}{path.suffix}") for motion in motions]
 
 
-def _write_on_floor(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
-    """Write people upright on the floor; feet of a rig stand still only if its bones have their length before."""
+def _on_floor(motions: Sequence[PoseMotion], as_rigs: bool) -> tuple[list[PoseMotion], list[str]]:
+    """Put people upright on the floor; feet of a rig stand still only if its bones have their length before."""
     notes = []
-    if path.suffix.lower() in (".bvh", ".glb"):
+    if as_rigs:
         pairs = [with_constant_bones(motion) for motion in motions]
         notes += [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in pairs]
         motions = [motion for motion, _ in pairs]
     placed, fits = stand_all_on_floor(motions)
     notes += [f"person {motion.person + 1} {fit.describe()}" for motion, fit in zip(placed, fits, strict=True)]
-    return dict.fromkeys(_write_moving(placed, path), "; ".join(notes))
+    return placed, notes
 
 
 def _write_moving(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
     """Write one GLB for all, or one file a person of another kind, each with what its reader should know."""
-    if not motions:
-        return {}
     suffix = path.suffix.lower()
-    if suffix == ".glb":
+    if suffix == ".glb" and motions:
         rigs = write_glb(motions, path)
         notes = [f"person {motion.person + 1}: {rig.describe()}" for motion, rig in zip(motions, rigs, strict=True)]
         return {path: "; ".join(notes)}
@@ -150,6 +144,6 @@ def _write_moving(motions: Sequence[PoseMotion], path: Path) -> dict[Path, str]:
             written[each] = write_bvh(motion, each).describe()
         else:
             markers = markers_of(motion)
-            {".trc": write_trc, ".c3d": write_c3d}[suffix](markers, each)
+            MARKERS[suffix](markers, each)
             written[each] = describe(markers)
     return written

@@ -28,20 +28,14 @@ def viewer_bundle() -> Path:
 
 
 def viewer_data(motions: Sequence[PoseMotion]) -> dict[str, Any]:
-    """What the viewer shows, ready for JSON: everybody on one time line, null where somebody or a joint is missing.
-
-    Args:
-        motions: The people; none gives an empty scene.
+    """What the viewer shows, ready for JSON: who is there on one time line, null where somebody or a joint is missing.
 
     Raises:
         ValueError: The people have different skeletons.
     """
     skeleton = motions[0].skeleton if motions else HUMAN36M
-    for motion in motions:
-        if motion.skeleton != skeleton:
-            raise ValueError(
-                f"all people must have the same skeleton, got {skeleton.name!r} and {motion.skeleton.name!r}"
-            )
+    if others := [motion.skeleton.name for motion in motions if motion.skeleton != skeleton]:
+        raise ValueError(f"all people must have the same skeleton, got {skeleton.name!r} and {others[0]!r}")
     times = np.unique(np.concatenate([motion.times_s for motion in motions] or [np.zeros(1)]))
     return {
         "skeleton": skeleton_data(skeleton),
@@ -84,11 +78,6 @@ def positions(points: np.ndarray, digits: int = 1) -> list[list[float] | None]:
 def write_viewer_html(motions: Sequence[PoseMotion], path: str | Path, title: str = "3D poses") -> None:
     """Write a web page with the viewer and the poses in it: one file that needs no network.
 
-    Args:
-        motions: The people.
-        path: File to write.
-        title: Of the page.
-
     Raises:
         ValueError: The people have different skeletons.
     """
@@ -122,12 +111,7 @@ def _read_person(person: dict[str, Any], skeleton: Skeleton, times: np.ndarray) 
     """One person of the page, in the frames that show some of them."""
     joints = np.array([[joint or UNKNOWN for joint in frame] for frame in person["joints"]], dtype=np.float64)
     seen = np.isfinite(joints).any((1, 2))
-    root = person["root"]
-    return PoseMotion(
-        skeleton,
-        times[seen],
-        joints[seen].reshape(-1, len(skeleton.joints), 3),
-        np.array(person["detected"], dtype=bool)[seen],
-        root_camera=None if root is None else np.array([place or UNKNOWN for place in root])[seen],
-        person=person["id"] - 1,
-    )
+    root = None if person["root"] is None else np.array([place or UNKNOWN for place in person["root"]])[seen]
+    joints = joints[seen].reshape(-1, len(skeleton.joints), 3)
+    detected = np.array(person["detected"], dtype=bool)[seen]
+    return PoseMotion(skeleton, times[seen], joints, detected, root_camera=root, person=person["id"] - 1)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jointdetr.formats.bvh import read_bvh_motion, write_bvh
+from jointdetr.formats.bvh import read_bvh_motions, write_bvh
 from jointdetr.formats.glb import read_glb_motions, write_glb
 from jointdetr.formats.motions import PoseMotion
 from jointdetr.skeleton_jointdetr import HUMAN36M
@@ -81,7 +81,8 @@ def test_a_bvh_in_centimetres_is_as_tall_as_a_person(walk, tmp_path):
         elif number >= start:
             lines[number] = " ".join([*(str(100 * float(word)) for word in words[:3]), *words[3:]])
     (tmp_path / "cm.bvh").write_text("\n".join(lines) + "\n")
-    for name, way in places(read_bvh_motion(tmp_path / "cm.bvh")).items():
+    [motion] = read_bvh_motions(tmp_path / "cm.bvh")
+    for name, way in places(motion).items():
         np.testing.assert_allclose(way, places(walk)[name], atol=1.0)
 
 

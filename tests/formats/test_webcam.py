@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from jointdetr.formats.film import FrameReader
-from jointdetr.motion.webcam import newest_frames, open_webcam
+from jointdetr.formats.film import FrameReader, newest_frames, open_webcam
 
 
 def test_picture_of_a_device_is_read():
