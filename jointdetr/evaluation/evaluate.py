@@ -22,12 +22,12 @@ from .metrics import TrivialBaselines
 from .prediction import (
     EvaluationSettings,
     FoundPoses,
-    JointMapping,
     PoseTargets,
     Predictions,
+    describe_mapping,
+    map_poses,
     merge_outputs,
     predict_rows,
-    refiner_on_cpu,
 )
 from .protocols import ChosenRows, Protocol, choose_rows
 from .result import COLUMNS, EvaluationResult
@@ -47,9 +47,8 @@ def evaluate_model(
         model: with its refinement network, if any. Where the protocol is of another skeleton, predictions are mapped.
         processor: its image processor.
         rows: dataset with the columns of `pose_features`; the protocol's rows are chosen from it.
-        settings: how, and by which protocol; the defaults of `EvaluationSettings` if None.
-        baselines: trivial predictors, fitted to training poses. If None they are fitted to the evaluated poses, which
-            flatters them.
+        settings: the defaults of `EvaluationSettings` if None.
+        baselines: fitted to training poses. If None they are fitted to the evaluated poses, which flatters them.
 
     Raises:
         ValueError: The rows lack a column or are not the protocol's, or the model lacks joints that are scored.
@@ -57,21 +56,21 @@ def evaluate_model(
     settings = settings or EvaluationSettings()
     protocol = settings.protocol
     check_columns(rows)
-    chosen = choose_rows(fitting_rows(rows), protocol)
-    skeleton = protocol.skeleton_of(chosen.rows, model.config.skeleton)
-    mapping = JointMapping.between(model.config.skeleton, skeleton, protocol)
+    rows = fitting_rows(rows)
+    own, skeleton = model.config.skeleton, protocol.skeleton_of(rows, model.config.skeleton)
+    chosen = choose_rows(rows, protocol)
+    mapping = describe_mapping(own, skeleton, protocol)
     found = predict_rows(model, processor, chosen.rows, skeleton, settings)
-    found = dataclasses.replace(found, poses=mapping.apply(found.poses))
-    fitted_to = "training poses"
+    found.poses = map_poses(found.poses, own, skeleton)
+    fitted_to = "training poses" if baselines is not None else "evaluated poses"
     if baselines is None:
-        fitted_to = "evaluated poses"
         baselines = TrivialBaselines.fit(found.targets.joints, found.targets.valid, skeleton)
     result = score(found, protocol, chosen.groups, baselines)
     fine_print = {
         **_describe_protocol(protocol, chosen, found),
         **{COLUMNS[name][0]: rule for name, rule in result.rules.items()},
         **protocol.fine_print,
-        "mapping": mapping.description,
+        "mapping": mapping,
         **_describe_run(model, found, settings),
         **({"baselines_fitted_to": fitted_to} if result.baselines else {}),
     }
@@ -98,7 +97,7 @@ class PoseMetrics:
     Args:
         dataset: the `eval_dataset`.
         threshold: joints less probable than this are missing.
-        baselines: trivial predictors to put beside; None for none.
+        baselines: to put beside; None for none.
         refiner: fills missing joints, usually `model.refiner`.
     """
 
@@ -110,11 +109,8 @@ class PoseMetrics:
         refiner: PreTrainedModel | None = None,
     ):
         parts = dataset.datasets if isinstance(dataset, PoseMixture) else [dataset]
-        self.skeleton = parts[0].skeleton
-        self.targets = PoseTargets.of(parts)
-        self.settings = EvaluationSettings(threshold=threshold)
-        self.baselines = baselines
-        self.refiner = refiner
+        self.skeleton, self.targets = parts[0].skeleton, PoseTargets.of(parts)
+        self.threshold, self.baselines, self.refiner = threshold, baselines, refiner
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """Return the numbers of `EvaluationResult.flat`; batches may be concatenated or not."""
@@ -124,7 +120,7 @@ class PoseMetrics:
             raise ValueError(
                 f"`PoseMetrics` is for {len(self.targets.joints)} poses, got {len(outputs.pred_joints)} predictions"
             )
-        poses = FoundPoses.assemble(outputs, self.settings, refiner_on_cpu(self.refiner))
+        poses = FoundPoses.assemble(outputs, self.threshold, self.refiner)
         return score(Predictions(poses, self.targets, self.skeleton), baselines=self.baselines).flat()
 
 

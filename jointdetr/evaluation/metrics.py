@@ -58,17 +58,10 @@ def pa_mpjpe(
 
 
 def mrpe(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean root position error: distance of the roots in camera space.
+    """Mean root position error in mm, of roots `(poses, 3)` in camera space; NaN without a pose.
 
     Source: Moon et al., "Camera distance-aware top-down approach for 3D multi-person pose estimation", ICCV 2019. The
     absolute counterpart of `mpjpe` is `mpjpe` itself, of joints in camera space.
-
-    Args:
-        predicted: `(poses, 3)` mm in camera space.
-        target: `(poses, 3)` mm in camera space.
-
-    Returns:
-        Mean distance in mm; NaN without a pose.
     """
     return joint_errors(predicted, target).mean()
 
@@ -89,10 +82,7 @@ def pck(
 
 
 def auc(
-    predicted: torch.Tensor,
-    target: torch.Tensor,
-    valid: torch.Tensor | None = None,
-    per_joint: bool = False,
+    predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor | None = None, per_joint: bool = False
 ) -> torch.Tensor:
     """Area under the PCK curve: mean of `pck` over evenly spaced thresholds (MPI-INF-3DHP: 0:5:150, strict).
 
@@ -105,34 +95,23 @@ def auc(
 def torso_length(points: torch.Tensor, hips: Sequence[int], shoulders: Sequence[int]) -> torch.Tensor:
     """Distance in the picture from the middle of the labelled hips to that of the labelled shoulders.
 
-    Args:
-        points: `(..., joints, 2)` px, NaN where there is no label.
-        hips: indices of the hips.
-        shoulders: indices of the shoulders.
-
-    Returns:
-        `(...,)` px; NaN where both hips or both shoulders have no label.
+    `points` are `(..., joints, 2)` px, NaN where there is no label; `hips` and `shoulders` are indices of joints.
+    Returns `(...,)` px, NaN where both hips or both shoulders have no label.
     """
     middles = (points[..., list(part), :].nanmean(dim=-2) for part in (hips, shoulders))
     return joint_errors(*middles)
 
 
 def pck_torso(
-    predicted: torch.Tensor,
-    target: torch.Tensor,
-    torso: torch.Tensor,
-    per_joint: bool = False,
+    predicted: torch.Tensor, target: torch.Tensor, torso: torch.Tensor, per_joint: bool = False
 ) -> torch.Tensor:
     """Fraction of the joints that are nearer in the picture than 0.2 of the torso's length, strictly (2D PCK).
 
     Source: Yang and Ramanan, "Articulated human detection with flexible mixtures of parts", TPAMI 2013, with the
     torso in place of the box as is usual for Leeds Sports Pose. A NaN prediction of a labelled joint is wrong.
 
-    Args:
-        predicted: `(..., joints, 2)` px.
-        target: `(..., joints, 2)` px, NaN where there is no label.
-        torso: `(...,)` px, see `torso_length`; poses where it is NaN or 0 do not count.
-        per_joint: return `(joints,)` instead of one number.
+    Points are px, those of `target` NaN where there is no label. Poses whose `torso` `(...,)` px, see `torso_length`,
+    is NaN or 0 do not count.
     """
     counted = target.isfinite().all(dim=-1) & (torso > 0)[..., None]
     hits = joint_errors(predicted, target) < TORSO_SHARE * torso[..., None]
@@ -172,13 +151,14 @@ class TrivialBaselines:
     @classmethod
     def fit(cls, joints: torch.Tensor, valid: torch.Tensor, skeleton: Skeleton) -> "TrivialBaselines":
         """Average training poses: `joints` (poses, joints, 3) root-relative mm, `valid` (poses, joints) bool."""
-        mean_pose = _mean_of_poses(joints, valid)
+        joints = joints.where(valid[..., None], torch.nan)
+        mean_pose = joints.nanmean(dim=0)
         if not {"left_hip", "right_hip"} <= set(skeleton.joints):
             return cls(mean_pose, None, None)
         hips = (skeleton.joints.index("left_hip"), skeleton.joints.index("right_hip"))
         known = valid[:, hips].all(dim=-1)
         facing = turn(joints[known], -heading(joints[known], *hips))
-        return cls(mean_pose, _mean_of_poses(facing, valid[known]), hips)
+        return cls(mean_pose, facing.nanmean(dim=0), hips)
 
     def predict(self, target: torch.Tensor) -> dict[str, torch.Tensor]:
         """Predictions by name for targets `(poses, joints, 3)`, of which the second is told the true heading.
@@ -191,12 +171,6 @@ class TrivialBaselines:
             angle = heading(target, *self.hips).nan_to_num()  # (poses,)
             predictions["mean_pose_turned"] = turn(self.facing_pose.expand_as(target), angle)
         return predictions
-
-
-def _mean_of_poses(joints: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Mean over the poses, each joint over those that know it: `(poses, joints, 3)` -> `(joints, 3)`."""
-    mask = valid.unsqueeze(-1)  # (poses, joints, 1)
-    return joints.where(mask, 0.0).sum(dim=0) / mask.sum(dim=0)
 
 
 def _mean(values: torch.Tensor, valid: torch.Tensor | None, per_joint: bool) -> torch.Tensor:

@@ -7,7 +7,7 @@ its position: neither the threshold nor the refinement network has touched them.
 Shape vocabulary: `poses` (N), `joints` (J), `bins`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from ..postprocessing_jointdetr import AssembledPoses
 from .metrics import joint_errors
 
 HIT_MM = 150.0
-NUM_BINS = 10
-EQUAL_PARTS = torch.arange(1, NUM_BINS) / NUM_BINS  # edges between ten equal parts of [0, 1]
+EQUAL_PARTS = torch.arange(1, 10) / 10  # edges between ten equal parts of [0, 1]
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,6 @@ class Reliability:
     # `visible_ece` and `visible_accuracy` at one half
     metrics: dict[str, float]
 
-    def content(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
-        return asdict(self) | {"hit_mm": HIT_MM}
-
     def save_figure(self, path: str | Path) -> None:
         """Draw the curves; the suffix says the kind of picture, as `.png` or `.svg`."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -79,6 +74,8 @@ def measure_reliability(
     `poses` are assembled with threshold 0 and without a refinement network; `target` is `(poses, joints, 3)` mm,
     root-relative, `valid` `(poses, joints)` bool where it is known; `root` is the root joint's index.
     """
+    from scipy.stats import rankdata
+
     predicted = poses.joints - poses.joints[:, root : root + 1]
     errors = joint_errors(predicted, target)[valid]  # (known joints,)
     known = errors.isfinite()
@@ -88,9 +85,13 @@ def measure_reliability(
     if poses.sigmas is not None:
         sigmas = poses.sigmas[valid]
         both = known & sigmas.isfinite()
-        sigma_curve = _curve(sigmas[both], errors[both], _equal_counts(sigmas[both]))
+        sigmas, of_sigmas = sigmas[both], errors[both]
+        # between bins of equally many joints
+        edges = np.quantile(sigmas.numpy(), EQUAL_PARTS.numpy()) if len(sigmas) else []
+        sigma_curve = _curve(sigmas, of_sigmas, torch.tensor(edges))
         metrics["sigma_gap"] = sigma_curve.gap
-        metrics["sigma_rank_correlation"] = _rank_correlation(sigmas[both], errors[both])
+        ranks = torch.from_numpy(np.stack([rankdata(sigmas), rankdata(of_sigmas)]))
+        metrics["sigma_rank_correlation"] = torch.corrcoef(ranks)[0, 1].item() if len(sigmas) > 1 else torch.nan
     if poses.visible is not None:
         told = poses.visible.isfinite()
         visible_curve = _curve(poses.visible[told], visible[told].float(), EQUAL_PARTS)
@@ -108,21 +109,6 @@ def _curve(promised: torch.Tensor, found: torch.Tensor, inner_edges: torch.Tenso
         [found[part].mean().item() for part in chosen],
         [int(part.sum()) for part in chosen],
     )
-
-
-def _equal_counts(values: torch.Tensor) -> torch.Tensor:
-    """Edges between ten parts of equally many values."""
-    if not len(values):
-        return values
-    return torch.from_numpy(np.quantile(values.numpy(), EQUAL_PARTS.numpy()))
-
-
-def _rank_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Spearman's correlation; NaN where one of them does not vary."""
-    from scipy.stats import rankdata
-
-    ranks = torch.stack([torch.from_numpy(rankdata(values.numpy())) for values in (first, second)])
-    return torch.corrcoef(ranks)[0, 1].item() if first.numel() > 1 else torch.nan
 
 
 def _draw(axes: Any, promise: str, curve: Curve, finding: str, limit: float) -> None:

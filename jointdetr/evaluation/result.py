@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .protocols import METRICS, Protocol
-from .reliability import Reliability
+from .reliability import HIT_MM, Reliability
 
 SUFFIXES = (".json", ".md")
 
@@ -117,12 +117,8 @@ class EvaluationResult:
     @property
     def group_means(self) -> dict[str, float]:
         """The protocol's metrics as means of the groups' means; empty without groups."""
-        if not self.groups:
-            return {}
-        return {
-            name: sum(values[name] for values in self.groups.values()) / len(self.groups)
-            for name in self.protocol.metrics
-        }
+        groups, names = self.groups.values(), self.protocol.metrics
+        return {name: sum(values[name] for values in groups) / len(groups) for name in names} if groups else {}
 
     @property
     def rules(self) -> dict[str, str]:
@@ -152,7 +148,9 @@ class EvaluationResult:
 
     def tables(self) -> list[ReportTable]:
         """Lay everything out that the data have labels for."""
-        tables = [self._overall(), *self._by_group()] if self.labels["joints_3d"] else []
+        tables = [self._overall()] if self.labels["joints_3d"] else []
+        if self.groups and tables:
+            tables.append(self._by_group())
         titles = [title for title in LISTS if title != "In the picture" or self.labels["joints_2d"]]
         tables += [*_list_tables(self.metrics, titles), self._by_joint()]
         if self.refinement is not None:
@@ -186,7 +184,8 @@ class EvaluationResult:
         """Everything at full precision; fractions stay fractions."""
         content = {name: value for name, value in vars(self).items() if value is not None}
         content |= {"protocol": self.protocol.name, "group_means": self.group_means}
-        return json.dumps(_without_nan(content | {"reliability": self.reliability.content()}), indent=2) + "\n"
+        content["reliability"] = asdict(self.reliability) | {"hit_mm": HIT_MM}
+        return json.dumps(_without_nan(content), indent=2) + "\n"
 
     def _markdown(self) -> str:
         fine_print = "\n".join(f"- **{name}**: {value}" for name, value in self.fine_print.items())
@@ -197,19 +196,15 @@ class EvaluationResult:
         names = self.protocol.metrics
         lines = {"model": self.metrics}
         if self.groups:
-            lines = {
-                "model, mean over frames": self.metrics,
-                f"model, mean of the {self.protocol.grouped_by}s' means": self.group_means,
-            }
+            means = f"model, mean of the {self.protocol.grouped_by}s' means"
+            lines = {"model, mean over frames": self.metrics, means: self.group_means}
         rows = [[line, *_cells(values, names)] for line, values in (lines | self.baselines).items()]
         return ReportTable("All joints", ["predictor", *_labels(names)], rows)
 
-    def _by_group(self) -> list[ReportTable]:
-        if not self.groups:
-            return []
+    def _by_group(self) -> ReportTable:
         group, names = self.protocol.grouped_by, self.protocol.metrics
         rows = [[name, str(int(values["poses"])), *_cells(values, names)] for name, values in self.groups.items()]
-        return [ReportTable(f"By {group}", [group, "poses", *_labels(names)], rows)]
+        return ReportTable(f"By {group}", [group, "poses", *_labels(names)], rows)
 
     def _by_joint(self) -> ReportTable:
         labelled = {**dict.fromkeys(METRICS, self.labels["joints_3d"]), "pck_torso": self.labels["joints_2d"]}

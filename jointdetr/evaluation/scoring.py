@@ -49,41 +49,31 @@ class ScoredPoses:
         return errors
 
 
-@dataclass(frozen=True)
 class Scorer:
     """Compares poses with the truth of a data set by the joints and the root of a protocol."""
 
-    found: Predictions
-    protocol: Protocol
-    joints: list[str]  # names of the scored joints
-    scored: list[int]  # their indices
-    root: list[int]  # indices of the joints in whose middle the origin is
-    valid: torch.Tensor  # (poses, scored) bool, labels in 3D that count
-    visible: torch.Tensor  # (poses, scored) bool, by the labels
-    labelled_points: torch.Tensor  # (poses, scored) bool, labels in the picture
-    detected: torch.Tensor  # (poses, scored) bool
-
-    @classmethod
-    def of(cls, found: Predictions, protocol: Protocol) -> "Scorer":
+    def __init__(self, found: Predictions, protocol: Protocol):
         """Choose the joints; a protocol that moves poses to a root needs a labelled one."""
-        names = protocol.scored_joints(found.skeleton)
-        scored, root = ([found.skeleton.joints.index(name) for name in chosen] for chosen in (names, protocol.root))
-        valid = found.targets.valid
-        valid = valid[:, scored] & valid[:, root].all(dim=1, keepdim=True)
-        if root and not valid.any():
+        self.found, self.protocol = found, protocol
+        targets, known = found.targets, found.skeleton.joints
+        self.joints = protocol.scored_joints(found.skeleton)
+        self.scored = [known.index(name) for name in self.joints]
+        self.root = [known.index(name) for name in protocol.root]  # in whose middle the origin is
+        # (poses, scored) bool: labels in 3D that count, seen by the labels, labels in the picture, found
+        self.valid = targets.valid[:, self.scored] & targets.valid[:, self.root].all(dim=1, keepdim=True)
+        self.visible = targets.visible[:, self.scored]
+        self.labelled_points = targets.points.isfinite().all(dim=-1)[:, self.scored]
+        self.detected = found.poses.detected.detected[:, self.scored]
+        if self.root and not self.valid.any():
             raise ValueError(f"protocol {protocol.name} needs 3D labels of {', '.join(protocol.root)}, got none")
-        flags = found.targets.visible, found.targets.points.isfinite().all(dim=-1), found.poses.detected.detected
-        return cls(found, protocol, names, scored, root, valid, *(flag[:, scored] for flag in flags))
 
     def compare(self, joints: torch.Tensor) -> ScoredPoses:
         """Put poses `(poses, joints, 3)` beside the truth."""
-        return ScoredPoses(self._relative(joints), self._relative(self.found.targets.joints), self.valid)
-
-    def _relative(self, joints: torch.Tensor) -> torch.Tensor:
-        """Scored joints `(poses, scored, 3)` from the protocol's root."""
-        if not self.root:
-            return joints[:, self.scored]
-        return joints[:, self.scored] - joints[:, self.root].mean(dim=1, keepdim=True)
+        both = []
+        for poses in (joints, self.found.targets.joints):
+            origin = poses[:, self.root].mean(dim=1, keepdim=True) if self.root else 0.0
+            both.append(poses[:, self.scored] - origin)  # (poses, scored, 3)
+        return ScoredPoses(*both, self.valid)
 
     @property
     def recall(self) -> torch.Tensor:
@@ -112,7 +102,7 @@ def score(
 
     `groups` is the group of every pose, where the protocol has groups.
     """
-    scorer = Scorer.of(found, protocol)
+    scorer = Scorer(found, protocol)
     poses, targets = found.poses, found.targets
     scored = scorer.compare(poses.joints)
     by_group = {}
@@ -140,10 +130,8 @@ def score(
 def _details(scorer: Scorer, scored: ScoredPoses) -> dict[str, float]:
     """Errors over some of the joints, how many are detected, and what is right in the picture."""
     subsets = {"detected": scorer.detected, "visible": scorer.visible, "occluded": ~scorer.visible}
-    details = {
-        f"mpjpe_{name}": mpjpe(scored.predicted, scored.target, scored.valid & part).item()
-        for name, part in subsets.items()
-    }
+    poses = scored.predicted, scored.target
+    details = {f"mpjpe_{name}": mpjpe(*poses, scored.valid & part).item() for name, part in subsets.items()}
     targets = scorer.found.targets
     distances = joint_errors(scorer.found.poses.likeliest.points, targets.points)[:, scorer.scored]
     limbs = [name for name in LIMB_JOINTS if name in scorer.found.skeleton.joints]

@@ -18,7 +18,7 @@ from jointdetr.cli.evaluate import ProtocolName
 from jointdetr.data.schema import pose_features
 from jointdetr.evaluation.evaluate import EvaluationSettings, evaluate_model
 from jointdetr.evaluation.metrics import pa_mpjpe
-from jointdetr.evaluation.prediction import JointMapping
+from jointdetr.evaluation.prediction import describe_mapping
 from jointdetr.evaluation.protocols import PLAIN, PROTOCOLS, choose_rows
 from jointdetr.evaluation.result import EvaluationResult
 from jointdetr.skeleton_jointdetr import HUMAN36M, SKELETONS
@@ -162,13 +162,14 @@ def test_frames_at_another_step_are_refused():
 
 
 def test_data_of_another_protocol_are_refused(human36m_rows):
-    with pytest.raises(ValueError, match="3dhp needs rows of skeleton 'mpi_inf_3dhp', got 'human36m'"):
-        choose_rows(human36m_rows, PROTOCOLS["3dhp"])
+    mixed = human36m_rows.map(lambda row, index: {"skeleton": "lsp"} if index else row, with_indices=True)
+    with pytest.raises(ValueError, match="human36m-p1 needs rows of skeleton 'human36m', got 'lsp'"):
+        PROTOCOLS["human36m-p1"].skeleton_of(mixed, HUMAN36M)
     training = make_rows("human36m", [("S1", "Eating", CAMERAS[0], 0)])
     with pytest.raises(ValueError, match="rows of subject S9, S11, got only 'S1'"):
         choose_rows(training, PROTOCOLS["human36m-p1"])
     with pytest.raises(ValueError, match="empty split"):
-        choose_rows(human36m_rows.select([]), PROTOCOLS["human36m-p1"])
+        PROTOCOLS["human36m-p1"].skeleton_of(human36m_rows.select([]), HUMAN36M)
 
 
 def test_unlabelled_roots_are_refused_and_unlabelled_joints_left_out(tiny):
@@ -227,7 +228,7 @@ def test_mapped_numbers_by_hand(tiny):
 
 def test_a_model_that_lacks_scored_joints_is_refused():
     with pytest.raises(ValueError, match="3dhp scores head_top, .*cannot be had from the joints of the model's"):
-        JointMapping.between(SKELETONS["coco"], SKELETONS["mpi_inf_3dhp"], PROTOCOLS["3dhp"])
+        describe_mapping(SKELETONS["coco"], SKELETONS["mpi_inf_3dhp"], PROTOCOLS["3dhp"])
 
 
 def test_fine_print_says_when_numbers_are_not_comparable(tiny, human36m_rows):
