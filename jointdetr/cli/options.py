@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -48,13 +48,6 @@ class Command(TyperCommand):
         return made.run() if is_dataclass(made) else made
 
 
-class Checkpoint(NamedTuple):
-    """A model, ready to run, and its image processor."""
-
-    processor: "JointDetrImageProcessor"
-    model: "JointDetrForPoseEstimation"
-
-
 @contextmanager
 def one_line_errors(subject: str) -> Iterator[None]:
     """Report what the user can put right in one line, and exit with code 2."""
@@ -74,8 +67,10 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def load_checkpoint(name: str | None, precision: Precision = "float32") -> Checkpoint:
-    """Load a checkpoint through the Auto classes, from the package itself if no name is given."""
+def load_checkpoint(
+    name: str | None, precision: Precision = "float32"
+) -> "tuple[JointDetrImageProcessor, JointDetrForPoseEstimation]":
+    """Load a checkpoint through the Auto classes, from the package itself if no name is given; ready to run."""
     import torch
     from transformers import AutoImageProcessor, AutoModelForPoseEstimation
     from transformers.utils import logging
@@ -94,4 +89,4 @@ def load_checkpoint(name: str | None, precision: Precision = "float32") -> Check
     if precision == "bfloat16":
         model.to(memory_format=torch.channels_last)  # whose convolutions are faster still
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return Checkpoint(processor, model)
+    return processor, model
