@@ -30,25 +30,15 @@ METRIC_LABELS = {
 
 @dataclass(frozen=True)
 class ReportedEvaluation:
-    """Numbers of one evaluation.
+    """Numbers of one evaluation."""
 
-    Args:
-        dataset: name of the data, for people.
-        metrics: the numbers, as entries of the card's `model-index`.
-        fine_print: what the numbers depend on, by topic.
-    """
-
-    dataset: str
-    metrics: list[EvalResult]
-    fine_print: dict[str, Any]
+    dataset: str  # name of the data, for people
+    metrics: list[EvalResult]  # as entries of the card's `model-index`
+    fine_print: dict[str, Any]  # what the numbers depend on, by topic
 
     @classmethod
     def read(cls, path: str | Path, dataset: str) -> "ReportedEvaluation":
-        """Read the file of an evaluation.
-
-        Raises:
-            ValueError: It is not such a file, or holds none of the metrics.
-        """
+        """Read the file of an evaluation; ValueError if it is not such a file, or holds none of the metrics."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             means = content["group_means"]
@@ -116,17 +106,7 @@ def write_model_card(
     repo: str,
     details: ModelCardDetails,
 ) -> ModelCard:
-    """Write `README.md` into a folder that is to be published.
-
-    Args:
-        folder: Where to write.
-        model: The model, for its sizes and joints.
-        processor: Its image processor, for the size of its input.
-        repo: Name on the Hub, `user/name`.
-        details: What the model itself does not know.
-
-    Returns:
-        The card.
+    """Write the card of a model, `user/name` on the Hub, as `README.md` into the folder that is to be published.
 
     Raises:
         ValueError: The existing page has metadata that cannot be read, or no licence.
