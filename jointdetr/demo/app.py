@@ -7,16 +7,15 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
-from ..people.boxes import parse_boxes, read_boxes
 from ..people_jointdetr import SEARCH, PeopleRequest
 from ..visualization import viewer_bundle
+from . import DemoSettings
 from .estimator import PoseEstimator
-from .guard import GuardedBlocks, RequestGuard, open_picture, plain_errors
+from .guard import GuardedBlocks, RequestGuard, open_picture, parse_boxes, plain_errors, read_boxes
 from .live import LiveEndpoint
 from .motion_tabs import FilmTab, add_open_tab
 from .parts import FOCAL_LENGTH, LIVE_ADDRESS, PAGE_SCRIPT, STATIC, camera_of, live_view
 from .picture_tab import PictureTab
-from .settings import DemoSettings
 
 TITLE = """# Photo in, 3D skeleton out
 

@@ -11,10 +11,9 @@ from transformers import pipeline
 from transformers.utils import ModelOutput, logging
 
 from ..camera_jointdetr import Camera
-from ..people.boxes import Box
-from ..people_jointdetr import load_detector
+from ..people_jointdetr import Box, load_detector
 from ..pipeline_jointdetr import JointDetrPipeline
-from .settings import DemoSettings
+from . import DemoSettings
 
 logger = logging.get_logger(__name__)
 

@@ -13,13 +13,12 @@ from ..motion.smoothing import SmoothingSettings
 from ..people.words import count_people
 from ..visualization import read_poses
 from ..visualization.figures import write_overlay
+from . import DemoSettings, parts
 from .estimator import PoseEstimator
 from .guard import plain_errors, require_file_size, require_film
-from .parts import EXAMPLES, CameraControls, Update, Values, add_threshold, camera_of, pose_viewer, show_result
-from .results import angle_picture, download_buttons, download_updates, new_folder, viewer_value, write_files
-from .settings import DemoSettings
+from .parts import Update, Values
 
-FILMS = [[str(path)] for path in EXAMPLES.glob("*.mp4")]
+FILMS = [[str(path)] for path in parts.EXAMPLES.glob("*.mp4")]
 FILM_WORDS = "The moving skeleton appears here.<br>Drag to turn it; the bar below goes through time."
 SMOOTHINGS = {"spline (no delay)": "offline", "One-Euro (as if live)": "one-euro", "none": "none"}
 HIGHEST_FRAME_RATE = 60
@@ -46,7 +45,7 @@ class FilmTab:
         with gr.Row(equal_height=False):
             self._add_settings()
         asked = {self.film, self.step, self.smoothing, self.threshold, *self.camera.components}
-        show = show_result("film-view", "film-view")
+        show = parts.show_result("film-view", "film-view")
         self.button.click(None, js=show, api_visibility="private")  # the progress is to be seen as well
         estimated = self.button.click(
             self.on_estimate,
@@ -70,7 +69,7 @@ class FilmTab:
         self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
 
     def _add_results(self) -> None:
-        self.view = pose_viewer(FILM_WORDS, "film-view")
+        self.view = parts.pose_viewer(FILM_WORDS, "film-view")
         self.status = gr.Markdown("", elem_id="film-status")
         self.overlay = gr.Video(
             label="On the film",
@@ -83,7 +82,7 @@ class FilmTab:
             visible=False,
         )
         with gr.Row(elem_id="film-downloads"):
-            self.downloads = download_buttons("film-download")
+            self.downloads = parts.download_buttons("film-download")
         with gr.Accordion("Joint angles", open=False, elem_id="film-angles-accordion"):
             gr.Markdown("Of the first person, with one standard deviation. Not for medical use.")
             self.angles = gr.Image(
@@ -98,8 +97,8 @@ class FilmTab:
             self.step = gr.Slider(1, 10, 2, step=1, label="Use every n-th frame (1 to 10 frames)", elem_id="film-step")
             self.smoothing = gr.Radio(list(SMOOTHINGS), value=next(iter(SMOOTHINGS)), label="Smoothing over time")
         with gr.Column(min_width=320):
-            self.threshold = add_threshold("film-threshold")
-            self.camera = CameraControls("film-camera")
+            self.threshold = parts.add_threshold("film-threshold")
+            self.camera = parts.CameraControls("film-camera")
             note = self.estimator.detector_note
             gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
@@ -132,7 +131,7 @@ class FilmTab:
             smoothing=SmoothingSettings(SMOOTHINGS[values[self.smoothing]]),
             threshold=values[self.threshold],
             step=values[self.step],
-            camera=camera_of(values[self.camera.kind], values[self.camera.number], size),
+            camera=parts.camera_of(values[self.camera.kind], values[self.camera.number], size),
         )
         seconds = self.settings.max_video_seconds
         limits = FilmLimits(max_frames=int(seconds * HIGHEST_FRAME_RATE), max_seconds=seconds)
@@ -141,15 +140,15 @@ class FilmTab:
         about = {"model": self.settings.model_name, "threshold": values[self.threshold]}
         lengths = [f"{len(motion)} frames, {motion.times_s[-1] - motion.times_s[0]:.1f} s" for motion in motions]
         found = f"{count_people(len(motions))}: {'; '.join(lengths)}"
-        overlay = new_folder() / "film.mp4" if rows else None
+        overlay = parts.new_folder() / "film.mp4" if rows else None
         if overlay:  # up to the last frame that shows somebody
             write_overlay(FrameReader(path, video.step, stop=rows[-1]["frame"] + 1), rows, skeleton, overlay)
         return {
-            self.view: viewer_value(motions),
+            self.view: parts.viewer_value(motions),
             self.overlay: gr.update(value=overlay, visible=bool(rows)),
             self.status: found if rows else "Nobody was found in this film.",
-            self.angles: angle_picture(motions[0]) if rows else None,
-            **download_updates(self.downloads, write_files(rows, skeleton, about)),
+            self.angles: parts.angle_picture(motions[0]) if rows else None,
+            **parts.download_updates(self.downloads, parts.write_files(rows, skeleton, about)),
         }
 
 
@@ -165,7 +164,7 @@ def add_open_tab(settings: DemoSettings) -> None:
             )
             gr.Markdown(FILE_HELP, elem_id="open-help")
         with gr.Column(scale=8, min_width=320):
-            view = pose_viewer(FILE_WORDS, "open-view")
+            view = parts.pose_viewer(FILE_WORDS, "open-view")
             status = gr.Markdown("", elem_id="open-status")
 
     @plain_errors()
@@ -174,11 +173,11 @@ def add_open_tab(settings: DemoSettings) -> None:
         if path is None:
             return None, ""
         motions = open_motions(path, settings)
-        return viewer_value(motions), describe(motions)
+        return parts.viewer_value(motions), describe(motions)
 
     private = {"api_visibility": "private", "show_progress_on": [view]}
     opened = file.change(show, file, [view, status], concurrency_id="again", **private)
-    opened.success(None, js=show_result("open-view", "open-view"), api_visibility="private")
+    opened.success(None, js=parts.show_result("open-view", "open-view"), api_visibility="private")
 
 
 def open_motions(path: str, settings: DemoSettings) -> list[PoseMotion]:
