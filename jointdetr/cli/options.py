@@ -55,16 +55,12 @@ def one_line_errors(subject: str) -> Iterator[None]:
         yield
     # ImportError: an extra of the package is not installed; FloatingPointError: training has diverged
     except (FloatingPointError, ImportError, OSError, ValueError) as error:
-        reason = next(iter(_reason(error).strip().splitlines()), type(error).__name__)
+        words = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename:  # without number and quotation marks
+            words = f"{error.strerror.lower()}: {error.filename}"
+        reason = next(iter(words.strip().splitlines()), type(error).__name__)
         typer.echo(f"jointdetr: {subject}: {reason.removeprefix(f'{subject}: ')}", err=True)
         raise typer.Exit(2) from error
-
-
-def _reason(error: Exception) -> str:
-    """What the error says; of the system's own errors without number and quotation marks."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror.lower()}: {error.filename}"
-    return str(error)
 
 
 def load_checkpoint(

@@ -314,13 +314,10 @@ def _print_joints(people: Sequence[dict[str, Any]], skeleton: "Skeleton") -> Non
         errors = person["sigmas"].tolist() if "sigmas" in person else [math.nan] * len(skeleton.joints)
         for name, position, score, found, error in zip(skeleton.joints, *columns, errors, strict=True):
             remark = "" if found else "missing" if math.isnan(position[0]) else "guess"
-            table.add_row(name, *_millimetres(position), f"{score:.2f}", *_millimetres([error]), remark)
+            # whole numbers, as a float would say -0
+            *place, off = ["-" if math.isnan(each) else f"{round(each)}" for each in (*position, error)]
+            table.add_row(name, *place, f"{score:.2f}", off, remark)
         Console().print(table)
-
-
-def _millimetres(position: Sequence[float]) -> list[str]:
-    """Whole millimetres, a dash for what is unknown."""
-    return ["-" if math.isnan(value) else f"{round(value)}" for value in position]  # a float would say -0
 
 
 def predict_dataset(name: str, options: PredictOptions) -> None:

@@ -1,7 +1,7 @@
 """Estimating the 3D poses in films and before a webcam: a table of poses, and what is made from it."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +57,6 @@ class _Film:
         self.predictor = VideoPredictor(estimator, settings)
         self.recording = PoseRecording(table, self.skeleton, self._describe(settings.step, settings.camera.describe()))
         self.frames_done, self.seconds_spent = 0, 0.0
-        self.people: set[int] = set()
-        self.errors_mm: list[float] = []  # expected, of each row
 
     def _describe(self, step: int, camera: dict[str, Any]) -> dict[str, Any]:
         """Where the numbers come from; rows of two runs belong together only if this is the same for both."""
@@ -126,7 +124,7 @@ class _Film:
         from ..motion.smoothing import smooth_rows
 
         settings, about = self.predictor.settings, self.recording.settings
-        rows = smooth_rows(self._counted(self.recording.rows()), self.skeleton, settings.smoothing)
+        rows = smooth_rows(self.recording.rows(), self.skeleton, settings.smoothing)
         self.recording.write_table(rows, about | {"smoothing": vars(settings.smoothing)})
         written = [self.table.name]
         if self.options.format:
@@ -138,31 +136,26 @@ class _Film:
             drawn = self.table.with_suffix(".mp4")
             write_overlay(FrameReader(self.film, settings.step), read_rows(self.table), self.skeleton, drawn)
             written.append(drawn.name)
-        self.recording.remove_parts()
         self._report()
+        self.recording.remove_parts()
         typer.echo(f"see {', '.join(written)} in {self.options.output}")
-
-    def _counted(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Hand rows on, and note whose they are and how far off they are expected to be."""
-        from ..people.words import expected_error_mm
-
-        for row in rows:
-            self.people.add(row["person"])
-            self.errors_mm.append(expected_error_mm(row))
-            yield row
 
     def _report(self) -> None:
         """Say what was found, and how fast."""
         import numpy as np
 
-        from ..people.words import NOBODY, count_people, describe_error, doubt_of_error
+        from ..people.words import NOBODY, count_people, describe_error, doubt_of_error, expected_error_mm
 
-        known = np.array(self.errors_mm)[np.isfinite(self.errors_mm)]
-        error_mm = float(known.mean()) if len(known) else np.nan
-        people = ", ".join(filter(None, (count_people(len(self.people)), describe_error(error_mm))))
+        people, errors_mm = set(), []
+        for row in self.recording.rows():
+            people.add(row["person"])
+            errors_mm.append(expected_error_mm(row))
+        known = [each for each in errors_mm if np.isfinite(each)]
+        error_mm = float(np.mean(known)) if known else np.nan
+        found = ", ".join(filter(None, (count_people(len(people)), describe_error(error_mm)))) if people else NOBODY
         broken = f", {self.reader.broken} broken frames left out" if self.reader.broken else ""
         rate = self.frames_done / self.seconds_spent if self.frames_done else 0.0
         frames = "1 frame" if self.frames_done == 1 else f"{self.frames_done} frames"
-        typer.echo(f"{self.source}: {frames}, {people if self.people else NOBODY}, {rate:.1f} frames/s{broken}")
+        typer.echo(f"{self.source}: {frames}, {found}, {rate:.1f} frames/s{broken}")
         if doubt := doubt_of_error(error_mm, "give a box of the first frame"):
             typer.echo(f"{self.source}: {doubt}", err=True)

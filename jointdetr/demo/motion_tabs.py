@@ -39,7 +39,13 @@ class FilmTab:
         self.left: dict[str, Event] = {}  # of the visitor whose film is looked at, whether the page was closed
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                self._add_film()
+                self.film = gr.Video(
+                    label=f"Your film, up to {self.settings.max_video_seconds:g} s",
+                    sources=["upload", "webcam"],
+                    elem_id="film",
+                )
+                gr.Examples(FILMS, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
+                self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
             with gr.Column(scale=8, min_width=320):
                 self._add_results()
         with gr.Row(equal_height=False):
@@ -58,15 +64,6 @@ class FilmTab:
         )
         estimated.success(None, js=show, api_visibility="private")
         page.unload(self.on_leave)
-
-    def _add_film(self) -> None:
-        self.film = gr.Video(
-            label=f"Your film, up to {self.settings.max_video_seconds:g} s",
-            sources=["upload", "webcam"],
-            elem_id="film",
-        )
-        gr.Examples(FILMS, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
-        self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
 
     def _add_results(self) -> None:
         self.view = parts.pose_viewer(FILM_WORDS, "film-view")

@@ -26,7 +26,11 @@ class PictureTab:
 
     def __init__(self, page: gr.Blocks, estimator: PoseEstimator):
         self.estimator, self.settings = estimator, estimator.settings
-        self.landing = self._first_example_with_people()
+        for path in PICTURES:  # a visitor meets the first in which somebody is found, or else the last
+            image = open_picture(str(path), self.settings)
+            if boxes := estimator.find_people(image):
+                break
+        self.landing: Seen = str(path), estimator.look(image, boxes)
         # the picture that is shown, by its place on this machine, and what the network saw in it: `Seen`
         self.seen = gr.State(time_to_live=self.settings.keep_files_seconds)
         with gr.Row(equal_height=False):
@@ -47,15 +51,6 @@ class PictureTab:
             elem_id="table",
         )
         self._listen(page)
-
-    def _first_example_with_people(self) -> Seen:
-        """Look for the example that a visitor meets, once; a model that finds nobody in any shows the last one."""
-        for path in PICTURES:
-            image = open_picture(str(path), self.settings)
-            boxes = self.estimator.find_people(image)
-            if boxes:
-                break
-        return str(path), self.estimator.look(image, boxes)
 
     def _add_picture(self) -> None:
         self.picker = gr.Image(

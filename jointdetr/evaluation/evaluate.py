@@ -29,7 +29,7 @@ from .prediction import (
     merge_outputs,
     predict_rows,
 )
-from .protocols import ChosenRows, Protocol, choose_rows
+from .protocols import Protocol, choose_rows
 from .result import COLUMNS, EvaluationResult
 from .scoring import score
 
@@ -58,16 +58,16 @@ def evaluate_model(
     check_columns(rows)
     rows = fitting_rows(rows)
     own, skeleton = model.config.skeleton, protocol.skeleton_of(rows, model.config.skeleton)
-    chosen = choose_rows(rows, protocol)
+    rows, groups, lacking = choose_rows(rows, protocol)
     mapping = describe_mapping(own, skeleton, protocol)
-    found = predict_rows(model, processor, chosen.rows, skeleton, settings)
+    found = predict_rows(model, processor, rows, skeleton, settings)
     found.poses = map_poses(found.poses, own, skeleton)
     fitted_to = "training poses" if baselines is not None else "evaluated poses"
     if baselines is None:
         baselines = TrivialBaselines.fit(found.targets.joints, found.targets.valid, skeleton)
-    result = score(found, protocol, chosen.groups, baselines)
+    result = score(found, protocol, groups, baselines)
     fine_print = {
-        **_describe_protocol(protocol, chosen, found),
+        **_describe_protocol(protocol, lacking, found),
         **{COLUMNS[name][0]: rule for name, rule in result.rules.items()},
         **protocol.fine_print,
         "mapping": mapping,
@@ -133,12 +133,11 @@ def _named(batch: tuple[Any, ...]) -> dict[str, torch.Tensor]:
     return {name: torch.as_tensor(array).cpu() for name, array in zip(names, batch, strict=False)}
 
 
-def _describe_protocol(protocol: Protocol, chosen: ChosenRows, found: Predictions) -> dict[str, Any]:
+def _describe_protocol(protocol: Protocol, lacking: list[str], found: Predictions) -> dict[str, Any]:
     """Fine print that belongs to the protocol and to what of it the data have."""
     skeleton = found.skeleton
     names = protocol.scored_joints(skeleton)
-    unlabelled = [f"joint {name}" for name in protocol.joints if name not in skeleton.joints]
-    lacking = chosen.lacking + unlabelled
+    lacking = lacking + [f"joint {name}" for name in protocol.joints if name not in skeleton.joints]
     root = " and ".join(protocol.root)
     zero = "with" if set(protocol.root or [skeleton.joints[skeleton.root]]) <= set(names) else "without"
     lines: dict[str, Any] = {}

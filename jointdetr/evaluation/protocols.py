@@ -96,12 +96,6 @@ class Protocol:
         return replace(own, name=name)
 
 
-_HUMAN36M_FINE_PRINT = {
-    "training data": "S1, S5, S6, S7, S8 by the protocol",
-    "traps": "17 joints with the zero root, not 16; S9's Greeting, SittingDown 1 and Waiting 1 are shifted by about "
-    "200 mm, which relative errors do not see; the mesh papers' 'P2' is another test (one camera, 14 joints)",
-}
-
 _HUMAN36M = {
     "skeletons": ("human36m",),
     "joints": _HUMAN36M_JOINTS,
@@ -112,7 +106,12 @@ _HUMAN36M = {
     "subjects": ("S9", "S11"),
     "cameras": ("54138969", "55011271", "58860488", "60457274"),
     "frame_step": 64,
-    "fine_print": _HUMAN36M_FINE_PRINT,
+    "fine_print": {
+        "training data": "S1, S5, S6, S7, S8 by the protocol",
+        "traps": "17 joints with the zero root, not 16; S9's Greeting, SittingDown 1 and Waiting 1 are shifted by "
+        "about 200 mm, which relative errors do not see; the mesh papers' 'P2' is another test (one camera, 14 "
+        "joints)",
+    },
 }
 
 PLAIN = Protocol(name="plain", title="Evaluation", metrics=("mpjpe", "pa_mpjpe", "pck_150", "auc"))
@@ -171,17 +170,11 @@ PROTOCOLS = {
 """Protocols by name."""
 
 
-@dataclass(frozen=True)
-class ChosenRows:
-    """The rows that a protocol evaluates, in the order of the data set."""
+def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> tuple[datasets.Dataset, list[str] | None, list[str]]:
+    """Take the rows of a protocol's subjects, cameras and frames, in the order of the data set.
 
-    rows: datasets.Dataset
-    groups: list[str] | None  # group of every row; None for no groups
-    lacking: list[str]  # what is missing for numbers that can be compared with papers
-
-
-def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> ChosenRows:
-    """Take the rows of a protocol's subjects, cameras and frames."""
+    Returns them, the group of each or None, and what is missing for numbers that can be compared with papers.
+    """
     chosen = rows.select_columns([*_RECORDING, "frame"]).to_pandas()
     wanted = {"subject": protocol.subjects, "camera": protocol.cameras}
     for kind, names in wanted.items():
@@ -199,7 +192,7 @@ def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> ChosenRows:
     lacking = [f"{kind} {name}" for kind, names in wanted.items() for name in names if name not in set(chosen[kind])]
     if protocol.poses not in (None, len(chosen)):
         lacking.append(f"{len(chosen)} of the official {protocol.poses} poses")
-    return ChosenRows(rows.select(chosen.index), groups, lacking)
+    return rows.select(chosen.index), groups, lacking
 
 
 def _every_nth_frame(rows: "pandas.DataFrame", protocol: Protocol) -> "pandas.DataFrame":

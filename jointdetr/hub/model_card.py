@@ -111,38 +111,32 @@ def write_model_card(
     Raises:
         ValueError: The existing page has metadata that cannot be read, or no licence.
     """
-    card = _new_card(model, processor, repo, details) if details.page is None else _completed_card(details)
+    name = repo.rpartition("/")[2]
+    if details.page is None:
+        data = {"library_name": "transformers", "pipeline_tag": PIPELINE_TAG, "tags": TAGS}
+        card = ModelCard.from_template(
+            ModelCardData(license=details.license, **data),
+            template_path=str(TEMPLATE),
+            repo=repo,
+            name=name,
+            details=details,
+            config=model.config,
+            joints=", ".join(model.config.skeleton.joints),
+            num_parameters=f"{model.num_parameters() / 1e6:.1f}",
+            size=processor.size,
+        )
+    else:
+        card = ModelCard.load(details.page)
+        card.data.license = details.license or card.data.license
+        if card.data.license is None:
+            raise ValueError(
+                f"{details.page} must say `license` in its metadata, or `license` must be given; got neither"
+            )
+        card.data.library_name = card.data.library_name or "transformers"
+        card.data.pipeline_tag = card.data.pipeline_tag or PIPELINE_TAG
     results = [result for evaluation in details.evaluations for result in evaluation.metrics]
     if results:
         card.data.eval_results = results
-        card.data.model_name = card.data.model_name or repo.rpartition("/")[2]
+        card.data.model_name = card.data.model_name or name
     card.save(folder / "README.md")
-    return card
-
-
-def _new_card(
-    model: JointDetrForPoseEstimation, processor: BaseImageProcessor, repo: str, details: ModelCardDetails
-) -> ModelCard:
-    """Fill in the template."""
-    return ModelCard.from_template(
-        ModelCardData(license=details.license, library_name="transformers", pipeline_tag=PIPELINE_TAG, tags=TAGS),
-        template_path=str(TEMPLATE),
-        repo=repo,
-        name=repo.rpartition("/")[2],
-        details=details,
-        config=model.config,
-        joints=", ".join(model.config.skeleton.joints),
-        num_parameters=f"{model.num_parameters() / 1e6:.1f}",
-        size=processor.size,
-    )
-
-
-def _completed_card(details: ModelCardDetails) -> ModelCard:
-    """Add to an existing card's metadata."""
-    card = ModelCard.load(details.page)
-    card.data.license = details.license or card.data.license
-    if card.data.license is None:
-        raise ValueError(f"{details.page} must say `license` in its metadata, or `license` must be given; got neither")
-    card.data.library_name = card.data.library_name or "transformers"
-    card.data.pipeline_tag = card.data.pipeline_tag or PIPELINE_TAG
     return card

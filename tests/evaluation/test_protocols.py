@@ -148,11 +148,11 @@ def test_alignment_never_mirrors_and_agrees_with_scipys_procrustes_where_no_mirr
 def test_every_64th_frame_of_the_test_subjects_is_chosen(first_frame):
     places = [("S9", "Eating", CAMERAS[0], frame + first_frame) for frame in range(0, 130, 2)]
     others = [("S1", "Eating", CAMERAS[0], first_frame), ("S9", "Eating", "00000000", first_frame)]
-    chosen = choose_rows(make_rows("human36m", [*others, *places]), PROTOCOLS["human36m-p1"])
-    assert [frame - first_frame for frame in chosen.rows["frame"]] == [0, 64, 128]
-    assert set(chosen.rows["subject"]) == {"S9"}
-    assert "subject S11" in chosen.lacking and f"camera {CAMERAS[1]}" in chosen.lacking
-    assert chosen.groups == ["Eating"] * 3
+    rows, groups, lacking = choose_rows(make_rows("human36m", [*others, *places]), PROTOCOLS["human36m-p1"])
+    assert [frame - first_frame for frame in rows["frame"]] == [0, 64, 128]
+    assert set(rows["subject"]) == {"S9"}
+    assert "subject S11" in lacking and f"camera {CAMERAS[1]}" in lacking
+    assert groups == ["Eating"] * 3
 
 
 def test_frames_at_another_step_are_refused():
@@ -251,8 +251,8 @@ def test_guesses_stand_beside_a_protocol_and_are_moved_to_its_root(tiny, human36
 
 
 def test_plain_evaluation_takes_every_row(human36m_rows):
-    chosen = choose_rows(human36m_rows, PLAIN)
-    assert len(chosen.rows) == len(human36m_rows) and chosen.groups is None and not chosen.lacking
+    rows, groups, lacking = choose_rows(human36m_rows, PLAIN)
+    assert len(rows) == len(human36m_rows) and groups is None and not lacking
     with pytest.raises(ValueError, match="'mpi_inf_3dhp', got 'human36m'"):
         PROTOCOLS["3dhp"].skeleton_of(human36m_rows, HUMAN36M)
 
