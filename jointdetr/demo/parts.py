@@ -33,7 +33,6 @@ Update = dict[gr.components.Component, Any]
 STATIC = Path(__file__).parent / "static"
 EXAMPLES = STATIC.with_name("examples")
 THRESHOLD = 0.5
-LIVE_ADDRESS = "live"  # of the WebSocket that looks at a camera's frames, from the page's own
 START = """
 import(new URL('{module}', document.baseURI).href)
   .then(({{ start }}) => start({{ element, props, trigger, watch }}, new URL('{needs}', document.baseURI).href))
@@ -80,7 +79,7 @@ def show_result(view: str, start: str) -> str:
     return f"() => window.jointdetr.showResult('#{view}', '#{start}')"
 
 
-def _html(module: str, inside: str, elem_id: str, label: str) -> gr.HTML:
+def html(module: str, inside: str, elem_id: str, label: str) -> gr.HTML:
     """Make a component that a module of `static` starts."""
     script = START.format(module=_url(STATIC / module), needs=_url(viewer_bundle()))
     return gr.HTML(None, html_template=inside, js_on_load=script, label=label, elem_id=elem_id)
@@ -89,17 +88,7 @@ def _html(module: str, inside: str, elem_id: str, label: str) -> gr.HTML:
 def pose_viewer(words: str, elem_id: str) -> gr.HTML:
     """Make the 3D view; its value is the JSON of `viewer_data`, or `None`, which shows `words`."""
     inside = f"<div class='jointdetr-view' hidden></div><div class='jointdetr-words'>{words}</div>"
-    return _html("view.js", inside, elem_id, "3D")
-
-
-def live_view(elem_id: str) -> gr.HTML:
-    """Make the live picture and its 3D view."""
-    return _html("live.js", f"<div class='jointdetr-live' data-address='{LIVE_ADDRESS}'></div>", elem_id, "Live")
-
-
-def acted_picture(elem_id: str) -> gr.HTML:
-    """Make the picture to draw boxes on; its value is the JSON of `drawing_value`, or what `drawn_boxes` reads."""
-    return _html("picture.js", "<div class='jointdetr-picture' hidden></div>", elem_id, "Picture and people")
+    return html("view.js", inside, elem_id, "3D")
 
 
 def drawing_value(display: Image.Image, size: tuple[int, int], boxes: Sequence[Box] | None) -> str:

@@ -62,7 +62,9 @@ class PictureTab:
             elem_id="picture",
             buttons=[],
         )
-        self.picture = parts.acted_picture("people")
+        # its value is the JSON of `drawing_value`, or what `drawn_boxes` reads
+        inside = "<div class='jointdetr-picture' hidden></div>"
+        self.picture = parts.html("picture.js", inside, "people", "Picture and people")
 
     def _add_results(self) -> None:
         self.view = parts.pose_viewer(WORDS, "view")

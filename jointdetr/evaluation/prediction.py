@@ -27,8 +27,6 @@ from ..postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble
 from ..skeleton_jointdetr import Skeleton
 from .protocols import PLAIN, Protocol
 
-_LABELS = ("joints_3d", "joints_3d_valid", "visible", "joints_2d")
-
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -59,7 +57,8 @@ class PoseTargets:
         rows = [(part, index) for part in parts for index in range(len(part))]
         labels = [part.pose_labels(index) for part, index in rows]
         cameras = [part.camera_labels(index) for part, index in rows]
-        stacked = (torch.stack([label[name] for label in labels]) for name in _LABELS)
+        names = ("joints_3d", "joints_3d_valid", "visible", "joints_2d")
+        stacked = (torch.stack([label[name] for label in labels]) for name in names)
         places = (torch.stack(values) for values in zip(*cameras, strict=True))
         return cls(*stacked, *places, size=parts[0].examples.cropper.size)
 

@@ -133,10 +133,8 @@ class EvaluationResult:
     def flat(self) -> dict[str, float]:
         """All numbers in one dictionary, with names such as `mean_pose/mpjpe` and `joint/head/recall`."""
         flat = dict(self.metrics)
-        for name, values in self.baselines.items():
+        for name, values in (self.baselines | {f"joint/{name}": of for name, of in self.joints.items()}).items():
             flat |= {f"{name}/{metric}": value for metric, value in values.items()}
-        for name, values in self.joints.items():
-            flat |= {f"joint/{name}/{metric}": value for metric, value in values.items()}
         return flat
 
     @property

@@ -14,7 +14,6 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 PIPELINE_TAG = "keypoint-detection"
-TAGS = ["3d-human-pose-estimation", "human-pose", "jointdetr"]
 
 # what a card reports: name with unit, and factor on what the file of an evaluation says
 METRIC_LABELS = {
@@ -113,9 +112,10 @@ def write_model_card(
     """
     name = repo.rpartition("/")[2]
     if details.page is None:
-        data = {"library_name": "transformers", "pipeline_tag": PIPELINE_TAG, "tags": TAGS}
+        tags = ["3d-human-pose-estimation", "human-pose", "jointdetr"]
+        data = {"license": details.license, "library_name": "transformers", "pipeline_tag": PIPELINE_TAG, "tags": tags}
         card = ModelCard.from_template(
-            ModelCardData(license=details.license, **data),
+            ModelCardData(**data),
             template_path=str(TEMPLATE),
             repo=repo,
             name=name,
