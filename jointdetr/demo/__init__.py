@@ -60,6 +60,3 @@ class DemoSettings:
     def card(self) -> Path:
         """The model's card, which may not exist: a model on the Hub has its card there."""
         return Path(self.checkpoint) / "README.md"
-
-
-__all__ = ["DemoSettings"]

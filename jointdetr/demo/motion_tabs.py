@@ -1,6 +1,5 @@
 """The tabs in which people move: a film, frame by frame through the network, and a file taken home before."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
@@ -170,7 +169,10 @@ def add_open_tab(settings: DemoSettings) -> None:
         if path is None:
             return None, ""
         motions = open_motions(path, settings)
-        return parts.viewer_value(motions), describe(motions)
+        frames = max(len(motion) for motion in motions)
+        seconds = max(motion.times_s[-1] for motion in motions) - min(motion.times_s[0] for motion in motions)
+        length = "" if frames == 1 else f", {frames} frames, {seconds:.1f} s"
+        return parts.viewer_value(motions), f"{count_people(len(motions))}{length}."
 
     private = {"api_visibility": "private", "show_progress_on": [view]}
     opened = file.change(show, file, [view, status], concurrency_id="again", **private)
@@ -191,11 +193,3 @@ def open_motions(path: str, settings: DemoSettings) -> list[PoseMotion]:
     if not 0 < poses <= MAX_POSES:
         raise ValueError(f"a file may hold 1 to {MAX_POSES} poses, {name} has {poses}")
     return motions
-
-
-def describe(motions: Sequence[PoseMotion]) -> str:
-    """Say how many people there are, and for how long."""
-    people = count_people(len(motions))
-    frames = max(len(motion) for motion in motions)
-    seconds = max(motion.times_s[-1] for motion in motions) - min(motion.times_s[0] for motion in motions)
-    return f"{people}." if frames == 1 else f"{people}, {frames} frames, {seconds:.1f} s."

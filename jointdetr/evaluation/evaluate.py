@@ -11,7 +11,6 @@ labelled joints (`recall`). Where the data have camera intrinsics, errors in cam
 Shape vocabulary: `poses` (N), `joints` (J) of the data, `scored` joints of the protocol. Millimetres in camera axes.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -187,14 +186,10 @@ def evaluate_model(
     settings: EvaluationSettings | None = None,
     baselines: TrivialBaselines | None = None,
 ) -> EvaluationResult:
-    """Evaluate a model on a pose dataset.
+    """Evaluate a model, with its refinement network, on a pose dataset of the columns of `pose_features`.
 
-    Args:
-        model: with its refinement network, if any. Where the protocol is of another skeleton, predictions are mapped.
-        processor: its image processor.
-        rows: dataset with the columns of `pose_features`; the protocol's rows are chosen from it.
-        settings: the defaults of `EvaluationSettings` if None.
-        baselines: fitted to training poses. If None they are fitted to the evaluated poses, which flatters them.
+    The protocol's rows are chosen from `rows`; where they are of another skeleton, predictions are mapped. `baselines`
+    are fitted to training poses; if None they are fitted to the evaluated poses, which flatters them.
 
     Raises:
         ValueError: The rows lack a column or are not the protocol's, or the model lacks joints that are scored.
@@ -212,7 +207,7 @@ def evaluate_model(
     if baselines is None:
         baselines = TrivialBaselines.fit(found.targets.joints, found.targets.valid, skeleton)
     result = score(found, protocol, groups, baselines)
-    fine_print = {
+    result.fine_print |= {
         **_describe_protocol(protocol, lacking, found),
         **{COLUMNS[name][0]: rule for name, rule in result.rules.items()},
         **protocol.fine_print,
@@ -220,7 +215,7 @@ def evaluate_model(
         **_describe_run(model, found, settings),
         **({"baselines_fitted_to": fitted_to} if result.baselines else {}),
     }
-    return dataclasses.replace(result, fine_print=fine_print)
+    return result
 
 
 def fit_baselines(rows: PoseRows, skeleton: Skeleton, limit: int = 5000) -> TrivialBaselines:
@@ -240,11 +235,8 @@ class PoseMetrics:
     The truth comes from the evaluated dataset itself, in its order: `Trainer` gathers labels that are lists of
     dictionaries as if the first dimension of their tensors were the batch, and cuts or mixes them.
 
-    Args:
-        dataset: the `eval_dataset`.
-        threshold: joints less probable than this are missing.
-        baselines: to put beside; None for none.
-        refiner: fills missing joints, usually `model.refiner`.
+    `dataset` is the `eval_dataset`; joints less probable than `threshold` are missing, and filled by the `refiner`,
+    which is usually `model.refiner`.
     """
 
     def __init__(
@@ -261,22 +253,16 @@ class PoseMetrics:
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """Return the numbers of `EvaluationResult.flat`; batches may be concatenated or not."""
         batches = prediction.predictions if isinstance(prediction.predictions, list) else [prediction.predictions]
-        outputs = merge_outputs([_named(batch) for batch in batches])
+        # they come without names: fixed alignment has no logits, expected errors and visibility are there together
+        names = ASSEMBLY_INPUTS if len(batches[0]) % 2 else ASSEMBLY_INPUTS[1:]
+        batches = [[torch.as_tensor(array).cpu() for array in batch] for batch in batches]
+        outputs = merge_outputs([dict(zip(names, batch, strict=False)) for batch in batches])
         if len(outputs.pred_joints) != len(self.targets.joints):
             raise ValueError(
                 f"`PoseMetrics` is for {len(self.targets.joints)} poses, got {len(outputs.pred_joints)} predictions"
             )
         poses = FoundPoses.assemble(outputs, self.threshold, self.refiner)
         return score(Predictions(poses, self.targets, self.skeleton), baselines=self.baselines).flat()
-
-
-def _named(batch: tuple[Any, ...]) -> dict[str, torch.Tensor]:
-    """Name what `Trainer` keeps of a model's outputs, by the order that the config leaves them in.
-
-    Fixed alignment has no logits, and expected errors and visibility come together: an even number starts without.
-    """
-    names = ASSEMBLY_INPUTS if len(batch) % 2 else ASSEMBLY_INPUTS[1:]
-    return {name: torch.as_tensor(array).cpu() for name, array in zip(names, batch, strict=False)}
 
 
 def _describe_protocol(protocol: Protocol, lacking: list[str], found: Predictions) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import datasets
 import numpy as np
 import torch
 
-from ..skeleton_jointdetr import SKELETONS, Skeleton
+from ..skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
 from .metrics import auc, mpjpe, pa_mpjpe, pck
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ LIMB_JOINTS = tuple(
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("right", "left")
 )
 """The joints of arms and legs."""
-_HUMAN36M_JOINTS = (
-    *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax"),
-    *("neck", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
-)
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class Protocol:
 
 _HUMAN36M = {
     "skeletons": ("human36m",),
-    "joints": _HUMAN36M_JOINTS,
+    "joints": HUMAN36M.joints,
     "root": ("pelvis",),
     "headline_mean": "groups",
     "grouped_by": "action",

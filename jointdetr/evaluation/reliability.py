@@ -9,7 +9,6 @@ Shape vocabulary: `poses` (N), `joints` (J), `bins`.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +48,7 @@ class Reliability:
     metrics: dict[str, float]
 
     def save_figure(self, path: str | Path) -> None:
-        """Draw the curves; the suffix says the kind of picture, as `.png` or `.svg`."""
+        """Draw the curves beside the diagonal; the suffix says the kind of picture, as `.png` or `.svg`."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -62,7 +61,15 @@ class Reliability:
         figure = Figure(figsize=(4.6 * len(panels), 4.4), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            _draw(axes, *panel)
+            promise, curve, finding, limit = panel
+            total = max(sum(curve.counts), 1)
+            axes.plot([0, limit], [0, limit], color="#9a9a9a", linewidth=1, linestyle="--")
+            axes.plot(curve.promised, curve.found, color="#1f77d0", linewidth=1.5)
+            sizes = [12 + 300 * count / total for count in curve.counts]  # points as large as their bins are full
+            axes.scatter(curve.promised, curve.found, s=sizes, color="#1f77d0")
+            axes.set(xlim=(0, limit), ylim=(0, limit), xlabel=promise, ylabel=finding, aspect="equal")
+            axes.set_title(f"mean gap {curve.gap:.3g} over {total} joints", fontsize=10)
+            axes.grid(color="#e6e6e6")
         figure.savefig(path)
 
 
@@ -109,14 +116,3 @@ def _curve(promised: torch.Tensor, found: torch.Tensor, inner_edges: torch.Tenso
         [found[part].mean().item() for part in chosen],
         [int(part.sum()) for part in chosen],
     )
-
-
-def _draw(axes: Any, promise: str, curve: Curve, finding: str, limit: float) -> None:
-    """Draw one curve beside the diagonal, its points as large as their bins are full."""
-    total = max(sum(curve.counts), 1)
-    axes.plot([0, limit], [0, limit], color="#9a9a9a", linewidth=1, linestyle="--")
-    axes.plot(curve.promised, curve.found, color="#1f77d0", linewidth=1.5)
-    axes.scatter(curve.promised, curve.found, s=[12 + 300 * n / total for n in curve.counts], color="#1f77d0")
-    axes.set(xlim=(0, limit), ylim=(0, limit), xlabel=promise, ylabel=finding, aspect="equal")
-    axes.set_title(f"mean gap {curve.gap:.3g} over {total} joints", fontsize=10)
-    axes.grid(color="#e6e6e6")

@@ -83,7 +83,7 @@ class ReportTable:
         return table
 
 
-@dataclass(frozen=True)
+@dataclass
 class EvaluationResult:
     """Numbers of a model by a protocol, per group, per joint and of the trivial baselines.
 

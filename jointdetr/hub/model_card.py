@@ -70,23 +70,14 @@ def _metrics(dataset: str, values: dict[str, float | None], addition: str) -> li
 
 @dataclass(frozen=True)
 class ModelCardDetails:
-    """What a card says that the model itself does not know.
+    """What a card says that the model itself does not know."""
 
-    Args:
-        license: identifier of the weights' licence as the Hub writes it, such as `apache-2.0` or `cc-by-nc-4.0`.
-        training_data: what the model was trained on.
-        limits: what it cannot do, beside what holds for every model of the package.
-        evaluations: numbers, with what they depend on.
-        page: a card that is there already. Its text is kept; the metadata get what they lack.
-        revision: tag or branch that the card's example loads; the newest version by default.
-    """
-
-    license: str | None = None
+    license: str | None = None  # of the weights, as the Hub writes it, such as `apache-2.0` or `cc-by-nc-4.0`
     training_data: str | None = None
-    limits: str | None = None
+    limits: str | None = None  # what it cannot do, beside what holds for every model of the package
     evaluations: Sequence[ReportedEvaluation] = ()
-    page: Path | None = None
-    revision: str | None = None
+    page: Path | None = None  # a card that is there already: its text is kept, its metadata get what they lack
+    revision: str | None = None  # tag or branch that the card's example loads; the newest version by default
 
     def __post_init__(self) -> None:
         """Refuse details that would go nowhere."""
