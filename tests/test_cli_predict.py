@@ -21,13 +21,13 @@ def run(*arguments: object) -> Result:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """What the functions for pictures, films and data sets were called with, in order."""
     calls: list[tuple] = []
-    for kind, module in (("pictures", "pictures"), ("video", "video"), ("dataset", "pictures")):
+    for kind, module in (("pictures", "predict"), ("video", "predict_video"), ("dataset", "predict")):
 
         def record(source: object, options: PredictOptions, *name: str, kind: str = kind) -> bool:
             calls.append((kind, source, options, *name))
             return True
 
-        monkeypatch.setattr(f"jointdetr.cli.predict_{module}.predict_{kind}", record)
+        monkeypatch.setattr(f"jointdetr.cli.{module}.predict_{kind}", record)
     return calls
 
 
@@ -158,7 +158,7 @@ def test_boxes_and_a_detector_are_too_much(asked):
 
 
 def test_a_table_is_as_wide_as_its_title(capsys):
-    from jointdetr.cli.predict_pictures import _print_joints
+    from jointdetr.cli.predict import _print_joints
 
     joints = torch.full((17, 3), -0.4)
     person = {"joints": joints, "scores": torch.ones(17), "detected": torch.ones(17, dtype=torch.bool)}

@@ -39,7 +39,7 @@ class PushOptions:
         """Publish."""
         from ..hub import ModelCardDetails, PushSettings, ReportedEvaluation, push_to_hub
 
-        checkpoint = load_checkpoint(self.model)  # first, since a folder that is not there has no card either
+        processor, model = load_checkpoint(self.model)  # first, since a folder that is not there has no card either
         page = Path(self.model or str(files("jointdetr") / "pretrained")) / "README.md"
         with one_line_errors(self.repo):
             evaluations = []
@@ -56,7 +56,7 @@ class PushOptions:
                 revision=self.tag,
             )
             settings = PushSettings(self.private, self.update, self.tag, self.space)
-            addresses = push_to_hub(checkpoint.model, checkpoint.processor, self.repo, details, settings)
+            addresses = push_to_hub(model, processor, self.repo, details, settings)
         for address in addresses:
             typer.echo(f"published {address}")
 
@@ -73,16 +73,13 @@ def export(
 
     from ..hub.export import ExportedModel, export_model
 
-    checkpoint = load_checkpoint(model)
-    network = checkpoint.model.to("cpu")
+    processor, network = load_checkpoint(model)
+    network.to("cpu")
     with one_line_errors(str(output)):
-        try:
-            path = export_model(network, checkpoint.processor, output, format)
-            size = checkpoint.processor.size
-            pixel_values = torch.randn(3, 3, size["height"], size["width"], generator=torch.Generator().manual_seed(0))
-            exported = ExportedModel(path)(pixel_values)
-        except ImportError as error:
-            raise ValueError(str(error)) from error
+        path = export_model(network, processor, output, format)
+        shape = (3, 3, processor.size["height"], processor.size["width"])
+        pixel_values = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        exported = ExportedModel(path)(pixel_values)
         with torch.inference_mode():
             wanted = network(pixel_values=pixel_values)
         error_mm = (exported.pred_joints - wanted.pred_joints).abs().max().item()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -48,13 +48,6 @@ class Command(TyperCommand):
         return made.run() if is_dataclass(made) else made
 
 
-class Checkpoint(NamedTuple):
-    """A model, ready to run, and its image processor."""
-
-    processor: "JointDetrImageProcessor"
-    model: "JointDetrForPoseEstimation"
-
-
 @contextmanager
 def one_line_errors(subject: str) -> Iterator[None]:
     """Report what the user can put right in one line, and exit with code 2."""
@@ -62,20 +55,18 @@ def one_line_errors(subject: str) -> Iterator[None]:
         yield
     # ImportError: an extra of the package is not installed; FloatingPointError: training has diverged
     except (FloatingPointError, ImportError, OSError, ValueError) as error:
-        reason = next(iter(_reason(error).strip().splitlines()), type(error).__name__)
+        words = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename:  # without number and quotation marks
+            words = f"{error.strerror.lower()}: {error.filename}"
+        reason = next(iter(words.strip().splitlines()), type(error).__name__)
         typer.echo(f"jointdetr: {subject}: {reason.removeprefix(f'{subject}: ')}", err=True)
         raise typer.Exit(2) from error
 
 
-def _reason(error: Exception) -> str:
-    """What the error says; of the system's own errors without number and quotation marks."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror.lower()}: {error.filename}"
-    return str(error)
-
-
-def load_checkpoint(name: str | None, precision: Precision = "float32") -> Checkpoint:
-    """Load a checkpoint through the Auto classes, from the package itself if no name is given."""
+def load_checkpoint(
+    name: str | None, precision: Precision = "float32"
+) -> "tuple[JointDetrImageProcessor, JointDetrForPoseEstimation]":
+    """Load a checkpoint through the Auto classes, from the package itself if no name is given; ready to run."""
     import torch
     from transformers import AutoImageProcessor, AutoModelForPoseEstimation
     from transformers.utils import logging
@@ -94,4 +85,4 @@ def load_checkpoint(name: str | None, precision: Precision = "float32") -> Check
     if precision == "bfloat16":
         model.to(memory_format=torch.channels_last)  # whose convolutions are faster still
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return Checkpoint(processor, model)
+    return processor, model

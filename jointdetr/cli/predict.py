@@ -1,10 +1,15 @@
-"""`jointdetr predict`: estimate the 3D poses in pictures, films, what a webcam sees, or a data set."""
+"""`jointdetr predict`: estimate the 3D poses in pictures, films, what a webcam sees, or a data set.
 
+Of each picture files and a figure are written, and for one alone a table of the joints is printed.
+"""
+
+import math
+import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlparse
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
 
 PACKAGED_MODEL = "jointdetr (in the package)"
 PEOPLE, CAMERA, FILMS, DATASETS = ({"rich_help_panel": name} for name in ("People", "Camera", "Films", "Data sets"))
-
+MOST_TABLES = 6  # people whose joints are printed
 
 FORMATS = ("json", "npz", "csv", "bvh", "glb", "trc", "c3d", "angles.csv", "angles.parquet")
 Format = Enum("Format", {name: name for name in FORMATS}, type=str)  # as Typer has no lists of literals
@@ -125,7 +130,6 @@ class PredictOptions:
     def run(self) -> None:
         """Look at what the options name: pictures together, each film by itself."""
         from ..formats.film import is_film
-        from .predict_pictures import predict_dataset, predict_pictures
         from .predict_video import predict_video
 
         if self.dataset is not None:
@@ -181,12 +185,12 @@ class PredictOptions:
         """Load the checkpoint and the detector as one pipeline; what cannot be loaded is one line and exit code 2."""
         from ..pipeline_jointdetr import JointDetrPipeline
 
-        checkpoint = load_checkpoint(self.model, self.dtype)
+        processor, model = load_checkpoint(self.model, self.dtype)
         with one_line_errors(str(self.detector)):
             return JointDetrPipeline(
-                model=checkpoint.model,
-                image_processor=checkpoint.processor,
-                device=checkpoint.model.device,
+                model=model,
+                image_processor=processor,
+                device=model.device,
                 threshold=self.threshold,
                 crops_per_pass=self.batch_size,
                 people=self.people,
@@ -214,11 +218,8 @@ def output_names(sources: Sequence[str]) -> list[str]:
     names: list[str] = []
     for source in sources:
         stem = Path(urlparse(source).path if "://" in source else source).stem or "picture"
-        name, number = stem, 1
-        while name in names:
-            number += 1
-            name = f"{stem}-{number}"
-        names.append(name)
+        numbered = (f"{stem}-{number}" for number in count(2))
+        names.append(next(name for name in chain([stem], numbered) if name not in names))
     return names
 
 
@@ -235,3 +236,115 @@ def write_formats(
         if note:
             typer.echo(f"{path.name}: {note}")
     return [path.name for path in written]
+
+
+def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
+    """Write the poses in each picture and tell whether all could be read; one that cannot is reported."""
+    from ..people.words import NOBODY, describe_person, doubts
+
+    options = replace(options, format=options.format or [Format("json")])
+    estimator = options.load_estimator()
+    skeleton = estimator.model.config.skeleton
+    with one_line_errors(str(options.output)):
+        options.output.mkdir(parents=True, exist_ok=True)
+    failed = False
+    for picture, name in zip(pictures, output_names(pictures), strict=True):
+        try:
+            people, written = _predict(picture, options.output / name, estimator, options)
+        except typer.Exit:
+            failed = True
+            continue
+        if len(pictures) == 1:
+            _print_joints(people[:MOST_TABLES], skeleton)
+        found = "; ".join(map(describe_person, people)) or NOBODY
+        found = found if len(people) <= MOST_TABLES else f"{len(people)} people found"
+        typer.echo(f"{picture}: {found}, see {' and '.join(written)} in {options.output}")
+        for doubt in doubts(people, skeleton, boxes_given=bool(options.boxes)):
+            typer.echo(f"{picture}: {doubt}", err=True)
+    return not failed
+
+
+def _predict(
+    picture: str, target: Path, estimator: "JointDetrPipeline", options: PredictOptions
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write `target`.pose.png and the files of poses; return the people and the names of the files."""
+    from ..picture_jointdetr import load_picture
+    from ..visualization import pose_figure
+
+    skeleton = estimator.model.config.skeleton
+    with one_line_errors(picture):
+        image = load_picture(picture)
+        camera = options.camera_of(image.size)
+        people = estimator(image, boxes=options.boxes or None, camera=camera)
+    about = options.describe() | {
+        "people_from": "boxes" if options.boxes else options.detector or options.people,
+        "picture": picture,
+        "picture_size": [image.width, image.height],
+        **camera.describe(),
+    }
+    figure = target.with_name(f"{target.name}.pose.png")
+    with one_line_errors(str(target)):
+        pose_figure(image, people, skeleton).savefig(figure)
+        written = write_formats(people, figure.with_suffix(""), options, skeleton, about)
+    return people, [figure.name, *written]
+
+
+def _print_joints(people: Sequence[dict[str, Any]], skeleton: "Skeleton") -> None:
+    """Print every joint of every person in millimetres; what was not found is marked as a guess."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..people.words import describe_person
+
+    root = skeleton.joints[skeleton.root]
+    caption = f"millimetres from the {root}\nx right, y down, z away from the camera\nerror: expected, in millimetres"
+    for number, person in enumerate(people, start=1):
+        title = f"person {number}: {describe_person(person)}"
+        # Rich breaks a title and a caption that are wider than the columns
+        table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, min_width=len(title) + 2)
+        table.add_column("joint")
+        for column in ("x", "y", "z", "score", "error"):
+            table.add_column(column, justify="right")
+        table.add_column("")
+        columns = [person[name].tolist() for name in ("joints", "scores", "detected")]
+        errors = person["sigmas"].tolist() if "sigmas" in person else [math.nan] * len(skeleton.joints)
+        for name, position, score, found, error in zip(skeleton.joints, *columns, errors, strict=True):
+            remark = "" if found else "missing" if math.isnan(position[0]) else "guess"
+            # whole numbers, as a float would say -0
+            *place, off = ["-" if math.isnan(each) else f"{round(each)}" for each in (*position, error)]
+            table.add_row(name, *place, f"{score:.2f}", off, remark)
+        Console().print(table)
+
+
+def predict_dataset(name: str, options: PredictOptions) -> None:
+    """Write a Parquet file of poses for each shard of a data set; what is there already is kept.
+
+    Under `torchrun` or `accelerate launch` the processes share the shards, and each uses its own GPU.
+    """
+    import torch
+
+    from ..data.loading import load_pose_dataset
+    from ..data.prediction import PredictionJob, predict_shards
+
+    process = int(os.environ.get("RANK", 0))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    estimator = options.load_estimator()
+    about = {"dataset": name, "split": options.split, "dtype": options.dtype, "boxes": options.boxes}
+    about |= {"detector": options.detector, "people": options.people, "focal_px": options.focal_px}
+    with one_line_errors(name):
+        rows = load_pose_dataset(name, options.split, streaming=True, columns=("image",))
+        job = PredictionJob(
+            rows,
+            lambda items: estimator(items, batch_size=options.batch_size, **options.known_camera),
+            estimator.model.config.skeleton,
+            options.output,
+            options.describe() | about,
+            options.batch_size,
+            options.boxes or None,
+            own_boxes=options.detector is None,
+            focal_px=options.focal_px,
+        )
+        report = predict_shards(job, lambda text: typer.echo(f"process {process}: {text}"))
+    typer.echo(f"process {process}: {report}, see {options.output}")

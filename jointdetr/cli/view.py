@@ -28,12 +28,15 @@ def view(
     ] = False,
 ) -> None:
     """Look at poses in 3D: a web page in one file, which needs no network."""
+    from ..motion.floor import stand_all_on_floor
     from ..visualization import read_poses, write_viewer_html
 
     with one_line_errors(str(poses)):
         motions = read_poses(poses)
-    if floor:
-        motions = _on_floor(motions, poses)
+        if floor:
+            motions, fits = stand_all_on_floor(motions)
+            for motion, fit in zip(motions, fits, strict=True):
+                typer.echo(f"person {motion.person + 1} {fit.describe()}")
     if angles:
         _write_angles(motions, poses, output)
         return
@@ -43,17 +46,6 @@ def view(
     typer.echo(f"{poses}: {_summary(motions)}, see {page}")
     if output is None:
         webbrowser.open(page.resolve().as_uri())
-
-
-def _on_floor(motions: list["PoseMotion"], poses: Path) -> list["PoseMotion"]:
-    """Put everybody on the floor, and say what that took."""
-    from ..motion.floor import stand_all_on_floor
-
-    with one_line_errors(str(poses)):
-        placed, fits = stand_all_on_floor(motions)
-    for motion, fit in zip(placed, fits, strict=True):
-        typer.echo(f"person {motion.person + 1} {fit.describe()}")
-    return placed
 
 
 def _write_angles(motions: list["PoseMotion"], poses: Path, output: Path | None) -> None:
@@ -72,8 +64,10 @@ def _write_angles(motions: list["PoseMotion"], poses: Path, output: Path | None)
 
 def _summary(motions: list["PoseMotion"]) -> str:
     """How many people in how many frames."""
+    from ..people.words import count_people
+
     frames = max((len(motion) for motion in motions), default=0)
-    people = "1 person" if len(motions) == 1 else f"{len(motions)} people"
+    people = count_people(len(motions))
     return people if frames < 2 else f"{people}, {frames} frames"
 
 

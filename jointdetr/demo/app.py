@@ -7,22 +7,22 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 
-from ..people.boxes import parse_boxes, read_boxes
 from ..people_jointdetr import SEARCH, PeopleRequest
 from ..visualization import viewer_bundle
+from . import DemoSettings
 from .estimator import PoseEstimator
-from .guard import GuardedBlocks, RequestGuard, open_picture, plain_errors
+from .guard import GuardedBlocks, RequestGuard, open_picture, parse_boxes, plain_errors, read_boxes
 from .live import LiveEndpoint
 from .motion_tabs import FilmTab, add_open_tab
-from .parts import FOCAL_LENGTH, LIVE_ADDRESS, PAGE_SCRIPT, STATIC, camera_of, live_view
+from .parts import FOCAL_LENGTH, PAGE_SCRIPT, STATIC, camera_of, html
 from .picture_tab import PictureTab
-from .settings import DemoSettings
 
 TITLE = """# Photo in, 3D skeleton out
 
 Give a picture or a film of people, or stand before your camera; turn the skeletons in 3D, take them home as files."""
 OWN_SECTIONS = ("## Numbers\n", "## Limits\n")  # of the model's card
 NOT_FOR = "Not for identifying people, nor for medical or safety decisions."
+LIVE_ADDRESS = "live"  # of the WebSocket that looks at a camera's frames, from the page's own
 BASE64_GROWTH = 1.4  # a picture sent as text, with room for the rest of the request
 SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 SYSTEM_MONO_FONTS = ["ui-monospace", "monospace"]
@@ -153,7 +153,7 @@ def build_app(estimator: PoseEstimator) -> gr.Blocks:
         with gr.Tab("Film"):
             FilmTab(page, estimator)
         with gr.Tab("Live"):
-            live_view("live")
+            html("live.js", f"<div class='jointdetr-live' data-address='{LIVE_ADDRESS}'></div>", "live", "Live")
         with gr.Tab("Open"):
             add_open_tab(settings)
         with gr.Tab("About"):

@@ -11,10 +11,9 @@ from transformers import pipeline
 from transformers.utils import ModelOutput, logging
 
 from ..camera_jointdetr import Camera
-from ..people.boxes import Box
-from ..people_jointdetr import load_detector
+from ..people_jointdetr import Box, load_detector
 from ..pipeline_jointdetr import JointDetrPipeline
-from .settings import DemoSettings
+from . import DemoSettings
 
 logger = logging.get_logger(__name__)
 
@@ -44,15 +43,13 @@ class PoseEstimator:
         self.model = self.pipeline.model
         self.skeleton = self.model.config.skeleton
         self.detector, self.detector_note = None, ""
-        if settings.detector:
+        if name := settings.detector:
             try:
-                self.detector = load_detector(settings.detector, device=device)
+                self.detector = load_detector(name, device=device)
             except OSError as error:  # where the Hub cannot be reached, the search finds people as well
-                name = settings.detector
-                logger.warning("the detector %s could not be loaded, people are searched for: %s", name, error)
-                self.detector_note = (
-                    f"The detector {name} could not be loaded; the pose model looks for people itself."
-                )
+                told = f"The detector {name} could not be loaded; the pose model looks for people itself."
+                logger.warning("%s %s", told, error)
+                self.detector_note = told
 
     def find_people(self, image: Image.Image) -> list[Box]:
         """Return the boxes of the largest people that the detector or the search finds, from left to right."""

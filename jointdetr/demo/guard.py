@@ -4,6 +4,7 @@ Gradio itself would download an address that a client names in place of an uploa
 `/gradio_api/file=http://...`. Neither is wanted here: a picture is uploaded, or sent as base64 through MCP.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..formats.film import FrameReader
+from ..people_jointdetr import Box
 from ..picture_jointdetr import DECODING_ERRORS, load_picture
-from .settings import DemoSettings
+from . import DemoSettings
 
 UPLOAD_FIRST = "A file must be uploaded first: this server opens no path and no address that a client names."
+MIN_SIDE_PX = 4  # of a box
 NO_PICTURE = "This file could not be read as a picture."
 NO_FILM = "this file could not be read as a film"
 # What films come in; FFmpeg also reads playlists, which name other files.
@@ -123,6 +126,40 @@ def open_picture(path: str | None, settings: DemoSettings) -> Image.Image:
         raise ValueError(NO_PICTURE) from error
     limit = f"{settings.max_megapixels:g} million pixels"
     raise ValueError(f"a picture may have at most {limit}, this one has {megapixels:.0f} million")
+
+
+def parse_boxes(value: Any, image: Image.Image, max_people: int) -> list[Box]:
+    """Return boxes within the upright picture from `[[x, y, width, height], ...]` in px that a client sent.
+
+    ValueError if they are no boxes, more than `max_people`, or do not lie in the picture.
+    """
+    if not isinstance(value, list) or not all(_is_box(box) for box in value):
+        raise ValueError(f"boxes must be a list of [x, y, width, height] in pixels, got {str(value)[:100]}")
+    if len(value) > max_people:
+        raise ValueError(f"there may be at most {max_people} people, got {len(value)}")
+    boxes = []
+    for x, y, width, height in value:
+        left, top = max(x, 0), max(y, 0)
+        box = [left, top, min(x + width, image.width) - left, min(y + height, image.height) - top]
+        if min(box[2:]) < MIN_SIDE_PX:
+            size, given = f"{image.width} x {image.height}", [x, y, width, height]
+            raise ValueError(f"a box must show some of the picture of {size} pixels, got {given}")
+        boxes.append(box)
+    return boxes
+
+
+def _is_box(box: Any) -> bool:
+    is_four = isinstance(box, list) and len(box) == 4
+    return is_four and all(isinstance(number, (int, float)) and math.isfinite(number) for number in box)
+
+
+def read_boxes(text: str) -> list[Box]:
+    """Return the boxes of a text `x y width height; x y width height`, unchecked; commas are taken as blanks."""
+    rows = [row.replace(",", " ").split() for row in text.split(";")]
+    try:
+        return [[float(word) for word in row] for row in rows if row]
+    except ValueError as error:
+        raise ValueError(f"boxes must be numbers, x y width height; x y width height, got {text[:100]!r}") from error
 
 
 def require_film(path: str | None, settings: DemoSettings) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """The tabs in which people move: a film, frame by frame through the network, and a file taken home before."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
@@ -13,13 +12,12 @@ from ..motion.smoothing import SmoothingSettings
 from ..people.words import count_people
 from ..visualization import read_poses
 from ..visualization.figures import write_overlay
+from . import DemoSettings, parts
 from .estimator import PoseEstimator
 from .guard import plain_errors, require_file_size, require_film
-from .parts import EXAMPLES, CameraControls, Update, Values, add_threshold, camera_of, pose_viewer, show_result
-from .results import angle_picture, download_buttons, download_updates, new_folder, viewer_value, write_files
-from .settings import DemoSettings
+from .parts import Update, Values
 
-FILMS = [[str(path)] for path in EXAMPLES.glob("*.mp4")]
+FILMS = [[str(path)] for path in parts.EXAMPLES.glob("*.mp4")]
 FILM_WORDS = "The moving skeleton appears here.<br>Drag to turn it; the bar below goes through time."
 SMOOTHINGS = {"spline (no delay)": "offline", "One-Euro (as if live)": "one-euro", "none": "none"}
 HIGHEST_FRAME_RATE = 60
@@ -40,13 +38,19 @@ class FilmTab:
         self.left: dict[str, Event] = {}  # of the visitor whose film is looked at, whether the page was closed
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                self._add_film()
+                self.film = gr.Video(
+                    label=f"Your film, up to {self.settings.max_video_seconds:g} s",
+                    sources=["upload", "webcam"],
+                    elem_id="film",
+                )
+                gr.Examples(FILMS, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
+                self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
             with gr.Column(scale=8, min_width=320):
                 self._add_results()
         with gr.Row(equal_height=False):
             self._add_settings()
         asked = {self.film, self.step, self.smoothing, self.threshold, *self.camera.components}
-        show = show_result("film-view", "film-view")
+        show = parts.show_result("film-view", "film-view")
         self.button.click(None, js=show, api_visibility="private")  # the progress is to be seen as well
         estimated = self.button.click(
             self.on_estimate,
@@ -60,17 +64,8 @@ class FilmTab:
         estimated.success(None, js=show, api_visibility="private")
         page.unload(self.on_leave)
 
-    def _add_film(self) -> None:
-        self.film = gr.Video(
-            label=f"Your film, up to {self.settings.max_video_seconds:g} s",
-            sources=["upload", "webcam"],
-            elem_id="film",
-        )
-        gr.Examples(FILMS, [self.film], elem_id="film-examples", api_visibility="private", api_name=None)
-        self.button = gr.Button("Estimate the motion", variant="primary", elem_id="film-go")
-
     def _add_results(self) -> None:
-        self.view = pose_viewer(FILM_WORDS, "film-view")
+        self.view = parts.pose_viewer(FILM_WORDS, "film-view")
         self.status = gr.Markdown("", elem_id="film-status")
         self.overlay = gr.Video(
             label="On the film",
@@ -83,7 +78,7 @@ class FilmTab:
             visible=False,
         )
         with gr.Row(elem_id="film-downloads"):
-            self.downloads = download_buttons("film-download")
+            self.downloads = parts.download_buttons("film-download")
         with gr.Accordion("Joint angles", open=False, elem_id="film-angles-accordion"):
             gr.Markdown("Of the first person, with one standard deviation. Not for medical use.")
             self.angles = gr.Image(
@@ -98,8 +93,8 @@ class FilmTab:
             self.step = gr.Slider(1, 10, 2, step=1, label="Use every n-th frame (1 to 10 frames)", elem_id="film-step")
             self.smoothing = gr.Radio(list(SMOOTHINGS), value=next(iter(SMOOTHINGS)), label="Smoothing over time")
         with gr.Column(min_width=320):
-            self.threshold = add_threshold("film-threshold")
-            self.camera = CameraControls("film-camera")
+            self.threshold = parts.add_threshold("film-threshold")
+            self.camera = parts.CameraControls("film-camera")
             note = self.estimator.detector_note
             gr.Markdown(f"People are found and followed. A clip of one person who is seen whole works best. {note}")
 
@@ -132,7 +127,7 @@ class FilmTab:
             smoothing=SmoothingSettings(SMOOTHINGS[values[self.smoothing]]),
             threshold=values[self.threshold],
             step=values[self.step],
-            camera=camera_of(values[self.camera.kind], values[self.camera.number], size),
+            camera=parts.camera_of(values[self.camera.kind], values[self.camera.number], size),
         )
         seconds = self.settings.max_video_seconds
         limits = FilmLimits(max_frames=int(seconds * HIGHEST_FRAME_RATE), max_seconds=seconds)
@@ -141,15 +136,15 @@ class FilmTab:
         about = {"model": self.settings.model_name, "threshold": values[self.threshold]}
         lengths = [f"{len(motion)} frames, {motion.times_s[-1] - motion.times_s[0]:.1f} s" for motion in motions]
         found = f"{count_people(len(motions))}: {'; '.join(lengths)}"
-        overlay = new_folder() / "film.mp4" if rows else None
+        overlay = parts.new_folder() / "film.mp4" if rows else None
         if overlay:  # up to the last frame that shows somebody
             write_overlay(FrameReader(path, video.step, stop=rows[-1]["frame"] + 1), rows, skeleton, overlay)
         return {
-            self.view: viewer_value(motions),
+            self.view: parts.viewer_value(motions),
             self.overlay: gr.update(value=overlay, visible=bool(rows)),
             self.status: found if rows else "Nobody was found in this film.",
-            self.angles: angle_picture(motions[0]) if rows else None,
-            **download_updates(self.downloads, write_files(rows, skeleton, about)),
+            self.angles: parts.angle_picture(motions[0]) if rows else None,
+            **parts.download_updates(self.downloads, parts.write_files(rows, skeleton, about)),
         }
 
 
@@ -165,7 +160,7 @@ def add_open_tab(settings: DemoSettings) -> None:
             )
             gr.Markdown(FILE_HELP, elem_id="open-help")
         with gr.Column(scale=8, min_width=320):
-            view = pose_viewer(FILE_WORDS, "open-view")
+            view = parts.pose_viewer(FILE_WORDS, "open-view")
             status = gr.Markdown("", elem_id="open-status")
 
     @plain_errors()
@@ -174,11 +169,14 @@ def add_open_tab(settings: DemoSettings) -> None:
         if path is None:
             return None, ""
         motions = open_motions(path, settings)
-        return viewer_value(motions), describe(motions)
+        frames = max(len(motion) for motion in motions)
+        seconds = max(motion.times_s[-1] for motion in motions) - min(motion.times_s[0] for motion in motions)
+        length = "" if frames == 1 else f", {frames} frames, {seconds:.1f} s"
+        return parts.viewer_value(motions), f"{count_people(len(motions))}{length}."
 
     private = {"api_visibility": "private", "show_progress_on": [view]}
     opened = file.change(show, file, [view, status], concurrency_id="again", **private)
-    opened.success(None, js=show_result("open-view", "open-view"), api_visibility="private")
+    opened.success(None, js=parts.show_result("open-view", "open-view"), api_visibility="private")
 
 
 def open_motions(path: str, settings: DemoSettings) -> list[PoseMotion]:
@@ -195,11 +193,3 @@ def open_motions(path: str, settings: DemoSettings) -> list[PoseMotion]:
     if not 0 < poses <= MAX_POSES:
         raise ValueError(f"a file may hold 1 to {MAX_POSES} poses, {name} has {poses}")
     return motions
-
-
-def describe(motions: Sequence[PoseMotion]) -> str:
-    """Say how many people there are, and for how long."""
-    people = count_people(len(motions))
-    frames = max(len(motion) for motion in motions)
-    seconds = max(motion.times_s[-1] for motion in motions) - min(motion.times_s[0] for motion in motions)
-    return f"{people}." if frames == 1 else f"{people}, {frames} frames, {seconds:.1f} s."

@@ -1,29 +1,38 @@
-"""Parts that the tabs share: the 3D view, the picture to draw boxes on, the live view, and what is said of a camera.
+"""Parts that the tabs share: components of the page, and what they show and give of the people who were found.
 
-Gradio has none of the first three: each is a `gr.HTML` whose module in `static` is imported from there, because script
-tags in such a component never run.
+Gradio has no 3D view, no picture to draw boxes on and no live view: each is a `gr.HTML` whose module in `static` is
+imported from there, because script tags in such a component never run.
 """
 
 import base64
 import json
+import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
+import numpy as np
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from ..camera_jointdetr import GUESSED_FIELD_OF_VIEW, Camera
-from ..people.boxes import Box
-from ..visualization import viewer_bundle
+from ..formats.motions import PoseMotion
+from ..motion.angles import joint_angles
+from ..people_jointdetr import Box
+from ..skeleton_jointdetr import Skeleton
+from ..visualization import angle_figure, draw_overlay, viewer_bundle, viewer_data, write_poses
+from ..visualization.figures import as_picture
+from .estimator import Person
 
 Values = Mapping[gr.components.Component, Any]
 Update = dict[gr.components.Component, Any]
 STATIC = Path(__file__).parent / "static"
 EXAMPLES = STATIC.with_name("examples")
 THRESHOLD = 0.5
-LIVE_ADDRESS = "live"  # of the WebSocket that looks at a camera's frames, from the page's own
 START = """
 import(new URL('{module}', document.baseURI).href)
   .then(({{ start }}) => start({{ element, props, trigger, watch }}, new URL('{needs}', document.baseURI).href))
@@ -42,6 +51,19 @@ CAMERA_HELP = (
 )
 
 
+DISPLAY_SIDE_PX = 1024
+TABLE_HEADERS = ["person", "joint", "x mm", "y mm", "z mm", "u px", "v px", "score", "error mm", "found"]
+FILE_PURPOSES = {
+    "html": "to send",
+    "json": "for programs",
+    "npz": "for NumPy",
+    "bvh": "for Blender",
+    "glb": "a 3D scene",
+    "trc": "for OpenSim",
+    "angles.csv": "joint angles",
+}
+
+
 def _url(path: Path) -> str:
     """Address of a static file below the page's own, so that it works behind any proxy."""
     return f"gradio_api/file={path.as_posix()}"
@@ -57,7 +79,7 @@ def show_result(view: str, start: str) -> str:
     return f"() => window.jointdetr.showResult('#{view}', '#{start}')"
 
 
-def _html(module: str, inside: str, elem_id: str, label: str) -> gr.HTML:
+def html(module: str, inside: str, elem_id: str, label: str) -> gr.HTML:
     """Make a component that a module of `static` starts."""
     script = START.format(module=_url(STATIC / module), needs=_url(viewer_bundle()))
     return gr.HTML(None, html_template=inside, js_on_load=script, label=label, elem_id=elem_id)
@@ -66,17 +88,7 @@ def _html(module: str, inside: str, elem_id: str, label: str) -> gr.HTML:
 def pose_viewer(words: str, elem_id: str) -> gr.HTML:
     """Make the 3D view; its value is the JSON of `viewer_data`, or `None`, which shows `words`."""
     inside = f"<div class='jointdetr-view' hidden></div><div class='jointdetr-words'>{words}</div>"
-    return _html("view.js", inside, elem_id, "3D")
-
-
-def live_view(elem_id: str) -> gr.HTML:
-    """Make the live picture and its 3D view."""
-    return _html("live.js", f"<div class='jointdetr-live' data-address='{LIVE_ADDRESS}'></div>", elem_id, "Live")
-
-
-def acted_picture(elem_id: str) -> gr.HTML:
-    """Make the picture to draw boxes on; its value is the JSON of `drawing_value`, or what `drawn_boxes` reads."""
-    return _html("picture.js", "<div class='jointdetr-picture' hidden></div>", elem_id, "Picture and people")
+    return html("view.js", inside, elem_id, "3D")
 
 
 def drawing_value(display: Image.Image, size: tuple[int, int], boxes: Sequence[Box] | None) -> str:
@@ -139,3 +151,96 @@ def camera_of(kind: str, value: float | None, size: tuple[int, int]) -> Camera:
     if not 1 <= value <= highest:
         raise ValueError(f"a {kind} must be from 1 to {highest:g}, got {value:g}")
     return make(value, size)
+
+
+def overlay(image: Image.Image, people: Sequence[Person], skeleton: Skeleton) -> Image.Image:
+    """Return a copy of a picture, no larger than a screen needs, with the people's skeletons on it."""
+    display = image.copy()
+    display.thumbnail((DISPLAY_SIDE_PX, DISPLAY_SIDE_PX))
+    if not people:
+        return display
+    scale = np.array([display.width / image.width, display.height / image.height])
+    points = np.stack([person["joints_2d"].numpy() * scale for person in people])
+    detected = np.stack([person["detected"].numpy() for person in people])
+    return draw_overlay(display, points, detected, skeleton)
+
+
+def table_rows(people: Sequence[Person], skeleton: Skeleton) -> list[list[Any]]:
+    """Return one row a joint, in the order of `TABLE_HEADERS`; positions are relative to the root joint."""
+    rows = []
+    for number, person in enumerate(people, start=1):
+        columns = [person[name].tolist() for name in ("joints", "joints_2d", "scores", "detected")]
+        errors = person["sigmas"].tolist() if "sigmas" in person else [math.nan] * len(skeleton.joints)
+        for name, position, point, score, found, error in zip(skeleton.joints, *columns, errors, strict=True):
+            numbers = [_whole(value) for value in (*position, *point)]
+            trust = [round(score, 2), _whole(error), "yes" if found else "guessed"]
+            rows.append([number, name.replace("_", " "), *numbers, *trust])
+    return rows
+
+
+def viewer_value(motions: Sequence[PoseMotion]) -> str | None:
+    """Return what the 3D view shows, as JSON; `None` for nobody."""
+    return json.dumps(viewer_data(motions)) if motions else None
+
+
+def angle_picture(motion: PoseMotion) -> Image.Image | None:
+    """Return a picture of a person's joint angles over time; `None` for a skeleton that has none."""
+    try:
+        return as_picture(angle_figure(joint_angles(motion)))
+    except ValueError:
+        return None
+
+
+def write_files(people: Sequence[Mapping[str, Any]], skeleton: Skeleton, about: Mapping[str, Any]) -> list[str | None]:
+    """Write the people of a picture or of a film in every format, in the order of `FILE_PURPOSES`; nobody in none.
+
+    A format that cannot hold them is `None`, too: an animation needs every joint to be known at least once.
+    """
+    if not people:
+        return [None] * len(FILE_PURPOSES)
+    folder = new_folder()
+    paths: list[str | None] = []
+    for suffix in FILE_PURPOSES:
+        try:
+            written = list(write_poses(people, folder / f"pose.{suffix}", skeleton, about))
+        except ValueError:
+            written = []
+        if len(written) > 1:
+            path = folder / f"pose-{suffix}.zip"
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                for each in written:
+                    archive.write(each, each.name)
+            written = [path]
+        paths.append(str(written[0]) if written else None)
+    return paths
+
+
+def download_updates(buttons: Sequence[gr.DownloadButton], paths: Sequence[str | None]) -> dict[Any, Any]:
+    """Return what buttons show that give these files."""
+    pairs = zip(buttons, paths, strict=True)
+    return {button: gr.update(value=path, interactive=path is not None) for button, path in pairs}
+
+
+def download_buttons(prefix: str) -> list[gr.DownloadButton]:
+    """Make a button for each of `FILE_PURPOSES`."""
+    return [
+        gr.DownloadButton(
+            f"{name.split('.')[-1].upper()}: {purpose}",
+            size="sm",
+            min_width=130,
+            interactive=False,
+            elem_id=f"{prefix}-{name.split('.')[0]}",
+        )
+        for name, purpose in FILE_PURPOSES.items()
+    ]
+
+
+def new_folder() -> Path:
+    """Make a folder where Gradio keeps its files, so that it removes what is written there as it removes its own."""
+    folder = Path(get_upload_folder()) / "results" / uuid4().hex
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _whole(value: float) -> int | None:
+    return None if math.isnan(value) else round(value)

@@ -2,55 +2,23 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from ..formats.motions import motions_from_rows
-from ..people.boxes import Box, parse_boxes
 from ..people.words import NOBODY, describe_person, doubts, root_distance_m
+from ..people_jointdetr import Box
 from ..skeleton_jointdetr import Skeleton
+from . import parts
 from .estimator import Person, PoseEstimator, Sighting
-from .guard import open_picture, plain_errors
-from .parts import (
-    CLEAR_ERRORS,
-    EXAMPLES,
-    REFUSE_PICTURE,
-    THRESHOLD,
-    UNKNOWN,
-    CameraControls,
-    Update,
-    Values,
-    acted_picture,
-    add_threshold,
-    camera_of,
-    drawing_value,
-    drawn_boxes,
-    pose_viewer,
-    show_result,
-)
-from .results import (
-    TABLE_HEADERS,
-    download_buttons,
-    download_updates,
-    overlay,
-    table_rows,
-    viewer_value,
-    write_files,
-)
+from .guard import open_picture, parse_boxes, plain_errors
+from .parts import Update, Values
 
-PICTURES = [EXAMPLES / f"{name}.jpg" for name in ("astronaut", "photographer", "walking", "waving")]
+PICTURES = [parts.EXAMPLES / f"{name}.jpg" for name in ("astronaut", "photographer", "walking", "waving")]
+Seen = tuple[str, Sighting]
 WORDS = "The skeleton appears here.<br>Drag to turn it, scroll or pinch to come closer."
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The picture that is shown, by its place on this machine, and what the network saw in it."""
-
-    path: str
-    sighting: Sighting
 
 
 class PictureTab:
@@ -58,7 +26,12 @@ class PictureTab:
 
     def __init__(self, page: gr.Blocks, estimator: PoseEstimator):
         self.estimator, self.settings = estimator, estimator.settings
-        self.landing = self._first_example_with_people()
+        for path in PICTURES:  # a visitor meets the first in which somebody is found, or else the last
+            image = open_picture(str(path), self.settings)
+            if boxes := estimator.find_people(image):
+                break
+        self.landing: Seen = str(path), estimator.look(image, boxes)
+        # the picture that is shown, by its place on this machine, and what the network saw in it: `Seen`
         self.seen = gr.State(time_to_live=self.settings.keep_files_seconds)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
@@ -67,26 +40,17 @@ class PictureTab:
                 self._add_results()
         with gr.Row(equal_height=False):
             with gr.Column(min_width=320):
-                self.threshold = add_threshold("threshold")
+                self.threshold = parts.add_threshold("threshold")
             with gr.Column(min_width=320):
-                self.camera = CameraControls("camera")
+                self.camera = parts.CameraControls("camera")
         self.table = gr.Dataframe(
-            headers=TABLE_HEADERS,
+            headers=parts.TABLE_HEADERS,
             label="Joints, relative to the pelvis: x right, y down, z away from the camera",
             interactive=False,
             max_height=420,
             elem_id="table",
         )
         self._listen(page)
-
-    def _first_example_with_people(self) -> Seen:
-        """Look for the example that a visitor meets, once; a model that finds nobody in any shows the last one."""
-        for path in PICTURES:
-            image = open_picture(str(path), self.settings)
-            boxes = self.estimator.find_people(image)
-            if boxes:
-                break
-        return Seen(str(path), self.estimator.look(image, boxes))
 
     def _add_picture(self) -> None:
         self.picker = gr.Image(
@@ -98,13 +62,15 @@ class PictureTab:
             elem_id="picture",
             buttons=[],
         )
-        self.picture = acted_picture("people")
+        # its value is the JSON of `drawing_value`, or what `drawn_boxes` reads
+        inside = "<div class='jointdetr-picture' hidden></div>"
+        self.picture = parts.html("picture.js", inside, "people", "Picture and people")
 
     def _add_results(self) -> None:
-        self.view = pose_viewer(WORDS, "view")
+        self.view = parts.pose_viewer(WORDS, "view")
         self.status = gr.Markdown("", elem_id="status")
         with gr.Row(elem_id="downloads"):
-            self.downloads = download_buttons("download")
+            self.downloads = parts.download_buttons("download")
         pictures = [[str(path)] for path in PICTURES]
         gr.Examples(pictures, [self.picker], elem_id="picture-examples", api_visibility="private", api_name=None)
         if self.estimator.detector_note:
@@ -117,8 +83,8 @@ class PictureTab:
         network = {**private, "concurrency_id": "network", "concurrency_limit": 1}
         again = {**private, "concurrency_id": "again", "concurrency_limit": 1}
         given = self.picker.change(self.on_picture, asked | {self.picker}, [self.seen, self.picker, *shown], **network)
-        given.success(None, js=show_result("view", "people"), api_visibility="private")
-        given.failure(lambda: None, None, self.picker, js=REFUSE_PICTURE, api_visibility="private", queue=False)
+        given.success(None, js=parts.show_result("view", "people"), api_visibility="private")
+        given.failure(lambda: None, None, self.picker, js=parts.REFUSE_PICTURE, api_visibility="private", queue=False)
         drawn = self.picture.input(self.on_boxes, asked | {self.picture, self.seen}, [self.seen, *shown], **network)
         numbers = [self.threshold.input, self.camera.number.submit, self.camera.number.blur]
         viewed = [
@@ -126,7 +92,7 @@ class PictureTab:
             gr.on(numbers, self.on_view, asked | {self.seen}, shown, **again),
         ]
         for event in (drawn, *viewed):
-            event.success(None, js=CLEAR_ERRORS, api_visibility="private")
+            event.success(None, js=parts.CLEAR_ERRORS, api_visibility="private")
         # Whoever opens the page meets the first example: what is seen comes with the page, the rest right after.
         landing = self.on_landing()
         for component in (self.picture, self.view, self.status):
@@ -136,9 +102,9 @@ class PictureTab:
 
     def on_landing(self) -> Update:
         """Show the first example in which somebody is found."""
-        image, sighting = open_picture(self.landing.path, self.settings), self.landing.sighting
-        values = {self.threshold: THRESHOLD, self.camera.kind: UNKNOWN, self.camera.number: None}
-        shown = self._show(image, sighting, values, sighting.boxes)
+        path, sighting = self.landing
+        values = {self.threshold: parts.THRESHOLD, self.camera.kind: parts.UNKNOWN, self.camera.number: None}
+        shown = self._show(open_picture(path, self.settings), sighting, values, sighting.boxes)
         words = f"{shown[self.status]}<br>This is an example: give a picture of your own."
         return shown | {self.status: words, self.seen: self.landing}
 
@@ -154,15 +120,15 @@ class PictureTab:
         """Look at the people in the boxes of a visitor, who may already be drawing on; without boxes, find people."""
         if values[self.seen] is None:
             raise ValueError("give a picture first")
-        return self._look(values[self.seen].path, values, drawn_boxes(values[self.picture]))
+        return self._look(values[self.seen][0], values, parts.drawn_boxes(values[self.picture]))
 
     @plain_errors()
     def on_view(self, values: Values) -> Update:
         """Show what was seen with another threshold or camera."""
-        seen = values[self.seen]
-        if seen is None:
+        if values[self.seen] is None:
             return gr.skip()
-        return self._show(open_picture(seen.path, self.settings), seen.sighting, values, None)
+        path, sighting = values[self.seen]
+        return self._show(open_picture(path, self.settings), sighting, values, None)
 
     def _look(self, path: str, values: Values, drawn: Any) -> Update:
         """Run the network on the people of a picture, in a visitor's boxes or, without them, where they are found."""
@@ -176,11 +142,11 @@ class PictureTab:
         seconds = time.perf_counter() - start
         shown = self._show(image, sighting, values, boxes if drawn is None else None)
         words = f"{shown[self.status]} Estimated in {seconds:.1f} s."
-        return shown | {self.status: words, self.seen: Seen(path, sighting)}
+        return shown | {self.status: words, self.seen: (path, sighting)}
 
     def _show(self, image: Image.Image, sighting: Sighting, values: Values, boxes: Sequence[Box] | None) -> Update:
         """Return what everything shows of the people in a picture, which keeps its boxes if there are none here."""
-        camera = camera_of(values[self.camera.kind], values[self.camera.number], image.size)
+        camera = parts.camera_of(values[self.camera.kind], values[self.camera.number], image.size)
         people = self.estimator.assemble(sighting, values[self.threshold], camera)
         skeleton = self.estimator.skeleton
         about = {
@@ -190,11 +156,11 @@ class PictureTab:
             **camera.describe(),
         }
         return {
-            self.picture: drawing_value(overlay(image, people, skeleton), image.size, boxes),
-            self.view: viewer_value(motions_from_rows(people, skeleton)),
+            self.picture: parts.drawing_value(parts.overlay(image, people, skeleton), image.size, boxes),
+            self.view: parts.viewer_value(motions_from_rows(people, skeleton)),
             self.status: report(people, skeleton),
-            self.table: table_rows(people, skeleton),
-            **download_updates(self.downloads, write_files(people, skeleton, about)),
+            self.table: parts.table_rows(people, skeleton),
+            **parts.download_updates(self.downloads, parts.write_files(people, skeleton, about)),
         }
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ..camera_jointdetr import procrustes_align
 from ..skeleton_jointdetr import Skeleton
@@ -25,25 +26,23 @@ TORSO_SHARE = 0.2
 """Part of the torso's length that is the threshold of the 2D PCK."""
 
 
-def joint_errors(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def joint_errors(predicted: Tensor, target: Tensor) -> Tensor:
     """Euclidean distance of every joint from its target: `(..., joints, 3 or 2)` twice -> `(..., joints)`."""
     return torch.linalg.vector_norm(predicted - target, dim=-1)
 
 
-def mpjpe(
-    predicted: torch.Tensor, target: torch.Tensor, valid: torch.Tensor | None = None, per_joint: bool = False
-) -> torch.Tensor:
+def mpjpe(predicted: Tensor, target: Tensor, valid: Tensor | None = None, per_joint: bool = False) -> Tensor:
     """Mean per joint position error in mm, "protocol 1" of Human3.6M; a NaN joint that is valid makes it NaN."""
     return _mean(joint_errors(predicted, target), valid, per_joint)
 
 
 def pa_mpjpe(
-    predicted: torch.Tensor,
-    target: torch.Tensor,
-    valid: torch.Tensor | None = None,
+    predicted: Tensor,
+    target: Tensor,
+    valid: Tensor | None = None,
     per_joint: bool = False,
-    counted: torch.Tensor | None = None,
-) -> torch.Tensor:
+    counted: Tensor | None = None,
+) -> Tensor:
     """MPJPE in mm after each pose is aligned by rotation, translation and scale, without reflection ("protocol 2").
 
     A pose with a valid joint that is not finite makes it NaN. The valid joints determine the alignment; `counted`
@@ -57,29 +56,22 @@ def pa_mpjpe(
     return _mean(joint_errors(aligned, target), valid if counted is None else counted, per_joint)
 
 
-def mrpe(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean root position error: distance of the roots in camera space.
+def mrpe(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean root position error in mm, of roots `(poses, 3)` in camera space; NaN without a pose.
 
     Source: Moon et al., "Camera distance-aware top-down approach for 3D multi-person pose estimation", ICCV 2019. The
     absolute counterpart of `mpjpe` is `mpjpe` itself, of joints in camera space.
-
-    Args:
-        predicted: `(poses, 3)` mm in camera space.
-        target: `(poses, 3)` mm in camera space.
-
-    Returns:
-        Mean distance in mm; NaN without a pose.
     """
     return joint_errors(predicted, target).mean()
 
 
 def pck(
-    predicted: torch.Tensor,
-    target: torch.Tensor,
-    valid: torch.Tensor | None = None,
+    predicted: Tensor,
+    target: Tensor,
+    valid: Tensor | None = None,
     threshold_mm: float = 150.0,
     per_joint: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """Fraction of the joints whose error is below a threshold, strictly (3D PCK of MPI-INF-3DHP at 150 mm).
 
     A NaN prediction of a valid joint is not below any threshold: missing joints count as wrong. MPI-INF-3DHP's
@@ -88,12 +80,7 @@ def pck(
     return _mean((joint_errors(predicted, target) < threshold_mm).to(target.dtype), valid, per_joint)
 
 
-def auc(
-    predicted: torch.Tensor,
-    target: torch.Tensor,
-    valid: torch.Tensor | None = None,
-    per_joint: bool = False,
-) -> torch.Tensor:
+def auc(predicted: Tensor, target: Tensor, valid: Tensor | None = None, per_joint: bool = False) -> Tensor:
     """Area under the PCK curve: mean of `pck` over evenly spaced thresholds (MPI-INF-3DHP: 0:5:150, strict).
 
     Threshold 0 adds a zero to the mean by the strict comparison, so that a perfect prediction has 30/31.
@@ -102,44 +89,31 @@ def auc(
     return torch.stack(curve).mean(dim=0)
 
 
-def torso_length(points: torch.Tensor, hips: Sequence[int], shoulders: Sequence[int]) -> torch.Tensor:
+def torso_length(points: Tensor, hips: Sequence[int], shoulders: Sequence[int]) -> Tensor:
     """Distance in the picture from the middle of the labelled hips to that of the labelled shoulders.
 
-    Args:
-        points: `(..., joints, 2)` px, NaN where there is no label.
-        hips: indices of the hips.
-        shoulders: indices of the shoulders.
-
-    Returns:
-        `(...,)` px; NaN where both hips or both shoulders have no label.
+    `points` are `(..., joints, 2)` px, NaN where there is no label; `hips` and `shoulders` are indices of joints.
+    Returns `(...,)` px, NaN where both hips or both shoulders have no label.
     """
     middles = (points[..., list(part), :].nanmean(dim=-2) for part in (hips, shoulders))
     return joint_errors(*middles)
 
 
-def pck_torso(
-    predicted: torch.Tensor,
-    target: torch.Tensor,
-    torso: torch.Tensor,
-    per_joint: bool = False,
-) -> torch.Tensor:
+def pck_torso(predicted: Tensor, target: Tensor, torso: Tensor, per_joint: bool = False) -> Tensor:
     """Fraction of the joints that are nearer in the picture than 0.2 of the torso's length, strictly (2D PCK).
 
     Source: Yang and Ramanan, "Articulated human detection with flexible mixtures of parts", TPAMI 2013, with the
     torso in place of the box as is usual for Leeds Sports Pose. A NaN prediction of a labelled joint is wrong.
 
-    Args:
-        predicted: `(..., joints, 2)` px.
-        target: `(..., joints, 2)` px, NaN where there is no label.
-        torso: `(...,)` px, see `torso_length`; poses where it is NaN or 0 do not count.
-        per_joint: return `(joints,)` instead of one number.
+    Points are px, those of `target` NaN where there is no label. Poses whose `torso` `(...,)` px, see `torso_length`,
+    is NaN or 0 do not count.
     """
     counted = target.isfinite().all(dim=-1) & (torso > 0)[..., None]
     hits = joint_errors(predicted, target) < TORSO_SHARE * torso[..., None]
     return _mean(hits.to(target.dtype), counted, per_joint)
 
 
-def heading(joints: torch.Tensor, left_hip: int, right_hip: int) -> torch.Tensor:
+def heading(joints: Tensor, left_hip: int, right_hip: int) -> Tensor:
     """Angle of the line from right to left hip in the camera's horizontal plane: `(..., joints, 3)` -> `(...)`.
 
     In radians about the camera's y axis; 0 is a person seen from the front whose left hip is to the right.
@@ -148,7 +122,7 @@ def heading(joints: torch.Tensor, left_hip: int, right_hip: int) -> torch.Tensor
     return torch.atan2(line[..., 2], line[..., 0])
 
 
-def turn(joints: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+def turn(joints: Tensor, angle: Tensor) -> Tensor:
     """Turn poses about the camera's y axis, adding `angle` (...) radians to their heading: `(..., joints, 3)`."""
     cos, sin = torch.cos(angle)[..., None], torch.sin(angle)[..., None]  # (..., 1)
     x, y, z = joints.unbind(dim=-1)  # (..., joints) each
@@ -157,30 +131,25 @@ def turn(joints: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class TrivialBaselines:
-    """Two predictors that look at no picture: what a model does not beat, it has not learnt.
+    """Two predictors that look at no picture: what a model does not beat, it has not learnt."""
 
-    Args:
-        mean_pose: `(joints, 3)` mean of the training poses, root-relative, mm.
-        facing_pose: `(joints, 3)` mean of the training poses turned to heading 0; None for a skeleton without hips.
-        hips: indices of the left and of the right hip; None for a skeleton without joints of these names.
-    """
-
-    mean_pose: torch.Tensor
-    facing_pose: torch.Tensor | None
-    hips: tuple[int, int] | None
+    mean_pose: Tensor  # (joints, 3) mean of the training poses, root-relative, mm
+    facing_pose: Tensor | None = None  # (joints, 3) mean of the training poses turned to heading 0
+    hips: tuple[int, int] | None = None  # indices of the left and of the right one; None where no joints are called so
 
     @classmethod
-    def fit(cls, joints: torch.Tensor, valid: torch.Tensor, skeleton: Skeleton) -> "TrivialBaselines":
+    def fit(cls, joints: Tensor, valid: Tensor, skeleton: Skeleton) -> "TrivialBaselines":
         """Average training poses: `joints` (poses, joints, 3) root-relative mm, `valid` (poses, joints) bool."""
-        mean_pose = _mean_of_poses(joints, valid)
+        joints = joints.where(valid[..., None], torch.nan)
+        mean_pose = joints.nanmean(dim=0)
         if not {"left_hip", "right_hip"} <= set(skeleton.joints):
-            return cls(mean_pose, None, None)
+            return cls(mean_pose)
         hips = (skeleton.joints.index("left_hip"), skeleton.joints.index("right_hip"))
         known = valid[:, hips].all(dim=-1)
         facing = turn(joints[known], -heading(joints[known], *hips))
-        return cls(mean_pose, _mean_of_poses(facing, valid[known]), hips)
+        return cls(mean_pose, facing.nanmean(dim=0), hips)
 
-    def predict(self, target: torch.Tensor) -> dict[str, torch.Tensor]:
+    def predict(self, target: Tensor) -> dict[str, Tensor]:
         """Predictions by name for targets `(poses, joints, 3)`, of which the second is told the true heading.
 
         `mean_pose` is the same for all; `mean_pose_turned` is the facing mean pose turned about the camera's y axis
@@ -193,13 +162,7 @@ class TrivialBaselines:
         return predictions
 
 
-def _mean_of_poses(joints: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Mean over the poses, each joint over those that know it: `(poses, joints, 3)` -> `(joints, 3)`."""
-    mask = valid.unsqueeze(-1)  # (poses, joints, 1)
-    return joints.where(mask, 0.0).sum(dim=0) / mask.sum(dim=0)
-
-
-def _mean(values: torch.Tensor, valid: torch.Tensor | None, per_joint: bool) -> torch.Tensor:
+def _mean(values: Tensor, valid: Tensor | None, per_joint: bool) -> Tensor:
     """Mean of `(..., joints)` over the valid entries, to `(joints,)` or to one number."""
     if valid is None:
         valid = torch.ones_like(values, dtype=torch.bool)

@@ -2,8 +2,8 @@
 
 One crop per row, from the row's own box, without test-time augmentation or ground-truth depth or scale. Every joint
 gets a place, detected or not: what is missing is filled by the refinement network, and where there is none, or nothing
-of the person is detected, by the joint's likeliest query. Where the data have other joints than the model,
-`JointMapping` makes the model's into theirs.
+of the person is detected, by the joint's likeliest query. Where the data have other joints than the model, the model's
+are made into theirs.
 
 Shape vocabulary: `poses` (N), `queries`, `joints` (J). Positions are root-relative millimetres in camera axes.
 """
@@ -27,24 +27,14 @@ from ..postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble
 from ..skeleton_jointdetr import Skeleton
 from .protocols import PLAIN, Protocol
 
-_LABELS = ("joints_3d", "joints_3d_valid", "visible", "joints_2d")
-
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How to evaluate.
+    """How to evaluate, and by which protocol."""
 
-    Args:
-        threshold: joints less probable than this are missing.
-        batch_size: crops at once.
-        workers: processes that load pictures.
-        device: where the model runs.
-        protocol: which rows and joints count, and how.
-    """
-
-    threshold: float = 0.5
-    batch_size: int = 32
-    workers: int = 0
+    threshold: float = 0.5  # joints less probable than this are missing
+    batch_size: int = 32  # crops at once
+    workers: int = 0  # processes that load pictures
     device: str = "cpu"
     protocol: Protocol = PLAIN
 
@@ -67,7 +57,8 @@ class PoseTargets:
         rows = [(part, index) for part in parts for index in range(len(part))]
         labels = [part.pose_labels(index) for part, index in rows]
         cameras = [part.camera_labels(index) for part, index in rows]
-        stacked = (torch.stack([label[name] for label in labels]) for name in _LABELS)
+        names = ("joints_3d", "joints_3d_valid", "visible", "joints_2d")
+        stacked = (torch.stack([label[name] for label in labels]) for name in names)
         places = (torch.stack(values) for values in zip(*cameras, strict=True))
         return cls(*stacked, *places, size=parts[0].examples.cropper.size)
 
@@ -84,7 +75,7 @@ class PoseTargets:
 
 @dataclass
 class FoundPoses:
-    """Poses of a data set, on the device of the network's outputs."""
+    """Poses of a data set."""
 
     detected: AssembledPoses  # as users get them, in which joints may be missing
     likeliest: AssembledPoses  # each joint by its likeliest query, whatever its score, before refinement
@@ -92,63 +83,55 @@ class FoundPoses:
     refined: bool  # whether a refinement network has had its say
 
     @classmethod
-    def assemble(
-        cls, outputs: ModelOutput, settings: EvaluationSettings, refiner: PreTrainedModel | None
-    ) -> "FoundPoses":
-        """Assemble the network's outputs, which are where the refinement network is."""
-        detected = assemble_poses(outputs, settings.threshold, refiner)
+    def assemble(cls, outputs: ModelOutput, threshold: float, refiner: PreTrainedModel | None) -> "FoundPoses":
+        """Assemble the network's outputs, which are on the CPU; a refinement network is copied there."""
+        if refiner is not None:
+            refiner = deepcopy(refiner).to("cpu", torch.float32).eval()
+        detected = assemble_poses(outputs, threshold, refiner)
         likeliest = assemble_poses(outputs, 0.0)
         joints = torch.where(detected.joints.isfinite(), detected.joints, likeliest.joints)
         return cls(detected, likeliest, joints, refiner is not None)
 
 
-@dataclass(frozen=True)
-class JointMapping:
-    """How a model's joints become those of the data."""
-
-    source: Skeleton  # the model's
-    target: Skeleton  # the data's
-    description: str  # for the fine print
-
-    @classmethod
-    def between(cls, source: Skeleton, target: Skeleton, protocol: Protocol) -> "JointMapping":
-        """Find the mapping, if the model has what the protocol needs."""
-        if source.joints == target.joints:
-            return cls(source, target, f"none: the model's skeleton is {target.name}")
-        needed = [*protocol.scored_joints(target), *protocol.root]
-        found = dict(zip(target.joints, joint_sources(source, target), strict=True))
-        lacking = sorted({name for name in needed if found[name] is None})
-        if lacking:
-            raise ValueError(
-                f"protocol {protocol.name} scores {', '.join(lacking)}, which cannot be had from the joints of the "
-                f"model's skeleton {source.name!r}"
-            )
-        notes = [f"{name} is {found[name].notes[0]}" for name in dict.fromkeys(needed) if found[name].notes]
-        detail = f" ({'; '.join(notes)})" if notes else ", each joint by its own place on the body"
-        return cls(source, target, f"predictions from {source.name} to {target.name}{detail}")
-
-    def apply(self, poses: FoundPoses) -> FoundPoses:
-        """Map poses; what is made of several joints is as sure as the least sure of them."""
-        if self.source.joints == self.target.joints:
-            return poses
-        joints = map_skeleton(poses.joints, self.source, self.target)[0]
-        return FoundPoses(self._map(poses.detected), self._map(poses.likeliest), joints, poses.refined)
-
-    def _map(self, poses: AssembledPoses) -> AssembledPoses:
-        weights, possible = (torch.from_numpy(array) for array in mapping_weights(self.source, self.target))
-        parts = weights != 0  # (target joints, source joints)
-
-        def least(values: torch.Tensor) -> torch.Tensor:
-            return values[:, None].where(parts, 1.0).amin(dim=-1).where(possible, 0.0)
-
-        return AssembledPoses(
-            map_skeleton(poses.joints, self.source, self.target)[0],
-            map_skeleton(poses.points, self.source, self.target)[0],
-            least(poses.scores),
-            (poses.detected[:, None] | ~parts).all(dim=-1) & possible,
-            None if poses.sigmas is None else poses.sigmas.nan_to_num(torch.inf) @ weights.T.to(poses.sigmas.dtype),
-            None if poses.visible is None else least(poses.visible),
+def describe_mapping(source: Skeleton, target: Skeleton, protocol: Protocol) -> str:
+    """Say how a model's joints become those of the data; ValueError if it has not what the protocol needs."""
+    if source.joints == target.joints:
+        return f"none: the model's skeleton is {target.name}"
+    needed = [*protocol.scored_joints(target), *protocol.root]
+    found = dict(zip(target.joints, joint_sources(source, target), strict=True))
+    lacking = sorted({name for name in needed if found[name] is None})
+    if lacking:
+        raise ValueError(
+            f"protocol {protocol.name} scores {', '.join(lacking)}, which cannot be had from the joints of the "
+            f"model's skeleton {source.name!r}"
         )
+    notes = [f"{name} is {found[name].notes[0]}" for name in dict.fromkeys(needed) if found[name].notes]
+    detail = f" ({'; '.join(notes)})" if notes else ", each joint by its own place on the body"
+    return f"predictions from {source.name} to {target.name}{detail}"
+
+
+def map_poses(poses: FoundPoses, source: Skeleton, target: Skeleton) -> FoundPoses:
+    """Make a model's joints into the data's; what is made of several joints is as sure as the least sure of them."""
+    if source.joints == target.joints:
+        return poses
+    weights, possible = (torch.from_numpy(array) for array in mapping_weights(source, target))
+    parts = weights != 0  # (target joints, source joints)
+
+    def least(values: torch.Tensor) -> torch.Tensor:
+        return values[:, None].where(parts, 1.0).amin(dim=-1).where(possible, 0.0)
+
+    def mapped(of: AssembledPoses) -> AssembledPoses:
+        return AssembledPoses(
+            map_skeleton(of.joints, source, target)[0],
+            map_skeleton(of.points, source, target)[0],
+            least(of.scores),
+            (of.detected[:, None] | ~parts).all(dim=-1) & possible,
+            None if of.sigmas is None else of.sigmas.nan_to_num(torch.inf) @ weights.T.to(of.sigmas.dtype),
+            None if of.visible is None else least(of.visible),
+        )
+
+    joints = map_skeleton(poses.joints, source, target)[0]
+    return FoundPoses(mapped(poses.detected), mapped(poses.likeliest), joints, poses.refined)
 
 
 @dataclass
@@ -173,7 +156,7 @@ def predict_rows(
     started = time.monotonic()
     outputs = run_model(model.to(settings.device).eval(), dataset, settings)
     seconds = time.monotonic() - started
-    poses = FoundPoses.assemble(outputs, settings, refiner_on_cpu(model.refiner))
+    poses = FoundPoses.assemble(outputs, settings.threshold, model.refiner)
     return Predictions(poses, PoseTargets.of([dataset]), skeleton, seconds)
 
 
@@ -192,10 +175,6 @@ def run_model(
 
 def merge_outputs(batches: Sequence[dict[str, torch.Tensor]]) -> JointDetrPoseEstimationOutput:
     """Make one output of those of several batches."""
-    merged = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-    return JointDetrPoseEstimationOutput(**merged)
-
-
-def refiner_on_cpu(refiner: PreTrainedModel | None) -> PreTrainedModel | None:
-    """Copy a refinement network, which is small, to where the predictions are gathered."""
-    return None if refiner is None else deepcopy(refiner).to("cpu", torch.float32).eval()
+    return JointDetrPoseEstimationOutput(
+        **{name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    )

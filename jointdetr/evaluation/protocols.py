@@ -6,26 +6,26 @@ and what the means are over. `PLAIN` takes any rows of the model's own joints; t
 Shape vocabulary: `poses` (N), `joints` (J). Positions are millimetres in camera axes.
 """
 
-import math
 import re
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import datasets
+import numpy as np
 import torch
 
-from ..skeleton_jointdetr import SKELETONS, Skeleton
+from ..skeleton_jointdetr import HUMAN36M, SKELETONS, Skeleton
 from .metrics import auc, mpjpe, pa_mpjpe, pck
 
+if TYPE_CHECKING:
+    import pandas
+
+_RECORDING = ["subject", "action", "camera"]
 LIMB_JOINTS = tuple(
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("right", "left")
 )
 """The joints of arms and legs."""
-_HUMAN36M_JOINTS = (
-    *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax"),
-    *("neck", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
-)
 
 
 @dataclass(frozen=True)
@@ -72,53 +72,29 @@ class Protocol:
     frame_step: int = 1  # of each recording every so many frames count, from its first number on
     poses: int | None = None  # how many there are officially; None where papers differ
 
-    @property
-    def skeleton_names(self) -> str:
-        """The skeletons that the data may have, in words."""
-        return " or ".join(map(repr, self.skeletons))
-
-    def group_of(self, value: str) -> str:
-        """Name the group of a row by its value in the column `grouped_by`."""
-        match = re.fullmatch(self.group_pattern, value)
-        return match.group(1) if match else value
-
     def scored_joints(self, skeleton: Skeleton) -> list[str]:
         """Those of the protocol's joints that the data have."""
         return [name for name in self.joints or skeleton.joints if name in skeleton.joints]
 
     def skeleton_of(self, rows: datasets.Dataset, own: Skeleton) -> Skeleton:
         """Return the skeleton of rows by the first of them; a model's `own` joints may have another name there."""
+        if not len(rows):
+            raise ValueError(f"protocol {self.name} needs at least one row, got an empty split")
         name = rows["skeleton"][0]
         if self.skeletons:
-            if name not in self.skeletons:
-                raise ValueError(f"protocol {self.name} needs rows of skeleton {self.skeleton_names}, got {name!r}")
+            others = set(rows["skeleton"]) - set(self.skeletons)
+            if others:
+                names = " or ".join(map(repr, self.skeletons))
+                raise ValueError(f"protocol {self.name} needs rows of skeleton {names}, got {min(others)!r}")
             return SKELETONS[name]
         if name in SKELETONS and SKELETONS[name].joints != own.joints:
             raise ValueError(f"the rows must be of the model's skeleton {own.name!r}, got {name!r}, of other joints")
         return replace(own, name=name)
 
-    def missing_from(self, present: dict[str, set[str]], poses: int) -> list[str]:
-        """Say what the papers evaluate and the chosen rows have not; numbers are not comparable then."""
-        lacking = [
-            f"{kind} {name}"
-            for kind, names in (("subject", self.subjects), ("camera", self.cameras))
-            for name in names
-            if name not in present[kind]
-        ]
-        if self.poses is not None and poses != self.poses:
-            lacking.append(f"{poses} of the official {self.poses} poses")
-        return lacking
-
-
-_HUMAN36M_FINE_PRINT = {
-    "training data": "S1, S5, S6, S7, S8 by the protocol",
-    "traps": "17 joints with the zero root, not 16; S9's Greeting, SittingDown 1 and Waiting 1 are shifted by about "
-    "200 mm, which relative errors do not see; the mesh papers' 'P2' is another test (one camera, 14 joints)",
-}
 
 _HUMAN36M = {
     "skeletons": ("human36m",),
-    "joints": _HUMAN36M_JOINTS,
+    "joints": HUMAN36M.joints,
     "root": ("pelvis",),
     "headline_mean": "groups",
     "grouped_by": "action",
@@ -126,7 +102,12 @@ _HUMAN36M = {
     "subjects": ("S9", "S11"),
     "cameras": ("54138969", "55011271", "58860488", "60457274"),
     "frame_step": 64,
-    "fine_print": _HUMAN36M_FINE_PRINT,
+    "fine_print": {
+        "training data": "S1, S5, S6, S7, S8 by the protocol",
+        "traps": "17 joints with the zero root, not 16; S9's Greeting, SittingDown 1 and Waiting 1 are shifted by "
+        "about 200 mm, which relative errors do not see; the mesh papers' 'P2' is another test (one camera, 14 "
+        "joints)",
+    },
 }
 
 PLAIN = Protocol(name="plain", title="Evaluation", metrics=("mpjpe", "pa_mpjpe", "pck_150", "auc"))
@@ -185,63 +166,43 @@ PROTOCOLS = {
 """Protocols by name."""
 
 
-@dataclass(frozen=True)
-class ChosenRows:
-    """The rows that a protocol evaluates, in the order of the data set."""
+def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> tuple[datasets.Dataset, list[str] | None, list[str]]:
+    """Take the rows of a protocol's subjects, cameras and frames, in the order of the data set.
 
-    rows: datasets.Dataset
-    groups: list[str] | None  # group of every row; None for no groups
-    lacking: list[str]  # what is missing for numbers that can be compared with papers
-
-
-def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> ChosenRows:
-    """Take the rows of a protocol's subjects, cameras and frames."""
-    if not len(rows):
-        raise ValueError(f"protocol {protocol.name} needs at least one row, got an empty split")
-    columns = rows.select_columns(["skeleton", "subject", "action", "camera", "frame"])[:]
-    others = sorted(set(columns["skeleton"]) - set(protocol.skeletons))
-    if others and protocol.skeletons:
-        raise ValueError(
-            f"protocol {protocol.name} needs rows of skeleton {protocol.skeleton_names}, got {others[0]!r}"
-        )
-    chosen = list(range(len(rows)))
-    for kind, names in (("subject", protocol.subjects), ("camera", protocol.cameras)):
-        chosen = _with_names(chosen, columns[kind], names, f"protocol {protocol.name} needs rows of {kind}")
+    Returns them, the group of each or None, and what is missing for numbers that can be compared with papers.
+    """
+    chosen = rows.select_columns([*_RECORDING, "frame"]).to_pandas()
+    wanted = {"subject": protocol.subjects, "camera": protocol.cameras}
+    for kind, names in wanted.items():
+        kept = chosen[chosen[kind].isin(names)] if names else chosen
+        if kept.empty:
+            found = ", ".join(map(repr, sorted(set(chosen[kind]))[:8]))
+            raise ValueError(f"protocol {protocol.name} needs rows of {kind} {', '.join(names)}, got only {found}")
+        chosen = kept
     if protocol.frame_step > 1:
-        chosen = _every_nth_frame(chosen, columns, protocol)
-    present = {kind: {columns[kind][index] for index in chosen} for kind in ("subject", "camera")}
+        chosen = _every_nth_frame(chosen, protocol)
     groups = None
     if protocol.grouped_by is not None:
-        groups = [protocol.group_of(columns[protocol.grouped_by][index]) for index in chosen]
-    return ChosenRows(rows.select(chosen), groups, protocol.missing_from(present, len(chosen)))
+        pattern = re.compile(rf"\A(?:{protocol.group_pattern})\Z")
+        groups = [pattern.sub(r"\1", value) for value in chosen[protocol.grouped_by]]
+    lacking = [f"{kind} {name}" for kind, names in wanted.items() for name in names if name not in set(chosen[kind])]
+    if protocol.poses not in (None, len(chosen)):
+        lacking.append(f"{len(chosen)} of the official {protocol.poses} poses")
+    return rows.select(chosen.index), groups, lacking
 
 
-def _with_names(chosen: list[int], values: list[str], names: tuple[str, ...], complaint: str) -> list[int]:
-    """Keep the rows whose value is among the names, if there are names."""
-    kept = [index for index in chosen if not names or values[index] in names]
-    if not kept:
-        found = sorted({values[index] for index in chosen})
-        raise ValueError(f"{complaint} {', '.join(names)}, got only {', '.join(map(repr, found[:8]))}")
-    return kept
-
-
-def _every_nth_frame(chosen: list[int], columns: dict[str, list], protocol: Protocol) -> list[int]:
+def _every_nth_frame(rows: "pandas.DataFrame", protocol: Protocol) -> "pandas.DataFrame":
     """Keep every so many frames of each recording.
 
     Frames are counted from 0 or from 1, whatever the data set's lowest number is congruent to; data that were
     converted with the protocol's step already are kept whole.
     """
     step = protocol.frame_step
-    recordings: dict[tuple, list[int]] = defaultdict(list)
-    for index in chosen:
-        recordings[tuple(columns[name][index] for name in ("subject", "action", "camera"))].append(index)
-    for recording, indices in recordings.items():
-        frames = sorted(columns["frame"][index] for index in indices)
-        spacing = math.gcd(*(after - before for before, after in zip(frames, frames[1:], strict=False)))
+    for recording, frames in rows.groupby(_RECORDING, sort=False)["frame"]:
+        spacing = np.gcd.reduce(np.diff(np.sort(frames)))
         if spacing and step % spacing:
             raise ValueError(
                 f"protocol {protocol.name} needs every {step}th frame, got every {spacing}th in "
                 f"{' '.join(recording)}: convert with a step that divides {step}"
             )
-    offset = min(columns["frame"][index] for index in chosen) % step
-    return [index for index in chosen if columns["frame"][index] % step == offset]
+    return rows[rows["frame"] % step == rows["frame"].min() % step]

@@ -7,9 +7,8 @@ its position: neither the threshold nor the refinement network has touched them.
 Shape vocabulary: `poses` (N), `joints` (J), `bins`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +17,7 @@ from ..postprocessing_jointdetr import AssembledPoses
 from .metrics import joint_errors
 
 HIT_MM = 150.0
-NUM_BINS = 10
-EQUAL_PARTS = torch.arange(1, NUM_BINS) / NUM_BINS  # edges between ten equal parts of [0, 1]
+EQUAL_PARTS = torch.arange(1, 10) / 10  # edges between ten equal parts of [0, 1]
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,8 @@ class Reliability:
     # `visible_ece` and `visible_accuracy` at one half
     metrics: dict[str, float]
 
-    def content(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
-        return asdict(self) | {"hit_mm": HIT_MM}
-
     def save_figure(self, path: str | Path) -> None:
-        """Draw the curves; the suffix says the kind of picture, as `.png` or `.svg`."""
+        """Draw the curves beside the diagonal; the suffix says the kind of picture, as `.png` or `.svg`."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -67,7 +61,15 @@ class Reliability:
         figure = Figure(figsize=(4.6 * len(panels), 4.4), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            _draw(axes, *panel)
+            promise, curve, finding, limit = panel
+            total = max(sum(curve.counts), 1)
+            axes.plot([0, limit], [0, limit], color="#9a9a9a", linewidth=1, linestyle="--")
+            axes.plot(curve.promised, curve.found, color="#1f77d0", linewidth=1.5)
+            sizes = [12 + 300 * count / total for count in curve.counts]  # points as large as their bins are full
+            axes.scatter(curve.promised, curve.found, s=sizes, color="#1f77d0")
+            axes.set(xlim=(0, limit), ylim=(0, limit), xlabel=promise, ylabel=finding, aspect="equal")
+            axes.set_title(f"mean gap {curve.gap:.3g} over {total} joints", fontsize=10)
+            axes.grid(color="#e6e6e6")
         figure.savefig(path)
 
 
@@ -79,6 +81,8 @@ def measure_reliability(
     `poses` are assembled with threshold 0 and without a refinement network; `target` is `(poses, joints, 3)` mm,
     root-relative, `valid` `(poses, joints)` bool where it is known; `root` is the root joint's index.
     """
+    from scipy.stats import rankdata
+
     predicted = poses.joints - poses.joints[:, root : root + 1]
     errors = joint_errors(predicted, target)[valid]  # (known joints,)
     known = errors.isfinite()
@@ -88,9 +92,13 @@ def measure_reliability(
     if poses.sigmas is not None:
         sigmas = poses.sigmas[valid]
         both = known & sigmas.isfinite()
-        sigma_curve = _curve(sigmas[both], errors[both], _equal_counts(sigmas[both]))
+        sigmas, of_sigmas = sigmas[both], errors[both]
+        # between bins of equally many joints
+        edges = np.quantile(sigmas.numpy(), EQUAL_PARTS.numpy()) if len(sigmas) else []
+        sigma_curve = _curve(sigmas, of_sigmas, torch.tensor(edges))
         metrics["sigma_gap"] = sigma_curve.gap
-        metrics["sigma_rank_correlation"] = _rank_correlation(sigmas[both], errors[both])
+        ranks = torch.from_numpy(np.stack([rankdata(sigmas), rankdata(of_sigmas)]))
+        metrics["sigma_rank_correlation"] = torch.corrcoef(ranks)[0, 1].item() if len(sigmas) > 1 else torch.nan
     if poses.visible is not None:
         told = poses.visible.isfinite()
         visible_curve = _curve(poses.visible[told], visible[told].float(), EQUAL_PARTS)
@@ -108,29 +116,3 @@ def _curve(promised: torch.Tensor, found: torch.Tensor, inner_edges: torch.Tenso
         [found[part].mean().item() for part in chosen],
         [int(part.sum()) for part in chosen],
     )
-
-
-def _equal_counts(values: torch.Tensor) -> torch.Tensor:
-    """Edges between ten parts of equally many values."""
-    if not len(values):
-        return values
-    return torch.from_numpy(np.quantile(values.numpy(), EQUAL_PARTS.numpy()))
-
-
-def _rank_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Spearman's correlation; NaN where one of them does not vary."""
-    from scipy.stats import rankdata
-
-    ranks = torch.stack([torch.from_numpy(rankdata(values.numpy())) for values in (first, second)])
-    return torch.corrcoef(ranks)[0, 1].item() if first.numel() > 1 else torch.nan
-
-
-def _draw(axes: Any, promise: str, curve: Curve, finding: str, limit: float) -> None:
-    """Draw one curve beside the diagonal, its points as large as their bins are full."""
-    total = max(sum(curve.counts), 1)
-    axes.plot([0, limit], [0, limit], color="#9a9a9a", linewidth=1, linestyle="--")
-    axes.plot(curve.promised, curve.found, color="#1f77d0", linewidth=1.5)
-    axes.scatter(curve.promised, curve.found, s=[12 + 300 * n / total for n in curve.counts], color="#1f77d0")
-    axes.set(xlim=(0, limit), ylim=(0, limit), xlabel=promise, ylabel=finding, aspect="equal")
-    axes.set_title(f"mean gap {curve.gap:.3g} over {total} joints", fontsize=10)
-    axes.grid(color="#e6e6e6")

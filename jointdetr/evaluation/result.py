@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ from rich.console import Console
 from rich.table import Table
 
 from .protocols import METRICS, Protocol
-from .reliability import Reliability
+from .reliability import HIT_MM, Reliability
 
 SUFFIXES = (".json", ".md")
 
 COLUMNS = {
-    **{name: (metric.label, metric.factor) for name, metric in METRICS.items()},
-    "recall": ("detected %", 100.0),
-    "pck_torso": ("PCK@0.2 torso %", 100.0),
+    **{name: (metric.label, metric.factor, 1) for name, metric in METRICS.items()},
+    "poses": ("poses", 1.0, 0),
+    "recall": ("detected %", 100.0, 1),
+    "pck_torso": ("PCK@0.2 torso %", 100.0, 1),
 }
-"""Label and factor on what is printed, of metrics that are columns."""
+"""Label, factor and digits of what is printed, of metrics that are columns."""
 TORSO_RULE = (
     "joints closer in the picture than 0.2 of the distance of the labelled hips' middle from the shoulders', strictly"
 )
@@ -50,7 +51,7 @@ LISTS = {
         "visible_accuracy": ("visibility: accuracy at one half, %", 100.0, 1),
     },
 }
-"""Label, factor and digits of what is printed of other metrics, by the titles of their tables."""
+"""The same of other metrics, by the titles of their tables."""
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -82,25 +83,22 @@ class ReportTable:
         return table
 
 
-@dataclass(frozen=True)
+@dataclass
 class EvaluationResult:
     """Numbers of a model by a protocol, per group, per joint and of the trivial baselines.
 
     Args:
-        protocol: by which it was evaluated.
         metrics: over all poses, those of the protocol first: errors in mm (`mpjpe`, `pa_mpjpe`, and `mpjpe_` with
             `detected`, `visible` or `occluded` for some of the joints) and fractions (`pck_150`, `auc`, `recall`);
             in the picture `pck_torso`, the fraction of the joints of arms and legs that are within 0.2 of the torso's
             length, and `point_error`, the mean distance as a fraction of the crop's side. With intrinsics also
             `mpjpe_absolute` and `mrpe` in mm, over the fraction `placed` of the people. NaN where there is no such
             joint.
-        joints: for each scored joint its metrics.
         labels: how many scored joints have a label in 3D (`joints_3d`) and in the picture (`joints_2d`).
         groups: for each group the protocol's metrics and its `poses`; empty without groups.
-        baselines: for each trivial baseline the protocol's metrics.
         refinement: `before` and `after` the refinement network, `mpjpe` and `pa_mpjpe` in mm, each also with
             `_visible` and `_occluded`: the alignment of PA-MPJPE is by all joints. None without such a network.
-        reliability: whether the model's confidence can be used, over all joints of the data's skeleton.
+        reliability: over all joints of the data's skeleton.
         fine_print: what the numbers depend on, by topic.
     """
 
@@ -117,12 +115,8 @@ class EvaluationResult:
     @property
     def group_means(self) -> dict[str, float]:
         """The protocol's metrics as means of the groups' means; empty without groups."""
-        if not self.groups:
-            return {}
-        return {
-            name: sum(values[name] for values in self.groups.values()) / len(self.groups)
-            for name in self.protocol.metrics
-        }
+        groups, names = self.groups.values(), self.protocol.metrics
+        return {name: sum(values[name] for values in groups) / len(groups) for name in names} if groups else {}
 
     @property
     def rules(self) -> dict[str, str]:
@@ -139,10 +133,8 @@ class EvaluationResult:
     def flat(self) -> dict[str, float]:
         """All numbers in one dictionary, with names such as `mean_pose/mpjpe` and `joint/head/recall`."""
         flat = dict(self.metrics)
-        for name, values in self.baselines.items():
+        for name, values in (self.baselines | {f"joint/{name}": of for name, of in self.joints.items()}).items():
             flat |= {f"{name}/{metric}": value for metric, value in values.items()}
-        for name, values in self.joints.items():
-            flat |= {f"joint/{name}/{metric}": value for metric, value in values.items()}
         return flat
 
     @property
@@ -152,9 +144,23 @@ class EvaluationResult:
 
     def tables(self) -> list[ReportTable]:
         """Lay everything out that the data have labels for."""
-        tables = [self._overall(), *self._by_group()] if self.labels["joints_3d"] else []
+        names, group = self.protocol.metrics, self.protocol.grouped_by
+        labelled = {**dict.fromkeys(METRICS, self.labels["joints_3d"]), "pck_torso": self.labels["joints_2d"]}
+        tables = []
+        if self.labels["joints_3d"]:
+            model = {"model": self.metrics}
+            if self.groups:
+                model = {
+                    "model, mean over frames": self.metrics,
+                    f"model, mean of the {group}s' means": self.group_means,
+                }
+            tables.append(_column_table("All joints", "predictor", names, model | self.baselines))
+            if self.groups:
+                tables.append(_column_table(f"By {group}", group, ("poses", *names), self.groups))
         titles = [title for title in LISTS if title != "In the picture" or self.labels["joints_2d"]]
-        tables += [*_list_tables(self.metrics, titles), self._by_joint()]
+        tables += _list_tables(self.metrics, titles)
+        known = [name for name in next(iter(self.joints.values())) if labelled.get(name, True)]
+        tables.append(_column_table("By joint, mean over frames", "joint", known, self.joints))
         if self.refinement is not None:
             tables.append(_refinement_table(self.refinement))
         return [*tables, *_list_tables(self.reliability.metrics, LISTS)]
@@ -186,44 +192,23 @@ class EvaluationResult:
         """Everything at full precision; fractions stay fractions."""
         content = {name: value for name, value in vars(self).items() if value is not None}
         content |= {"protocol": self.protocol.name, "group_means": self.group_means}
-        return json.dumps(_without_nan(content | {"reliability": self.reliability.content()}), indent=2) + "\n"
+        content["reliability"] = asdict(self.reliability) | {"hit_mm": HIT_MM}
+        # the first writing says NaN, which JSON has not
+        content = json.loads(json.dumps(content), parse_constant=lambda name: None)
+        return json.dumps(content, indent=2) + "\n"
 
     def _markdown(self) -> str:
         fine_print = "\n".join(f"- **{name}**: {value}" for name, value in self.fine_print.items())
         return "\n\n".join([f"## {self.title}", *(table.markdown() for table in self.tables()), fine_print]) + "\n"
 
-    def _overall(self) -> ReportTable:
-        """The protocol's metrics of the model, by both means, and of the baselines."""
-        names = self.protocol.metrics
-        lines = {"model": self.metrics}
-        if self.groups:
-            lines = {
-                "model, mean over frames": self.metrics,
-                f"model, mean of the {self.protocol.grouped_by}s' means": self.group_means,
-            }
-        rows = [[line, *_cells(values, names)] for line, values in (lines | self.baselines).items()]
-        return ReportTable("All joints", ["predictor", *_labels(names)], rows)
 
-    def _by_group(self) -> list[ReportTable]:
-        if not self.groups:
-            return []
-        group, names = self.protocol.grouped_by, self.protocol.metrics
-        rows = [[name, str(int(values["poses"])), *_cells(values, names)] for name, values in self.groups.items()]
-        return [ReportTable(f"By {group}", [group, "poses", *_labels(names)], rows)]
-
-    def _by_joint(self) -> ReportTable:
-        labelled = {**dict.fromkeys(METRICS, self.labels["joints_3d"]), "pck_torso": self.labels["joints_2d"]}
-        names = [name for name in next(iter(self.joints.values())) if labelled.get(name, True)]
-        rows = [[joint, *_cells(values, names)] for joint, values in self.joints.items()]
-        return ReportTable("By joint, mean over frames", ["joint", *_labels(names)], rows)
-
-
-def _labels(names: Sequence[str]) -> list[str]:
-    return [COLUMNS[name][0] for name in names]
-
-
-def _cells(values: dict[str, float], names: Sequence[str]) -> list[str]:
-    return [number(COLUMNS[name][1] * values[name]) for name in names]
+def _column_table(title: str, lines_are: str, names: Sequence[str], lines: dict[str, dict[str, float]]) -> ReportTable:
+    """Lay metrics out as columns."""
+    rows = [
+        [line, *(number(COLUMNS[name][1] * values[name], COLUMNS[name][2]) for name in names)]
+        for line, values in lines.items()
+    ]
+    return ReportTable(title, [lines_are, *(COLUMNS[name][0] for name in names)], rows)
 
 
 def _refinement_table(refinement: dict[str, dict[str, float]]) -> ReportTable:
@@ -251,12 +236,3 @@ def require_report_suffix(path: Path) -> None:
     """Raise `ValueError` unless a report can be written to a file of this name."""
     if path.suffix not in SUFFIXES:
         raise ValueError(f"a report must end in one of {', '.join(SUFFIXES)}, got {path.name!r}")
-
-
-def _without_nan(content: Any) -> Any:
-    """Replace NaN, which JSON has not, by None, all the way down."""
-    if isinstance(content, dict):
-        return {name: _without_nan(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and content != content else content

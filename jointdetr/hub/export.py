@@ -9,7 +9,6 @@ Shape vocabulary: batch, queries, joints.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,27 +20,17 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..modeling_jointdetr import JointDetrForPoseEstimation, JointDetrPoseEstimationOutput
 from ..postprocessing_jointdetr import ASSEMBLY_INPUTS, assemble_poses
 
-CHOSEN_OUTPUTS = ("joints", "points", "scores")
 OPSET = 18
-ExportFormat = Literal["onnx", "torch-export"]
-FILE_NAMES: dict[str, str] = {"onnx": "model.onnx", "torch-export": "model.pt2"}
+FILE_NAMES = {"onnx": "model.onnx", "torch-export": "model.pt2"}
 DESCRIPTION = "export.json"
 
 
 class ExportedPose(nn.Module):
-    """The model with a flat tuple of outputs: those of `ASSEMBLY_INPUTS` that it has, then `CHOSEN_OUTPUTS`."""
+    """The model with a flat tuple of outputs: the `ASSEMBLY_INPUTS` that it has, then joints, points and scores."""
 
     def __init__(self, model: JointDetrForPoseEstimation):
         super().__init__()
         self.model = model.eval()
-
-    @property
-    def output_names(self) -> list[str]:
-        """Names of the outputs, in their order."""
-        config = self.model.config
-        absent = set() if config.predict_confidence else {"pred_sigmas", "pred_visibility"}
-        absent |= set() if config.query_alignment == "set" else {"logits"}
-        return [name for name in (*ASSEMBLY_INPUTS, *CHOSEN_OUTPUTS) if name not in absent]
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Map (batch, 3, height, width) to the outputs."""
@@ -55,7 +44,7 @@ def export_model(
     model: JointDetrForPoseEstimation,
     processor: BaseImageProcessor,
     folder: str | Path,
-    format: ExportFormat = "onnx",
+    format: Literal["onnx", "torch-export"] = "onnx",
 ) -> Path:
     """Write a model as one file, with its config, its image processor and a description of inputs and outputs.
 
@@ -72,15 +61,17 @@ def export_model(
     example = torch.zeros(2, 3, height, width)  # of two, as a batch of one would be taken for a constant
     dynamic = {"pixel_values": {0: torch.export.Dim("batch", min=1, max=4096)}}
     with torch.no_grad():
+        outputs = network.model(pixel_values=example)
         program = torch.export.export(network, (example,), dynamic_shapes=dynamic)
+    names = [name for name in ASSEMBLY_INPUTS if outputs.get(name) is not None] + ["joints", "points", "scores"]
     if format == "onnx":
-        _write_onnx(program, path, network.output_names)
+        _write_onnx(program, path, names)
     else:
         torch.export.save(program, path)
     config = model.config
     description = {  # for those who read the file without Python
         "input": {"name": "pixel_values", "shape": ["batch", 3, height, width]},
-        "outputs": network.output_names,
+        "outputs": names,
         "units": {"pred_joints": "mm from the root joint", "pred_points": "0 to 1 of the crop"},
         "joints": [config.id2label[joint] for joint in range(config.num_joints)],
     }
@@ -96,18 +87,10 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, output_names:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError('export to ONNX needs `pip install "jointdetr[export]"`') from error
-    graph = torch.onnx.export(
-        program,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["pixel_values"],
-        output_names=output_names,
-        verbose=False,
-    )
-    graph.save(path)
+    names = {"input_names": ["pixel_values"], "output_names": output_names}
+    torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False, **names).save(path)
 
 
-@dataclass
 class ExportedModel:
     """An exported network, called as the model is: `post_process_pose_estimation` takes what it returns.
 
@@ -116,34 +99,28 @@ class ExportedModel:
         threads: of ONNX Runtime; 0 lets it choose.
     """
 
-    path: Path
-    threads: int = 0
-
-    def __post_init__(self):
-        self.path = Path(self.path)
-        self.output_names = json.loads((self.path.parent / DESCRIPTION).read_text())["outputs"]
-        self._run = self._open_onnx() if self.path.suffix == ".onnx" else self._open_program()
+    def __init__(self, path: str | Path, threads: int = 0):
+        path = Path(path)
+        self.output_names = json.loads((path.parent / DESCRIPTION).read_text())["outputs"]
+        self._run = _open_onnx(path, threads) if path.suffix == ".onnx" else torch.export.load(path).module()
 
     def __call__(self, pixel_values: torch.Tensor, **ignored: object) -> JointDetrPoseEstimationOutput:
         """Map (batch, 3, height, width) to the network's outputs."""
         outputs = dict(zip(self.output_names, self._run(pixel_values.float()), strict=True))
         return JointDetrPoseEstimationOutput(**{name: outputs[name] for name in ASSEMBLY_INPUTS if name in outputs})
 
-    def _open_onnx(self) -> Callable[[torch.Tensor], Sequence[torch.Tensor]]:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError('running ONNX files needs `pip install "jointdetr[export]"`') from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        providers = onnxruntime.get_available_providers()
-        session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
 
-        def run(pixel_values: torch.Tensor) -> list[torch.Tensor]:
-            arrays = session.run(None, {"pixel_values": np.ascontiguousarray(pixel_values.cpu().numpy())})
-            return [torch.from_numpy(array) for array in arrays]
+def _open_onnx(path: Path, threads: int) -> Callable[[torch.Tensor], Sequence[torch.Tensor]]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError('running ONNX files needs `pip install "jointdetr[export]"`') from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
 
-        return run
+    def run(pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        arrays = session.run(None, {"pixel_values": np.ascontiguousarray(pixel_values.cpu().numpy())})
+        return [torch.from_numpy(array) for array in arrays]
 
-    def _open_program(self) -> Callable[[torch.Tensor], Sequence[torch.Tensor]]:
-        return torch.export.load(self.path).module()
+    return run

@@ -14,7 +14,6 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 PIPELINE_TAG = "keypoint-detection"
-TAGS = ["3d-human-pose-estimation", "human-pose", "jointdetr"]
 
 # what a card reports: name with unit, and factor on what the file of an evaluation says
 METRIC_LABELS = {
@@ -30,25 +29,15 @@ METRIC_LABELS = {
 
 @dataclass(frozen=True)
 class ReportedEvaluation:
-    """Numbers of one evaluation.
+    """Numbers of one evaluation."""
 
-    Args:
-        dataset: name of the data, for people.
-        metrics: the numbers, as entries of the card's `model-index`.
-        fine_print: what the numbers depend on, by topic.
-    """
-
-    dataset: str
-    metrics: list[EvalResult]
-    fine_print: dict[str, Any]
+    dataset: str  # name of the data, for people
+    metrics: list[EvalResult]  # as entries of the card's `model-index`
+    fine_print: dict[str, Any]  # what the numbers depend on, by topic
 
     @classmethod
     def read(cls, path: str | Path, dataset: str) -> "ReportedEvaluation":
-        """Read the file of an evaluation.
-
-        Raises:
-            ValueError: It is not such a file, or holds none of the metrics.
-        """
+        """Read the file of an evaluation; ValueError if it is not such a file, or holds none of the metrics."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             means = content["group_means"]
@@ -81,23 +70,14 @@ def _metrics(dataset: str, values: dict[str, float | None], addition: str) -> li
 
 @dataclass(frozen=True)
 class ModelCardDetails:
-    """What a card says that the model itself does not know.
+    """What a card says that the model itself does not know."""
 
-    Args:
-        license: identifier of the weights' licence as the Hub writes it, such as `apache-2.0` or `cc-by-nc-4.0`.
-        training_data: what the model was trained on.
-        limits: what it cannot do, beside what holds for every model of the package.
-        evaluations: numbers, with what they depend on.
-        page: a card that is there already. Its text is kept; the metadata get what they lack.
-        revision: tag or branch that the card's example loads; the newest version by default.
-    """
-
-    license: str | None = None
+    license: str | None = None  # of the weights, as the Hub writes it, such as `apache-2.0` or `cc-by-nc-4.0`
     training_data: str | None = None
-    limits: str | None = None
+    limits: str | None = None  # what it cannot do, beside what holds for every model of the package
     evaluations: Sequence[ReportedEvaluation] = ()
-    page: Path | None = None
-    revision: str | None = None
+    page: Path | None = None  # a card that is there already: its text is kept, its metadata get what they lack
+    revision: str | None = None  # tag or branch that the card's example loads; the newest version by default
 
     def __post_init__(self) -> None:
         """Refuse details that would go nowhere."""
@@ -116,53 +96,38 @@ def write_model_card(
     repo: str,
     details: ModelCardDetails,
 ) -> ModelCard:
-    """Write `README.md` into a folder that is to be published.
-
-    Args:
-        folder: Where to write.
-        model: The model, for its sizes and joints.
-        processor: Its image processor, for the size of its input.
-        repo: Name on the Hub, `user/name`.
-        details: What the model itself does not know.
-
-    Returns:
-        The card.
+    """Write the card of a model, `user/name` on the Hub, as `README.md` into the folder that is to be published.
 
     Raises:
         ValueError: The existing page has metadata that cannot be read, or no licence.
     """
-    card = _new_card(model, processor, repo, details) if details.page is None else _completed_card(details)
+    name = repo.rpartition("/")[2]
+    if details.page is None:
+        tags = ["3d-human-pose-estimation", "human-pose", "jointdetr"]
+        data = {"license": details.license, "library_name": "transformers", "pipeline_tag": PIPELINE_TAG, "tags": tags}
+        card = ModelCard.from_template(
+            ModelCardData(**data),
+            template_path=str(TEMPLATE),
+            repo=repo,
+            name=name,
+            details=details,
+            config=model.config,
+            joints=", ".join(model.config.skeleton.joints),
+            num_parameters=f"{model.num_parameters() / 1e6:.1f}",
+            size=processor.size,
+        )
+    else:
+        card = ModelCard.load(details.page)
+        card.data.license = details.license or card.data.license
+        if card.data.license is None:
+            raise ValueError(
+                f"{details.page} must say `license` in its metadata, or `license` must be given; got neither"
+            )
+        card.data.library_name = card.data.library_name or "transformers"
+        card.data.pipeline_tag = card.data.pipeline_tag or PIPELINE_TAG
     results = [result for evaluation in details.evaluations for result in evaluation.metrics]
     if results:
         card.data.eval_results = results
-        card.data.model_name = card.data.model_name or repo.rpartition("/")[2]
+        card.data.model_name = card.data.model_name or name
     card.save(folder / "README.md")
-    return card
-
-
-def _new_card(
-    model: JointDetrForPoseEstimation, processor: BaseImageProcessor, repo: str, details: ModelCardDetails
-) -> ModelCard:
-    """Fill in the template."""
-    return ModelCard.from_template(
-        ModelCardData(license=details.license, library_name="transformers", pipeline_tag=PIPELINE_TAG, tags=TAGS),
-        template_path=str(TEMPLATE),
-        repo=repo,
-        name=repo.rpartition("/")[2],
-        details=details,
-        config=model.config,
-        joints=", ".join(model.config.skeleton.joints),
-        num_parameters=f"{model.num_parameters() / 1e6:.1f}",
-        size=processor.size,
-    )
-
-
-def _completed_card(details: ModelCardDetails) -> ModelCard:
-    """Add to an existing card's metadata."""
-    card = ModelCard.load(details.page)
-    card.data.license = details.license or card.data.license
-    if card.data.license is None:
-        raise ValueError(f"{details.page} must say `license` in its metadata, or `license` must be given; got neither")
-    card.data.library_name = card.data.library_name or "transformers"
-    card.data.pipeline_tag = card.data.pipeline_tag or PIPELINE_TAG
     return card

@@ -17,19 +17,17 @@ from .model_card import ModelCardDetails, write_model_card
 
 PACKAGE = Path(__file__).parents[1]
 MODEL_VARIABLE = "JOINTDETR_MODEL"  # by which the Space knows its model
+STALE = {"model": ["*.py", "*.safetensors", "*.safetensors.index.json"], "space": [f"{PACKAGE.name}/*"]}
+"""Files of an earlier version that would be stale in a new one, by the kind of repository."""
 
 
 def save_with_remote_code(
     model: JointDetrForPoseEstimation, processor: BaseImageProcessor, folder: str | os.PathLike
 ) -> None:
-    """Save model and processor into one folder, which loads with `trust_remote_code=True` alone, as pipeline too.
+    """Save a model, with its refinement network, and its processor into one folder, which is made if need be.
 
-    People load it so without installing the package. The model is left in eval mode, as the pipeline sets it.
-
-    Args:
-        model: The model, its refinement network included.
-        processor: Its image processor.
-        folder: Where to save; made if it does not exist.
+    It loads with `trust_remote_code=True` alone, as pipeline too: people load it so without installing the package.
+    The model is left in eval mode, as the pipeline sets it.
     """
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -39,29 +37,14 @@ def save_with_remote_code(
 class PushSettings:
     """How to publish.
 
-    Args:
-        private: make the repository private. One that exists has to be private already.
-        update: publish a new version in a repository that has files; without it, such a repository is refused.
-        tag: name of the model's version, which `from_pretrained(..., revision=tag)` takes.
-        space_folder: publish the demo too, as a Space of the same name: the folder with its own files `app.py`,
-            `README.md` and `requirements.txt`. The package goes beside them, without its checkpoint.
+    With `space_folder` the demo is published too, as a Space of the same name: that folder holds the Space's own files
+    `app.py`, `README.md` and `requirements.txt`, and the package goes beside them, without its checkpoint.
     """
 
-    private: bool = False
-    update: bool = False
-    tag: str | None = None
+    private: bool = False  # a repository that exists has to be private already
+    update: bool = False  # publish a new version in a repository that has files; without it, such a one is refused
+    tag: str | None = None  # name of the model's version, which `from_pretrained(..., revision=tag)` takes
     space_folder: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Upload:
-    """A folder on its way to a repository."""
-
-    folder: Path
-    repo: str
-    repo_type: str
-    stale: list[str]  # files of an earlier version that would be stale in a new one
-    tag: str | None = None
 
 
 def push_to_hub(
@@ -73,15 +56,8 @@ def push_to_hub(
 ) -> list[str]:
     """Publish a model: weights, image processor, pipeline, the code of all of them, and a card.
 
-    Args:
-        model: The model. It is left in evaluation mode.
-        processor: Its image processor.
-        repo: Name on the Hub, `user/name`.
-        card: What the model card says.
-        settings: How to publish.
-
-    Returns:
-        Address of the model, and of the Space if there is one.
+    The model, which is left in evaluation mode, goes to `repo`, `user/name` on the Hub. Returns its address, and that
+    of the Space if there is one.
 
     Raises:
         ValueError: The name is none; a repository has files already, or is public though it should be private, or has
@@ -96,12 +72,9 @@ def push_to_hub(
         folder = Path(name)
         save_with_remote_code(model, processor, folder / "model")
         write_model_card(folder / "model", model, processor, repo, card)
-        stale = ["*.py", "*.safetensors", "*.safetensors.index.json"]
-        uploads = [_Upload(folder / "model", repo, "model", stale, settings.tag)]
         if settings.space_folder is not None:
             _prepare_space(settings.space_folder, folder / "space", repo)
-            uploads.append(_Upload(folder / "space", repo, "space", ["jointdetr/*"]))
-        return _publish(uploads, settings)
+        return _publish(folder, repo, settings)
 
 
 def _prepare_space(source: Path, folder: Path, model_repo: str) -> None:
@@ -119,53 +92,49 @@ def _prepare_space(source: Path, folder: Path, model_repo: str) -> None:
     card.save(folder / "README.md")
 
 
-def _publish(uploads: list[_Upload], settings: PushSettings) -> list[str]:
+def _publish(folder: Path, repo: str, settings: PushSettings) -> list[str]:
     """Check that nothing stands in the way of any upload, then make what is new and upload one commit each."""
     api = HfApi()
+    tags = {kind: settings.tag if kind == "model" else None for kind in STALE if (folder / kind).is_dir()}
     with _plain_errors("nothing was published"):
         api.whoami()
-        exist = [_check_repository(api, upload, settings) for upload in uploads]
+        exists = {kind: _check_repository(api, repo, kind, settings) for kind in tags}
     addresses = []
-    for upload, exists in zip(uploads, exist, strict=True):
-        with _plain_errors(f"nothing of the {upload.repo_type} was published"):
-            if not exists:
-                sdk = {"space_sdk": "gradio"} if upload.repo_type == "space" else {}
-                api.create_repo(upload.repo, repo_type=upload.repo_type, private=settings.private or None, **sdk)
-            addresses.append(_upload(api, upload))
+    for kind, tag in tags.items():
+        with _plain_errors(f"nothing of the {kind} was published"):
+            if not exists[kind]:
+                sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+                api.create_repo(repo, repo_type=kind, private=settings.private or None, **sdk)
+            if kind == "space":
+                api.add_space_variable(repo, MODEL_VARIABLE, repo)
+            commit = api.upload_folder(
+                repo_id=repo,
+                repo_type=kind,
+                folder_path=folder / kind,
+                commit_message=f"Publish {tag or 'with jointdetr'}",
+                delete_patterns=STALE[kind],
+            )
+        if tag is not None:
+            with _plain_errors(f"it was published, but without the tag {tag}"):
+                api.create_tag(repo, tag=tag, revision=commit.oid)
+        addresses.append(str(commit.repo_url))
     return addresses
 
 
-def _upload(api: HfApi, upload: _Upload) -> str:
-    """Put a folder into a repository in one commit, and return its address."""
-    if upload.repo_type == "space":
-        api.add_space_variable(upload.repo, MODEL_VARIABLE, upload.repo)
-    commit = api.upload_folder(
-        repo_id=upload.repo,
-        repo_type=upload.repo_type,
-        folder_path=upload.folder,
-        commit_message=f"Publish {upload.tag or 'with jointdetr'}",
-        delete_patterns=upload.stale,
-    )
-    if upload.tag is not None:
-        with _plain_errors(f"it was published, but without the tag {upload.tag}"):
-            api.create_tag(upload.repo, tag=upload.tag, revision=commit.oid)
-    return str(commit.repo_url)
-
-
-def _check_repository(api: HfApi, upload: _Upload, settings: PushSettings) -> bool:
+def _check_repository(api: HfApi, repo: str, kind: str, settings: PushSettings) -> bool:
     """Return whether the repository exists; refuse to overwrite, to publish what is private, and to move a tag."""
     try:
-        info = api.repo_info(upload.repo, repo_type=upload.repo_type)
+        info = api.repo_info(repo, repo_type=kind)
     except RepositoryNotFoundError:
         return False
     if settings.private and not info.private:
-        raise ValueError(f"{upload.repo} must be private to be pushed to as private; it exists and is public")
+        raise ValueError(f"{repo} must be private to be pushed to as private; it exists and is public")
     published = [file.rfilename for file in info.siblings or [] if file.rfilename != ".gitattributes"]
     if published and not settings.update:
-        raise ValueError(f"{upload.repo} exists as a {upload.repo_type}; --update publishes a new version of it")
-    tags = api.list_repo_refs(upload.repo, repo_type=upload.repo_type).tags
-    if upload.tag in {tag.name for tag in tags}:
-        raise ValueError(f"{upload.repo} has the tag {upload.tag} already; tags do not move, choose another one")
+        raise ValueError(f"{repo} exists as a {kind}; --update publishes a new version of it")
+    tags = api.list_repo_refs(repo, repo_type=kind).tags if kind == "model" else []
+    if settings.tag in {tag.name for tag in tags}:
+        raise ValueError(f"{repo} has the tag {settings.tag} already; tags do not move, choose another one")
     return True
 
 

@@ -2,8 +2,7 @@
 
 One way to find people serves the pipeline, the command line, the demo, films and data sets: `find_people`. It lies
 flat in the package (`people_jointdetr.py`), because the pipeline needs it and travels with a
-checkpoint, which can carry flat files alone. In this room are the boxes that people type,
-draw or send (`boxes`), and the words in which they are told what was found (`words`).
+checkpoint, which can carry flat files alone. In this room are the words in which people are told what was found.
 """
 
 from ..people_jointdetr import (

@@ -7,7 +7,7 @@ from evaluation_examples import exact_outputs, make_targets, predictions
 from PIL import Image
 
 from benchmarks.accuracy.peer_mediapipe import LIMBS, Answer, Person, measure
-from jointdetr.evaluation.scoring import score
+from jointdetr.evaluation.evaluate import score
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
 

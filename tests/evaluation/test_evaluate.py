@@ -43,15 +43,15 @@ def test_a_refiner_fills_missing_joints_and_nothing_is_left_out():
     outputs = exact_outputs(targets)
     outputs.logits[0] = 0.0  # a person of whom no joint is detected
 
-    class FillsSevens:
+    class FillsSevens(torch.nn.Module):
         config = SimpleNamespace(refine_detected=False)
 
-        def __call__(self, joints, missing, sigmas):
+        def forward(self, joints, missing, sigmas):
             filled = torch.where(missing[..., None], torch.full_like(joints, 7.0), joints)
             return AssembledPoses(filled.masked_fill(missing.all(1)[:, None, None], torch.nan), None, None, None)
 
     outputs.logits[1, 2, 17] = 20.0  # the right knee
-    found = FoundPoses.assemble(outputs, EvaluationSettings(), FillsSevens())
+    found = FoundPoses.assemble(outputs, 0.5, FillsSevens())
     assert found.detected.detected.sum(dim=1).tolist() == [0, 16, 17]
     assert found.joints.isfinite().all() and found.refined
     assert found.joints[1, 2].tolist() == [7.0] * 3

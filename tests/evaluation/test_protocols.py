@@ -18,7 +18,7 @@ from jointdetr.cli.evaluate import ProtocolName
 from jointdetr.data.schema import pose_features
 from jointdetr.evaluation.evaluate import EvaluationSettings, evaluate_model
 from jointdetr.evaluation.metrics import pa_mpjpe
-from jointdetr.evaluation.prediction import JointMapping
+from jointdetr.evaluation.prediction import describe_mapping
 from jointdetr.evaluation.protocols import PLAIN, PROTOCOLS, choose_rows
 from jointdetr.evaluation.result import EvaluationResult
 from jointdetr.skeleton_jointdetr import HUMAN36M, SKELETONS
@@ -148,11 +148,11 @@ def test_alignment_never_mirrors_and_agrees_with_scipys_procrustes_where_no_mirr
 def test_every_64th_frame_of_the_test_subjects_is_chosen(first_frame):
     places = [("S9", "Eating", CAMERAS[0], frame + first_frame) for frame in range(0, 130, 2)]
     others = [("S1", "Eating", CAMERAS[0], first_frame), ("S9", "Eating", "00000000", first_frame)]
-    chosen = choose_rows(make_rows("human36m", [*others, *places]), PROTOCOLS["human36m-p1"])
-    assert [frame - first_frame for frame in chosen.rows["frame"]] == [0, 64, 128]
-    assert set(chosen.rows["subject"]) == {"S9"}
-    assert "subject S11" in chosen.lacking and f"camera {CAMERAS[1]}" in chosen.lacking
-    assert chosen.groups == ["Eating"] * 3
+    rows, groups, lacking = choose_rows(make_rows("human36m", [*others, *places]), PROTOCOLS["human36m-p1"])
+    assert [frame - first_frame for frame in rows["frame"]] == [0, 64, 128]
+    assert set(rows["subject"]) == {"S9"}
+    assert "subject S11" in lacking and f"camera {CAMERAS[1]}" in lacking
+    assert groups == ["Eating"] * 3
 
 
 def test_frames_at_another_step_are_refused():
@@ -162,13 +162,14 @@ def test_frames_at_another_step_are_refused():
 
 
 def test_data_of_another_protocol_are_refused(human36m_rows):
-    with pytest.raises(ValueError, match="3dhp needs rows of skeleton 'mpi_inf_3dhp', got 'human36m'"):
-        choose_rows(human36m_rows, PROTOCOLS["3dhp"])
+    mixed = human36m_rows.map(lambda row, index: {"skeleton": "lsp"} if index else row, with_indices=True)
+    with pytest.raises(ValueError, match="human36m-p1 needs rows of skeleton 'human36m', got 'lsp'"):
+        PROTOCOLS["human36m-p1"].skeleton_of(mixed, HUMAN36M)
     training = make_rows("human36m", [("S1", "Eating", CAMERAS[0], 0)])
     with pytest.raises(ValueError, match="rows of subject S9, S11, got only 'S1'"):
         choose_rows(training, PROTOCOLS["human36m-p1"])
     with pytest.raises(ValueError, match="empty split"):
-        choose_rows(human36m_rows.select([]), PROTOCOLS["human36m-p1"])
+        PROTOCOLS["human36m-p1"].skeleton_of(human36m_rows.select([]), HUMAN36M)
 
 
 def test_unlabelled_roots_are_refused_and_unlabelled_joints_left_out(tiny):
@@ -227,7 +228,7 @@ def test_mapped_numbers_by_hand(tiny):
 
 def test_a_model_that_lacks_scored_joints_is_refused():
     with pytest.raises(ValueError, match="3dhp scores head_top, .*cannot be had from the joints of the model's"):
-        JointMapping.between(SKELETONS["coco"], SKELETONS["mpi_inf_3dhp"], PROTOCOLS["3dhp"])
+        describe_mapping(SKELETONS["coco"], SKELETONS["mpi_inf_3dhp"], PROTOCOLS["3dhp"])
 
 
 def test_fine_print_says_when_numbers_are_not_comparable(tiny, human36m_rows):
@@ -250,8 +251,8 @@ def test_guesses_stand_beside_a_protocol_and_are_moved_to_its_root(tiny, human36
 
 
 def test_plain_evaluation_takes_every_row(human36m_rows):
-    chosen = choose_rows(human36m_rows, PLAIN)
-    assert len(chosen.rows) == len(human36m_rows) and chosen.groups is None and not chosen.lacking
+    rows, groups, lacking = choose_rows(human36m_rows, PLAIN)
+    assert len(rows) == len(human36m_rows) and groups is None and not lacking
     with pytest.raises(ValueError, match="'mpi_inf_3dhp', got 'human36m'"):
         PROTOCOLS["3dhp"].skeleton_of(human36m_rows, HUMAN36M)
 

@@ -9,10 +9,10 @@ from evaluation_examples import SIZE, exact_outputs, make_targets, predictions
 
 from jointdetr import AssembledPoses
 from jointdetr.camera_jointdetr import project
+from jointdetr.evaluation.evaluate import camera_metrics, score
 from jointdetr.evaluation.metrics import TrivialBaselines
 from jointdetr.evaluation.prediction import FoundPoses, PoseTargets
-from jointdetr.evaluation.protocols import LIMB_JOINTS, PROTOCOLS
-from jointdetr.evaluation.scoring import ScoredPoses, camera_metrics, score
+from jointdetr.evaluation.protocols import LIMB_JOINTS, METRICS, PROTOCOLS
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
 INTRINSICS = torch.tensor([[200.0, 0, 64], [0, 200, 32], [0, 0, 1]])
@@ -48,9 +48,13 @@ def test_errors_are_split_by_visibility_and_detection():
 
 def test_errors_of_visible_and_occluded_joints_share_one_alignment():
     targets = make_targets()
+    outputs = exact_outputs(targets)
     off = targets.joints + 200.0
     off[..., 0] += torch.where(targets.visible, 10.0, 30.0)
-    errors = ScoredPoses(off, targets.joints, targets.valid).measure_visible(targets.visible)
+    outputs.pred_joints[:, :17] = off
+    found = predictions(outputs, targets)
+    found.poses.refined = True
+    errors = score(found).refinement["after"]
     by_hand = (off - targets.joints).norm(dim=-1)
     assert errors["mpjpe_occluded"] == pytest.approx(by_hand[~targets.visible].mean().item(), rel=1e-5)
     assert errors["mpjpe_visible"] == pytest.approx(by_hand[targets.visible].mean().item(), rel=1e-5)
@@ -109,7 +113,7 @@ def test_pck_is_strict_and_over_14_joints_of_3dhp():
     target = torch.zeros(1, 14, 3)
     predicted = torch.zeros(1, 14, 3)
     predicted[0, :7, 2] = 150.0
-    metrics = ScoredPoses(predicted, target, torch.ones(1, 14, dtype=torch.bool)).measure(protocol.metrics)
+    metrics = {name: METRICS[name].function(predicted, target) for name in protocol.metrics}
     assert metrics["pck_150"] == 0.5
     assert metrics["auc"] == pytest.approx(0.5 * 30 / 31)
 

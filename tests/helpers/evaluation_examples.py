@@ -2,7 +2,7 @@
 
 import torch
 
-from jointdetr.evaluation.prediction import EvaluationSettings, FoundPoses, PoseTargets, Predictions
+from jointdetr.evaluation.prediction import FoundPoses, PoseTargets, Predictions
 from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
 from jointdetr.skeleton_jointdetr import HUMAN36M
 
@@ -33,5 +33,5 @@ def exact_outputs(targets: PoseTargets) -> JointDetrPoseEstimationOutput:
 
 def predictions(outputs: JointDetrPoseEstimationOutput, targets: PoseTargets, threshold: float = 0.5) -> Predictions:
     """Assemble outputs without a refinement network."""
-    poses = FoundPoses.assemble(outputs, EvaluationSettings(threshold=threshold), None)
+    poses = FoundPoses.assemble(outputs, threshold, None)
     return Predictions(poses, targets, HUMAN36M)

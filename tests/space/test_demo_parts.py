@@ -20,7 +20,7 @@ from jointdetr import HUMAN36M  # noqa: E402
 from jointdetr.demo import DemoSettings  # noqa: E402
 from jointdetr.demo.app import about_model, notice  # noqa: E402
 from jointdetr.demo.estimator import PoseEstimator  # noqa: E402
-from jointdetr.demo.guard import require_film  # noqa: E402
+from jointdetr.demo.guard import parse_boxes, read_boxes, require_film  # noqa: E402
 from jointdetr.demo.motion_tabs import SMOOTHINGS, FilmTab  # noqa: E402
 from jointdetr.demo.parts import (  # noqa: E402
     FIELD_OF_VIEW,
@@ -29,11 +29,12 @@ from jointdetr.demo.parts import (  # noqa: E402
     camera_of,
     drawing_value,
     drawn_boxes,
+    overlay,
+    table_rows,
+    write_files,
 )
 from jointdetr.demo.picture_tab import PictureTab, report  # noqa: E402
-from jointdetr.demo.results import overlay, table_rows, write_files  # noqa: E402
 from jointdetr.formats.film import FilmWriter  # noqa: E402
-from jointdetr.people.boxes import parse_boxes, read_boxes  # noqa: E402
 
 IMAGE = Image.new("RGB", (320, 240), "gray")
 
@@ -75,7 +76,7 @@ class TestSettings:
 class TestBoxes:
     def test_are_cut_to_the_picture(self):
         assert parse_boxes([[-10, 5, 100, 400]], IMAGE, 2) == [[0, 5, 90, 235]]
-        assert parse_boxes(None, IMAGE, 2) == []
+        assert parse_boxes([], IMAGE, 2) == []
 
     @pytest.mark.parametrize(
         "boxes", ["x", [[1, 2, 3]], [[0, 0, float("nan"), 5]], [["0", 0, 9, 9]], [[0, 0, 3, 3]], [[0, 0, 9, 9]] * 3]
@@ -308,7 +309,7 @@ class TestPeopleOfADetector:
         assert update[tab.status].startswith("2 people")
         assert update[tab.picker] is None, "the next picture may come"
         found = [[10, 20, 80, 180], [200, 10, 100, 220]]
-        assert update[tab.seen].sighting.boxes == found
+        assert update[tab.seen][1].boxes == found
         assert json.loads(update[tab.picture])["boxes"] == found
         assert len(json.loads(update[tab.view])["people"]) == 2
         drawn = values | {tab.seen: update[tab.seen], tab.picture: json.dumps({"boxes": found[:1]})}
@@ -319,7 +320,7 @@ class TestPeopleOfADetector:
 
     def test_of_the_first_example_are_there_at_once(self, tab):
         update = tab.on_landing()
-        assert update[tab.seen].path.endswith("astronaut.jpg")
+        assert update[tab.seen][0].endswith("astronaut.jpg")
         assert "This is an example" in update[tab.status]
         assert json.loads(update[tab.picture])["boxes"] == [[10, 20, 80, 180], [200, 10, 100, 220]]
 

@@ -37,7 +37,7 @@ def test_curl_gets_the_same_answer(text):
 def test_every_setting_is_described():
     from dataclasses import fields
 
-    from jointdetr.demo.settings import DemoSettings
+    from jointdetr.demo import DemoSettings
 
     text = PAGE.read_text(encoding="utf-8")
     for field in fields(DemoSettings):
