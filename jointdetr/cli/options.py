@@ -22,7 +22,7 @@ ModelOption = Annotated[
     typer.Option("--model", help="Folder or Hub repository of the checkpoint; the one in the package if left out."),
 ]
 ThresholdOption = Annotated[
-    float, typer.Option(min=0.0, max=1.0, help="A joint less probable than this counts as not found.")
+    float, typer.Option(min=0.0, max=1.0, help="A joint with a smaller score is a guess.")
 ]
 PrecisionOption = Annotated[
     Precision,

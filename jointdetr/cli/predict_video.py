@@ -40,6 +40,7 @@ class _Film:
         self.source, self.options, self.table = source, options, table
         self.is_live = isinstance(source, int)
         self.reader = open_webcam(source) if self.is_live else FrameReader(source, options.step)
+        self.size = next(iter(self.reader)).image.size
         # what a webcam saw is kept as a film if it is to be drawn on later
         self.film = table.with_suffix("").with_suffix(".mp4") if self.is_live else source
         settings = VideoSettings(
@@ -49,7 +50,7 @@ class _Film:
             smoothing=SmoothingSettings(options.smoothing),
             threshold=options.threshold,
             step=1 if self.is_live else options.step,
-            camera=options.camera_of(next(iter(self.reader)).image.size),
+            camera=options.camera_of(self.size),
         )
         estimator = options.load_estimator()
         self.skeleton = estimator.model.config.skeleton
@@ -143,11 +144,13 @@ class _Film:
         import numpy as np
 
         from ..people.words import NOBODY, count_people, describe_error, doubt_of_error, expected_error_mm
+        from ..people_jointdetr import points_inside
 
         people, errors_mm = set(), []
         for row in self.recording.rows():
             people.add(row["person"])
-            errors_mm.append(expected_error_mm(row))
+            inside = np.isfinite(points_inside(row["joints_2d"], self.size)).all(axis=-1)
+            errors_mm.append(expected_error_mm(row | {"inside": inside}))
         known = [each for each in errors_mm if np.isfinite(each)]
         error_mm = float(np.mean(known)) if known else np.nan
         found = ", ".join(filter(None, (count_people(len(people)), describe_error(error_mm)))) if people else NOBODY

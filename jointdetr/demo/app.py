@@ -113,7 +113,7 @@ class Endpoint:
 
         Args:
             picture: The picture.
-            threshold: A joint less probable than this counts as not found, from 0 to 1.
+            threshold: A joint with a smaller score is a guess, from 0 to 1.
             focal_px: Focal length in pixels, if known; otherwise 60 degrees are guessed, to place people before it.
             boxes: Where the people are, as "x y width height; x y width height; ..." in pixels.
             people: "search" finds the people where there are no boxes, "whole" takes the whole picture as one person.

@@ -74,7 +74,7 @@ class PoseEstimator:
     def assemble(self, sighting: Sighting, threshold: float, camera: Camera | None) -> list[Person]:
         """Return the people of a picture, as `post_process_pose_estimation` does, without running the network again.
 
-        Joints less probable than the threshold are missing; the camera is `None` if unknown.
+        Joints with a score below the threshold are guesses; the camera is `None` if unknown.
         """
         return self.pipeline.image_processor.post_process_pose_estimation(
             sighting.outputs, sighting.inputs, threshold, self.model.refiner, cameras=[camera]

@@ -32,7 +32,7 @@ from .protocols import PLAIN, Protocol
 class EvaluationSettings:
     """How to evaluate, and by which protocol."""
 
-    threshold: float = 0.5  # joints less probable than this are missing
+    threshold: float = 0.5  # joints with a smaller score are guesses
     batch_size: int = 32  # crops at once
     workers: int = 0  # processes that load pictures
     device: str = "cpu"

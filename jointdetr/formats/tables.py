@@ -26,7 +26,7 @@ FIELDS = {
     "joints_camera": "mm, from the camera's centre, camera axes: x right, y down, z forward",
     "joints_world": "mm, in the world that the camera's extrinsics come from",
     "joints_2d": "px of the picture, from its top left corner",
-    "scores": "probability of the joint's class, 0 to 1",
+    "scores": "probability, 0 to 1, of the joint to be found and, if its error is known, within 150 mm of the truth",
     "detected": "false: the joint was not found, its position is a guess or missing (null)",
     "sigmas": "mm, how far off the joint is expected to be",
     "visible": "probability that the joint is in the picture and not hidden, 0 to 1",

@@ -49,7 +49,7 @@ class VideoSettings:
         has_detector: Whether the estimator has a detector, which goes on being asked when people are known, and
             without which nobody is believed in for long.
         detect_every_s: How often people are looked for; without a detector only while nobody is known.
-        threshold: Joints less probable than this count as not found.
+        threshold: Joints with a smaller score are guesses.
         batch_size: Frames that go through the network at once. More are faster on a GPU, but the boxes of all of them
             come from the frames before.
         step: Looks at every `step`-th frame.

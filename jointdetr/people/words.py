@@ -72,7 +72,7 @@ def _doubts_of_one(person: Person, skeleton: Skeleton, boxes_given: bool) -> Ite
     """Say what is to be doubted of a person, without the name."""
     num_found = int(np.asarray(person["detected"], dtype=bool).sum())
     if not num_found:
-        yield ": no joint is probable enough: nobody is there, or the threshold is too high"
+        yield ": no joint is sure enough: nobody is there, or the threshold is too high"
     advice = "is the box x, y, width, height?" if boxes_given else "draw a box"
     if doubt := doubt_of_error(expected_error_mm(person), advice):
         yield f": {doubt}"

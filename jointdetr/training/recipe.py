@@ -118,7 +118,7 @@ class EvaluationRecipe:
     every_epochs: int = 1  # 0 for the end alone; streams have no epochs
     every_steps: int = 0  # in optimiser steps, besides
     batch_size: int = 64
-    threshold: float = 0.5  # joints less probable than this are missing
+    threshold: float = 0.5  # joints with a smaller score are guesses
 
 
 @dataclass(frozen=True)

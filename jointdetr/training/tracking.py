@@ -120,7 +120,7 @@ def people_to_draw(data: PoseMixture) -> dict[str, Any]:
 def draw_people(model: PreTrainedModel, batch: dict[str, Any], cropper: Cropper, threshold: float) -> Image.Image:
     """Draw the first people of a batch with what a model in evaluation mode predicts for them.
 
-    Joints less probable than the threshold are drawn as guesses; titles give the mean error of the labelled ones.
+    Joints with a score below the threshold are drawn as guesses; titles give the mean error of the labelled ones.
     """
     pixels, labels = batch["pixel_values"][:DRAWN_PEOPLE].to(model.device), batch["labels"][:DRAWN_PEOPLE]
     poses = assemble_poses(model(pixel_values=pixels), threshold=0.0)

@@ -126,7 +126,7 @@ def pose_figure(image: Image.Image, people: Sequence[Person], skeleton: Skeleton
             panels = [figure.add_subplot(grid[row, first_column + view]) for view in range(len(VIEWS))]
             _draw_person_3d(panels, person, skeleton, name)
     lines = [Line2D([], [], color=color, marker="o", linewidth=3, label=side) for side, color in COLORS.items()]
-    lines.append(Line2D([], [], color=COLORS["middle"], marker="o", linewidth=3, label="guessed, not seen"))
+    lines.append(Line2D([], [], color=COLORS["middle"], marker="o", linewidth=3, label="a guess"))
     lines[-1].set(markerfacecolor="white", linestyle=DASHES)
     figure.legend(handles=lines, loc="outside lower center", ncols=4, frameon=False, fontsize=11)
     return figure

@@ -81,7 +81,7 @@ def test_a_box_in_which_no_joint_is_found_is_doubted():
     nobody = person(distance_mm=math.nan)
     nobody["detected"][:] = False
     (sentence,) = doubts([person(), nobody], HUMAN36M)
-    assert sentence == "person 2: no joint is probable enough: nobody is there, or the threshold is too high"
+    assert sentence == "person 2: no joint is sure enough: nobody is there, or the threshold is too high"
 
 
 def test_a_place_that_is_not_known():

@@ -104,7 +104,7 @@ class TestPicture:
         give(page, example_picture)
         assert "17 of 17 joints" in status(page)
         slider = page.locator("#threshold input[type=range]")
-        slider.fill("0.998")
+        slider.fill("0.95")
         slider.dispatch_event("pointerup")
         page.wait_for_function("() => document.querySelector('#status').innerText.includes('Estimated in') === false")
         found = int(re.search(r"(\d+) of 17 joints", status(page))[1])
