@@ -149,7 +149,8 @@ class _Film:
         people, errors_mm = set(), []
         for row in self.recording.rows():
             people.add(row["person"])
-            inside = np.isfinite(points_inside(row["joints_2d"], self.size)).all(axis=-1)
+            points = np.array(row["joints_2d"], dtype=np.float64)
+            inside = np.isfinite(points_inside(points, self.size)).all(axis=-1)
             errors_mm.append(expected_error_mm(row | {"inside": inside}))
         known = [each for each in errors_mm if np.isfinite(each)]
         error_mm = float(np.mean(known)) if known else np.nan
