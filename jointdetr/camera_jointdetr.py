@@ -448,23 +448,3 @@ def _cauchy_weights(distances: torch.Tensor, used: torch.Tensor) -> torch.Tensor
     median = distances.where(used, torch.nan).nanmedian(dim=-1, keepdim=True).values
     scale = (CAUCHY_SCALE * median).clamp(min=1e-12)  # of exact points all distances are zero
     return 1 / (1 + (distances / scale).square())
-
-
-__all__ = [
-    "CAMERA_ARGUMENTS",
-    "GUESSED_FIELD_OF_VIEW",
-    "Camera",
-    "Distortion",
-    "apply_affine",
-    "camera_of_picture",
-    "crop_intrinsics",
-    "flip_joints",
-    "flip_permutation",
-    "invert_affine",
-    "outside_autocast",
-    "procrustes_align",
-    "project",
-    "solve_root_translation",
-    "to_array",
-    "validate_intrinsics",
-]

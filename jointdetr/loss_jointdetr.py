@@ -367,13 +367,3 @@ def _centred(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 def _masked_mean(errors: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Mean of (layers, batch, joints) over the valid (batch, joints); 0 where there are none."""
     return (errors * valid).sum((1, 2)) / over_processes(valid.sum()).clamp(min=1e-6)
-
-
-__all__ = [
-    "JointDetrLoss",
-    "PoseLabels",
-    "PoseLoss",
-    "PosePredictions",
-    "match",
-    "over_processes",
-]

@@ -390,20 +390,3 @@ def _common_areas(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     low = np.maximum(first[..., :2], second[..., :2])
     high = np.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
     return (high - low).clip(min=0).prod(-1)
-
-
-__all__ = [
-    "LIMITS",
-    "PEOPLE",
-    "PeopleRequest",
-    "SearchLimits",
-    "Sightings",
-    "body_box",
-    "box_overlaps",
-    "detect_people",
-    "find_people",
-    "is_there",
-    "load_detector",
-    "points_inside",
-    "search_people",
-]

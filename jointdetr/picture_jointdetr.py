@@ -424,16 +424,3 @@ def roll(angle: torch.Tensor) -> torch.Tensor:
     cos, sin = angle.cos(), angle.sin()
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)
     return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one]).view(3, 3)
-
-
-__all__ = [
-    "CROP_SETTINGS",
-    "Cropper",
-    "crop_labels",
-    "crop_rolls",
-    "iterate_pictures",
-    "load_picture",
-    "person_crop_affine",
-    "turns_upright",
-    "warp_image",
-]

@@ -313,14 +313,3 @@ def _to_world(joints_camera: torch.Tensor, cameras: Sequence[Camera]) -> torch.T
     places = [unknown if camera.extrinsics is None else torch.from_numpy(camera.extrinsics) for camera in cameras]
     extrinsics = torch.stack(places)  # (batch, 3, 4)
     return (joints_camera - extrinsics[:, None, :, 3]) @ extrinsics[..., :3]  # row vectors: the rotation's inverse
-
-
-__all__ = [
-    "ASSEMBLY_INPUTS",
-    "AssembledPoses",
-    "assemble_poses",
-    "assign",
-    "choose_queries",
-    "people_of_crops",
-    "place_roots",
-]
