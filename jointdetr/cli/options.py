@@ -21,9 +21,7 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="Folder or Hub repository of the checkpoint; the one in the package if left out."),
 ]
-ThresholdOption = Annotated[
-    float, typer.Option(min=0.0, max=1.0, help="A joint with a smaller score is a guess.")
-]
+ThresholdOption = Annotated[float, typer.Option(min=0.0, max=1.0, help="A joint with a smaller score is a guess.")]
 PrecisionOption = Annotated[
     Precision,
     typer.Option(
