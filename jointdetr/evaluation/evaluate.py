@@ -4,9 +4,9 @@ Plain evaluation is the protocol `PLAIN`; those of the papers are in `protocols.
 chooses it, `prediction.py` lets the model say where its joints are and makes them the data's, and here they are
 compared with the truth.
 
-Every joint counts in the errors, detected or not. A joint is *detected* if its score reaches the threshold; errors over
-detected joints alone are given beside, with the fraction that they are of all labelled joints (`recall`). Where the
-data have camera intrinsics, errors in camera space are given too.
+Every joint counts in the errors, detected or not. A joint is *detected* if its score reaches the threshold; errors
+over detected joints alone are given beside, with the fraction that they are of all labelled joints (`recall`). Where
+the data have camera intrinsics, errors in camera space are given too.
 
 Shape vocabulary: `poses` (N), `joints` (J) of the data, `scored` joints of the protocol. Millimetres in camera axes.
 """
