@@ -5,6 +5,8 @@
 Three kinds of pictures, `--count` of each: photographs of Leeds Sports Pose Extended cut to twice the person's box
 (`FOLDER` with `images.tar` and `joints.mat`), synthetic people at 20 to 90% of the height of pictures of several
 shapes, and pictures of nobody (the same synthetic rooms, seen the other way, and plain surfaces, stripes and noise).
+People of the first two kinds who are higher than wide are also looked for in pictures that end between breast and
+hips.
 
 The table says how often the person of the label was found (a box that shares half of the union with the label's), how
 many people were kept besides, how often nobody was, and the processor's time a picture. Below it, for setting
@@ -53,6 +55,7 @@ SCENE_SIZE = 768
 SCENE_SETTINGS = RenderSettings(SCENE_SIZE, supersampling=1, preset="everyday")
 LEAST_VISIBLE = 0.6  # of the joints: who stands behind a box is not looked for
 SHAPES = ((4, 3), (3, 4), (16, 9), (9, 16), (1, 1))
+HIGH, PORTRAIT_SHARES = 1.4, (0.25, 0.5)  # height over width of a body, and how much of its height is shown
 SEED = 4711
 LARGE = (4000, 3000)
 ERROR_STEPS_MM = (150, 180, 200, 220, 240, 260, 300, 400)
@@ -146,6 +149,17 @@ def lspet_pictures(folder: Path, count: int) -> Iterator[Example]:
             labelled = joints[:, 2, number] > 0
             picture = Image.open(io.BytesIO(archive.extractfile(member).read())).convert("RGB")
             yield Example(picture, body_box(joints[labelled, :2, number]))
+
+
+def portraits(examples: Iterable[Example]) -> Iterator[Example]:
+    """Pictures of people who are higher than wide, that end between breast and hips."""
+    rng = np.random.default_rng(SEED)
+    for example in examples:
+        left, top, width, height = example.box
+        if height > HIGH * width:
+            height *= rng.uniform(*PORTRAIT_SHARES)
+            picture = example.image.crop((0, 0, example.image.width, round(top + height)))
+            yield Example(picture, [left, top, width, height])
 
 
 def nobody(count: int) -> Iterator[Example]:
@@ -275,10 +289,12 @@ def main() -> None:
     look = pipeline("pose-estimation-3d", model=arguments.model, device="cpu").look
     kinds = {
         "synthetic": synthetic_scenes(arguments.count),
+        "cut": portraits(synthetic_scenes(arguments.count)),
         "nobody": nobody(arguments.count),
     }
     if arguments.lspet is not None:
         kinds["lspet"] = lspet_pictures(arguments.lspet, arguments.count)
+        kinds["lspet cut"] = portraits(lspet_pictures(arguments.lspet, arguments.count))
     tallies = {}
     for name, examples in kinds.items():
         tallies[name] = measure(examples, look)
