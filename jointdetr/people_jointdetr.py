@@ -104,17 +104,19 @@ LIMITS = SearchLimits()
 
 @dataclass(frozen=True)
 class Sightings:
-    """What the network sees in boxes of a picture, whatever it thinks of it. Joints beyond the picture are left out.
+    """What the network sees in boxes of a picture, whatever it thinks of it.
 
     Args:
-        points: `(people, joints, 2)` px of the picture; NaN beyond it.
+        points: `(people, joints, 2)` px of the picture.
         scores: `(people, joints)`, see [`AssembledPoses`].
+        size: Width and height of the picture in px.
         visible: `(people, joints)` probabilities of being seen; None for networks without a confidence head.
         sigmas: `(people, joints)` mm, how far off the joints are expected to be; None for such networks, too.
     """
 
     points: np.ndarray
     scores: np.ndarray
+    size: tuple[int, int]
     visible: np.ndarray | None = None
     sigmas: np.ndarray | None = None
 
@@ -122,28 +124,34 @@ class Sightings:
         """Some of them, in this order."""
         index = list(indices)
         visible, sigmas = (None if values is None else values[index] for values in (self.visible, self.sigmas))
-        return Sightings(self.points[index], self.scores[index], visible, sigmas)
+        return Sightings(self.points[index], self.scores[index], self.size, visible, sigmas)
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Which joints are in the picture `(people, joints)`."""
+        return inside_picture(self.points, self.size)
 
     def sureness(self) -> np.ndarray:
         """How sure the network is of each pose `(people,)`, 0 to 1.
 
         The mean over the joints in the picture of the score times the probability of being seen: nobody's joints are
-        not.
+        not. It is 0 where hardly any joint is in the picture.
         """
-        return self._mean(self.scores if self.visible is None else self.scores * self.visible)
+        values = self.scores if self.visible is None else self.scores * self.visible
+        return self._mean(values) * (self.inside.sum(-1) >= LEAST_INSIDE)
 
     def errors_mm(self) -> np.ndarray:
-        """Mean expected error of the joints of each pose `(people,)`; 0 where that is not known."""
+        """Mean expected error of the joints in the picture of each pose `(people,)`; 0 where that is not known."""
         return np.zeros(len(self.points)) if self.sigmas is None else self._mean(self.sigmas)
 
     def _mean(self, values: np.ndarray) -> np.ndarray:
-        """Mean over the joints in the picture `(people,)`; as if there were zeros where these are hardly any."""
-        inside = np.isfinite(self.points).all(-1)  # (people, joints)
-        return (values * inside).sum(-1) / inside.sum(-1).clip(min=LEAST_INSIDE)
+        """Mean over the joints in the picture `(people,)`."""
+        inside = self.inside
+        return np.where(inside, values, 0.0).sum(-1) / inside.sum(-1).clip(min=1)
 
     def boxes(self) -> list[Box]:
-        """The box of each body."""
-        return [body_box(points) for points in self.points]
+        """The box of what is in the picture of each body."""
+        return [clip_box(body_box(points), self.size) for points in self.points]
 
 
 class Look(Protocol):
@@ -279,7 +287,7 @@ def search_people(image: Image.Image, look: Look, limits: SearchLimits = LIMITS)
         seen = seen.chosen(best_apart(seen, is_likely, box_overlaps, limits.overlap)[:most])
         if not len(seen.points):
             return []
-        seen = look(small, visible_boxes(seen.boxes(), small.size), second_look)
+        seen = look(small, seen.boxes(), second_look)
     last = look_askew(small, look, seen)
     is_person = (last.sureness() >= limits.sureness) & (last.errors_mm() <= limits.error_mm)
     is_person &= following_of(seen, last) <= limits.following
@@ -302,8 +310,9 @@ def look_askew(image: Image.Image, look: Look, near: Sightings) -> Sightings:
 def following_of(near: Sightings, askew: Sightings) -> np.ndarray:
     """How far each body has moved along with the window of `look_askew` `(people,)`: 0 not at all, 1 wholly."""
     shifts = _shifts(near)
-    differences = np.ma.masked_invalid(askew.points - near.points)  # (people, joints, 2)
-    moved = np.ma.median(differences, axis=1).filled(np.inf)  # (people, 2)
+    compared = (near.inside & askew.inside)[..., None]  # (people, joints, 1)
+    differences = np.ma.masked_where(~np.repeat(compared, 2, axis=-1), askew.points - near.points)
+    moved = np.ma.median(differences, axis=1).filled(np.nan)  # (people, 2)
     return (moved * shifts).sum(-1) / (shifts * shifts).sum(-1)
 
 
@@ -341,29 +350,36 @@ def best_apart(seen: Sightings, allowed: np.ndarray, measure: Overlaps, most: fl
 def is_there(pose: Mapping[str, np.ndarray], box: Sequence[float], size: tuple[int, int]) -> bool:
     """Tell whether a pose is that of a person in a box of a picture of (width, height).
 
-    Of its joints in the picture at least half must be `detected` `(joints,)`, and be about where the box is: a pose
-    that reaches far out of what the network was given is imagined.
+    Of its joints that are not beyond the picture at least half must be `detected` `(joints,)`, and the body must be
+    about where the box is: a pose that reaches far out of what the network was given is imagined.
     """
-    points = points_inside(pose["joints_2d"], size)
-    inside = np.isfinite(points).all(-1)
-    if inside.sum() < LEAST_INSIDE or np.mean(pose["detected"][inside]) < LEAST_FOUND:
+    points = pose["joints_2d"]
+    inside = inside_picture(points, size)
+    beyond = np.isfinite(points).all(-1) & ~inside
+    if inside.sum() < LEAST_INSIDE or np.mean(pose["detected"][~beyond]) < LEAST_FOUND:
         return False
-    overlap = box_overlaps(np.array([body_box(points)]), np.array([box], float))
-    return bool(overlap[0, 0] >= LEAST_AGREEMENT)
+    body, looked_at = (np.array([clip_box(each, size)]) for each in (body_box(points), box))
+    return bool(box_overlaps(body, looked_at)[0, 0] >= LEAST_AGREEMENT)
 
 
-def points_inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Points `(..., 2)` px that are in a picture of (width, height), NaN for those beyond."""
-    inside = ((points >= 0) & (points <= size)).all(-1, keepdims=True)
-    return np.where(inside, points, np.nan)
+def inside_picture(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Tell which points `(..., 2)` px are in a picture of (width, height): `(...)`, False for what is not known."""
+    return ((points >= 0) & (points <= size)).all(-1)
 
 
 def body_box(joints_2d: np.ndarray) -> Box:
-    """Return the box of the body around joints `(joints, 2)` px, of which some may be NaN; a small one if all are."""
+    """Return the box of the body around joints `(joints, 2)` px, of which some may be NaN."""
     known = joints_2d[np.isfinite(joints_2d).all(-1)]
-    low, high = (known.min(0), known.max(0)) if len(known) else (np.zeros(2), np.zeros(2))
+    low, high = known.min(0), known.max(0)
     margin = BODY_BEYOND_JOINTS * max((high - low).max(), SMALLEST_BOX_PX)
     return [*(low - margin).tolist(), *(high - low + 2 * margin).tolist()]
+
+
+def clip_box(box: Sequence[float], size: tuple[int, int]) -> Box:
+    """Return what lies of a box in a picture of (width, height), at least a pixel at its edge."""
+    low = np.clip(box[:2], 0, np.array(size) - 1)
+    high = np.clip(np.add(box[:2], box[2:]), low + 1, size)
+    return [*low.tolist(), *(high - low).tolist()]
 
 
 def visible_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> list[Box]:

@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from .camera_jointdetr import CAMERA_ARGUMENTS, apply_affine, camera_of_picture, invert_affine
-from .people_jointdetr import SEARCH, Box, PeopleRequest, Sightings, find_people, load_detector, points_inside
+from .people_jointdetr import SEARCH, Box, PeopleRequest, Sightings, find_people, load_detector
 from .picture_jointdetr import crop_rolls, iterate_pictures, load_picture, turns_upright
 from .postprocessing_jointdetr import ASSEMBLY_INPUTS, AssembledPoses, assemble_poses
 
@@ -52,12 +52,20 @@ class _Views:
 
     @property
     def doubts(self) -> torch.Tensor:
-        """How far off the joints of every crop are expected to be `(crops,)`, mm; those beyond it count for little."""
-        sigmas, points = self.poses.sigmas, self.poses.points
-        if sigmas is None:
-            sigmas = IMPROBABLE_MM * (1 - self.poses.scores)
-        beyond = ((points < 0) | (points > 1)).any(-1)  # (crops, joints)
-        return torch.where(beyond, sigmas.clamp(max=UNSURE_MM), sigmas).mean(-1).cpu()
+        """How far off the joints of every crop are expected to be `(crops,)`, mm."""
+        return self._errors_mm.mean(-1).cpu()
+
+    @property
+    def are_unsure(self) -> torch.Tensor:
+        """Whether the joints of every crop are expected to be far off `(crops,)`; what is beyond it may be."""
+        beyond = ((self.poses.points < 0) | (self.poses.points > 1)).any(-1)  # (crops, joints)
+        errors = torch.where(beyond, self._errors_mm.clamp(max=UNSURE_MM), self._errors_mm)
+        return errors.mean(-1).cpu() > UNSURE_MM
+
+    @property
+    def _errors_mm(self) -> torch.Tensor:
+        """Expected errors `(crops, joints)`; what stands for them where a model knows none."""
+        return IMPROBABLE_MM * (1 - self.poses.scores) if self.poses.sigmas is None else self.poses.sigmas
 
     @property
     def rolls(self) -> torch.Tensor:
@@ -192,10 +200,9 @@ class JointDetrPipeline(Pipeline):
         poses = assemble_poses(views.outputs, threshold=0.0)
         points = poses.points.cpu() * torch.tensor([width, height])  # (boxes, joints, 2) px of the crops
         points = apply_affine(points.double(), invert_affine(views.inputs["crop_affine"].double())).numpy()
-        points = points_inside(points, image.size)
         scores = poses.scores.cpu().numpy() * poses.detected.cpu().numpy()  # not detected: no finite numbers
         known = (None if values is None else values.cpu().numpy() for values in (poses.visible, poses.sigmas))
-        return Sightings(points, scores, *known)
+        return Sightings(points, scores, image.size, *known)
 
     def _forward(
         self,
@@ -231,8 +238,8 @@ class JointDetrPipeline(Pipeline):
         """
         pictures = [images[index] for index in inputs["image_index"].tolist()]
         views = self._look_upright(pictures, _Views(dict(inputs), outputs), crops_per_pass)
-        doubts, rolls = views.doubts, views.rolls
-        crops = [index for index, picture in enumerate(pictures) if picture is not None and doubts[index] > UNSURE_MM]
+        unsure, rolls = views.are_unsure, views.rolls
+        crops = [index for index, picture in enumerate(pictures) if picture is not None and unsure[index]]
         for quarter_turns in (1, 2, 3):
             turned = rolls + quarter_turns * math.pi / 2
             views, _ = self._look_turned(pictures, views, crops, turned, crops_per_pass)

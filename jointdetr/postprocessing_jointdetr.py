@@ -124,8 +124,8 @@ def assemble_poses(
 
 
 def chance_of_hit(sigmas: torch.Tensor) -> torch.Tensor:
-    """How probable it is that joints of these expected errors, in mm, are within `HIT_MM` of the truth."""
-    return 1 / (1 + (sigmas.float() / EVEN_CHANCE_MM) ** STEEPNESS)
+    """How probable it is that joints of these expected errors, in mm, are within `HIT_MM` of the truth; 0 for NaN."""
+    return (1 / (1 + (sigmas.float() / EVEN_CHANCE_MM) ** STEEPNESS)).nan_to_num(0.0)
 
 
 def _likeliest_poses(outputs: "JointDetrPoseEstimationOutput", assignment: Assignment) -> AssembledPoses:

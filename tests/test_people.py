@@ -27,17 +27,18 @@ from jointdetr.people_jointdetr import (
     best_apart,
     body_box,
     box_overlaps,
+    clip_box,
     detect_people,
     following_of,
     load_detector,
     look_askew,
-    points_inside,
     search_windows,
     shared_areas,
 )
 
 LABELS = {"id2label": {0: "cat", 1: "Person"}, "label2id": {"cat": 0, "Person": 1}}
 SIZE = {"height": 64, "width": 64}
+SQUARE = (100, 100)
 EVERYTHING = 0.0
 
 
@@ -179,7 +180,7 @@ def test_what_cannot_detect_people_is_refused(tiny_model_folder, tmp_path):
         load_detector(tiny_model_folder)
 
 
-CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
+CORNERS = np.array([[x, y] for x in (0, 0.5, 1) for y in (0, 0.5, 1)])  # and what lies between them
 
 
 def squares(size: tuple[int, int], *boxes: tuple[int, int, int, int]) -> Image.Image:
@@ -209,11 +210,11 @@ class SquareSeer:
     def __call__(self, image: Image.Image, boxes: list[list[float]], second_look: bool = False) -> Sightings:
         self.looks.append((image.size, boxes))
         points, scores = zip(*(self.see(np.asarray(image.convert("L")), box) for box in boxes), strict=True)
-        sightings = Sightings(np.stack(points), np.stack(scores))
+        sightings = Sightings(np.stack(points), np.stack(scores), image.size)
         if self.knows_who_lies or second_look:
             return sightings
         lying = np.array([width > height for _, _, width, height in sightings.boxes()])
-        return Sightings(sightings.points, np.where(lying[:, None], 0.3, sightings.scores))
+        return Sightings(sightings.points, np.where(lying[:, None], 0.3, sightings.scores), image.size)
 
     def see(self, pixels: np.ndarray, box: list[float]) -> tuple[np.ndarray, np.ndarray]:
         x, y, width, height = padded(box)
@@ -221,12 +222,14 @@ class SquareSeer:
         parts, count = ndimage.label(pixels[top:bottom, left:right] > 128)
         if not count:
             middle, extent = np.array([x + width / 2, y + height / 2]), max(box[2:]) / 1.16
-            return middle + (CORNERS - 0.5) * extent, np.full(4, self.imagined_sureness)
+            return middle + (CORNERS - 0.5) * extent, np.full(len(CORNERS), self.imagined_sureness)
         rows, columns = ndimage.find_objects(parts)[np.argmax(np.bincount(parts.ravel())[1:])]
         low = np.array([columns.start + left, rows.start + top])
         extent = np.array([columns.stop + left, rows.stop + top]) - low
         is_cut = (low <= [left, top]).any() or (low + extent >= [right, bottom]).any()
-        return low + CORNERS * extent, np.full(4, 1.2 * max(extent / [width, height]) * (0.3 if is_cut else 1.0))
+        return low + CORNERS * extent, np.full(
+            len(CORNERS), 1.2 * max(extent / [width, height]) * (0.3 if is_cut else 1.0)
+        )
 
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (1280, 720), (300, 300), (64, 4000)])
@@ -249,7 +252,7 @@ def test_a_person_is_found_wherever_it_is(box, factor):
     seer = SquareSeer()
     (found,) = search_people(image, seer)
     body = body_box((np.array(box[:2]) + CORNERS * box[2:]) * factor)
-    assert found == pytest.approx(body, abs=2 * factor)
+    assert found == pytest.approx(clip_box(body, image.size), abs=2 * factor)
     assert sum(len(boxes) for _, boxes in seer.looks) <= 18
     assert all(min(size) < 1600 for size, _ in seer.looks)
 
@@ -282,28 +285,30 @@ def test_what_moves_along_with_the_window_is_imagined():
 
 def test_sureness_and_expected_errors_are_means_over_the_joints_in_the_picture():
     points, scores = np.zeros((2, 6, 2)), np.array([[1.0, 0.5] * 3, [1.0] * 6])
-    assert Sightings(points, scores).sureness() == pytest.approx([0.75, 1.0])
-    assert Sightings(points, scores).errors_mm() == pytest.approx([0.0, 0.0])
+    assert Sightings(points, scores, SQUARE).sureness() == pytest.approx([0.75, 1.0])
+    assert Sightings(points, scores, SQUARE).errors_mm() == pytest.approx([0.0, 0.0])
     visible, sigmas = np.array([[1.0] * 6, [0.2, 1.0] * 3]), np.array([[100.0] * 6, [100.0] * 5 + [400.0]])
-    assert Sightings(points, scores, visible, sigmas).sureness() == pytest.approx([0.75, 0.6])
-    points[1, 5] = np.nan
-    assert Sightings(points, scores, visible, sigmas).sureness() == pytest.approx([0.75, 0.52])
-    assert Sightings(points, scores, visible, sigmas).errors_mm() == pytest.approx([100.0, 100.0])
-    points[1, 1:] = np.nan  # hardly anybody
-    assert Sightings(points, scores, visible, sigmas).sureness() == pytest.approx([0.75, 0.2 / 4])
+    assert Sightings(points, scores, SQUARE, visible, sigmas).sureness() == pytest.approx([0.75, 0.6])
+    points[1, 5] = 101.0
+    scores[1, 5] = np.nan  # nothing is said of what is beyond
+    assert Sightings(points, scores, SQUARE, visible, sigmas).sureness() == pytest.approx([0.75, 0.52])
+    assert Sightings(points, scores, SQUARE, visible, sigmas).errors_mm() == pytest.approx([100.0, 100.0])
+    points[1, 3:] = -1.0  # three joints are nobody
+    seen = Sightings(points, scores, SQUARE, visible, sigmas)
+    assert seen.sureness() == pytest.approx([0.75, 0.0])
+    assert seen.inside.tolist() == [[True] * 6, [True] * 3 + [False] * 3]
 
 
-def test_points_beyond_the_picture_are_not_known_and_a_body_has_a_box_all_the_same():
-    points = np.array([[0.0, 0.0], [20.0, 10.0], [20.1, 5.0], [5.0, -0.1]])
-    inside = points_inside(points, (20, 10))
-    assert np.isfinite(inside).all(-1).tolist() == [True, True, False, False]
-    assert body_box(inside) == pytest.approx([-1.6, -1.6, 23.2, 13.2])
-    assert np.isfinite(body_box(inside[2:])).all()
+def test_the_box_of_a_body_ends_with_the_picture():
+    points = np.array([[[10.0, 20.0], [60.0, 220.0]], [[-40.0, -30.0], [-20.0, -10.0]]])
+    boxes = Sightings(points, np.ones((2, 2)), SQUARE).boxes()
+    assert boxes[0] == pytest.approx([0.0, 4.0, 76.0, 96.0])
+    assert boxes[1] == pytest.approx([0.0, 0.0, 1.0, 1.0])  # at the edge, so that there is something to look at
 
 
 def test_the_surer_of_two_that_overlap_is_kept():
     points = np.stack([CORNERS * 10, CORNERS * 10 + 1, CORNERS * 10 + 30])
-    seen = Sightings(points, np.array([[0.5] * 4, [0.9] * 4, [0.7] * 4]))
+    seen = Sightings(points, np.array([[0.5] * 9, [0.9] * 9, [0.7] * 9]), SQUARE)
     assert best_apart(seen, np.ones(3, bool), box_overlaps, 0.3) == [1, 2]
     assert best_apart(seen, np.array([True, False, True]), box_overlaps, 0.3) == [2, 0]
 

@@ -144,14 +144,13 @@ class _Film:
         import numpy as np
 
         from ..people.words import NOBODY, count_people, describe_error, doubt_of_error, expected_error_mm
-        from ..people_jointdetr import points_inside
+        from ..people_jointdetr import inside_picture
 
         people, errors_mm = set(), []
         for row in self.recording.rows():
             people.add(row["person"])
             points = np.array(row["joints_2d"], dtype=np.float64)
-            inside = np.isfinite(points_inside(points, self.size)).all(axis=-1)
-            errors_mm.append(expected_error_mm(row | {"inside": inside}))
+            errors_mm.append(expected_error_mm(row | {"inside": inside_picture(points, self.size)}))
         known = [each for each in errors_mm if np.isfinite(each)]
         error_mm = float(np.mean(known)) if known else np.nan
         found = ", ".join(filter(None, (count_people(len(people)), describe_error(error_mm)))) if people else NOBODY

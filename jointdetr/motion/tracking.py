@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..people_jointdetr import body_box, box_overlaps, is_there, points_inside
+from ..people_jointdetr import body_box, box_overlaps, clip_box, is_there
 
 LEAST_OVERLAP = 0.3  # of a found box with a known one, to be the same person
 PLACE_GAIN, SPEED_GAIN = 0.7, 0.2
@@ -113,7 +113,7 @@ class Tracker:
         there = [is_there(pose, box, size) for pose, box in zip(poses, boxes, strict=True)]
         for track, pose, seen in zip(self.tracks, poses, there, strict=True):
             if seen and self.settings.follow:
-                track.follow(body_box(points_inside(pose["joints_2d"], size)), time_s)
+                track.follow(clip_box(body_box(pose["joints_2d"]), size), time_s)
             elif seen:
                 track.seen_s = time_s
         return there

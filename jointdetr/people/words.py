@@ -79,7 +79,8 @@ def _doubts_of_one(person: Person, skeleton: Skeleton, boxes_given: bool) -> Ite
     distance_m = root_distance_m(person, skeleton)
     if distance_m is not None and not NEAREST_M <= distance_m <= FARTHEST_M:
         yield f" would stand {distance_m:.1f} m from the camera: {_camera_advice(person)}"
-    if distance_m is None and "joints_camera" in person and num_found >= MIN_JOINTS_FOR_TRANSLATION:
+    num_points = int(np.isfinite(np.asarray(person["joints_2d"], dtype=np.float64)).all(axis=-1).sum())
+    if distance_m is None and "joints_camera" in person and num_points >= MIN_JOINTS_FOR_TRANSLATION:
         yield f" has no place before this camera: {_camera_advice(person)}"
 
 

@@ -22,7 +22,7 @@ from ..camera_jointdetr import flip_permutation
 from ..data.examples import Example, PoseExamples
 from ..data.loading import open_stored
 from ..image_processing_jointdetr import JointDetrImageProcessorMixin
-from ..people_jointdetr import points_inside
+from ..people_jointdetr import inside_picture
 from ..picture_jointdetr import body_tilt, load_picture
 from ..skeleton_jointdetr import Skeleton
 
@@ -224,7 +224,8 @@ class AugmentedExamples(PoseExamples):
         image = load_picture(open_stored(row["image"]), "image")
         part = PartOfBody(row["box"])
         if self.augmentation.half_body and rng.random() < self.augmentation.half_body:
-            part = PartOfBody.sample(points_inside(points, image.size), tilt, row["box"], rng) or part
+            shown = np.where(inside_picture(points, image.size)[:, None], points, np.nan)
+            part = PartOfBody.sample(shown, tilt, row["box"], rng) or part
         affine = torch.from_numpy(view.affine(self.cropper.affine(part.box).numpy(), self.cropper.size))
         cutouts = sample_cutouts(self.augmentation, self.cropper.size, rng)
         if part.frame is not None:
@@ -245,8 +246,8 @@ def _framed(image: Image.Image, row: dict, frame: Sequence[float]) -> tuple[Imag
     corner = tuple(low.astype(int).tolist())
     shown.paste(image.crop((*corner, *high.astype(int).tolist())), corner)
     points = np.array(row["joints_2d"], np.float64)
-    inside = ((points >= low) & (points <= high)).all(axis=-1)
-    return shown, row | {"visible": (np.array(row["visible"], dtype=bool) & inside).tolist()}
+    beyond = ((points < low) | (points > high)).any(axis=-1)  # what has no label may be anywhere
+    return shown, row | {"visible": (np.array(row["visible"], dtype=bool) & ~beyond).tolist()}
 
 
 class AugmentationEpoch(TrainerCallback):

@@ -25,7 +25,12 @@ def person(
     detected[-1] = False
     sigmas = torch.full((17,), error_mm)
     sigmas[-1] = math.nan
-    known = {"detected": detected, "sigmas": sigmas, "intrinsics_guessed": torch.tensor(guessed)}
+    known = {
+        "joints_2d": torch.zeros(17, 2),
+        "detected": detected,
+        "sigmas": sigmas,
+        "intrinsics_guessed": torch.tensor(guessed),
+    }
     if distance_mm is not None:
         known["joints_camera"] = torch.zeros(17, 3) + torch.tensor([0.0, 0.0, distance_mm])
     return known
@@ -73,13 +78,14 @@ def test_a_camera_before_which_nobody_can_stand_is_questioned():
     assert sentence == (
         "the person has no place before this camera: is the focal length right, and in pixels of this picture?"
     )
-    nowhere["detected"][2:] = False  # of too few joints no camera tells a place
+    nowhere["joints_2d"][2:] = torch.nan  # of too few joints no camera tells a place
     assert doubts([nowhere], HUMAN36M) == []
 
 
 def test_a_box_in_which_no_joint_is_found_is_doubted():
     nobody = person(distance_mm=math.nan)
     nobody["detected"][:] = False
+    nobody["joints_2d"][:] = torch.nan
     (sentence,) = doubts([person(), nobody], HUMAN36M)
     assert sentence == "person 2: no joint is sure enough: nobody is there, or the threshold is too high"
 
@@ -89,3 +95,14 @@ def test_a_place_that_is_not_known():
     assert root_distance_m(unknown, HUMAN36M) is None and root_distance_m(person(distance_mm=None), HUMAN36M) is None
     assert doubts([person(distance_mm=None)], HUMAN36M) == []
     assert np.isclose(root_distance_m(person(distance_mm=2500.0), HUMAN36M), 2.5)
+
+
+def test_the_expected_error_is_that_of_the_joints_in_the_picture():
+    cut = person()
+    cut["sigmas"] = torch.full((17,), 100.0)
+    cut["sigmas"][:6], cut["sigmas"][6] = 400.0, torch.nan
+    assert expected_error_mm(cut) == pytest.approx((10 * 100 + 6 * 400) / 16)
+    cut["inside"] = torch.arange(17) >= 5
+    assert expected_error_mm(cut) == pytest.approx((10 * 100 + 400) / 11)
+    cut["inside"][:] = False
+    assert np.isnan(expected_error_mm(cut))

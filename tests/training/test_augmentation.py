@@ -12,6 +12,7 @@ from pose_examples import SIDE_PX, STILL, make_row, make_rows
 from jointdetr import JointDetrImageProcessorPil
 from jointdetr.data.examples import PoseDataset, PoseExamples, PoseMixture, collate_poses
 from jointdetr.skeleton_jointdetr import HUMAN36M
+from jointdetr.training import augmentation
 from jointdetr.training.augmentation import (
     Augmentation,
     AugmentedExamples,
@@ -147,18 +148,39 @@ def test_parts_of_a_body_are_the_joints_to_one_side_of_a_cut():
     assert PartOfBody.sample(points[:3], 0.0, whole, rng) is None
 
 
-def test_beyond_a_frame_the_picture_is_black_and_nothing_is_visible():
+def test_beyond_a_frame_the_picture_is_black_and_nothing_is_visible(monkeypatch):
     row = make_row(0)
     settings = dataclasses.replace(GEOMETRY_ALONE, half_body=1.0, flip=0.0, rotation=0.0, scale=1.0, shift=0.0)
-    examples, plain = AugmentedExamples(PROCESSOR, HUMAN36M, settings), PLAIN.example(row, np.random.default_rng(0))
-    rows = [examples.example(row, np.random.default_rng(seed)) for seed in range(40)]
-    hidden = [example["labels"]["visible"].sum() < plain["labels"]["visible"].sum() for example in rows]
-    assert sum(hidden) > 20
-    for example in rows:
-        labels = example["labels"]
-        points = (labels["joints_2d"][labels["visible"]] * 64).long()
-        assert ((points >= 0) & (points < 64)).all()
-    assert any((example["pixel_values"] == 0).all(0).float().mean() > 0.2 for example in rows)
+    draw = [AugmentedExamples(PROCESSOR, HUMAN36M, settings).example(row, np.random.default_rng(i)) for i in range(30)]
+    monkeypatch.setattr(augmentation, "_framed", lambda image, row, frame: (image, row))
+    bare = [AugmentedExamples(PROCESSOR, HUMAN36M, settings).example(row, np.random.default_rng(i)) for i in range(30)]
+    changed = [
+        not torch.equal(one["pixel_values"], other["pixel_values"]) for one, other in zip(draw, bare, strict=True)
+    ]
+    assert 10 < sum(changed) < 26  # three of five ways to show a part end the picture
+    at_hidden = []
+    for framed, whole in zip(draw, bare, strict=True):
+        same = (framed["pixel_values"] == whole["pixel_values"]).all(0)  # (height, width)
+        assert (framed["pixel_values"][:, ~same].abs().mean(0) <= whole["pixel_values"][:, ~same].abs().mean(0)).all()
+        labels, others = framed["labels"], whole["labels"]
+        assert torch.equal(labels["joints_2d"], others["joints_2d"])
+        hidden = others["visible"] & ~labels["visible"]
+        at_hidden += [framed["pixel_values"][:, y, x] for x, y in (labels["joints_2d"][hidden] * 64).long().tolist()]
+    assert torch.stack(at_hidden).amax(1).median() == 0
+    assert (
+        sum(
+            (one["labels"]["visible"] != other["labels"]["visible"]).any()
+            for one, other in zip(draw, bare, strict=True)
+        )
+        > 3
+    )
+
+
+def test_what_has_no_2d_label_stays_visible_in_a_frame():
+    row = make_row(0) | {"joints_2d": np.full((17, 2), np.nan), "visible": [True] * 17}
+    picture, framed = augmentation._framed(Image.new("RGB", (20, 10), "white"), row, (5.0, -3.0, 50.0, 50.0))
+    assert all(framed["visible"])
+    assert np.asarray(picture)[:, :5].max() == 0 and np.asarray(picture)[:, 5:].min() == 255
 
 
 def test_appearance_is_reproducible_keeps_size_and_changes_pixels():
