@@ -13,6 +13,8 @@ from transformers import Pipeline, pipeline
 from transformers.utils import ModelOutput
 
 from jointdetr import HUMAN36M, JointDetrForPoseEstimation, JointDetrImageProcessor, JointDetrPipeline
+from jointdetr.modeling_jointdetr import JointDetrPoseEstimationOutput
+from jointdetr.pipeline_jointdetr import _Views
 
 INTRINSICS = [[500.0, 0.0, 60.0], [0.0, 500.0, 50.0], [0.0, 0.0, 1.0]]
 BOXES = [[10.0, 10.0, 60.0, 80.0], [50.0, 5.0, 40.0, 60.0]]
@@ -354,3 +356,20 @@ def test_boxes_beside_a_data_set_are_refused_with_the_way_to_give_them(poser, gi
     for images in (rows, rows.to_iterable_dataset(), (row for row in rows), iter([photo(0)])):
         with pytest.raises(ValueError, match=r"a data set or generator gives them with each, as \{\"image\": \.\.\.,"):
             poser(images, **given)
+
+
+def test_what_is_beyond_a_crop_makes_a_look_worse_but_nobody_unsure():
+    logits = torch.full((2, 17, 18), -20.0)
+    logits[:, range(17), range(17)] = 20.0
+    points = torch.full((2, 17, 2), 0.5)
+    points[1, 9:] = 1.2
+    sigmas = torch.full((2, 17), 190.0)
+    sigmas[1, 9:] = 500.0
+    outputs = JointDetrPoseEstimationOutput(
+        logits=logits, pred_joints=torch.zeros(2, 17, 3), pred_points=points, pred_sigmas=sigmas
+    )
+    views = _Views({}, outputs)
+    assert views.doubts.tolist() == pytest.approx([190.0, (9 * 190 + 8 * 500) / 17])
+    assert views.are_unsure.tolist() == [False, False]
+    outputs.pred_sigmas = sigmas + 20
+    assert _Views({}, outputs).are_unsure.tolist() == [True, True]

@@ -236,7 +236,11 @@ def test_scores_are_the_chances_of_a_hit_and_what_is_too_unsure_is_a_guess_that_
     assert poses.detected[0].tolist() == [True, False, False]
     assert torch.equal(poses.joints, plain.joints) and torch.equal(poses.points, plain.points)
     assert torch.equal(poses.sigmas, outputs.pred_sigmas)
-    assert assemble_poses(outputs, threshold=0.4).detected[0].tolist() == [True, True, False]
+    refiner = JointRefiner(JointRefinerConfig(**CHAIN)).eval()  # untrained: a missing one goes to the midpoint
+    assert torch.equal(assemble_poses(outputs, refiner=refiner).joints, plain.joints)
+    outputs.pred_sigmas[0, 0] = torch.nan
+    assert assemble_poses(outputs).scores[0, 0] == 0
+    assert assemble_poses(outputs, threshold=0.4).detected[0].tolist() == [False, True, False]
 
 
 def test_fixed_alignment_takes_queries_as_they_are():

@@ -121,3 +121,29 @@ def test_where_there_is_a_detector_it_has_to_go_on_finding_people():
     tracker.give_up(1.1, SIZE, detected_only=True)
 
     assert [track.person for track in tracker.tracks] == [1]
+
+
+def test_head_and_shoulders_are_somebody_whose_box_ends_with_the_picture():
+    pose = pose_in([200, 300, 200, 1000])
+    pose["joints_2d"][:, 1] = np.linspace(300, 1300, 17)
+    shown = pose["joints_2d"][:, 1] <= SIZE[1]
+    assert shown.sum() == 3
+    pose["joints_2d"][3, 1] = 470.0
+    pose["detected"] = np.arange(17) < 4
+    assert is_there(pose, [200, 300, 200, 180], SIZE)
+    tracker = Tracker(TrackingSettings())
+    tracker.start([[200, 300, 200, 180]], 0.0)
+    assert tracker.see([pose], tracker.boxes(0.0), 0.0, SIZE) == [True]
+    (x, y, width, height) = tracker.tracks[0].box
+    assert y + height == pytest.approx(SIZE[1], abs=1)
+    pose["detected"][:3] = False  # of what is in the picture too little was found
+    assert not is_there(pose, [200, 300, 200, 180], SIZE)
+    pose["joints_2d"][3, 1] = 490.0
+    assert not is_there(pose | {"detected": np.ones(17, bool)}, [200, 300, 200, 180], SIZE)  # hardly a joint is in it
+
+
+def test_what_is_not_known_at_all_was_not_found():
+    box = [100.0, 100.0, 50.0, 100.0]
+    pose = pose_in(box, found=5 / 17)
+    pose["joints_2d"][5:] = np.nan
+    assert not is_there(pose, box, SIZE)
