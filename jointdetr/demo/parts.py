@@ -112,7 +112,7 @@ def drawn_boxes(value: str | None) -> Any:
 
 def add_threshold(elem_id: str) -> gr.Slider:
     """Add the slider for the probability from which on a joint counts as found."""
-    words = "A joint less probable than this is a guess, drawn hollow."
+    words = "A joint with a smaller score is a guess, drawn hollow."
     label = "Threshold (probability, 0 to 1)"
     return gr.Slider(0, 1, THRESHOLD, step=0.01, label=label, info=words, elem_id=elem_id)
 
