@@ -76,7 +76,7 @@ class CocoKeypoints(Converter):
     def _files(self) -> "list[_File]":
         """What the annotation files hold, without what is not needed."""
         files, names = [self.source], read_names(self.names)
-        if self.source.is_dir():
+        if not self.source.is_file():
             folder = self.source / "annotations"
             files = sorted(folder.glob(f"{PREFIX}*.json")) or sorted(self.source.glob(f"{PREFIX}*.json"))
             if not files:
