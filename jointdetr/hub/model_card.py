@@ -29,11 +29,17 @@ METRIC_LABELS = {
 
 @dataclass(frozen=True)
 class ReportedEvaluation:
-    """Numbers of one evaluation."""
+    """Numbers of one evaluation.
 
-    dataset: str  # name of the data, for people
-    metrics: list[EvalResult]  # as entries of the card's `model-index`
-    fine_print: dict[str, Any]  # what the numbers depend on, by topic
+    Args:
+        dataset: name of the data, for people.
+        metrics: the numbers, as entries of the card's `model-index`.
+        fine_print: what the numbers depend on, by topic.
+    """
+
+    dataset: str
+    metrics: list[EvalResult]
+    fine_print: dict[str, Any]
 
     @classmethod
     def read(cls, path: str | Path, dataset: str) -> "ReportedEvaluation":
@@ -70,14 +76,23 @@ def _metrics(dataset: str, values: dict[str, float | None], addition: str) -> li
 
 @dataclass(frozen=True)
 class ModelCardDetails:
-    """What a card says that the model itself does not know."""
+    """What a card says that the model itself does not know.
 
-    license: str | None = None  # of the weights, as the Hub writes it, such as `apache-2.0` or `cc-by-nc-4.0`
+    Args:
+        license: of the weights, as the Hub writes it, such as `apache-2.0` or `cc-by-nc-4.0`.
+        training_data: what the model was trained on.
+        limits: what it cannot do, beside what holds for every model of the package.
+        evaluations: numbers, with what they depend on.
+        page: a card that is there already: its text is kept, its metadata get what they lack.
+        revision: tag or branch that the card's example loads; the newest version by default.
+    """
+
+    license: str | None = None
     training_data: str | None = None
-    limits: str | None = None  # what it cannot do, beside what holds for every model of the package
+    limits: str | None = None
     evaluations: Sequence[ReportedEvaluation] = ()
-    page: Path | None = None  # a card that is there already: its text is kept, its metadata get what they lack
-    revision: str | None = None  # tag or branch that the card's example loads; the newest version by default
+    page: Path | None = None
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse details that would go nowhere."""

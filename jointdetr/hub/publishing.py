@@ -37,13 +37,17 @@ def save_with_remote_code(
 class PushSettings:
     """How to publish.
 
-    With `space_folder` the demo is published too, as a Space of the same name: that folder holds the Space's own files
-    `app.py`, `README.md` and `requirements.txt`, and the package goes beside them, without its checkpoint.
+    Args:
+        private: make the repository private; one that exists has to be so already.
+        update: publish a new version in a repository that has files; without it, such a one is refused.
+        tag: name of the model's version, which `from_pretrained(..., revision=tag)` takes.
+        space_folder: publish the demo too, as a Space of the same name: the folder of its own files `app.py`,
+            `README.md` and `requirements.txt`. The package goes beside them, without its checkpoint.
     """
 
-    private: bool = False  # a repository that exists has to be private already
-    update: bool = False  # publish a new version in a repository that has files; without it, such a one is refused
-    tag: str | None = None  # name of the model's version, which `from_pretrained(..., revision=tag)` takes
+    private: bool = False
+    update: bool = False
+    tag: str | None = None
     space_folder: Path | None = None
 
 

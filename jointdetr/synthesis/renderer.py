@@ -58,6 +58,9 @@ class RenderSettings:
         supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
         preset: "everyday" (level views, the whole person), "everything" (steep views, small and cut-off people too) or
             "nobody" (the rooms of "everyday" without anybody).
+
+    Raises:
+        ValueError: a value out of its range.
     """
 
     size: int = 256
