@@ -42,7 +42,7 @@ class _Film:
         self.reader = open_webcam(source) if self.is_live else FrameReader(source, options.step)
         self.size = next(iter(self.reader)).image.size
         # what a webcam saw is kept as a film if it is to be drawn on later
-        self.film = table.with_suffix("").with_suffix(".mp4") if self.is_live else source
+        self.film = table.with_name(table.name.replace(".poses.parquet", ".mp4")) if self.is_live else source
         settings = VideoSettings(
             boxes=options.boxes,
             has_detector=options.detector is not None,

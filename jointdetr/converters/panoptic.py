@@ -76,8 +76,11 @@ class Panoptic(Converter):
                 yield Skipped("no skeletons for this frame", frame=index)
                 continue
             people = [_labels(camera, *body) for body in read_bodies(scenes[index])]
-            with Image.open(picture) if isinstance(picture, Path) else picture as image:
-                size = upright_size(image)
+            if isinstance(picture, Path):
+                with Image.open(picture) as image:
+                    size = upright_size(image)
+            else:
+                size = picture.size
             if size != camera.size:
                 expected = f"the size of the calibration, {camera.size}"
                 raise ValueError(f"pictures must have {expected}, got {size}; is its `resolution` right?")
