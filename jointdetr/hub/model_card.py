@@ -14,6 +14,7 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 PIPELINE_TAG = "keypoint-detection"
+TAGS = ["3d-human-pose-estimation", "human-pose", "jointdetr"]
 
 # what a card reports: name with unit, and factor on what the file of an evaluation says
 METRIC_LABELS = {
@@ -118,10 +119,8 @@ def write_model_card(
     """
     name = repo.rpartition("/")[2]
     if details.page is None:
-        tags = ["3d-human-pose-estimation", "human-pose", "jointdetr"]
-        data = {"license": details.license, "library_name": "transformers", "pipeline_tag": PIPELINE_TAG, "tags": tags}
         card = ModelCard.from_template(
-            ModelCardData(**data),
+            ModelCardData(license=details.license, tags=TAGS),
             template_path=str(TEMPLATE),
             repo=repo,
             name=name,
@@ -134,12 +133,10 @@ def write_model_card(
     else:
         card = ModelCard.load(details.page)
         card.data.license = details.license or card.data.license
-        if card.data.license is None:
-            raise ValueError(
-                f"{details.page} must say `license` in its metadata, or `license` must be given; got neither"
-            )
-        card.data.library_name = card.data.library_name or "transformers"
-        card.data.pipeline_tag = card.data.pipeline_tag or PIPELINE_TAG
+    if card.data.license is None:
+        raise ValueError(f"{details.page} must say `license` in its metadata, or `license` must be given; got neither")
+    card.data.library_name = card.data.library_name or "transformers"
+    card.data.pipeline_tag = card.data.pipeline_tag or PIPELINE_TAG
     results = [result for evaluation in details.evaluations for result in evaluation.metrics]
     if results:
         card.data.eval_results = results

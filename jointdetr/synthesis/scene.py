@@ -86,7 +86,8 @@ def draw_scene(
 ) -> Record:
     """Draw a scene around one person with the picture's own generator: the fields of `Scene` without the batch.
 
-    Of the person: joints (17, 3), lowest and highest corner of the body (2, 3), both metres; who sits gets a seat.
+    Of the person: joints (17, 3), or (frames x 17, 3) of a film in one scene; lowest and highest corner of the body
+    (2, 3); both metres. Who sits gets a seat.
     """
     low, high = bounds
     person = {"centre": (low + high) / 2, "radius": np.linalg.norm(high - low) / 2}
