@@ -96,8 +96,6 @@ class CocoKeypoints(Converter):
 
 
 class _File(NamedTuple):
-    """An annotation file."""
-
     path: Path
     pictures: dict[str, tuple[str, int]]  # name of the file, and number, or place in the file if numbers are texts
     people: dict[str, list[RowLabels | Skipped]]  # of each picture, rows without it
@@ -105,8 +103,6 @@ class _File(NamedTuple):
 
 
 class _Category(NamedTuple):
-    """A category."""
-
     name: str
     count: int = 0  # of key points
     order: np.ndarray | None = None  # where each of COCO's joints is among them, -1 for none; None if no person

@@ -59,10 +59,9 @@ class Panoptic(Converter):
                     split = "test" if camera in TEST_CAMERAS else "train"
                     found.append(Recording(f"{folder.name}-{camera}", split, pictures, camera))
         if not found:
-            raise ValueError(
-                f"{self.source} must have films as NAME/hdVideos/hd_00_16.mp4 or pictures as NAME/hdImgs/00_16/*.jpg"
-                + (f" of the cameras {', '.join(self.cameras)}" if self.cameras else "")
-            )
+            chosen = f" of the cameras {', '.join(self.cameras)}" if self.cameras else ""
+            expected = f"films as NAME/hdVideos/hd_00_16.mp4 or pictures as NAME/hdImgs/00_16/*.jpg{chosen}"
+            raise ValueError(f"{self.source} must have {expected}")
         return found
 
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:

@@ -64,12 +64,10 @@ class ThreeDpw(Converter):
     def recordings(self) -> list[Recording]:
         """One for each sequence, with all of its people."""
         folder = self.source / "sequenceFiles"
-        found = [
-            Recording(path.stem, split, path) for split in SPLITS for path in sorted((folder / split).glob("*.pkl"))
-        ]
+        files = {split: sorted((folder / split).glob("*.pkl")) for split in SPLITS}
+        found = [Recording(path.stem, split, path) for split, paths in files.items() for path in paths]
         if not found:
-            expected = folder / "{train,validation,test}" / "*.pkl"
-            raise ValueError(f"3DPW must have sequences as {expected}, got none")
+            raise ValueError(f"3DPW must have sequences as {folder}/{{train,validation,test}}/*.pkl, got none")
         return found
 
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
@@ -96,9 +94,7 @@ class ThreeDpw(Converter):
                     }
 
 
-def read_sequence(
-    path: Path, bodies: "Mapping[str, SmplBody]"
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+def read_sequence(path: Path, bodies: "dict[str, SmplBody]") -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """Read a sequence file: SMPL's joints or, with bodies, those of the skeleton `lsp`, regressed from their surface.
 
     Returns:
