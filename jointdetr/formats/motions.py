@@ -91,7 +91,6 @@ class PoseMotion:
             raise ValueError(f"`times_s` of person {self.person} must rise from frame to frame, got {self.times_s}.")
 
     def __len__(self) -> int:
-        """Number of frames."""
         return len(self.times_s)
 
     @property

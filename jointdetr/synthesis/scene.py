@@ -118,9 +118,8 @@ def view_rotation(azimuth: float, elevation: float, roll: float) -> np.ndarray:
     forward = -(math.cos(elevation) * level + np.array([0.0, 0.0, math.sin(elevation)]))
     right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
     down = np.cross(forward, right)
-    return np.stack(
-        [right * math.cos(roll) + down * math.sin(roll), down * math.cos(roll) - right * math.sin(roll), forward]
-    )
+    cos, sin = math.cos(roll), math.sin(roll)
+    return np.stack([right * cos + down * sin, down * cos - right * sin, forward])
 
 
 def place_camera(
