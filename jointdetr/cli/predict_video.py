@@ -101,7 +101,6 @@ class _Film:
         self.seconds_spent = time.monotonic() - started
 
     def _frames(self, start: int) -> Iterable["Frame"]:
-        """The frames from an index on."""
         from ..formats.film import FilmWriter, newest_frames
 
         if not self.is_live:
@@ -140,7 +139,6 @@ class _Film:
         typer.echo(f"see {', '.join(written)} in {self.options.output}")
 
     def _report(self) -> None:
-        """Say what was found, and how fast."""
         import numpy as np
 
         from ..people.words import NOBODY, count_people, describe_error, doubt_of_error, expected_error_mm

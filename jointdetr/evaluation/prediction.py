@@ -183,6 +183,5 @@ def run_model(
 
 def merge_outputs(batches: Sequence[dict[str, torch.Tensor]]) -> JointDetrPoseEstimationOutput:
     """Make one output of those of several batches."""
-    return JointDetrPoseEstimationOutput(
-        **{name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-    )
+    merged = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    return JointDetrPoseEstimationOutput(**merged)

@@ -153,10 +153,8 @@ class EvaluationResult:
         if self.labels["joints_3d"]:
             model = {"model": self.metrics}
             if self.groups:
-                model = {
-                    "model, mean over frames": self.metrics,
-                    f"model, mean of the {group}s' means": self.group_means,
-                }
+                of_means = f"model, mean of the {group}s' means"
+                model = {"model, mean over frames": self.metrics, of_means: self.group_means}
             tables.append(_column_table("All joints", "predictor", names, model | self.baselines))
             if self.groups:
                 tables.append(_column_table(f"By {group}", group, ("poses", *names), self.groups))
@@ -206,7 +204,6 @@ class EvaluationResult:
 
 
 def _column_table(title: str, lines_are: str, names: Sequence[str], lines: dict[str, dict[str, float]]) -> ReportTable:
-    """Lay metrics out as columns."""
     rows = [
         [line, *(number(COLUMNS[name][1] * values[name], COLUMNS[name][2]) for name in names)]
         for line, values in lines.items()
@@ -215,7 +212,6 @@ def _column_table(title: str, lines_are: str, names: Sequence[str], lines: dict[
 
 
 def _refinement_table(refinement: dict[str, dict[str, float]]) -> ReportTable:
-    """Lay out what the refinement network makes better or worse."""
     columns = {"mpjpe": "MPJPE mm", "pa_mpjpe": "PA-MPJPE mm"}
     rows = [
         [joints, *(number(values[metric + part]) for metric in columns for values in refinement.values())]

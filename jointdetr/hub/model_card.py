@@ -98,9 +98,7 @@ class ModelCardDetails:
     def __post_init__(self) -> None:
         """Refuse details that would go nowhere."""
         if self.page is None and self.license is None:
-            raise ValueError(
-                "a new model card needs `license`, the licence of the weights, such as apache-2.0; got none"
-            )
+            raise ValueError("a new card needs `license`, the licence of the weights, such as apache-2.0; got none")
         if self.page is not None and (self.training_data or self.limits):
             raise ValueError(f"`training_data` and `limits` must stand in {self.page} itself, which becomes the card")
 

@@ -153,10 +153,9 @@ def _plain_errors(outcome: str) -> Iterator[None]:
             raise OSError(f"the upload broke off, {outcome}, repeat it: {' '.join(str(error).split())}") from error
         status = refusal.response.status_code
         reason = refusal.server_message or " ".join(str(refusal).split())
+        said = f"({status}), {outcome}: {reason}"
         if status in (401, 403):
-            raise PermissionError(
-                f"the token is not valid, or may not write there ({status}), {outcome}: {reason}"
-            ) from error
-        raise OSError(f"the Hub refused ({status}), {outcome}: {reason}") from error
+            raise PermissionError(f"the token is not valid, or may not write there {said}") from error
+        raise OSError(f"the Hub refused {said}") from error
     except HTTPError as error:  # of the transport: no answer
         raise ConnectionError(f"the Hub cannot be reached, {outcome}: {error}") from error
