@@ -33,9 +33,7 @@ class ConvertOptions:
     ] = None
     set: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE", help="What one data set alone has, such as unit=cm of bvh; may be repeated."
-        ),
+        typer.Option(metavar="NAME=VALUE", help="What one data set alone has, as unit=cm of bvh; may be repeated."),
     ] = None
 
     @property

@@ -62,9 +62,7 @@ class PushOptions:
 
 
 def export(
-    output: Annotated[Path, typer.Option(help="Folder for the network, its config and its processor.")] = Path(
-        "exported"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder for network, config and processor.")] = Path("exported"),
     model: ModelOption = None,
     format: Annotated[Literal["onnx", "torch-export"], typer.Option(help="What is to run it.")] = "onnx",
 ) -> None:

@@ -55,12 +55,8 @@ class PredictOptions:
     dtype: PrecisionOption = "float32"
     batch_size: BatchSizeOption = 32
     threshold: ThresholdOption = 0.5
-    output: Annotated[Path, typer.Option(help="Folder for what is written: NAME.pose.json, NAME.pose.png ...")] = Path(
-        "out"
-    )
-    format: Annotated[
-        list[Format] | None, typer.Option(help="Kind of file for the poses; repeat it for more kinds.")
-    ] = None
+    output: Annotated[Path, typer.Option(help="Folder for NAME.pose.json, NAME.pose.png ...")] = Path("out")
+    format: Annotated[list[Format] | None, typer.Option(help="Kind of file for the poses; may be repeated.")] = None
     floor: Annotated[
         bool,
         typer.Option("--floor", help="People in files for animation upright on the floor, with feet that stand."),
@@ -107,9 +103,7 @@ class PredictOptions:
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Write the film with the skeletons drawn on it.", **FILMS)
     ] = False
-    step: Annotated[
-        int, typer.Option(min=1, help="Look at every so many frames of a film; 1 for all of them.", **FILMS)
-    ] = 1
+    step: Annotated[int, typer.Option(min=1, help="Look at every so many frames of a film; 1 for all.", **FILMS)] = 1
     follow: Annotated[
         bool, typer.Option(help="Move a film's boxes along with their people, or leave them where they are.", **FILMS)
     ] = True
@@ -119,7 +113,6 @@ class PredictOptions:
     split: Annotated[str, typer.Option(help="Split of the dataset.", **DATASETS)] = "train"
 
     def __post_init__(self) -> None:
-        """Refuse options that do not go together."""
         if sum([bool(self.sources), self.webcam is not None, self.dataset is not None]) != 1:
             raise typer.BadParameter("name pictures or films, or give --webcam, or give --dataset: one of the three")
         if bool(self.boxes) + (self.detector is not None) + (self.people == "whole") > 1:

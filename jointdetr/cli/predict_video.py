@@ -42,7 +42,7 @@ class _Film:
         self.reader = open_webcam(source) if self.is_live else FrameReader(source, options.step)
         self.size = next(iter(self.reader)).image.size
         # what a webcam saw is kept as a film if it is to be drawn on later
-        self.film = table.with_suffix("").with_suffix(".mp4") if self.is_live else source
+        self.film = table.with_name(table.name.replace(".poses.parquet", ".mp4")) if self.is_live else source
         settings = VideoSettings(
             boxes=options.boxes,
             has_detector=options.detector is not None,
@@ -101,7 +101,6 @@ class _Film:
         self.seconds_spent = time.monotonic() - started
 
     def _frames(self, start: int) -> Iterable["Frame"]:
-        """The frames from an index on."""
         from ..formats.film import FilmWriter, newest_frames
 
         if not self.is_live:
@@ -140,7 +139,6 @@ class _Film:
         typer.echo(f"see {', '.join(written)} in {self.options.output}")
 
     def _report(self) -> None:
-        """Say what was found, and how fast."""
         import numpy as np
 
         from ..people.words import NOBODY, count_people, describe_error, doubt_of_error, expected_error_mm

@@ -76,7 +76,7 @@ class CocoKeypoints(Converter):
     def _files(self) -> "list[_File]":
         """What the annotation files hold, without what is not needed."""
         files, names = [self.source], read_names(self.names)
-        if self.source.is_dir():
+        if not self.source.is_file():
             folder = self.source / "annotations"
             files = sorted(folder.glob(f"{PREFIX}*.json")) or sorted(self.source.glob(f"{PREFIX}*.json"))
             if not files:
@@ -96,8 +96,6 @@ class CocoKeypoints(Converter):
 
 
 class _File(NamedTuple):
-    """An annotation file."""
-
     path: Path
     pictures: dict[str, tuple[str, int]]  # name of the file, and number, or place in the file if numbers are texts
     people: dict[str, list[RowLabels | Skipped]]  # of each picture, rows without it
@@ -105,8 +103,6 @@ class _File(NamedTuple):
 
 
 class _Category(NamedTuple):
-    """A category."""
-
     name: str
     count: int = 0  # of key points
     order: np.ndarray | None = None  # where each of COCO's joints is among them, -1 for none; None if no person

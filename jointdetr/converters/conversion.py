@@ -290,6 +290,5 @@ class CheckedRows:
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
 
     def _example(self, left_out: Skipped) -> str:
-        """Name file and frame."""
         where = "" if left_out.frame is None or left_out.frame < 0 else f", frame {left_out.frame}"
         return f"{self.recording.source}{where}" + (f": {left_out.detail}" if left_out.detail else "")

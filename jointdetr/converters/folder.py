@@ -90,7 +90,6 @@ class Folder(Converter):
                     yield Skipped("a line that is not as docs/data.md says", str(error))
 
     def _parse(self, number: int, line: bytes) -> Fields:
-        """Read a line."""
         where = f"{self._file}, line {number}"
         try:
             return Fields(where, json.loads(line.decode("utf-8-sig")))  # Windows' editors begin a file with a mark

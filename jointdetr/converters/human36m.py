@@ -64,7 +64,7 @@ def human36m_converter(source: Path, images: Path | None = None, step: int | Non
     try:
         with np.load(path, allow_pickle=False) as file:
             names = list(file.files)
-    except (ValueError, OSError, AttributeError) as error:  # numpy takes what is no npz for a pickle
+    except (ValueError, OSError, TypeError, AttributeError) as error:  # numpy reads npy and pickles, too
         raise ValueError(f"{path}: expected an npz file, got none: {error}") from error
     if "positions_3d" in names:
         return Human36mSkeletons(path, step or Human36mSkeletons.step)

@@ -53,7 +53,6 @@ class Bvh(Converter):
     skeletons_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse a unit that is none."""
         if self.unit is not None:
             unit_mm(self.unit)
 

@@ -76,7 +76,6 @@ class MpiInf3dhp(Converter):
         return self._training_rows(recording) if recording.split == "train" else self._test_rows(recording)
 
     def _training_rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
-        """Rows of one camera of a training sequence."""
         path, camera = recording.source, recording.data
         points, joints = read_training_labels(path, self.labels or TRUE_LABELS)[camera]
         intrinsics = read_calibration(path.with_name("camera.calibration"))[camera]
@@ -90,7 +89,6 @@ class MpiInf3dhp(Converter):
         return film_rows(film, len(joints), self.step or USUAL_TRAINING_STEP, labels)
 
     def _test_rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
-        """Rows of the valid frames of a test sequence."""
         arrays = read_test_sequence(recording.source)
         points, joints, valid = arrays["annot2"], arrays[TRUE_LABELS], arrays["valid_frame"].ravel() > 0
         intrinsics = fit_intrinsics(joints[valid].reshape(-1, 3), points[valid].reshape(-1, 2))

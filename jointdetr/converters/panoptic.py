@@ -59,10 +59,9 @@ class Panoptic(Converter):
                     split = "test" if camera in TEST_CAMERAS else "train"
                     found.append(Recording(f"{folder.name}-{camera}", split, pictures, camera))
         if not found:
-            raise ValueError(
-                f"{self.source} must have films as NAME/hdVideos/hd_00_16.mp4 or pictures as NAME/hdImgs/00_16/*.jpg"
-                + (f" of the cameras {', '.join(self.cameras)}" if self.cameras else "")
-            )
+            chosen = f" of the cameras {', '.join(self.cameras)}" if self.cameras else ""
+            expected = f"films as NAME/hdVideos/hd_00_16.mp4 or pictures as NAME/hdImgs/00_16/*.jpg{chosen}"
+            raise ValueError(f"{self.source} must have {expected}")
         return found
 
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
@@ -76,8 +75,11 @@ class Panoptic(Converter):
                 yield Skipped("no skeletons for this frame", frame=index)
                 continue
             people = [_labels(camera, *body) for body in read_bodies(scenes[index])]
-            with Image.open(picture) if isinstance(picture, Path) else picture as image:
-                size = upright_size(image)
+            if isinstance(picture, Path):
+                with Image.open(picture) as image:
+                    size = upright_size(image)
+            else:
+                size = picture.size
             if size != camera.size:
                 expected = f"the size of the calibration, {camera.size}"
                 raise ValueError(f"pictures must have {expected}, got {size}; is its `resolution` right?")

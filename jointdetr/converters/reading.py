@@ -38,7 +38,6 @@ class Fields:
     values: Any
 
     def __post_init__(self) -> None:
-        """Refuse what has no fields."""
         if not isinstance(self.values, dict):
             raise ValueError(f"{self.where}: expected a JSON object, got {_shown(self.values)}")
 
@@ -101,9 +100,7 @@ def _shown(value: Any) -> str:
 
 def require_shape(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> np.ndarray:
     """Return an array of this shape, in which None stands for any length; `ValueError` for another one."""
-    if array.ndim != len(shape) or any(
-        wanted not in (None, got) for got, wanted in zip(array.shape, shape, strict=True)
-    ):
+    if array.ndim != len(shape) or any(size not in (None, got) for got, size in zip(array.shape, shape, strict=True)):
         raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
     return array
 

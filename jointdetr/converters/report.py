@@ -101,9 +101,8 @@ class ConversionReport:
 
 def write_card(settings: Mapping[str, Any], report: ConversionReport) -> str:
     """Return the README that tells `load_dataset` where the splits are, and people what was converted and how."""
-    files = "".join(
-        f"  - split: {name}\n    path: data/{name}-*.parquet\n" for name, count in report.rows.items() if count
-    )
+    splits = [split for split, count in report.rows.items() if count]
+    files = "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in splits)
     configs = f"configs:\n- config_name: default\n  data_files:\n{files}" if files else ""
     options = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
     said = "\n".join(f"    {line}" for line in report.lines())

@@ -15,7 +15,7 @@ Sources: Loper et al., "SMPL: A Skinned Multi-Person Linear Model", SIGGRAPH Asi
 Accurate 3D Human Pose in the Wild Using IMUs and a Moving Camera", ECCV 2018.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,12 +64,10 @@ class ThreeDpw(Converter):
     def recordings(self) -> list[Recording]:
         """One for each sequence, with all of its people."""
         folder = self.source / "sequenceFiles"
-        found = [
-            Recording(path.stem, split, path) for split in SPLITS for path in sorted((folder / split).glob("*.pkl"))
-        ]
+        files = {split: sorted((folder / split).glob("*.pkl")) for split in SPLITS}
+        found = [Recording(path.stem, split, path) for split, paths in files.items() for path in paths]
         if not found:
-            expected = folder / "{train,validation,test}" / "*.pkl"
-            raise ValueError(f"3DPW must have sequences as {expected}, got none")
+            raise ValueError(f"3DPW must have sequences as {folder}/{{train,validation,test}}/*.pkl, got none")
         return found
 
     def rows(self, recording: Recording) -> Iterator[RowLabels | Skipped]:
@@ -96,9 +94,7 @@ class ThreeDpw(Converter):
                     }
 
 
-def read_sequence(
-    path: Path, bodies: "Mapping[str, SmplBody]"
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+def read_sequence(path: Path, bodies: "dict[str, SmplBody]") -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """Read a sequence file: SMPL's joints or, with bodies, those of the skeleton `lsp`, regressed from their surface.
 
     Returns:
@@ -132,8 +128,8 @@ def _regress_joints(
     """Pose each person's body, which must have its joints `(frames, bones, 3)` mm, and return its regressed points."""
     shapes = {"poses": (None, 72), "trans": (None, 3), "betas": (None,)}
     of_people = [_arrays_of_people(path, values, key, shape) for key, shape in shapes.items()]
-    regressed = []
-    for person, (gender, poses, places, shape) in enumerate(zip(values["genders"], *of_people, strict=True)):
+    genders, regressed = _of_people(path, values, "genders"), []
+    for person, (gender, poses, places, shape) in enumerate(zip(genders, *of_people, strict=True)):
         if gender not in bodies:
             raise ValueError(f"`genders[{person}]` of {path} must be one of {sorted(bodies)}, got {gender!r}")
         bones, points = (METRES_TO_MM * array for array in bodies[gender].pose(poses, shape[:10], places))
@@ -144,11 +140,16 @@ def _regress_joints(
     return regressed
 
 
+def _of_people(path: Path, values: Mapping[str, Any], key: str) -> Sequence[Any]:
+    """Read a list with one entry for each person."""
+    people, count = values[key], len(values["jointPositions"])
+    if not isinstance(people, list | tuple | np.ndarray) or len(people) != count:
+        raise ValueError(f"`{key}` of {path} must be a list with one entry for each person of `jointPositions`")
+    return people
+
+
 def _arrays_of_people(path: Path, values: Mapping[str, Any], key: str, shape: tuple) -> list[np.ndarray]:
-    """Read a list with one array for each person."""
-    people = values[key]
-    if not isinstance(people, list | tuple | np.ndarray) or len(people) != len(values["jointPositions"]):
-        raise ValueError(f"`{key}` of {path} must be a list with one array for each person of `jointPositions`")
+    people = _of_people(path, values, key)
     return [_array(path, f"{key}[{person}]", array, shape) for person, array in enumerate(people)]
 
 

@@ -63,7 +63,6 @@ class RowMixture:
     share: Share = Share()
 
     def __post_init__(self) -> None:
-        """Refuse weights that draw nothing."""
         if not self.sources or len(self.weights) != len(self.sources):
             raise ValueError(f"a mixture needs one weight a source, got {len(self.weights)} for {len(self.sources)}")
         if min(self.weights) <= 0.0:
@@ -143,26 +142,19 @@ def prepare_source(rows: datasets.IterableDataset, skeleton: Skeleton, mapped: b
     if NOBODY not in rows.column_names:
         features = datasets.Features(rows.features | {NOBODY: datasets.Value("bool")})
         rows = rows.map(partial(dict, **{NOBODY: False}), features=features)
+    common = pose_features(len(skeleton.joints), nobody=True)  # of all sources, with pictures as they are stored
+    common["image"] = datasets.Image(decode=False)
     if not mapped or name == skeleton.name:
         check_rows(rows, skeleton)
-        return rows.cast(datasets.Features(rows.features | _undecoded_features(skeleton)))  # the same for all sources
+        return rows.cast(datasets.Features(rows.features | common))
     if name not in SKELETONS:
         raise ValueError(f"only rows of the skeletons {sorted(SKELETONS)} can be mapped, got {name!r}")
     if not mapping_weights(SKELETONS[name], skeleton)[1].any():
         raise ValueError(f"no joint of skeleton {skeleton.name!r} can be had from skeleton {name!r}")
-    columns = list(pose_features(nobody=True))
-    return rows.select_columns(columns).map(
-        row_in_skeleton, fn_kwargs={"skeleton": skeleton}, features=_undecoded_features(skeleton)
-    )
+    rows = rows.select_columns(list(common))
+    return rows.map(row_in_skeleton, fn_kwargs={"skeleton": skeleton}, features=common)
 
 
 def row_in_skeleton(row: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
     """Map the joints of a row of any of `SKELETONS` to another skeleton."""
     return map_row(row, SKELETONS[row["skeleton"]], skeleton) | {"skeleton": skeleton.name}
-
-
-def _undecoded_features(skeleton: Skeleton) -> datasets.Features:
-    """`pose_features` with pictures left as bytes."""
-    return datasets.Features(
-        pose_features(len(skeleton.joints), nobody=True) | {"image": datasets.Image(decode=False)}
-    )

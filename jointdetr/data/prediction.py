@@ -149,7 +149,6 @@ def _item(job: PredictionJob, row: Mapping[str, Any]) -> Item:
 
 
 def _line(number: int, row: Mapping[str, Any], person: Person, index: int = 0) -> dict[str, Any]:
-    """One person's line."""
     frame = row.get("frame")
     origin = {"row": number, "frame": number if frame is None else frame, "time_s": number, "person": index}
     return {**person, **{name: row.get(name) for name in _TEXTS}, **origin}

@@ -25,7 +25,6 @@ class DemoSettings:
     keep_files_seconds: int = 1800  # how long uploaded and written files are kept
 
     def __post_init__(self) -> None:
-        """Refuse limits that would accept nothing."""
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type is not str and not value > 0:

@@ -85,7 +85,6 @@ def refuse_foreign_files(value: Any) -> None:
 
 
 def _is_uploaded(path: Any) -> bool:
-    """Tell whether a path is that of a file in the folder for uploads."""
     if not isinstance(path, str) or "://" in path or "\0" in path:
         return False
     file = Path(path).resolve()

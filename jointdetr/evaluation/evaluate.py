@@ -257,10 +257,8 @@ class PoseMetrics:
         names = ASSEMBLY_INPUTS if len(batches[0]) % 2 else ASSEMBLY_INPUTS[1:]
         batches = [[torch.as_tensor(array).cpu() for array in batch] for batch in batches]
         outputs = merge_outputs([dict(zip(names, batch, strict=False)) for batch in batches])
-        if len(outputs.pred_joints) != len(self.targets.joints):
-            raise ValueError(
-                f"`PoseMetrics` is for {len(self.targets.joints)} poses, got {len(outputs.pred_joints)} predictions"
-            )
+        if (got := len(outputs.pred_joints)) != len(self.targets.joints):
+            raise ValueError(f"`PoseMetrics` is for {len(self.targets.joints)} poses, got {got} predictions")
         poses = FoundPoses.assemble(outputs, self.threshold, self.refiner)
         return score(Predictions(poses, self.targets, self.skeleton), baselines=self.baselines).flat()
 
@@ -293,7 +291,6 @@ def _describe_protocol(protocol: Protocol, lacking: list[str], found: Prediction
 def _describe_run(
     model: JointDetrForPoseEstimation, found: Predictions, settings: EvaluationSettings
 ) -> dict[str, str | int | float | bool]:
-    """Fine print about the model and how it was run."""
     height, width = found.targets.size
     return {
         "threshold": settings.threshold,

@@ -131,11 +131,17 @@ def turn(joints: Tensor, angle: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TrivialBaselines:
-    """Two predictors that look at no picture: what a model does not beat, it has not learnt."""
+    """Two predictors that look at no picture: what a model does not beat, it has not learnt.
 
-    mean_pose: Tensor  # (joints, 3) mean of the training poses, root-relative, mm
-    facing_pose: Tensor | None = None  # (joints, 3) mean of the training poses turned to heading 0
-    hips: tuple[int, int] | None = None  # indices of the left and of the right one; None where no joints are called so
+    Args:
+        mean_pose: `(joints, 3)` mean of the training poses, root-relative, mm.
+        facing_pose: `(joints, 3)` mean of the training poses turned to heading 0; None for a skeleton without hips.
+        hips: indices of the left and of the right hip; None where no joints are called so.
+    """
+
+    mean_pose: Tensor
+    facing_pose: Tensor | None = None
+    hips: tuple[int, int] | None = None
 
     @classmethod
     def fit(cls, joints: Tensor, valid: Tensor, skeleton: Skeleton) -> "TrivialBaselines":

@@ -30,11 +30,19 @@ from .protocols import PLAIN, Protocol
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How to evaluate, and by which protocol."""
+    """How to evaluate.
 
-    threshold: float = 0.5  # joints with a smaller score are guesses
-    batch_size: int = 32  # crops at once
-    workers: int = 0  # processes that load pictures
+    Args:
+        threshold: joints with a smaller score are guesses.
+        batch_size: crops at once.
+        workers: processes that load pictures.
+        device: where the model runs.
+        protocol: which rows and joints count, and how.
+    """
+
+    threshold: float = 0.5
+    batch_size: int = 32
+    workers: int = 0
     device: str = "cpu"
     protocol: Protocol = PLAIN
 
@@ -175,6 +183,5 @@ def run_model(
 
 def merge_outputs(batches: Sequence[dict[str, torch.Tensor]]) -> JointDetrPoseEstimationOutput:
     """Make one output of those of several batches."""
-    return JointDetrPoseEstimationOutput(
-        **{name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-    )
+    merged = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    return JointDetrPoseEstimationOutput(**merged)

@@ -88,17 +88,20 @@ class EvaluationResult:
     """Numbers of a model by a protocol, per group, per joint and of the trivial baselines.
 
     Args:
+        protocol: by which it was evaluated.
         metrics: over all poses, those of the protocol first: errors in mm (`mpjpe`, `pa_mpjpe`, and `mpjpe_` with
             `detected`, `visible` or `occluded` for some of the joints) and fractions (`pck_150`, `auc`, `recall`);
             in the picture `pck_torso`, the fraction of the joints of arms and legs that are within 0.2 of the torso's
             length, and `point_error`, the mean distance as a fraction of the crop's side. With intrinsics also
             `mpjpe_absolute` and `mrpe` in mm, over the fraction `placed` of the people. NaN where there is no such
             joint.
+        joints: for each scored joint its metrics.
         labels: how many scored joints have a label in 3D (`joints_3d`) and in the picture (`joints_2d`).
         groups: for each group the protocol's metrics and its `poses`; empty without groups.
+        baselines: for each trivial baseline the protocol's metrics.
         refinement: `before` and `after` the refinement network, `mpjpe` and `pa_mpjpe` in mm, each also with
             `_visible` and `_occluded`: the alignment of PA-MPJPE is by all joints. None without such a network.
-        reliability: over all joints of the data's skeleton.
+        reliability: whether the model's confidence can be used, over all joints of the data's skeleton.
         fine_print: what the numbers depend on, by topic.
     """
 
@@ -150,10 +153,8 @@ class EvaluationResult:
         if self.labels["joints_3d"]:
             model = {"model": self.metrics}
             if self.groups:
-                model = {
-                    "model, mean over frames": self.metrics,
-                    f"model, mean of the {group}s' means": self.group_means,
-                }
+                of_means = f"model, mean of the {group}s' means"
+                model = {"model, mean over frames": self.metrics, of_means: self.group_means}
             tables.append(_column_table("All joints", "predictor", names, model | self.baselines))
             if self.groups:
                 tables.append(_column_table(f"By {group}", group, ("poses", *names), self.groups))
@@ -203,7 +204,6 @@ class EvaluationResult:
 
 
 def _column_table(title: str, lines_are: str, names: Sequence[str], lines: dict[str, dict[str, float]]) -> ReportTable:
-    """Lay metrics out as columns."""
     rows = [
         [line, *(number(COLUMNS[name][1] * values[name], COLUMNS[name][2]) for name in names)]
         for line, values in lines.items()
@@ -212,7 +212,6 @@ def _column_table(title: str, lines_are: str, names: Sequence[str], lines: dict[
 
 
 def _refinement_table(refinement: dict[str, dict[str, float]]) -> ReportTable:
-    """Lay out what the refinement network makes better or worse."""
     columns = {"mpjpe": "MPJPE mm", "pa_mpjpe": "PA-MPJPE mm"}
     rows = [
         [joints, *(number(values[metric + part]) for metric in columns for values in refinement.values())]

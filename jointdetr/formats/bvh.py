@@ -98,7 +98,7 @@ def _statements(path: str | Path, lines: Iterable[tuple[int, str]]) -> Iterator[
     """Words of each statement, a brace being one where it stands alone or ends a name; before them their line."""
     for number, line in lines:
         line = re.sub(r"(?<=\S)\{\s*$", " {", line)
-        for statement in re.split(r"(?<!\S)([{}])(?!\S)", line):
+        for statement in re.split(r"(?<!\S)([{}]|\{\})(?!\S)", line):
             if words := statement.split():
                 yield f"{path}, line {number}", words
 

@@ -83,12 +83,10 @@ class _Document:
         return self.add("accessors", accessor)
 
     def add_channel(self, node: int, path: str, times: int, values: np.ndarray) -> None:
-        """Animate a property of a node."""
         sampler = {"input": times, "output": self.add_numbers(values, "f"), "interpolation": "LINEAR"}
         self.add("channels", {"sampler": self.add("samplers", sampler), "target": {"node": node, "path": path}})
 
     def save(self, path: str | Path) -> None:
-        """Write the header, the JSON and the block of numbers."""
         document = {
             "asset": {"version": "2.0", "generator": "jointdetr"},
             "scene": 0,
@@ -109,7 +107,6 @@ class _Document:
 
 
 def _add_person(document: _Document, rig: RigMotion, name: str, start_s: float) -> None:
-    """Add one person's nodes, skin, mesh and animation."""
     first = len(document.lists["nodes"])
     quaternions = _quaternions(rig.rotations)  # (frames, nodes, 4)
     for index, node in enumerate(rig.nodes):
@@ -221,7 +218,6 @@ class _ReadDocument:
         return values.reshape(-1, width).astype(np.float64)
 
     def motion(self, joints: Sequence[int], person: int) -> PoseMotion:
-        """Return the motion of a skin's nodes."""
         nodes = self.json["nodes"]
         parent_of = {child: node for node in joints for child in nodes[node].get("children", ())}
         parents = [joints.index(parent_of[node]) if node in parent_of else -1 for node in joints]

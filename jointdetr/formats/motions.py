@@ -46,12 +46,14 @@ class PoseMotion:
     """One person through time. Frames in which the person was not seen at all may be left out.
 
     Args:
+        skeleton: Names and parents of the joints.
         times_s: `(frames,)`, seconds since the beginning of the film, rising.
         joints: `(frames, joints, 3)`, millimetres relative to the root joint; NaN where missing.
         detected: `(frames, joints)` bool, False where a joint is a guess or missing.
         scores: `(frames, joints)`, probabilities, if known.
         joints_2d: `(frames, joints, 2)`, pixels of the picture, if known.
         root_camera: `(frames, 3)`, the root's place from the camera's centre in millimetres, if known.
+        person: Number of the person in the film.
         frames: `(frames,)`, numbers of the frames in the film; 0, 1, 2 ... if left out.
         boxes: `(frames, 4)`, x, y, width, height in pixels, if known.
         sigmas: `(frames, joints)`, millimetres that each joint is expected to be off, if known; NaN where it is not.
@@ -89,7 +91,6 @@ class PoseMotion:
             raise ValueError(f"`times_s` of person {self.person} must rise from frame to frame, got {self.times_s}.")
 
     def __len__(self) -> int:
-        """Number of frames."""
         return len(self.times_s)
 
     @property

@@ -30,18 +30,20 @@ END_SITE_SUFFIX = "_end"
 
 # Places of joints, roughly and in metres: x outwards, y up from the hips, z forward. A joint is known by a part of its
 # name, the first of these that is in it.
+# fmt: off
 STANDING = {
-    **{"fingertip": (1.0, 0.5, 0.0), "finger": (0.95, 0.5, 0.0), "thumb": (0.85, 0.5, 0.05), "hand": (0.85, 0.5, 0.0)},
-    **{"wrist": (0.75, 0.5, 0.0), "elbow|forearm": (0.47, 0.5, 0.0), "shoulder|arm": (0.18, 0.5, 0.0)},
-    **{"collar|clavicle": (0.05, 0.5, 0.0), "hip|thigh|upleg": (0.1, 0.0, 0.0), "knee|leg": (0.1, -0.42, 0.0)},
-    **{"ankle": (0.1, -0.85, 0.0), "heel": (0.1, -0.9, -0.05), "foot": (0.1, -0.9, 0.1), "toe": (0.1, -0.9, 0.18)},
-    **{"nose": (0.0, 0.66, 0.1), "eye": (0.03, 0.7, 0.1), "ear": (0.07, 0.68, 0.02)},
-    **{"head_top": (0.0, 0.8, 0.0), "head": (0.0, 0.7, 0.0)},
-    **{"upper_neck": (0.0, 0.6, 0.0), "lower_neck": (0.0, 0.55, 0.0), "neck": (0.0, 0.58, 0.0)},
-    **{"thorax": (0.0, 0.5, 0.0), "chest": (0.0, 0.45, 0.0), "spine3": (0.0, 0.36, 0.0), "spine2": (0.0, 0.27, 0.0)},
-    **{"spine": (0.0, 0.18, 0.0), "upper_back": (0.0, 0.35, 0.0), "lower_back": (0.0, 0.15, 0.0)},
+    "fingertip": (1.0, 0.5, 0.0), "finger": (0.95, 0.5, 0.0), "thumb": (0.85, 0.5, 0.05), "hand": (0.85, 0.5, 0.0),
+    "wrist": (0.75, 0.5, 0.0), "elbow|forearm": (0.47, 0.5, 0.0), "shoulder|arm": (0.18, 0.5, 0.0),
+    "collar|clavicle": (0.05, 0.5, 0.0), "hip|thigh|upleg": (0.1, 0.0, 0.0), "knee|leg": (0.1, -0.42, 0.0),
+    "ankle": (0.1, -0.85, 0.0), "heel": (0.1, -0.9, -0.05), "foot": (0.1, -0.9, 0.1), "toe": (0.1, -0.9, 0.18),
+    "nose": (0.0, 0.66, 0.1), "eye": (0.03, 0.7, 0.1), "ear": (0.07, 0.68, 0.02),
+    "head_top": (0.0, 0.8, 0.0), "head": (0.0, 0.7, 0.0),
+    "upper_neck": (0.0, 0.6, 0.0), "lower_neck": (0.0, 0.55, 0.0), "neck": (0.0, 0.58, 0.0),
+    "thorax": (0.0, 0.5, 0.0), "chest": (0.0, 0.45, 0.0), "spine3": (0.0, 0.36, 0.0), "spine2": (0.0, 0.27, 0.0),
+    "spine": (0.0, 0.18, 0.0), "upper_back": (0.0, 0.35, 0.0), "lower_back": (0.0, 0.15, 0.0),
     "pelvis|root": (0.0, 0.0, 0.0),
 }
+# fmt: on
 OUTWARDS = {"left": 1.0, "right": -1.0, "middle": 0.0}
 
 

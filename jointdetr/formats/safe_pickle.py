@@ -81,7 +81,6 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 
 def _load(file: BinaryIO, name: str) -> Any:
-    """Unpickle a stream."""
     try:
         return _RestrictedUnpickler(file, encoding="latin1").load()  # as numpy arrays of Python 2 need it
     except RefusedPickleError as error:
@@ -91,7 +90,6 @@ def _load(file: BinaryIO, name: str) -> Any:
 
 
 def _read_npy(content: bytes, name: str) -> Any:
-    """Read one array of an npz file."""
     stream = io.BytesIO(content)
     version = npy_format.read_magic(stream)
     read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0

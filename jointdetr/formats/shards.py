@@ -115,5 +115,4 @@ def _begin(write: Callable[[Work], None]) -> None:
 
 
 def _fill_here(file: tuple[Path, Work], wait: bool = False) -> bool:
-    """Do `fill_one` in a worker."""
     return fill_one(_write.get(), file, wait)

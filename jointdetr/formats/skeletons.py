@@ -101,7 +101,6 @@ def _indices(joints: list[str], values: Any, key: str) -> tuple[int, ...]:
 
 
 def _list(values: Any, key: str) -> list:
-    """Refuse what is no list."""
     if not isinstance(values, list | tuple):
         raise ValueError(f"`{key}` must be a list, got {values!r}")
     return list(values)

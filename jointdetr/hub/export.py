@@ -100,9 +100,10 @@ class ExportedModel:
     """
 
     def __init__(self, path: str | Path, threads: int = 0):
-        path = Path(path)
-        self.output_names = json.loads((path.parent / DESCRIPTION).read_text())["outputs"]
-        self._run = _open_onnx(path, threads) if path.suffix == ".onnx" else torch.export.load(path).module()
+        self.path, self.threads = Path(path), threads
+        self.output_names = json.loads((self.path.parent / DESCRIPTION).read_text())["outputs"]
+        is_onnx = self.path.suffix == ".onnx"
+        self._run = _open_onnx(self.path, threads) if is_onnx else torch.export.load(self.path).module()
 
     def __call__(self, pixel_values: torch.Tensor, **ignored: object) -> JointDetrPoseEstimationOutput:
         """Map (batch, 3, height, width) to the network's outputs."""

@@ -14,6 +14,7 @@ from ..modeling_jointdetr import JointDetrForPoseEstimation
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 PIPELINE_TAG = "keypoint-detection"
+TAGS = ["3d-human-pose-estimation", "human-pose", "jointdetr"]
 
 # what a card reports: name with unit, and factor on what the file of an evaluation says
 METRIC_LABELS = {
@@ -29,11 +30,17 @@ METRIC_LABELS = {
 
 @dataclass(frozen=True)
 class ReportedEvaluation:
-    """Numbers of one evaluation."""
+    """Numbers of one evaluation.
 
-    dataset: str  # name of the data, for people
-    metrics: list[EvalResult]  # as entries of the card's `model-index`
-    fine_print: dict[str, Any]  # what the numbers depend on, by topic
+    Args:
+        dataset: name of the data, for people.
+        metrics: the numbers, as entries of the card's `model-index`.
+        fine_print: what the numbers depend on, by topic.
+    """
+
+    dataset: str
+    metrics: list[EvalResult]
+    fine_print: dict[str, Any]
 
     @classmethod
     def read(cls, path: str | Path, dataset: str) -> "ReportedEvaluation":
@@ -70,21 +77,28 @@ def _metrics(dataset: str, values: dict[str, float | None], addition: str) -> li
 
 @dataclass(frozen=True)
 class ModelCardDetails:
-    """What a card says that the model itself does not know."""
+    """What a card says that the model itself does not know.
 
-    license: str | None = None  # of the weights, as the Hub writes it, such as `apache-2.0` or `cc-by-nc-4.0`
+    Args:
+        license: of the weights, as the Hub writes it, such as `apache-2.0` or `cc-by-nc-4.0`.
+        training_data: what the model was trained on.
+        limits: what it cannot do, beside what holds for every model of the package.
+        evaluations: numbers, with what they depend on.
+        page: a card that is there already: its text is kept, its metadata get what they lack.
+        revision: tag or branch that the card's example loads; the newest version by default.
+    """
+
+    license: str | None = None
     training_data: str | None = None
-    limits: str | None = None  # what it cannot do, beside what holds for every model of the package
+    limits: str | None = None
     evaluations: Sequence[ReportedEvaluation] = ()
-    page: Path | None = None  # a card that is there already: its text is kept, its metadata get what they lack
-    revision: str | None = None  # tag or branch that the card's example loads; the newest version by default
+    page: Path | None = None
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse details that would go nowhere."""
         if self.page is None and self.license is None:
-            raise ValueError(
-                "a new model card needs `license`, the licence of the weights, such as apache-2.0; got none"
-            )
+            raise ValueError("a new card needs `license`, the licence of the weights, such as apache-2.0; got none")
         if self.page is not None and (self.training_data or self.limits):
             raise ValueError(f"`training_data` and `limits` must stand in {self.page} itself, which becomes the card")
 
@@ -103,10 +117,8 @@ def write_model_card(
     """
     name = repo.rpartition("/")[2]
     if details.page is None:
-        tags = ["3d-human-pose-estimation", "human-pose", "jointdetr"]
-        data = {"license": details.license, "library_name": "transformers", "pipeline_tag": PIPELINE_TAG, "tags": tags}
         card = ModelCard.from_template(
-            ModelCardData(**data),
+            ModelCardData(license=details.license, tags=TAGS),
             template_path=str(TEMPLATE),
             repo=repo,
             name=name,
@@ -119,12 +131,10 @@ def write_model_card(
     else:
         card = ModelCard.load(details.page)
         card.data.license = details.license or card.data.license
-        if card.data.license is None:
-            raise ValueError(
-                f"{details.page} must say `license` in its metadata, or `license` must be given; got neither"
-            )
-        card.data.library_name = card.data.library_name or "transformers"
-        card.data.pipeline_tag = card.data.pipeline_tag or PIPELINE_TAG
+    if card.data.license is None:
+        raise ValueError(f"{details.page} must say `license` in its metadata, or `license` must be given; got neither")
+    card.data.library_name = card.data.library_name or "transformers"
+    card.data.pipeline_tag = card.data.pipeline_tag or PIPELINE_TAG
     results = [result for evaluation in details.evaluations for result in evaluation.metrics]
     if results:
         card.data.eval_results = results

@@ -37,13 +37,17 @@ def save_with_remote_code(
 class PushSettings:
     """How to publish.
 
-    With `space_folder` the demo is published too, as a Space of the same name: that folder holds the Space's own files
-    `app.py`, `README.md` and `requirements.txt`, and the package goes beside them, without its checkpoint.
+    Args:
+        private: make the repository private; one that exists has to be so already.
+        update: publish a new version in a repository that has files; without it, such a one is refused.
+        tag: name of the model's version, which `from_pretrained(..., revision=tag)` takes.
+        space_folder: publish the demo too, as a Space of the same name: the folder of its own files `app.py`,
+            `README.md` and `requirements.txt`. The package goes beside them, without its checkpoint.
     """
 
-    private: bool = False  # a repository that exists has to be private already
-    update: bool = False  # publish a new version in a repository that has files; without it, such a one is refused
-    tag: str | None = None  # name of the model's version, which `from_pretrained(..., revision=tag)` takes
+    private: bool = False
+    update: bool = False
+    tag: str | None = None
     space_folder: Path | None = None
 
 
@@ -149,10 +153,9 @@ def _plain_errors(outcome: str) -> Iterator[None]:
             raise OSError(f"the upload broke off, {outcome}, repeat it: {' '.join(str(error).split())}") from error
         status = refusal.response.status_code
         reason = refusal.server_message or " ".join(str(refusal).split())
+        said = f"({status}), {outcome}: {reason}"
         if status in (401, 403):
-            raise PermissionError(
-                f"the token is not valid, or may not write there ({status}), {outcome}: {reason}"
-            ) from error
-        raise OSError(f"the Hub refused ({status}), {outcome}: {reason}") from error
+            raise PermissionError(f"the token is not valid, or may not write there {said}") from error
+        raise OSError(f"the Hub refused {said}") from error
     except HTTPError as error:  # of the transport: no answer
         raise ConnectionError(f"the Hub cannot be reached, {outcome}: {error}") from error

@@ -65,10 +65,8 @@ def stand_on_floor(motion: PoseMotion, up: Sequence[float] | None = None) -> tup
     legs = both_sides(motion.skeleton)  # (feet, 3)
     upward = estimate_up(motion) if up is None else direction(up)
     if motion.root_camera is None or not np.isfinite(motion.root_camera).all(-1).any():
-        raise ValueError(
-            f"person {motion.person}: the floor needs the root's place from the camera, and none is known; "
-            "say the camera, as `--fov 60` does"
-        )
+        needed = "the root's place from the camera, and none is known; say the camera, as `--fov 60` does"
+        raise ValueError(f"person {motion.person}: the floor needs {needed}")
     turn = level_rotation(upward)
     joints, seen = motion.joints @ turn.T, interpolated(motion.root_camera, motion.times_s) @ turn.T
     ankles = joints[:, legs[:, 2]]  # (frames, feet, 3)

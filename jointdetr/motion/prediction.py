@@ -49,6 +49,8 @@ class VideoSettings:
         has_detector: Whether the estimator has a detector, which goes on being asked when people are known, and
             without which nobody is believed in for long.
         detect_every_s: How often people are looked for; without a detector only while nobody is known.
+        tracking: How people are followed.
+        smoothing: What is done to the motion afterwards.
         threshold: Joints with a smaller score are guesses.
         batch_size: Frames that go through the network at once. More are faster on a GPU, but the boxes of all of them
             come from the frames before.
@@ -156,7 +158,15 @@ def predict_motion(
 
 @dataclass(frozen=True)
 class FilmLimits:
-    """How much of a film to look at, in frames that are looked at and seconds; ValueError if that is nothing."""
+    """How much of a film to look at.
+
+    Args:
+        max_frames: Frames to look at, at most.
+        max_seconds: Seconds of the film, at most.
+
+    Raises:
+        ValueError: A limit that leaves nothing.
+    """
 
     max_frames: int | None = None
     max_seconds: float | None = None

@@ -40,6 +40,9 @@ class SmoothingSettings:
         beta: What the One-Euro filter adds to it, Hz for each mm/s of speed.
         speed_cutoff_hz: The cutoff at which the One-Euro filter smooths the speed itself.
         max_gap_s: A joint that is missing for longer starts anew; the spline fills shorter gaps.
+
+    Raises:
+        ValueError: A value out of its range.
     """
 
     method: Method = "offline"

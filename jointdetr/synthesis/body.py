@@ -109,7 +109,6 @@ class Body:
         self._landmarks = torch.stack([nose, self.reference[:, 2].argmax()])
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        """The array as float32 on the model's device."""
         return torch.as_tensor(array.astype(np.float32), device=self.device)
 
     def bone(self, name: str) -> int:

@@ -113,8 +113,7 @@ def hang(draws: Draws, posture: Posture) -> Arms:
 
 def cross_arms(draws: Draws, posture: Posture) -> Arms:
     """Arms folded over the chest, the right one outside."""
-    folded = aim(CHEST, ((-0.06, 0.01), (0.20, 0.27), (-0.12, 0.0)), (-10, 25), wrist_flexion=(10, 45))
-    arms = folded(draws, posture)
+    arms = aim(CHEST, ((-0.06, 0.01), (0.20, 0.27), (-0.12, 0.0)), (-10, 25), wrist_flexion=(10, 45))(draws, posture)
     outside = torch.tensor([0.0, 0.075], dtype=torch.float64)
     arms.target = arms.target + torch.stack([0 * outside, outside, 0.5 * outside], dim=-1)
     return arms
@@ -124,8 +123,7 @@ def join_hands(draws: Draws, posture: Posture) -> Arms:
     """Hands together before the body, from the lap to the breast."""
     arms = aim(CHEST, ((0.03, 0.10), (0.0, 0.02), (-0.02, 0.02)), (10, 60))(draws, posture)
     height, distance = draws.uniform(-0.36, 0.02), draws.uniform(0.20, 0.32)
-    place = torch.stack([torch.zeros_like(height), distance, height], dim=-1)
-    arms.target = arms.target + place[:, None]
+    arms.target = arms.target + torch.stack([torch.zeros_like(height), distance, height], dim=-1)[:, None]
     return arms
 
 

@@ -71,10 +71,8 @@ class SurfaceMap:
         """Derive the map from the names of the bones and the shape at rest."""
         reference = body.reference.cpu().numpy()
         heads = dict(zip(body.bone_names, body.bone_rest.cpu().numpy(), strict=True))
-        regions = np.array(
-            [region for name in heads for region, starts in BONES_OF_REGION.items() if name.startswith(starts)]
-        )
-        region, marks = _face(reference, regions[body.dominant_bone.cpu().numpy()], body.faces.cpu().numpy())
+        regions = [next(of for of, starts in BONES_OF_REGION.items() if name.startswith(starts)) for name in heads]
+        region, marks = _face(reference, np.take(regions, body.dominant_bone.cpu().numpy()), body.faces.cpu().numpy())
         arm = _along(reference, heads, ("upperarm01", "lowerarm01", "wrist"))
         leg = _along(reference, heads, ("upperleg01", "lowerleg01", "foot"))
         coordinates = torch.from_numpy(np.stack([*reference.T, arm, leg, marks]).astype(np.float32))
@@ -291,7 +289,10 @@ def _eyeballs(reference: np.ndarray, is_head: np.ndarray, faces: np.ndarray) -> 
     _, piece = connected_components(graph, directed=False)
     sizes = np.bincount(piece)
     off_centre = np.abs(np.bincount(piece, reference[:, 0]) / sizes) > 0.01
-    return (off_centre & (sizes < count // 10))[piece] & is_head
+    eyes = (off_centre & (sizes < count // 10))[piece] & is_head
+    if not eyes.any():
+        raise ValueError("the body must have eyeballs: two small closed pieces of the head, got none")
+    return eyes
 
 
 @lru_cache(maxsize=8)

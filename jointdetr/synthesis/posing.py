@@ -94,7 +94,6 @@ def bone_rotations(body: Body, rest: Tensor, posture: Posture, arms: Arms, headi
 
 
 def _about(axis: str, degrees: Tensor) -> Tensor:
-    """Rotation by degrees."""
     return rotation_about(axis, torch.deg2rad(degrees))
 
 
@@ -217,8 +216,7 @@ def retarget(body: Body, skeleton: RecordedSkeleton, motion: dict[str, np.ndarra
     A recorded bone turns a bone of the body by the same rotation in the world; limbs are first turned from the body's
     rest direction to the recorded skeleton's, so that both point the same way.
     """
-    missing = sorted(set(BODY_BONES) - set(skeleton.names))
-    if missing:
+    if missing := sorted(set(BODY_BONES) - set(skeleton.names)):
         raise ValueError(f"the recorded skeleton must have the bones {sorted(BODY_BONES)}, missing are {missing}")
     recorded = torch.from_numpy(world_rotations(skeleton, motion))
     directions, rest = torch.from_numpy(skeleton.directions), body.bone_rest.double().cpu()

@@ -58,6 +58,9 @@ class RenderSettings:
         supersampling: rays along each edge of a pixel; 2 smooths edges for four times the work.
         preset: "everyday" (level views, the whole person), "everything" (steep views, small and cut-off people too) or
             "nobody" (the rooms of "everyday" without anybody).
+
+    Raises:
+        ValueError: a value out of its range.
     """
 
     size: int = 256
@@ -104,9 +107,7 @@ class PersonRenderer:
             ValueError: the number of seeds is not the number of people.
         """
         if len(seeds) != len(people.vertices):
-            raise ValueError(
-                f"`seeds` must name one seed for each of the {len(people.vertices)} people, got {len(seeds)}"
-            )
+            raise ValueError(f"`seeds` must be one for each of the {len(people.vertices)} people, got {len(seeds)}")
         step, parts = PICTURES_AT_ONCE.get(self.device.type, 1), []
         for first in range(0, len(seeds), step):
             group = slice(first, first + step)
@@ -115,7 +116,6 @@ class PersonRenderer:
         return Rendering(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(Rendering)))
 
     def _render_group(self, people: PosedPeople, seeds: Sequence[int]) -> Rendering:
-        """Picture a few people at once."""
         generators = [np.random.default_rng((seed, SCENE_STREAM)) for seed in seeds]
         scene, outfit, palette = self._draw(generators, people)
         vertices = people.vertices.permute(2, 0, 1).contiguous()  # (3, batch, vertices)
@@ -132,9 +132,8 @@ class PersonRenderer:
         self._add_body(buffer, fragments, normals, (outfit, palette))
 
         paint = paint_surface(buffer.texture, buffer.material, palette)
-        shadow = ShadowMap.of_mesh(
-            dressed if is_there else dressed + OUT_OF_LIGHT, self.faces, scene, self.rays_per_edge
-        )
+        casting = dressed if is_there else dressed + OUT_OF_LIGHT
+        shadow = ShadowMap.of_mesh(casting, self.faces, scene, self.rays_per_edge)
         light = light_surface(buffer, paint, scene, shadow)
         images = develop(light.view(3, -1, self.rays_per_edge, self.rays_per_edge), scene)
         size, rays = self.settings.size, self.settings.supersampling
@@ -167,7 +166,6 @@ class PersonRenderer:
     def _add_body(
         self, buffer: GeometryBuffer, fragments: Fragments, normals: Tensor, look: tuple[Outfit, Palette]
     ) -> None:
-        """Write the body over the room."""
         (outfit, palette), surface = look, self.surface
         coordinates = interpolate(fragments, self.faces, surface.coordinates)  # (6, fragments)
         region = surface.region[self.faces[fragments.face, fragments.weights.argmax(0)]]
@@ -187,9 +185,7 @@ class PersonRenderer:
         """The fields of `Rendering` besides the pictures, from joints `(3, batch, joints)` in world metres."""
         size, rays = self.settings.size, self.rays_per_edge
         points = self._to_screen(joints, scene)  # (3, batch, joints)
-        low, high = (
-            bound.clamp(0, rays).T / self.settings.supersampling for bound in (screen[:2].amin(2), screen[:2].amax(2))
-        )
+        low, high = (bound.clamp(0, rays).T / self.settings.supersampling for bound in screen[:2].aminmax(dim=2))
         focal = scene.focal * size
         intrinsics = torch.eye(3, device=self.device).repeat(len(focal), 1, 1)
         intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal

@@ -164,7 +164,6 @@ def synthesize(settings: SynthesisSettings) -> Path:
 
 
 def _write_shard(settings: SynthesisSettings, shard: tuple[Path, range]) -> None:
-    """Render the people of these numbers and write their file."""
     path, numbers = shard
     schema = pose_features(len(HUMAN36M.joints), nobody=settings.preset == "nobody").arrow_schema
     threads = torch.get_num_threads()

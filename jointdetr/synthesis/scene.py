@@ -86,7 +86,8 @@ def draw_scene(
 ) -> Record:
     """Draw a scene around one person with the picture's own generator: the fields of `Scene` without the batch.
 
-    Of the person: joints (17, 3), lowest and highest corner of the body (2, 3), both metres; who sits gets a seat.
+    Of the person: joints (17, 3), or (frames x 17, 3) of a film in one scene; lowest and highest corner of the body
+    (2, 3); both metres. Who sits gets a seat.
     """
     low, high = bounds
     person = {"centre": (low + high) / 2, "radius": np.linalg.norm(high - low) / 2}
@@ -117,9 +118,8 @@ def view_rotation(azimuth: float, elevation: float, roll: float) -> np.ndarray:
     forward = -(math.cos(elevation) * level + np.array([0.0, 0.0, math.sin(elevation)]))
     right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
     down = np.cross(forward, right)
-    return np.stack(
-        [right * math.cos(roll) + down * math.sin(roll), down * math.cos(roll) - right * math.sin(roll), forward]
-    )
+    cos, sin = math.cos(roll), math.sin(roll)
+    return np.stack([right * cos + down * sin, down * cos - right * sin, forward])
 
 
 def place_camera(

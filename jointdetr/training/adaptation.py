@@ -64,15 +64,11 @@ def adapt_to_skeleton(model: JointDetrForPoseEstimation, skeleton: Skeleton) -> 
 
 def skeleton_fields(skeleton: Skeleton) -> dict[str, Any]:
     """What the configurations of a pose model and of its refinement network say of a skeleton."""
-    return {
-        "id2label": dict(enumerate(skeleton.joints)),
-        "joint_parents": list(skeleton.parents),
-        "root_joint": skeleton.root,
-    }
+    names = dict(enumerate(skeleton.joints))
+    return {"id2label": names, "joint_parents": list(skeleton.parents), "root_joint": skeleton.root}
 
 
 def _adapted_config(config: JointDetrConfig, skeleton: Skeleton) -> JointDetrConfig:
-    """The same configuration for another skeleton."""
     described = skeleton_fields(skeleton)
     fields = config.to_dict() | described | {"flip_pairs": skeleton.flip_pairs}
     fields["num_queries"] = max(0 if config.query_alignment == "fixed" else config.num_queries, len(skeleton.joints))

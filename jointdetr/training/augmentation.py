@@ -60,7 +60,6 @@ class Augmentation:
     cutout: float = 0.3  # probability of up to three rectangles being covered
 
     def __post_init__(self) -> None:
-        """Refuse probabilities outside [0, 1]."""
         for name in PROBABILITIES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`augmentation.{name}` must be a probability in [0, 1], got {getattr(self, name)}")

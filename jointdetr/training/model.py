@@ -61,9 +61,8 @@ def _load_model(source: str, changes: dict[str, Any], skeleton: Skeleton) -> Joi
         ignore_mismatched_sizes="backbone_config" in changes,  # projections of another backbone's stages
     )
     own = model.config.skeleton
-    if (own.joints, own.parents, own.root) != (skeleton.joints, skeleton.parents, skeleton.root):
-        model = adapt_to_skeleton(model, skeleton)
-    return model
+    is_own = (own.joints, own.parents, own.root) == (skeleton.joints, skeleton.parents, skeleton.root)
+    return model if is_own else adapt_to_skeleton(model, skeleton)
 
 
 def _load_backbone_weights(model: JointDetrForPoseEstimation, source: str) -> None:

@@ -131,6 +131,5 @@ def draw_people(model: PreTrainedModel, batch: dict[str, Any], cropper: Cropper,
         people.append({"joints": joints[index], "joints_2d": points[index], "detected": found[index]})
         errors = joint_errors(joints[index], label["joints_3d"].cpu())[label["joints_3d_valid"].cpu()]
         titles.append(f"{errors.mean():.0f} mm off" if len(errors) else "no label in 3D")
-    return as_picture(
-        pose_sheet([cropper.picture(crop) for crop in pixels.cpu()], people, model.config.skeleton, titles)
-    )
+    pictures = [cropper.picture(crop) for crop in pixels.cpu()]
+    return as_picture(pose_sheet(pictures, people, model.config.skeleton, titles))

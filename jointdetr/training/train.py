@@ -264,7 +264,6 @@ class TrainingRun:
             self.save_checkpoint()
 
     def _save_picture(self, people: dict[str, Any]) -> None:
-        """Draw what is predicted for a few people."""
         model = self.shown_model.eval()
         picture = draw_people(model, people, self.processor.cropper(), self.recipe.evaluation.threshold)
         self.model.train()

@@ -16,18 +16,20 @@ from ..skeleton_jointdetr import Skeleton
 from .figures import COLORS
 
 # Where points of the body are drawn; those of a side on the person's left, those of the middle by their height.
+# fmt: off
 SIDE = {
-    **{"eye": (0.05, 0.71), "ear": (0.11, 0.68), "collar": (0.08, 0.46), "shoulder": (0.18, 0.46)},
-    **{"elbow": (0.35, 0.32), "wrist": (0.50, 0.18), "hand": (0.57, 0.12)},
-    **{"thumb": (0.55, 0.03), "fingers": (0.63, 0.06), "fingertips": (0.69, 0.00)},
-    **{"hip": (0.12, -0.02), "knee": (0.15, -0.42), "ankle": (0.17, -0.80)},
-    **{"heel": (0.16, -0.87), "foot": (0.23, -0.87), "toes": (0.30, -0.90)},
+    "eye": (0.05, 0.71), "ear": (0.11, 0.68), "collar": (0.08, 0.46), "shoulder": (0.18, 0.46),
+    "elbow": (0.35, 0.32), "wrist": (0.50, 0.18), "hand": (0.57, 0.12),
+    "thumb": (0.55, 0.03), "fingers": (0.63, 0.06), "fingertips": (0.69, 0.00),
+    "hip": (0.12, -0.02), "knee": (0.15, -0.42), "ankle": (0.17, -0.80),
+    "heel": (0.16, -0.87), "foot": (0.23, -0.87), "toes": (0.30, -0.90),
 }
 MIDDLE = {
-    **{"pelvis": 0.0, "root": 0.09, "spine1": 0.12, "lower_back": 0.18, "spine": 0.25, "upper_back": 0.29},
-    **{"spine3": 0.37, "thorax": 0.40, "neck": 0.49, "lower_neck": 0.52, "skull_base": 0.59},
-    **{"face": 0.63, "nose": 0.65, "head": 0.69, "head_top": 0.79},
+    "pelvis": 0.0, "root": 0.09, "spine1": 0.12, "lower_back": 0.18, "spine": 0.25, "upper_back": 0.29,
+    "spine3": 0.37, "thorax": 0.40, "neck": 0.49, "lower_neck": 0.52, "skull_base": 0.59,
+    "face": 0.63, "nose": 0.65, "head": 0.69, "head_top": 0.79,
 }
+# fmt: on
 BESIDE_PARENT = (0.05, -0.07)  # where a joint that stands for no known point is drawn
 JOINT_SIZE, FONT_SIZE, NAMES_X = 150, 6.5, 0.85
 ANGLE_COLUMNS = 4

@@ -129,6 +129,8 @@ def test_annotations_of_unknown_pictures_are_refused(tmp_path):
 def test_a_folder_without_annotations_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"COCO must have annotations as .*person_keypoints_\*\.json, got none"):
         CocoKeypoints(tmp_path).recordings()
+    with pytest.raises(ValueError, match="COCO must have annotations as .*nowhere.*json, got none"):
+        CocoKeypoints(tmp_path / "nowhere").recordings()
 
 
 def write_file(path: Path, categories: list[dict], annotations: list[dict], picture: int | str = 100) -> Path:

@@ -74,6 +74,7 @@ def test_recordings_that_fail_end_with_code_2_and_the_others_are_there(source: P
     [
         (("human3m", "{source}", "{out}"), "there are converters for human36m, mpi-inf-3dhp"),
         (("human36m", "{source}/nowhere", "{out}"), "nowhere does not exist"),
+        (("human36m", "{used}/poses.npy", "{out}"), "expected an npz file, got none"),
         (("human36m", "{source}", "{out}", "--split", "validation"), "`split` must be one of ['test', 'train']"),
         (("human36m", "{source}", "{out}", "--set", "unit=cm"), "options of human36m are images, step; got unit"),
         (
@@ -88,6 +89,7 @@ def test_recordings_that_fail_end_with_code_2_and_the_others_are_there(source: P
 )
 def test_mistakes_are_one_line(source: Path, tmp_path: Path, arguments: tuple, said: str) -> None:
     (tmp_path / "used" / "data").mkdir(parents=True)
+    np.save(tmp_path / "used" / "poses.npy", np.zeros(3))
     places = {"source": source, "out": tmp_path / "out", "used": tmp_path / "used"}
     result = run(*(argument.format(**places) for argument in arguments))
     assert result.exit_code == 2

@@ -155,6 +155,7 @@ GOOD = "HIERARCHY\nROOT a\n{\nOFFSET 0 0 0\nCHANNELS 1 Xrotation\n}\nMOTION\nFra
         ("OFFSET 0 0 0", "JOINT\n{", "line 4: expected a joint's name after JOINT, got none"),
         ("}", "", "line 7: the hierarchy before MOTION is not complete"),
         ("ROOT a", "JOINT a", "line 2: expected one ROOT"),
+        ("ROOT a", "ROOT a {}", "line 2: expected a line of a BVH hierarchy, got '{}'"),
         ("OFFSET 0 0 0", "rm -rf", "line 4: expected a line of a BVH hierarchy, got 'rm -rf'"),
         ("Frames: 2", "Frames: 3", "expected 3 frames as line 8 says, got 2; cut off?"),
         ("Frames: 2", "Frames: many", "line 8: expected `Frames:`"),

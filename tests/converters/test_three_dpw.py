@@ -90,7 +90,7 @@ def changed(**changes: object) -> dict:
         ),
         (changed(cam_intrinsics="none"), "`cam_intrinsics` .* must be an array of numbers, got str"),
         (changed(jointPositions=[np.zeros((4, 66))] * 2), r"`jointPositions\[0\]` .* shape \(4, 72\), got \(4, 66\)"),
-        (changed(campose_valid=[np.ones(4)]), "`campose_valid` .* one array for each person"),
+        (changed(campose_valid=[np.ones(4)]), "`campose_valid` .* one entry for each person"),
         (changed(campose_valid=[np.ones(3)] * 2), r"`campose_valid\[0\]` .* shape \(4,\), got \(3,\)"),
     ],
 )
@@ -269,6 +269,8 @@ def test_3dpw_gets_the_joints_that_papers_measure(tmp_path):
     ("changes", "message"),
     [
         ({"genders": ["m", "x"]}, r"`genders\[1\]` of .* must be one of \['f', 'm'\], got 'x'"),
+        ({"genders": ["m"]}, "`genders` of .* must be a list with one entry for each person of `jointPositions`"),
+        ({"genders": ["m", "f", "f"]}, "`genders` of .* must be a list with one entry for each person"),
         ({"trans": [np.zeros((4, 3))] * 2}, "the posed body misses `jointPositions` by .* mm; another SMPL model"),
         ({"poses": [np.zeros((4, 66))] * 2}, r"`poses\[0\]` of .* must have the shape"),
     ],

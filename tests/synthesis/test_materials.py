@@ -1,5 +1,7 @@
 """Surfaces of the body, garments, paint and noise."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from jointdetr.synthesis.body import Body, load_body
 from jointdetr.synthesis.materials import (
     ARM,
+    BONES_OF_REGION,
     EYE,
     EYES,
     HAIR,
@@ -74,6 +77,20 @@ def test_head_has_two_eyes_in_front_and_hair_above(body: Body, surface: SurfaceM
     assert body.reference[surface.region == SCALP, 2].mean() > eyes[:, 2].mean()
     assert body.reference[surface.region == NAPE, 1].min() > eyes[:, 1].max()  # behind: the body faces -y
     assert surface.region[body.reference[:, 2].argmax()] == SCALP
+
+
+def test_a_bone_belongs_to_the_first_region_that_its_name_fits(
+    body: Body, surface: SurfaceMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BONES_OF_REGION, HEAD, ("neck", "head", "pelvis"))
+    assert torch.equal(SurfaceMap.of_body(body).region, surface.region)
+
+
+def test_a_body_without_eyeballs_is_refused(body: Body) -> None:
+    sealed, numbers = copy(body), torch.arange(len(body.reference))
+    sealed.faces = torch.stack([numbers, numbers, numbers.roll(1)], dim=1)  # the surface in one piece
+    with pytest.raises(ValueError, match="the body must have eyeballs"):
+        SurfaceMap.of_body(sealed)
 
 
 def test_garments_cover_what_they_should(surface: SurfaceMap) -> None:

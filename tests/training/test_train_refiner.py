@@ -144,6 +144,22 @@ def test_errors_are_expected_only_by_networks_that_read_them():
         assert disturb(truth, HUMAN36M, recipe, generator).sigmas.isfinite().all() == use_sigmas
 
 
+def test_a_tenth_of_the_examples_hide_their_expected_errors(tmp_path, monkeypatch):
+    seen, forward = [], JointRefiner.forward
+
+    def watched(self, joints, **inputs):
+        if self.training:
+            seen.append(inputs["sigmas"].isnan())
+        return forward(self, joints, **inputs)
+
+    monkeypatch.setattr(JointRefiner, "forward", watched)
+    values = {"output": str(tmp_path), "synthetic": 1000, "epochs": 2, "config": {**SMALL, "use_sigmas": True}}
+    train_refiner(build(RefinerRecipe, values))
+    unknown = torch.cat(seen)  # (examples, joints)
+    assert torch.equal(unknown.any(dim=1), unknown.all(dim=1))  # of whole people
+    assert unknown.all(dim=1).float().mean().item() == pytest.approx(0.1, abs=0.03)
+
+
 def test_a_network_learns_from_a_models_own_predictions(tmp_path, tiny_model_folder, pose_folder):
     values = {"output": str(tmp_path / "refiner"), "synthetic": 40, "epochs": 1, "held_out": 0.25}
     values["config"] = {**SMALL, "use_sigmas": True, "selection_rate": 0.0, "unknown_sigma": 1000.0}
