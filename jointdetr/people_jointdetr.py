@@ -91,7 +91,7 @@ class SearchLimits:
             kept: people are found who stand apart, and parts of a person are not people.
     """
 
-    sureness: float = 0.42
+    sureness: float = 0.34
     far_sureness: float = 0.12
     error_mm: float = HARDLY_A_PERSON_MM
     following: float = 0.5

@@ -5,7 +5,7 @@
 Three kinds of pictures, `--count` of each: photographs of Leeds Sports Pose Extended cut to twice the person's box
 (`FOLDER` with `images.tar` and `joints.mat`), synthetic people at 20 to 90% of the height of pictures of several
 shapes, and pictures of nobody (the same synthetic rooms, seen the other way, and plain surfaces, stripes and noise).
-People of the first two kinds who are higher than wide are also looked for in pictures that end between breast and
+People of the first two kinds who are upright are also looked for in pictures that end between breast and
 hips.
 
 The table says how often the person of the label was found (a box that shares half of the union with the label's), how
@@ -69,6 +69,7 @@ class Example:
 
     image: Image.Image
     box: list[float] | None
+    is_upright: bool = True  # head above shoulders above hips, where that is known
 
 
 class SceneRenderer(PersonRenderer):
@@ -148,15 +149,16 @@ def lspet_pictures(folder: Path, count: int) -> Iterator[Example]:
                 continue
             labelled = joints[:, 2, number] > 0
             picture = Image.open(io.BytesIO(archive.extractfile(member).read())).convert("RGB")
-            yield Example(picture, body_box(joints[labelled, :2, number]))
+            box, (head, shoulder, hip) = body_box(joints[labelled, :2, number]), joints[[13, 8, 2], 1, number]
+            yield Example(picture, box, bool(head < shoulder < hip and labelled[[13, 8, 2]].all()))
 
 
 def portraits(examples: Iterable[Example]) -> Iterator[Example]:
-    """Pictures of people who are higher than wide, that end between breast and hips."""
+    """Pictures of people who are upright and higher than wide, that end between breast and hips."""
     rng = np.random.default_rng(SEED)
     for example in examples:
         left, top, width, height = example.box
-        if height > HIGH * width:
+        if example.is_upright and height > HIGH * width:
             height *= rng.uniform(*PORTRAIT_SHARES)
             picture = example.image.crop((0, 0, example.image.width, round(top + height)))
             yield Example(picture, [left, top, width, height])
