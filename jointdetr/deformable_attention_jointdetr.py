@@ -10,10 +10,9 @@ the table of tokens, four pixels for each sample, which is what `embedding_bag` 
 
 - With a border of zeros around the levels, and all of them on one canvas of one width, all four pixels exist and are
   constant steps away from the first.
-- Backward, the gradient by a weight is the product of a row with the query's gradient: a product of two matrices of
-  which few places are wanted, which is what `sampled_addmm` computes. The gradient by a row is again a weighted sum,
-  now over the queries that have read it: the samples are sorted by row. With few tokens it is faster to write all
-  weights into one dense matrix S with `output = S @ value`.
+- Backward, the gradient by a weight is the product of a row with the query's gradient, which `sampled_addmm` computes
+  where it is wanted. The gradient by a row is again a weighted sum, now over the queries that have read it: samples
+  are sorted by row. With few tokens it is faster to write all weights into one dense matrix.
 """
 
 import functools

@@ -1,11 +1,9 @@
 """Who is in a picture: the boxes given, those of a detector, or those of the built-in search; one way for all.
 
 A detector is any object-detection model of transformers. The search looks with the pose network itself: at windows all
-over the picture, then closer, then once more askew. The network was made to see one person who fills its crop; shown a
-person from too far away it says roughly where, so that a second look at what it found says exactly where. Whether it
-is a person at all is told by how sure the network is of the joints, and by whether the body stays in its place when it
-is looked at through a window that has moved: what is imagined moves along. `benchmarks/accuracy/people_search.py`
-measures what `SearchLimits` should be for a checkpoint.
+over the picture, then closer, as a network that is shown a person from too far away says roughly where. Whether it is
+a person at all is told by how sure it is of the joints in the picture, and by whether the body stays in its place when
+the window moves: what is imagined moves along. `benchmarks/accuracy/people_search.py` measures `SearchLimits`.
 
 Shape vocabulary: people, joints. Boxes are x, y, width, height in px of the upright picture.
 """
