@@ -192,7 +192,7 @@ def choose_rows(rows: datasets.Dataset, protocol: Protocol) -> tuple[datasets.Da
 
 
 def _every_nth_frame(rows: "pandas.DataFrame", protocol: Protocol) -> "pandas.DataFrame":
-    """Keep every so many frames of each recording, from its first; those converted with that step are kept whole."""
+    """Keep every so many frames, counted from 0 or 1 as the lowest number is; data converted so are kept whole."""
     step = protocol.frame_step
     for recording, frames in rows.groupby(_RECORDING, sort=False)["frame"]:
         spacing = np.gcd.reduce(np.diff(np.sort(frames)))
