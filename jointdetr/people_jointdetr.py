@@ -362,7 +362,7 @@ def is_there(pose: Mapping[str, np.ndarray], box: Sequence[float], size: tuple[i
 
 def inside_picture(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Tell which points `(..., 2)` px are in a picture of (width, height): `(...)`, False for what is not known."""
-    return ((points >= 0) & (points <= size)).all(-1)
+    return np.all((points >= 0) & (points <= size), axis=-1)
 
 
 def body_box(joints_2d: np.ndarray) -> Box:
