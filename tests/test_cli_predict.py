@@ -129,6 +129,7 @@ def test_nobody_is_said_in_words_and_no_error(picture, tiny_model_folder, tmp_pa
     result = run("predict", picture, "--model", tiny_model_folder, "--output", tmp_path)
     assert result.exit_code == 0, result.output
     assert "nobody found, see person.pose.png and person.pose.json" in result.stdout
+    assert "--people whole" in result.stderr
     document = json.loads((tmp_path / "person.pose.json").read_text())
     assert document["people"] == [] and document["people_from"] == "search"
     assert document["intrinsics_guessed"] is True

@@ -252,6 +252,8 @@ def predict_pictures(pictures: Sequence[str], options: PredictOptions) -> bool:
         found = "; ".join(map(describe_person, people)) or NOBODY
         found = found if len(people) <= MOST_TABLES else f"{len(people)} people found"
         typer.echo(f"{picture}: {found}, see {' and '.join(written)} in {options.output}")
+        if not people and not options.boxes:
+            typer.echo(f"{picture}: if somebody is there, give --box, or --people whole for who fills it", err=True)
         for doubt in doubts(people, skeleton, boxes_given=bool(options.boxes)):
             typer.echo(f"{picture}: {doubt}", err=True)
     return not failed

@@ -119,5 +119,5 @@ def read_frame(message: bytes) -> tuple[float, Image.Image]:
 def report(people: Sequence[dict[str, Any]]) -> str:
     """Say who is there and how far off they are."""
     if not people:
-        return f"{NOBODY.capitalize()}: step back until you are seen from head to foot."
+        return f"{NOBODY.capitalize()}: step back until you are seen from the hips up."
     return f"{count_people(len(people))}: {'; '.join(map(describe_person, people))}."

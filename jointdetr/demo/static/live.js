@@ -11,7 +11,7 @@ const WAITING = "Waiting for the camera: allow it if the browser asks.";
 const HELP =
   "Your skeleton is drawn on the camera's picture, and moves in 3D. The pictures go to this server, are looked at once, " +
   "and are not kept.";
-const READY = "Stand back until you are seen from head to foot.";
+const READY = "Stand back until you are seen from the hips up, or whole.";
 
 export async function start({ element }, viewerUrl) {
   const place = element.querySelector(".jointdetr-live");
