@@ -259,10 +259,9 @@ class JointDetrImageProcessorMixin(BaseImageProcessor):
             For each picture a list of people, in the order of its boxes; each is a dictionary of float32 tensors on
             the CPU: `joints` `(joints, 3)` root-relative mm, `joints_2d` `(joints, 2)` px of the picture, `scores`
             `(joints,)`, `detected` `(joints,)` bool, `inside` `(joints,)` bool, `box` `(4,)` px of the picture.
-            A score is the probability of the joint's class and, of models with a confidence head, of being within
-            150 mm of the truth; where it is below the threshold, `detected` is False. Joints whose class is less
-            probable than the threshold are missing: NaN where no refiner fills them; where one does, `joints_2d` has
-            them where the filled skeleton would be seen. `inside` says whether a joint lies in the picture.
+            What scores are and which joints are guesses or missing is said by [`AssembledPoses`]. Missing ones are NaN
+            where no refiner fills them; where one does, `joints_2d` has them where the filled skeleton would be seen.
+            `inside` says whether a joint lies in the picture.
 
             Models with a confidence head add `sigmas` `(joints,)`, the expected error in mm, and `visible`
             `(joints,)`, the probability of being inside the picture and not occluded.

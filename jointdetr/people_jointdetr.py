@@ -309,7 +309,7 @@ def following_of(near: Sightings, askew: Sightings) -> np.ndarray:
     """How far each body has moved along with the window of `look_askew` `(people,)`: 0 not at all, 1 wholly."""
     shifts = _shifts(near)
     compared = (near.inside & askew.inside)[..., None]  # (people, joints, 1)
-    differences = np.ma.masked_where(~np.repeat(compared, 2, axis=-1), askew.points - near.points)
+    differences = np.ma.masked_invalid(np.where(compared, askew.points - near.points, np.nan))
     moved = np.ma.median(differences, axis=1).filled(np.nan)  # (people, 2)
     return (moved * shifts).sum(-1) / (shifts * shifts).sum(-1)
 

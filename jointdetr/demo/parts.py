@@ -205,13 +205,13 @@ def write_files(people: Sequence[Mapping[str, Any]], skeleton: Skeleton, about: 
             written = list(write_poses(people, folder / f"pose.{suffix}", skeleton, about))
         except ValueError:
             written = []
-        if len(written) > 1:
-            path = folder / f"pose-{suffix}.zip"
-            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-                for each in written:
-                    archive.write(each, each.name)
-            written = [path]
-        paths.append(str(written[0]) if written else None)
+        if len(written) < 2:
+            paths.append(str(written[0]) if written else None)
+            continue
+        paths.append(str(folder / f"pose-{suffix}.zip"))
+        with zipfile.ZipFile(paths[-1], "w", zipfile.ZIP_DEFLATED) as archive:
+            for each in written:
+                archive.write(each, each.name)
     return paths
 
 

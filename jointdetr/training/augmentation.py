@@ -218,7 +218,8 @@ class AugmentedExamples(PoseExamples):
 
     def _example(self, row: dict, rng: np.random.Generator) -> Example:
         points = np.where(np.array(row["joints_2d_valid"])[:, None], np.array(row["joints_2d"], np.float64), np.nan)
-        tilt = body_tilt(torch.from_numpy(points), self.skeleton).item()
+        asks = self.augmentation.upright or self.augmentation.half_body
+        tilt = body_tilt(torch.from_numpy(points), self.skeleton).item() if asks else math.nan
         view = View.sample(self.augmentation, rng, tilt)
         image = load_picture(open_stored(row["image"]), "image")
         part = PartOfBody(row["box"])
